@@ -1,0 +1,122 @@
+"""Seeds, device, cache folder, progress and safe writing: what every other module stands on."""
+
+import errno
+import hashlib
+import os
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from filelock import FileLock
+from platformdirs import user_cache_path
+from tqdm.auto import tqdm
+
+from .errors import LearnerError
+
+T = TypeVar("T")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (every device). Changes global state; returns nothing."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries draw from NumPy's global generator
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block under `seed` and give the global generators back as they were, also after an error."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        seed_everything(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def pick_device() -> torch.device:
+    """Return the fastest device that is here: CUDA, then Apple's MPS, then the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def cache_dir(sub: str = "") -> Path:
+    """Return the cache folder (or a folder in it), made if it is missing. Nothing is written outside it.
+
+    The environment variable TLUTILS_CACHE moves it; otherwise it is the user's cache folder of this system.
+    Raises LearnerError when it cannot be written.
+    """
+    root = Path(os.environ["TLUTILS_CACHE"]) if os.environ.get("TLUTILS_CACHE") else user_cache_path("tlutils")
+    folder = root.expanduser() / sub
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise LearnerError(
+            f"The cache folder {folder} cannot be written. Expected a folder that you own. "
+            "Set the environment variable TLUTILS_CACHE to one, for example TLUTILS_CACHE=~/tl-cache."
+        )
+    return folder
+
+
+def interactive() -> bool:
+    """Whether somebody watches: a terminal or a notebook, with TQDM_DISABLE unset."""
+    if os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
+        return False
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def progress(items: Iterable[T], *, desc: str, total: int | None = None) -> "tqdm[T]":
+    """Return `items` wrapped in a progress bar that is silent where nobody watches."""
+    return tqdm(items, desc=desc, total=total, disable=not interactive(), leave=False)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_lock(path: Path) -> FileLock:
+    """Return a lock between processes, `with file_lock(path):`, kept in a file beside `path`."""
+    return FileLock(f"{path}.lock")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what is written there replaces `path` in one step at the end.
+
+    After an error, or a kill at any moment, `path` holds its old content or none, never half of the new.
+    Raises LearnerError when the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    # The ending stays (savers choose a format by it); the process number keeps two writers apart.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LearnerError(
+                f"The disk is full: {path} could not be written, and what stood there before is untouched. "
+                "Free some space, or set TLUTILS_CACHE to a folder on another disk."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise LearnerError(f"{path} cannot be written ({error.strerror}). Choose a folder that you own.") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
