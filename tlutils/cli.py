@@ -1,0 +1,97 @@
+"""The same verbs for a terminal: `tlutils lessons`, `tlutils lesson 00`, `tlutils data`."""
+
+import argparse
+import ast
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+from . import lessons, runtime
+from .errors import LearnerError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 said what is wrong, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="tlutils", description="Transfer learning, hands on.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("lessons", help="list the lessons")
+    run = verbs.add_parser("lesson", help="run one lesson from start to end and keep it as an HTML page")
+    run.add_argument("number", help="00, 01, …")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a variable of the lesson's first cell"
+    )
+    run.add_argument("--out", type=Path, help="folder for the page (default: in the cache folder)")
+    run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
+    verbs.add_parser("data", help="list the data sets")
+    arguments = parser.parse_args(argv)
+    try:
+        match arguments.verb:
+            case "lessons":
+                list_lessons()
+            case "lesson":
+                run_lesson(arguments)
+            case "data":
+                list_data()
+    except LearnerError as error:
+        print(f"tlutils: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ntlutils: interrupted; nothing was left half-written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def list_lessons() -> None:
+    """Print number, title and file of each lesson."""
+    for lesson in lessons.catalog():
+        print(f"{lesson.number}  {lesson.title}  ({lesson.path})")
+
+
+def list_data() -> None:
+    """Print a line for each data set that has a card."""
+    from . import data
+
+    for card in data.catalog():
+        print(f"{card.name:16} {card.summary}")
+
+
+def run_lesson(arguments: argparse.Namespace) -> None:
+    """Run a lesson, print its progress and result, and write the page."""
+    lesson = lessons.find(arguments.number)
+    parameters = dict(parse_setting(text) for text in arguments.set)
+    out = arguments.out or runtime.cache_dir("lessons")
+    page = out / f"{lesson.path.stem}.html"
+    started = time.monotonic()
+    print(f"{lesson.title}\n{lesson.path}")
+
+    def on_cell(index: int, total: int, heading: str) -> None:
+        print(f"[{index:2}/{total}] {time.monotonic() - started:5.0f} s  {heading}", flush=True)
+
+    try:
+        notebook = lessons.execute(lesson.path, parameters=parameters, on_cell=on_cell)
+    except LearnerError as error:
+        if hasattr(error, "notebook"):
+            print(f"The page up to there: {lessons.write_html(error.notebook, page)}")
+        raise
+    lessons.write_html(notebook, page)
+    if arguments.update:
+        with runtime.atomic_write(lesson.path) as temporary:
+            nbformat.write(notebook, temporary)
+    print(f"\n{lessons.result(notebook)}\n\nDone in {time.monotonic() - started:.0f} s. The executed lesson: {page}")
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """Return (name, value) from NAME=VALUE; a value that is no Python literal is a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise LearnerError(f"--set got {text!r}; expected NAME=VALUE, for example --set DATASET=digits.")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The numbered notebooks: find them, run them from start to end, clean them for committing."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from .errors import LearnerError, unknown
+
+OnCell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One notebook: its number ("00"), its title and where it lies."""
+
+    number: str
+    title: str
+    path: Path
+
+
+def folder() -> Path:
+    """Return the folder with the lessons: beside the package in a checkout, inside it in a wheel."""
+    here = Path(__file__).parent
+    for place in (here / "_lessons", here.parent / "notebooks"):
+        if place.is_dir():
+            return place
+    raise LearnerError(f"No lessons beside {here}. Install the package from its repository, or reinstall the wheel.")
+
+
+def catalog() -> list[Lesson]:
+    """Return every lesson in order."""
+    lessons = []
+    for path in sorted(folder().glob("[0-9][0-9]*.ipynb")):
+        title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+        lessons.append(Lesson(path.name.split("_")[0], title, path))
+    return lessons
+
+
+def find(number: str) -> Lesson:
+    """Return the lesson with this number ("0", "00") or file name."""
+    lessons = catalog()
+    for lesson in lessons:
+        if str(number).zfill(2) == lesson.number or number in (lesson.path.name, lesson.path.stem):
+            return lesson
+    raise unknown("lesson", number, [lesson.number for lesson in lessons])
+
+
+def execute(
+    path: Path, *, parameters: dict[str, Any] | None = None, on_cell: OnCell | None = None
+) -> NotebookNode:
+    """Return the notebook at `path` run from start to end in a fresh kernel; the file itself is not changed.
+
+    `parameters` replace the values of the cell tagged "parameters". `on_cell(k, n, heading)` is called before
+    code cell k of n. When a cell raises, the notebook so far is in `error.notebook` of the LearnerError.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    if parameters:
+        set_parameters(notebook, parameters)
+    headings, heading = {}, ""
+    for index, cell in enumerate(notebook.cells):
+        lines = [line for line in cell.source.splitlines() if line.startswith("#")]
+        if cell.cell_type == "markdown" and lines:
+            heading = lines[0].lstrip("# ")
+        headings[index] = heading
+    code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+
+    def announce(cell: NotebookNode, cell_index: int) -> None:
+        if on_cell and cell_index in code:
+            on_cell(code.index(cell_index) + 1, len(code), headings[cell_index])
+
+    client = NotebookClient(
+        notebook,
+        timeout=1200,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(Path(path).parent)}},
+        on_cell_start=announce,
+        store_widget_state=False,
+        record_timing=False,
+        allow_errors=True,
+    )
+    # A lesson run by itself has nobody to watch its progress bars.
+    client.execute(env={**os.environ, "TQDM_DISABLE": "1"})
+    for index in code:
+        for output in notebook.cells[index].outputs:
+            if output.output_type == "error":
+                error = LearnerError(
+                    f"{Path(path).name} stopped in code cell {code.index(index) + 1} ({headings[index]!r}): "
+                    f"{output.ename}: {output.evalue}"
+                )
+                error.notebook = clean(notebook)  # type: ignore[attr-defined]
+                raise error
+    return clean(notebook)
+
+
+def set_parameters(notebook: NotebookNode, parameters: dict[str, Any]) -> None:
+    """Give new values to the cell tagged "parameters"; changes `notebook`.
+
+    Raises LearnerError for a name that the cell does not set.
+    """
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            lines = cell.source.splitlines()
+            known = {line.split("=")[0].strip(): row for row, line in enumerate(lines) if "=" in line}
+            for name, value in parameters.items():
+                if name not in known:
+                    raise unknown("parameter", name, known)
+                lines[known[name]] = f"{name} = {value!r}"
+            cell.source = "\n".join(lines)
+            return
+    raise LearnerError("This notebook has no cell tagged 'parameters', so nothing can be set from outside.")
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """Return `notebook` as it is committed: stable ids and metadata, no timings, no widget state, joined streams."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:02d}"
+        cell.metadata = nbformat.from_dict(
+            {key: value for key, value in cell.metadata.items() if key in ("tags", "alt")}
+        )
+    nbformat.validate(notebook)
+    return notebook
+
+
+def write_html(notebook: NotebookNode, path: Path) -> Path:
+    """Write an executed notebook as one self-contained HTML page and return its path."""
+    from nbconvert import HTMLExporter
+
+    from .runtime import atomic_write
+
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def result(notebook: NotebookNode) -> str:
+    """Return what the cells tagged "result" printed: the lesson's outcome in words."""
+    text = [
+        output.text
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "result" in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if output.output_type == "stream"
+    ]
+    return "".join(text).strip()
