@@ -20,7 +20,11 @@ def main(argv: list[str] | None = None) -> int:
     run = verbs.add_parser("lesson", help="run one lesson from start to end and keep it as an HTML page")
     run.add_argument("number", help="00, 01, …")
     run.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="set a variable of the lesson's first cell"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a variable of the lesson's first cell",
     )
     run.add_argument("--out", type=Path, help="folder for the page (default: in the cache folder)")
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
@@ -79,7 +83,9 @@ def run_lesson(arguments: argparse.Namespace) -> None:
     if arguments.update:
         with runtime.atomic_write(lesson.path) as temporary:
             nbformat.write(notebook, temporary)
-    print(f"\n{lessons.result(notebook)}\n\nDone in {time.monotonic() - started:.0f} s. The executed lesson: {page}")
+    print(
+        f"\n{lessons.result(notebook)}\n\nDone in {time.monotonic() - started:.0f} s. The executed lesson: {page}"
+    )
 
 
 def parse_setting(text: str) -> tuple[str, object]:

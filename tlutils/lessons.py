@@ -30,7 +30,9 @@ def folder() -> Path:
     for place in (here / "_lessons", here.parent / "notebooks"):
         if place.is_dir():
             return place
-    raise LearnerError(f"No lessons beside {here}. Install the package from its repository, or reinstall the wheel.")
+    raise LearnerError(
+        f"No lessons beside {here}. Install the package from its repository, or reinstall the wheel."
+    )
 
 
 def catalog() -> list[Lesson]:

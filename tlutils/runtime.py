@@ -55,7 +55,9 @@ def cache_dir(sub: str = "") -> Path:
     The environment variable TLUTILS_CACHE moves it; otherwise it is the user's cache folder of this system.
     Raises LearnerError when it cannot be written.
     """
-    root = Path(os.environ["TLUTILS_CACHE"]) if os.environ.get("TLUTILS_CACHE") else user_cache_path("tlutils")
+    root = (
+        Path(os.environ["TLUTILS_CACHE"]) if os.environ.get("TLUTILS_CACHE") else user_cache_path("tlutils")
+    )
     folder = root.expanduser() / sub
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 "Free some space, or set TLUTILS_CACHE to a folder on another disk."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise LearnerError(f"{path} cannot be written ({error.strerror}). Choose a folder that you own.") from error
+            raise LearnerError(
+                f"{path} cannot be written ({error.strerror}). Choose a folder that you own."
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

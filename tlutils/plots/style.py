@@ -33,7 +33,8 @@ NAMES = {
 SEQUENTIAL = "viridis"
 DIVERGING = "PuOr"
 
-RC = {
+# Settings that matplotlib names by strings.
+RC: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",

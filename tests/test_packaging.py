@@ -1,0 +1,70 @@
+"""The promises of the top level: one set of packages, one README that cannot drift, clean code."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def bounds(requirement: str) -> tuple[str, str]:
+    name, rest = re.fullmatch(r"([A-Za-z0-9_-]+)(.*)", requirement).groups()
+    return CONDA_NAMES.get(name, name), rest
+
+
+def test_conda_and_pip_users_get_the_same_packages_and_bounds():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = [entry for entry in environment if isinstance(entry, str) and entry != "pip"]
+    (pip,) = [entry["pip"] for entry in environment if isinstance(entry, dict)]
+    assert "-e ." in pip
+    assert f"python{PROJECT['requires-python']}" in conda
+    listed = {bounds(entry) for entry in conda + pip if entry != "-e ." and not entry.startswith("python>")}
+    assert listed == {bounds(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]}
+
+
+def test_every_dependency_is_justified():
+    text = (ROOT / "docs" / "dependencies.md").read_text()
+    names = [bounds(r)[0] for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_gate_runs_the_command_that_the_readme_shows():
+    shown = subprocess.run(
+        ["bash", ".ci/run", "--show"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert shown in (ROOT / "README.md").read_text().splitlines()
+    assert shown.endswith("pytest")
+
+
+def test_the_top_level_holds_nothing_unexpected():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    allowed = {
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "environment.yml"),
+        *("notebooks", "tlutils", "tests", "data", "docs", "benchmarks"),
+    }
+    assert {name for name in top - allowed if not name.startswith(".")} == set()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)],
+    ids=["lint", "format", "types"],
+)
+def test_code_is_clean(command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+def test_importing_the_package_needs_no_widgets_and_loads_nothing_heavy():
+    code = "import sys; sys.modules['ipywidgets'] = None; import tlutils; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
