@@ -11,7 +11,8 @@ class LearnerError(ValueError):
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> LearnerError:
     """Return (not raise) the error for a name that is not in a list, with the nearest names that are.
 
-    `kind` is the noun ("model", "data set", "stage"); `known` the names that would work; `hint` one more sentence.
+    `kind` is the noun ("model", "data set", "stage"), `known` the names that would work, `hint` one more
+    sentence.
     """
     names = sorted(set(known))
     near = get_close_matches(str(name), names, n=4, cutoff=0.4)

@@ -119,7 +119,7 @@ def set_parameters(notebook: NotebookNode, parameters: dict[str, Any]) -> None:
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Return `notebook` as it is committed: stable ids and metadata, no timings, no widget state, joined streams."""
+    """Return `notebook` as it is committed: stable ids, plain metadata, no timings, no widget state."""
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

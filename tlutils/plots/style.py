@@ -63,7 +63,7 @@ class Picture(Figure):
         return f"[picture] {self.alt}"
 
     def png(self) -> bytes:
-        """Return the picture as PNG bytes with at most 256 colours: a third of the usual size, and no eye sees it."""
+        """Return the picture as PNG bytes with at most 256 colours: a third of the usual size."""
         raw = io.BytesIO()
         with rc_context(RC):
             self.savefig(raw, format="png")
