@@ -1,0 +1,171 @@
+"""The figures of a report are right, their intervals honest, and a tie is called a tie."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from tlutils import metrics
+from tlutils.errors import LearnerError
+
+
+def classifier(n=300, classes=4, skill=1.5, seed=0):
+    """Labels and the softmax of noisy logits that favour them by `skill`."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=n)
+    logits = rng.normal(size=(n, classes)) + skill * np.eye(classes)[labels]
+    proba = np.exp(logits)
+    return labels, proba / proba.sum(1, keepdims=True)
+
+
+def test_the_figures_are_those_of_scikit_learn():
+    labels, proba = classifier()
+    got = metrics.report(labels, proba)
+    guess = proba.argmax(1)
+    assert got.accuracy.value == pytest.approx(oracle.accuracy_score(labels, guess))
+    assert got.balanced_accuracy.value == pytest.approx(oracle.balanced_accuracy_score(labels, guess))
+    assert got.log_loss.value == pytest.approx(oracle.log_loss(labels, proba))
+    precision, recall, _, support = oracle.precision_recall_fscore_support(labels, guess)
+    assert got.per_class["precision"].to_numpy() == pytest.approx(precision)
+    assert got.per_class["recall"].to_numpy() == pytest.approx(recall)
+    assert got.per_class["support"].tolist() == support.tolist()
+    assert (got.confusion == oracle.confusion_matrix(labels, guess)).all()
+
+
+def test_calibration_error_is_what_one_gets_by_hand():
+    # Two images at 0.9, one of them right: |0.9 - 0.5|. Two at 0.6, both right: |0.6 - 1|. Each weighs 2/4.
+    proba = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
+    got = metrics.report([0, 1, 0, 1], proba)
+    assert got.calibration_error.value == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
+
+
+def test_a_classifier_that_is_right_and_sure_scores_perfectly_with_no_spread():
+    got = metrics.report([0, 1, 2, 1], np.eye(3)[[0, 1, 2, 1]])
+    assert got.accuracy == (1, 1, 1)
+    assert got.balanced_accuracy == (1, 1, 1)
+    assert got.calibration_error == (0, 0, 0)
+    assert got.log_loss.value == pytest.approx(0, abs=1e-12)
+
+
+def test_a_class_without_images_is_undefined_and_not_zero():
+    # 90 / 9 / 1 in training, and a validation part in which the rare class does not occur at all.
+    labels = np.array([0] * 18 + [1] * 2)
+    proba = np.full((20, 3), 0.1)
+    proba[np.arange(20), [0] * 17 + [2] + [1, 0]] = 0.8
+    got = metrics.report(labels, proba, classes=["common", "seldom", "rare"])
+    rare = got.per_class.loc["rare"]
+    assert rare["support"] == 0
+    assert rare.drop("support").isna().all()
+    assert got.balanced_accuracy.value == pytest.approx((17 / 18 + 1 / 2) / 2)
+    assert "undefined" in str(got)
+    assert "undefined" in got._repr_html_()
+
+
+def test_a_class_that_is_never_predicted_has_recall_zero_and_no_precision():
+    got = metrics.report([0, 0, 1], [[0.9, 0.1]] * 3)
+    assert got.per_class.loc["1", "recall"] == 0
+    assert np.isnan(got.per_class.loc["1", "precision"])
+
+
+def test_intervals_repeat_with_a_seed_and_agree_with_a_plain_bootstrap():
+    labels, proba = classifier(n=120)
+    got = metrics.report(labels, proba, resamples=2000, seed=3)
+    again = metrics.report(labels, proba, resamples=2000, seed=3)
+    assert got.balanced_accuracy == again.balanced_accuracy
+    assert metrics.report(labels, proba, resamples=2000, seed=4).log_loss != got.log_loss
+    rng, plain = np.random.default_rng(0), []
+    for _ in range(2000):
+        rows = rng.integers(120, size=120)
+        plain.append(oracle.balanced_accuracy_score(labels[rows], proba[rows].argmax(1)))
+    assert got.balanced_accuracy[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.015)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    held = 0
+    for seed in range(100):
+        hits = np.random.default_rng(seed).random(150) < 0.8
+        got = metrics.report(
+            np.zeros(150, int), np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9]), resamples=300
+        )
+        held += got.accuracy.low <= 0.8 <= got.accuracy.high
+    assert 88 <= held <= 100
+
+
+def test_every_headline_interval_holds_its_own_figure():
+    labels, proba = classifier(n=60, skill=3)
+    got = metrics.report(labels, proba)
+    for name in metrics.FIGURES:
+        value, low, high = getattr(got, name)
+        assert low <= value <= high
+
+
+def test_resampling_in_blocks_changes_nothing(monkeypatch):
+    labels, proba = classifier(n=50)
+    whole = metrics.report(labels, proba).accuracy
+    monkeypatch.setattr(metrics, "CELLS", 50 * 7)
+    assert metrics.report(labels, proba).accuracy == pytest.approx(whole)
+
+
+def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
+    labels, proba = classifier(n=200, skill=2)
+    good = metrics.report(labels, proba)
+    nudged = metrics.report(labels, 0.97 * proba + 0.03 / 4)
+    poor = metrics.report(labels, np.roll(proba, 1, axis=1))
+    same = metrics.compare(good, nudged, figure="accuracy")
+    assert same.tie
+    assert "tie" in str(same)
+    far = metrics.compare(good, poor)
+    assert not far.tie
+    assert far.value == pytest.approx(good.balanced_accuracy.value - poor.balanced_accuracy.value)
+    assert metrics.compare(poor, good).value == pytest.approx(-far.value)
+
+
+def test_pairing_sees_a_steady_gain_that_unpaired_intervals_hide():
+    labels, proba = classifier(n=200, skill=1)
+    better = proba.copy()
+    wrong = np.flatnonzero(proba.argmax(1) != labels)[:8]
+    better[wrong] = 0.05
+    better[wrong, labels[wrong]] = 0.85
+    one, two = metrics.report(labels, better), metrics.report(labels, proba)
+    assert one.accuracy.low < two.accuracy.high
+    assert not metrics.compare(one, two, figure="accuracy").tie
+
+
+def test_a_report_reads_well_without_addresses_and_pickles():
+    labels, proba = classifier()
+    got = metrics.report(labels, proba, classes=["ant", "bee", "cat", "dog"])
+    for text in (repr(got), got._repr_html_(), str(metrics.compare(got, got))):
+        assert not re.search(r"0x[0-9a-f]{6,}", text)
+    assert "ant" in repr(got)
+    assert "balanced accuracy" in repr(got)
+    assert str(pickle.loads(pickle.dumps(got))) == str(got)
+
+
+@pytest.mark.parametrize(
+    ("labels", "proba", "says"),
+    [
+        ([0, 1], [[0.5, 0.5]], "do not fit"),
+        ([0, 1], [0.5, 0.5], "do not fit"),
+        ([0, 1], [[1.0], [1.0]], "two classes"),
+        ([], np.zeros((0, 2)), "no images"),
+        ([0, 2], [[0.5, 0.5]] * 2, "from 0 to 1"),
+        ([0.0, 1.0], [[0.5, 0.5]] * 2, "integer labels"),
+        ([0, 1], [[3.0, -2.0]] * 2, "softmax"),
+        ([0, 1], [[np.nan, 1.0]] * 2, "NaN"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_words(labels, proba, says):
+    with pytest.raises(LearnerError, match=says):
+        metrics.report(labels, proba)
+
+
+def test_reports_that_cannot_be_paired_are_refused():
+    one, two = (metrics.report(*classifier(seed=s)) for s in (0, 1))
+    with pytest.raises(LearnerError, match="different images"):
+        metrics.compare(one, two)
+    with pytest.raises(LearnerError, match="balanced_accuracy"):
+        metrics.compare(one, one, figure="balancedaccuracy")
+    with pytest.raises(LearnerError, match="3 class names"):
+        metrics.report(*classifier(), classes=["a", "b", "c"])

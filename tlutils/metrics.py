@@ -1,0 +1,259 @@
+"""How good is a classifier, and how sure are we: figures with bootstrap intervals, and ties called ties."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from .errors import LearnerError, unknown
+
+BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
+FIGURES = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
+CELLS = 4_000_000  # numbers of a block of resamples held at once: memory stays flat
+
+
+class Estimate(NamedTuple):
+    """A figure and its percentile interval. NaN where the figure is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return "undefined" if np.isnan(self.value) else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """What a classifier did on `n` labelled images. Printing it, or leaving it last in a cell, shows a table.
+
+    `accuracy`, `balanced_accuracy` (mean recall over the classes that occur), `log_loss` (nats) and
+    `calibration_error` (expected, top label, 15 bins) are `Estimate`s. `per_class` is a table with one row
+    a class; the figures of a class without images are NaN: unknown, and not 0. `confusion` counts (true,
+    predicted) pairs, shape (C, C). `labels` (n,) and `proba` (n, C) are what it was made from.
+    """
+
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    log_loss: Estimate
+    calibration_error: Estimate
+    per_class: pd.DataFrame
+    confusion: np.ndarray
+    classes: list[str]
+    labels: np.ndarray
+    proba: np.ndarray
+    level: float = 0.95
+    _columns: sparse.csr_array | None = field(default=None)
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def _headline(self) -> pd.DataFrame:
+        rows = {name.replace("_", " "): getattr(self, name) for name in FIGURES}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+
+    def __str__(self) -> str:
+        head = f"{self.n} images, {len(self.classes)} classes; intervals of {self.level:.0%}"
+        figures = "\n".join(f"{name:<18} {Estimate(*row)}" for name, row in self._headline().iterrows())
+        shown = self.per_class[["support", "precision", "recall"]]
+        return f"{head}\n{figures}\n{shown.to_string(float_format='{:.3f}'.format, na_rep='undefined')}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def table(frame: pd.DataFrame) -> str:
+            return frame.to_html(float_format="{:.3f}".format, na_rep="undefined", border=0)
+
+        shown = self.per_class[["support", "precision", "recall"]]
+        return f"<p>{self.n} images; intervals of {self.level:.0%}</p>{table(self._headline())}{table(shown)}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Figure of the first report minus that of the second, on the same images, with its paired interval."""
+
+    figure: str
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    @property
+    def tie(self) -> bool:
+        """Whether the interval holds 0: the difference is within the noise of these few images."""
+        return bool(self.low <= 0 <= self.high)
+
+    def __str__(self) -> str:
+        name = self.figure.replace("_", " ")
+        verdict = (
+            "a tie: within noise" if self.tie else f"{'higher' if self.value > 0 else 'lower'} beyond noise"
+        )
+        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {verdict}"
+
+
+def report(
+    labels: ArrayLike,
+    proba: ArrayLike,
+    *,
+    classes: Sequence[str] | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Report:
+    """Return the `Report` of class probabilities `proba` (n, C) against `labels` (n,), integers 0 to C-1.
+
+    Intervals are percentiles of `resamples` seeded bootstrap resamples of the images (Efron 1979). Being a
+    sum of absolute values, a resample's calibration error is too high on average, so its resamples are first
+    moved to be centred on the figure. Raises LearnerError for shapes that differ, labels out of range, NaN,
+    rows that do not sum to 1, and no images.
+    """
+    truth, chances, names = _checked(labels, proba, classes)
+    columns = _per_image(truth, chances)
+    once = _figures(np.asarray(columns.sum(axis=0))[None], len(truth), len(names))
+    many = _figures(_resampled(columns, resamples, seed), len(truth), len(names))
+    many["calibration_error"] += once["calibration_error"] - np.mean(many["calibration_error"])
+    np.clip(many["calibration_error"], 0, 1, out=many["calibration_error"])
+    low, high = ({k: _percentile(v, q) for k, v in many.items()} for q in ((1 - level) / 2, (1 + level) / 2))
+    value = {k: v[0] for k, v in once.items()}
+
+    support = np.bincount(truth, minlength=len(names))
+    table: dict[str, np.ndarray] = {"support": support}
+    for name in ("precision", "recall"):
+        for suffix, source in (("", value), ("_low", low), ("_high", high)):
+            # Where a class has no images nothing is known of it, and a 0 would read as a bad score.
+            table[name + suffix] = np.where(support > 0, source[name], np.nan)
+    confusion = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(confusion, (truth, chances.argmax(1)), 1)
+    headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in FIGURES}
+    frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
+    return Report(
+        **headline,
+        per_class=frame,
+        confusion=confusion,
+        classes=names,
+        labels=truth,
+        proba=chances,
+        level=level,
+        _columns=columns,
+    )
+
+
+def compare(
+    first: Report,
+    second: Report,
+    *,
+    figure: str = "balanced_accuracy",
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Return first minus second, with the interval of a paired bootstrap: the same resamples for both.
+
+    Pairing matters: two classifiers mostly err on the same images, so their difference is surer than either.
+    `.tie` says whether it is within noise. Raises LearnerError when the reports are of different images.
+    """
+    if figure not in FIGURES:
+        raise unknown("figure", figure, FIGURES)
+    if not np.array_equal(first.labels, second.labels) or first.classes != second.classes:
+        raise LearnerError(
+            f"These reports are of different images ({first.n} and {second.n}) or classes. "
+            "A paired difference needs both classifiers judged on the same images, in the same order."
+        )
+    value = getattr(first, figure).value - getattr(second, figure).value
+    one, two = (
+        _figures(_resampled(r._columns, resamples, seed), r.n, len(r.classes))[figure]
+        for r in (first, second)
+    )
+    low, high = (float(_percentile(one - two, q)) for q in ((1 - level) / 2, (1 + level) / 2))
+    return Difference(figure, float(value), low, high, level)
+
+
+def _checked(
+    labels: ArrayLike, proba: ArrayLike, classes: Sequence[str] | None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    truth, chances = np.asarray(labels), np.asarray(proba, dtype=np.float64)
+    if chances.ndim != 2 or truth.shape != chances.shape[:1] or chances.shape[1] < 2:
+        raise LearnerError(
+            f"Labels of shape {truth.shape} and probabilities of shape {chances.shape} do not fit. "
+            "Expected (n,) and (n, C), with at least two classes; a binary classifier gives two columns."
+        )
+    if not len(truth):
+        raise LearnerError("There are no images to report on. Expected at least one.")
+    if not np.isfinite(chances).all() or chances.min() < -1e-6 or np.abs(chances.sum(1) - 1).max() > 1e-3:
+        raise LearnerError(
+            "These are no probabilities: expected rows of numbers from 0 to 1 that sum to 1. "
+            "Put logits through softmax first; NaN means that the training before this went wrong."
+        )
+    names = [str(i) for i in range(chances.shape[1])] if classes is None else [str(c) for c in classes]
+    if len(names) != chances.shape[1]:
+        raise LearnerError(
+            f"{len(names)} class names arrived for {chances.shape[1]} columns of probabilities."
+        )
+    if not np.issubdtype(truth.dtype, np.integer) or truth.min() < 0 or truth.max() >= len(names):
+        raise LearnerError(
+            f"Expected integer labels from 0 to {len(names) - 1}; "
+            f"got {truth.dtype} from {truth.min()} to {truth.max()}."
+        )
+    return truth.astype(np.int64), chances, names
+
+
+def _per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array:
+    """Return (n, 2 + 3C + bins): what each image adds to every figure, so a resample is one weighted sum.
+
+    Columns: right or wrong; loss; true class; predicted class; class that was hit; confidence - hit, by bin.
+    """
+    n, count = chances.shape
+    guess = chances.argmax(1)
+    hit = (guess == truth).astype(float)
+    confidence = chances[np.arange(n), guess]
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    tiny = np.finfo(np.float64).eps
+    loss = -np.log(np.clip(chances[np.arange(n), truth], tiny, 1 - tiny))
+    ones, zero = np.ones(n), np.zeros(n, dtype=int)
+    values = [hit, loss, ones, ones, hit, confidence - hit]
+    places = [zero, zero + 1, 2 + truth, 2 + count + guess, 2 + 2 * count + truth, 2 + 3 * count + bins]
+    rows = np.tile(np.arange(n), len(values))
+    cells = (np.concatenate(values), (rows, np.concatenate(places)))
+    return sparse.csr_array(cells, shape=(n, 2 + 3 * count + BINS))
+
+
+def _resampled(columns: sparse.csr_array | None, resamples: int, seed: int) -> np.ndarray:
+    """Return (resamples, columns): the column sums of each bootstrap resample of the rows."""
+    assert columns is not None
+    n = columns.shape[0]
+    rng = np.random.default_rng(seed)
+    sums = []
+    for start in range(0, resamples, block := max(1, CELLS // n)):
+        size = min(block, resamples - start)
+        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(float)
+        sums.append((columns.T @ times.T).T)
+    return np.concatenate(sums)
+
+
+def _figures(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
+    """Return each figure of each resample from its column sums: (B,) or, per class, (B, C)."""
+    hit, loss, true, predicted, both, gap = np.split(sums, np.cumsum([1, 1, count, count, count]), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall, precision = both / true, both / predicted
+    present = true > 0
+    return {
+        "accuracy": hit[:, 0] / n,
+        "balanced_accuracy": np.where(present, recall, 0).sum(1) / present.sum(1),
+        "log_loss": loss[:, 0] / n,
+        "calibration_error": np.abs(gap).sum(1) / n,
+        "recall": recall,
+        "precision": precision,
+    }
+
+
+def _percentile(draws: np.ndarray, q: float) -> np.ndarray:
+    """Return the q-quantile over resamples, leaving out those where a figure is undefined."""
+    known = ~np.isnan(draws).all(axis=0)
+    return np.where(known, np.nanquantile(np.where(known, draws, 0.0), q, axis=0), np.nan)
