@@ -83,9 +83,8 @@ def run_lesson(arguments: argparse.Namespace) -> None:
     if arguments.update:
         with runtime.atomic_write(lesson.path) as temporary:
             nbformat.write(notebook, temporary)
-    print(
-        f"\n{lessons.result(notebook)}\n\nDone in {time.monotonic() - started:.0f} s. The executed lesson: {page}"
-    )
+    seconds = time.monotonic() - started
+    print(f"\n{lessons.result(notebook)}\n\nDone in {seconds:.0f} s. The executed lesson: {page}")
 
 
 def parse_setting(text: str) -> tuple[str, object]:

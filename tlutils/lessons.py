@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from .errors import LearnerError, unknown
@@ -71,10 +72,14 @@ def execute(
             heading = lines[0].lstrip("# ")
         headings[index] = heading
     code = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    running = ""
 
     def announce(cell: NotebookNode, cell_index: int) -> None:
-        if on_cell and cell_index in code:
-            on_cell(code.index(cell_index) + 1, len(code), headings[cell_index])
+        nonlocal running
+        if cell_index in code:
+            running = f"code cell {code.index(cell_index) + 1} ({headings[cell_index]!r})"
+            if on_cell:
+                on_cell(code.index(cell_index) + 1, len(code), headings[cell_index])
 
     client = NotebookClient(
         notebook,
@@ -84,19 +89,14 @@ def execute(
         on_cell_start=announce,
         store_widget_state=False,
         record_timing=False,
-        allow_errors=True,
     )
-    # A lesson run by itself has nobody to watch its progress bars.
-    client.execute(env={**os.environ, "TQDM_DISABLE": "1"})
-    for index in code:
-        for output in notebook.cells[index].outputs:
-            if output.output_type == "error":
-                error = LearnerError(
-                    f"{Path(path).name} stopped in code cell {code.index(index) + 1} ({headings[index]!r}): "
-                    f"{output.ename}: {output.evalue}"
-                )
-                error.notebook = clean(notebook)  # type: ignore[attr-defined]
-                raise error
+    try:
+        # A lesson run by itself has nobody to watch its progress bars.
+        client.execute(env={**os.environ, "TQDM_DISABLE": "1"})
+    except CellExecutionError as failure:
+        error = LearnerError(f"{Path(path).name} stopped in {running}: {failure.ename}: {failure.evalue}")
+        error.notebook = clean(notebook)  # type: ignore[attr-defined]
+        raise error from failure
     return clean(notebook)
 
 

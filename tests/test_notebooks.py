@@ -1,0 +1,147 @@
+"""What holds for every lesson, and proof that comparing a lesson with a fresh run has teeth."""
+
+import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tlutils import lessons
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+each_lesson = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook, kind):
+    return [out for cell in code_cells(notebook) for out in cell.outputs if out.output_type == kind]
+
+
+@each_lesson
+def test_a_lesson_is_a_valid_notebook_that_any_front_end_opens(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.language_info.name == "python"
+    assert "widgets" not in notebook.metadata
+
+
+@each_lesson
+def test_a_lesson_is_committed_as_one_clean_run(path):
+    notebook = read(path)
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(
+        range(1, len(code_cells(notebook)) + 1)
+    )
+    assert outputs(notebook, "error") == []
+    assert [out.text for out in outputs(notebook, "stream") if out.name == "stderr"] == []
+    assert lessons.clean(read(path)) == notebook
+
+
+@each_lesson
+def test_a_lesson_has_one_cell_of_parameters_and_a_result(path):
+    tags = [tag for cell in code_cells(read(path)) for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1
+    assert tags.count("result") == 1
+    assert lessons.result(read(path))
+
+
+@each_lesson
+def test_the_cells_of_a_lesson_stay_short(path):
+    for cell in code_cells(read(path)):
+        lines = [
+            line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")
+        ]
+        assert len(lines) <= 15, cell.source
+
+
+@each_lesson
+def test_a_lesson_opens_the_test_split_once_in_its_last_code_cell(path):
+    users = [i for i, cell in enumerate(code_cells(read(path))) if re.search(r"\.test\b", cell.source)]
+    assert users in ([], [len(code_cells(read(path))) - 1])
+
+
+@each_lesson
+def test_the_prose_of_a_lesson_quotes_no_measured_number(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"\$[^$]*\$|`[^`]*`|\]\([^)]*\)", "", cell.source)
+            assert not re.search(r"\b0\.\d\d|\b\d+(\.\d+)? ?%", prose), cell.source
+
+
+@each_lesson
+def test_the_figures_of_a_lesson_are_small(path):
+    figures = [
+        base64.b64decode(out.data["image/png"])
+        for kind in ("display_data", "execute_result")
+        for out in outputs(read(path), kind)
+        if "image/png" in out.data
+    ]
+    assert figures
+    assert max(map(len, figures)) <= 60_000
+    assert sum(map(len, figures)) <= 150_000
+
+
+@each_lesson
+def test_a_lesson_predicts_runs_and_explains(path):
+    text = "\n".join(cell.source for cell in read(path).cells)
+    assert text.count("guess") >= 3
+    assert text.count("<details>") >= 3
+    assert "Exercise" in text
+    assert "Summary" in text
+
+
+def printing_start(path):
+    """A copy of a lesson up to its first code cell that prints a number: short enough to run three times."""
+    notebook = read(path)
+    for index, cell in enumerate(notebook.cells):
+        texts = [out.text for out in cell.get("outputs", []) if out.output_type == "stream"]
+        if re.search(r"\d", "".join(texts)):
+            notebook.cells = notebook.cells[: index + 1]
+            return notebook
+    raise AssertionError(f"{path.name} prints no number")
+
+
+def wrong_number(cell):
+    text = cell.outputs[0].text
+    cell.outputs[0].text = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1)
+
+
+def raising(cell):
+    cell.source += "\nraise ValueError('broken on purpose')"
+
+
+def unrun(cell):
+    cell.outputs, cell.execution_count = [], None
+
+
+@pytest.mark.parametrize(
+    ("breaks", "fails"),
+    [(None, False), (wrong_number, True), (raising, True), (unrun, True)],
+    ids=["as it is", "one wrong number", "one raising cell", "one unrun cell"],
+)
+def test_comparing_a_lesson_with_a_fresh_run_has_teeth(breaks, fails, tmp_path):
+    notebook = printing_start(FOLDER / "00_six_steps.ipynb")
+    if breaks:
+        breaks(notebook.cells[-1])
+    copy = tmp_path / "copy.ipynb"
+    nbformat.write(notebook, copy)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "--rootdir", tmp_path, copy],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode == 1) is fails, done.stdout[-3000:]
+    assert "error" not in done.stdout.splitlines()[-1]
