@@ -1,0 +1,153 @@
+"""What every data set is here: three splits of paths and labels, read one image at a time."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import index as as_index
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset as TorchDataset
+
+from ..errors import LearnerError
+from .cards import Card
+from .images import read_image
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that was set aside, passed over or is doubtful: the path, a short kind, and words for a person."""
+
+    path: Path
+    kind: str
+    words: str
+
+
+@dataclass
+class _Reads:
+    """How often a split was read, shared by every view of it in this process."""
+
+    count: int = 0
+
+
+@dataclass(eq=False)
+class Split(TorchDataset):
+    """Images of one split: `len(split)`, and `split[i]` gives (upright RGB PIL image, class index).
+
+    `paths` and `labels` are lists in the same order, and `hashes` the SHA-256 of each image's content; reading them
+    opens no file. `times_opened` counts the images read through this split and its views in this process, so that a
+    lesson can show that its test split was left alone. Read images through the split, not by their paths.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    paths: list[Path]
+    labels: list[int]
+    hashes: list[str]
+    _reads: _Reads = field(default_factory=_Reads, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        i = as_index(i)
+        path, label = self.paths[i], self.labels[i]
+        self._reads.count += 1
+        return read_image(path), label
+
+    def __repr__(self) -> str:
+        return f"Split({self.name}: {len(self)} images, {len(self.classes)} classes)"
+
+    @property
+    def times_opened(self) -> int:
+        """Number of images read so far through this split and every view of it."""
+        return self._reads.count
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of the classes."""
+        counted = Counter(self.labels)
+        return {name: counted[k] for k, name in enumerate(self.classes)}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that depend on the images' content, their order and labels, and the class names alone."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for label, content in zip(self.labels, self.hashes, strict=True):
+            digest.update(f"{label}:{content};".encode())
+        return digest.hexdigest()[:16]
+
+    def select(self, indices: Sequence[int]) -> "Split":
+        """Return a view of the images at `indices`, in that order. Reads still count for the whole split."""
+        pick = [as_index(i) for i in indices]
+        return Split(
+            self.name,
+            self.classes,
+            [self.paths[i] for i in pick],
+            [self.labels[i] for i in pick],
+            [self.hashes[i] for i in pick],
+            self._reads,
+        )
+
+    def subsample(self, per_class: int, *, seed: int = 0) -> "Split":
+        """Return a view with `per_class` images of every class, drawn by `seed`; this split stays as it is.
+
+        Smaller samples of one seed are contained in larger ones, so that a learning curve adds images only.
+        Raises LearnerError with the class and its count where there are too few.
+        """
+        if per_class < 1:
+            raise LearnerError(f"per_class is {per_class}. Expected at least 1 image of each class.")
+        few = {name: n for name, n in self.counts.items() if n < per_class}
+        if few:
+            listed = ", ".join(f"{name!r} has {n}" for name, n in few.items())
+            raise LearnerError(
+                f"{per_class} images of each class were asked for, but in {self.name} {listed}. "
+                f"Take at most {min(few.values())}, or add images."
+            )
+        labels, picked = np.asarray(self.labels), []
+        for k in range(len(self.classes)):
+            order = np.random.default_rng([seed, k]).permutation(np.flatnonzero(labels == k))
+            picked.extend(int(i) for i in order[:per_class])
+        return self.select(sorted(picked))
+
+    def transformed(self, transform: Callable[[Image.Image], torch.Tensor]) -> "Transformed":
+        """Return a torch Dataset of (transform(image), label). Each call stands alone: no transform is shared."""
+        return Transformed(self, transform)
+
+
+@dataclass(eq=False)
+class Transformed(TorchDataset):
+    """A split seen through a transform: (tensor, class index) each. Pickles when the transform does."""
+
+    split: Split
+    transform: Callable[[Image.Image], torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        image, label = self.split[i]
+        return self.transform(image), label
+
+
+@dataclass(eq=False)
+class Dataset:
+    """Train, validation and test splits that share no image, the class names, what was set aside, and the card."""
+
+    name: str
+    classes: list[str]
+    train: Split
+    val: Split
+    test: Split
+    card: Card
+    problems: list[Problem] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.classes[:5]) + (", …" if len(self.classes) > 5 else "")
+        sizes = f"train {len(self.train)}, val {len(self.val)}, test {len(self.test)}"
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(p.kind for p in self.problems).items())
+        noted = f"\n  noted: {kinds} (see .problems)" if kinds else ""
+        return f"Dataset {self.name}: {len(self.classes)} classes ({shown})\n  {sizes}{noted}"

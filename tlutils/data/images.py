@@ -1,0 +1,143 @@
+"""One way to read an image: whatever the file holds, an upright RGB picture comes back, or words that say why not."""
+
+import io
+import logging
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import LearnerError
+
+log = logging.getLogger(__name__)
+
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels: white, as on paper and in most viewers."""
+
+EXTENSIONS = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .hif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+"""Endings (lower case) that promise an image. The content decides; the ending only chooses the words of a problem."""
+
+# Formats that are decoded by code made for pictures from strangers; EPS, for one, would start another program.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class UnreadableImage(LearnerError):
+    """A file that cannot become a picture: `path`, a short `kind` and the `words` for a person."""
+
+    def __init__(self, path: Path, kind: str, words: str) -> None:
+        super().__init__(f"{path}: {words}")
+        self.path, self.kind, self.words = path, kind, words
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.kind, self.words)
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Return the picture in a file as an upright 8-bit RGB PIL image. The file is decoded whole.
+
+    The content decides the format, not the ending. The EXIF orientation is applied. Transparent pixels show
+    BACKGROUND. 16-bit grey is divided by 257. Of an animation the first frame comes back. A picture with more pixels
+    than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused from its header.
+    Raises UnreadableImage (a LearnerError) with the path for a missing, broken, huge or unsupported file.
+    """
+    path = Path(path)
+    try:
+        return decode(path.read_bytes(), path)
+    except IsADirectoryError:
+        raise UnreadableImage(path, "unreadable", "This is a folder; expected an image file.") from None
+    except FileNotFoundError:
+        raise UnreadableImage(
+            path, "missing", "There is no such file. Was it moved after the scan?"
+        ) from None
+    except OSError as error:
+        raise UnreadableImage(path, "unreadable", f"The file cannot be read ({error.strerror}).") from error
+
+
+def decode(content: bytes, path: Path) -> Image.Image:
+    """Return the picture in the bytes of a file, as `read_image` does; `path` is for the words alone."""
+    if not content:
+        raise UnreadableImage(path, "empty-file", "The file is empty (0 bytes). Copy or download it again.")
+    Image.init()
+    try:
+        image = Image.open(io.BytesIO(content), formats=[f for f in _FORMATS if f in Image.OPEN])
+    except UnidentifiedImageError:
+        raise UnreadableImage(path, *_why_unknown(content, path)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(path, "too-large", f"{error} It was left unread.") from None
+    except Exception as error:  # a header can be broken in as many ways as there are formats
+        raise UnreadableImage(path, "broken", f"The header is broken ({error}).") from error
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+        words = f"{width} x {height} pixels are more than the limit of {Image.MAX_IMAGE_PIXELS}. Make a smaller copy."
+        raise UnreadableImage(path, "too-large", words)
+    try:
+        image.load()
+        return to_rgb(image)
+    except LearnerError as error:
+        raise UnreadableImage(path, "unsupported", str(error)) from error
+    except Exception as error:
+        words = f"The {image.format} file is broken or cut short ({error}). Copy or download it again."
+        raise UnreadableImage(path, "broken", words) from error
+
+
+def _why_unknown(content: bytes, path: Path) -> tuple[str, str]:
+    """Return the kind and the words for content that no decoder recognises."""
+    brand = content[8:12].decode("ascii", "replace")
+    if content[4:8] == b"ftyp":
+        name = (
+            "AVIF"
+            if brand in ("avif", "avis")
+            else "HEIC/HEIF"
+            if brand[:2] in ("he", "mi", "ms")
+            else "video"
+        )
+        words = f"This is a {name} file (brand {brand!r}), which cannot be read here."
+        if name != "video":
+            words += " Save it as JPEG, or install pillow-heif and call pillow_heif.register_heif_opener()."
+        return "unsupported", words
+    if path.suffix.lower() in EXTENSIONS:
+        return (
+            "unreadable",
+            f"The content is no image that can be read here, although the name ends in {path.suffix}.",
+        )
+    return "not-an-image", "This is not an image."
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a PIL image of any mode as upright 8-bit RGB; the image that came in stays as it is.
+
+    Raises LearnerError for a mode or a range of values that has no agreed meaning as a picture.
+    """
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error, OSError) as error:
+        log.warning("An orientation tag could not be read and was passed over (%s).", error)
+        upright = image
+    mode = upright.mode
+    if mode.startswith("I") or mode == "F":
+        return Image.fromarray(_eight_bits(np.asarray(upright))).convert("RGB")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
+        rgba = upright.convert("RGBA") if mode != "La" else upright.convert("LA").convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(paper, rgba).convert("RGB")
+    if mode in ("RGB", "L", "1", "P", "CMYK", "YCbCr", "HSV", "RGBX"):
+        return upright.convert("RGB")
+    raise LearnerError(f"Pixels of mode {mode!r} have no agreed RGB colours. Save the picture as RGB.")
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return grey values of 16 or 32 bits, or fractions, as uint8, by one fixed scale per type: never stretched."""
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if values.dtype.kind == "f" and 0 <= low and high <= 1:
+        scale = 255.0
+    elif 0 <= low and high <= 65535 and values.dtype.kind in "iu":
+        scale = 1 / 257
+    else:
+        raise LearnerError(
+            f"Grey values from {low:g} to {high:g} ({values.dtype}) have no agreed brightness. "
+            "Expected 0 to 65535 as whole numbers, or 0 to 1 as fractions. Scale them and save again."
+        )
+    return np.round(values * scale).astype(np.uint8)

