@@ -57,7 +57,7 @@ def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], *, title: str, alt
 
 
 def confusion(matrix: Any, classes: Sequence[str], *, title: str, alt: str) -> Picture:
-    """Return the confusion matrix (true rows, predicted columns): counts, shaded by their share of the row."""
+    """Return the confusion matrix (true rows, predicted columns): counts, shaded by share of the row."""
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = 1.6 + 0.62 * len(classes)
