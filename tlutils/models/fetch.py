@@ -1,0 +1,184 @@
+"""Bring weight files into the cache folder, checked, or say why that cannot be done and what to do instead."""
+
+import http.client
+import logging
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+
+import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from .. import runtime
+from ..errors import LearnerError
+
+log = logging.getLogger(__name__)
+
+HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # resnet18-f37072fd.pth: the first digits of the SHA-256
+CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without a byte
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def weights_dir() -> Path:
+    """Return the folder of the cache in which weight files lie, also those brought by hand."""
+    return runtime.cache_dir("weights")
+
+
+def is_offline() -> bool:
+    """Whether TLUTILS_OFFLINE or HF_HUB_OFFLINE says that no network is to be asked."""
+    return any(
+        os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+        for name in ("TLUTILS_OFFLINE", "HF_HUB_OFFLINE")
+    )
+
+
+def url_path(url: str) -> Path:
+    """Return where the file of a URL lies, or will lie, in the cache."""
+    return weights_dir() / Path(urlparse(url).path).name
+
+
+def fetch_url(url: str, *, asked: str) -> Path:
+    """Return the file of a URL: from the cache without a network call, else downloaded and checked.
+
+    A file whose name carries digits of its SHA-256 (`name-0123abcd.pth`) is held against them each time.
+    `asked` names the model in errors. Raises LearnerError when the file cannot be had or is damaged.
+    """
+    path = url_path(url)
+    found = HASH.search(path.name)
+    digits = found.group(1) if found else ""
+    with runtime.file_lock(path):
+        if path.is_file():
+            check_hash(path, digits, asked=asked)
+            return path
+        if is_offline():
+            raise missing(asked, "TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline", url, path)
+        log.info("downloading %s to %s", url, path)
+        try:
+            with runtime.atomic_write(path) as temporary:
+                _download(url, temporary)
+                if not runtime.sha256(temporary).startswith(digits):
+                    raise missing(
+                        asked,
+                        f"what {url} sent has the wrong SHA-256 (it should begin with {digits})",
+                        url,
+                        path,
+                    )
+        except urllib.error.HTTPError as error:
+            raise missing(asked, f"the server answered {error.code} {error.reason}", url, path) from error
+        except urllib.error.URLError as error:
+            raise missing(asked, f"there is no connection ({error.reason})", url, path) from error
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            raise missing(asked, f"the connection broke ({error})", url, path) from error
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "tlutils"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, path.open("wb") as file:
+        expected = int(answer.headers.get("Content-Length") or -1)
+        received = 0
+        with runtime.progress((), desc=f"downloading {Path(url).name}", total=max(expected, 0)) as bar:
+            while block := answer.read(CHUNK):
+                received += file.write(block)
+                bar.update(len(block))
+        # A connection that ends early raises nothing by itself: the count is what shows it.
+        if expected >= 0 and received != expected:
+            raise ConnectionError(f"{received} of {expected} bytes came")
+
+
+def check_hash(path: Path, digits: str, *, asked: str) -> None:
+    """Raise LearnerError, naming the file, unless its SHA-256 begins with `digits`."""
+    actual = runtime.sha256(path)
+    if not actual.startswith(digits):
+        raise LearnerError(
+            f"The file of {asked}, {path} ({path.stat().st_size:,} bytes), is damaged or not the right one: its SHA-256 "
+            f"is {actual[:16]}…, expected {digits[:16]}… Delete it and load the model again, or replace it by hand."
+        )
+
+
+def hub_path(repo: str, filename: str) -> Path:
+    """Return where a file of the Hugging Face hub lies when it was brought by hand."""
+    return weights_dir() / f"{repo.partition('@')[0].replace('/', '--')}--{filename}"
+
+
+def cached_hub_file(repo: str, names: Sequence[str] = HUB_FILES) -> Path | None:
+    """Return a hub file that is here already (by hand, or fetched earlier), without a network call."""
+    repo_id, _, revision = repo.partition("@")
+    for name in names:
+        if hub_path(repo, name).is_file():
+            return hub_path(repo, name)
+        found = huggingface_hub.try_to_load_from_cache(
+            repo_id, name, cache_dir=weights_dir() / "hub", revision=revision or None
+        )
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def fetch_hub(repo: str, names: Sequence[str] = HUB_FILES, *, asked: str) -> Path:
+    """Return the first of `names` that a hub repository ("owner/name", or with "@revision") has.
+
+    From the cache without a network call, else through huggingface_hub. The hub keeps large files under their
+    SHA-256, and they are held against it each time. Raises LearnerError when the file cannot be had or is damaged.
+    """
+    with runtime.file_lock(hub_path(repo, names[0])):
+        path = cached_hub_file(repo, names)
+        if path is None:
+            path = _download_hub(repo, names, asked=asked)
+    blob = path.resolve().name
+    check_hash(path, blob if re.fullmatch("[0-9a-f]{64}", blob) else "", asked=asked)
+    return path
+
+
+def _download_hub(repo: str, names: Sequence[str], *, asked: str) -> Path:
+    repo_id, _, revision = repo.partition("@")
+    source = f"{huggingface_hub.constants.ENDPOINT}/{repo_id}/resolve/{revision or 'main'}/{names[0]}"
+    if is_offline():
+        raise missing(
+            asked, "TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline", source, hub_path(repo, names[0])
+        )
+    reason = f"{repo_id} on the Hugging Face hub has none of {', '.join(names)}"
+    for name in names:
+        try:
+            return Path(
+                huggingface_hub.hf_hub_download(
+                    repo_id, name, revision=revision or None, cache_dir=weights_dir() / "hub"
+                )
+            )
+        except LocalEntryNotFoundError as error:
+            reason = f"the Hugging Face hub cannot be reached ({_root(error)})"
+            break
+        except EntryNotFoundError:
+            continue  # this repository keeps its weights under the next name
+        except LearnerError:
+            raise
+        except Exception as error:  # the hub's client has changed its transport, and with it its errors
+            reason = f"the Hugging Face hub did not send it ({type(error).__name__}: {_root(error)})"
+            break
+    raise missing(asked, reason, source, hub_path(repo, names[0]))
+
+
+def _root(error: BaseException) -> str:
+    """Return the first line of the innermost cause, which is what a person can act on."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().split("\n")[0]
+
+
+def missing(asked: str, why: str, source: str, path: Path) -> LearnerError:
+    """Return the error for weights that are not here: what, why, where, how by hand, what works instead."""
+    from .zoo import offline  # the list of what works needs everything else
+
+    return LearnerError(
+        f"The pretrained weights of {asked} cannot be had: {why}.\n"
+        f"  By hand: download {source} on a machine with a network and save it as {path}\n"
+        f"  Cache:   {runtime.cache_dir()} (the environment variable TLUTILS_CACHE moves it)\n"
+        f"  Offline: {', '.join(offline())} work now without a network; "
+        "TLUTILS_OFFLINE=1 keeps every call from asking one.\n"
+        "Nothing was loaded. For random weights on purpose, pass pretrained=False."
+    )

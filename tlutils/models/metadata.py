@@ -1,0 +1,214 @@
+"""What a model needs to know about itself to be used rightly: its input, its normalisation, its classes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import LearnerError, unknown
+
+ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Where a model comes from and what it expects. Images are floats in [0, 1] before `mean` and `std`.
+
+    The preprocessing is: resize the short side to `resize_size`, crop the centre to `input_size`, normalise.
+    """
+
+    name: str
+    source: str  # "package", "torchvision", "timm" or "custom"
+    input_size: tuple[int, int, int]  # channels, height, width
+    mean: tuple[float, ...]  # one a channel
+    std: tuple[float, ...]
+    interpolation: str  # "bilinear" or "bicubic"
+    crop_pct: float  # side of the crop / side of the resized image, in (0, 1]
+    num_classes: int  # width of the output; 0 when the head is gone
+    pretrained: bool | None  # None: a bare model does not say
+    classes: list[str] | None = None
+    notes: tuple[str, ...] = ()
+    crop_mode: str = "center"  # "squash": resized without keeping the aspect; "border": padded
+    fixed_size: bool = False  # whether any size but `input_size` is an error
+    weights: str = ""  # where the weights come from, in words
+    extra: dict[str, Any] = field(default_factory=dict)  # what `save` was asked to keep
+
+    @property
+    def resize_size(self) -> int:
+        """Short side in pixels before the centre crop."""
+        # The small term keeps 224 / (224 / 232) at 232; flooring is what timm does (240 / 0.882 -> 272).
+        return math.floor(min(self.input_size[1:]) / self.crop_pct + 1e-6)
+
+    def summary(self) -> str:
+        """Return the facts as text, one a line, the notes last."""
+        channels, height, width = self.input_size
+        trained = {True: "pretrained", False: "random weights", None: "weights of unknown origin"}[
+            self.pretrained
+        ]
+        lines = [
+            f"{self.name} ({self.source}, {trained})",
+            f"  input     {channels} x {height} x {width}" + (" (no other size)" if self.fixed_size else ""),
+            f"  resize    short side {self.resize_size}, {self.interpolation}, {self.crop_mode} crop",
+            f"  normalise mean {_short(self.mean)}, std {_short(self.std)}",
+            f"  output    {self.num_classes} classes",
+        ]
+        if self.weights:
+            lines.append(f"  weights   {self.weights}")
+        return "\n".join(lines + [f"  note      {note}" for note in self.notes])
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def require_module(model: object) -> nn.Module:
+    """Return `model` without wrappers; raise LearnerError for anything that is not an nn.Module."""
+    if not isinstance(model, nn.Module):
+        raise LearnerError(
+            f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
+            "Make one with models.load('tf_efficientnet_lite0')."
+        )
+    return unwrap(model)
+
+
+def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
+    """Note `info` on the model (inside its wrappers) and return the model."""
+    setattr(unwrap(model), ATTRIBUTE, info)
+    return model
+
+
+def info(model: nn.Module) -> ModelInfo:
+    """Return what is known about a model; nothing is changed.
+
+    Works for models from `load`, for raw torchvision and timm models, and inside DDP and torch.compile.
+    For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say so,
+    and `describe` corrects it.
+    """
+    from . import recognise  # it builds ModelInfo, so it imports this module
+
+    model = require_module(model)
+    known = getattr(model, ATTRIBUTE, None)
+    if known is None:
+        return recognise.recognise(model)
+    outputs = recognise.num_classes(model) if known.source != "custom" else known.num_classes
+    if outputs is None or outputs == known.num_classes:
+        return known
+    # The head was replaced by hand since: the old class names would be wrong.
+    return replace(known, num_classes=outputs, classes=None)
+
+
+def describe(model: nn.Module, **changes: Any) -> nn.Module:
+    """Correct what `info` says of a model, for example `describe(net, input_size=(1, 28, 28), mean=0.5, std=0.5)`.
+
+    Takes the fields of ModelInfo; one number for mean or std holds for every channel, one or two for
+    `input_size` leave the channels as they are. Returns the same model, with the facts noted on it.
+    Raises LearnerError for an unknown field and for values that contradict each other or the model.
+    """
+    known = {item.name for item in fields(ModelInfo)}
+    for name in changes:
+        if name not in known:
+            raise unknown("field of a model's description", name, known)
+    old = info(model)
+    if "input_size" in changes:
+        changes["input_size"] = full_size(changes["input_size"], old.input_size[0])
+        if old.fixed_size and changes["input_size"][1:] != old.input_size[1:]:
+            raise wrong_size(old, changes["input_size"][1:])
+    channels = changes.get("input_size", old.input_size)[0]
+    for name in ("mean", "std"):
+        if name in changes:
+            changes[name] = per_channel(name, changes[name], channels)
+        elif len(getattr(old, name)) != channels:
+            changes[name] = spread(getattr(old, name), channels)
+    if "std" in changes and min(changes["std"]) <= 0:
+        raise LearnerError(f"std must be above 0 in every channel, and {changes['std']} came.")
+    if not 0 < changes.get("crop_pct", 1) <= 1:
+        raise LearnerError(f"crop_pct is a share in (0, 1], and {changes['crop_pct']} came.")
+    if changes.get("classes") is not None:
+        changes["classes"] = [str(name) for name in changes["classes"]]
+        outputs = changes.get("num_classes", old.num_classes)
+        if len(changes["classes"]) != outputs:
+            raise LearnerError(
+                f"{len(changes['classes'])} class names came for a model with {outputs} outputs. "
+                "Give one name an output, or replace the head first."
+            )
+    elif changes.get("num_classes", old.num_classes) != old.num_classes:
+        changes["classes"] = None
+    if "notes" in changes:
+        changes["notes"] = tuple(changes["notes"])
+    return attach(model, replace(old, **changes))
+
+
+def check_input(model: nn.Module, images: torch.Tensor) -> None:
+    """Raise LearnerError when a batch (N, C, H, W) cannot go through the model, naming both sizes.
+
+    Catches a missing batch axis, another number of channels, and another height or width where the
+    architecture has a fixed one (transformers with a position embedding). The model is not run.
+    """
+    facts = info(model)
+    shape = tuple(images.shape)
+    expected = "x".join(map(str, ("N", *facts.input_size)))
+    if len(shape) != 4:
+        raise LearnerError(
+            f"{facts.name} takes a batch {expected} and got {len(shape)} axes {shape}. "
+            "One image becomes a batch with image.unsqueeze(0)."
+        )
+    if shape[1] != facts.input_size[0]:
+        raise LearnerError(
+            f"{facts.name} takes {facts.input_size[0]} channels ({expected}) and got {shape[1]} {shape}. "
+            "models.load(..., in_chans=...) makes a model for another number."
+        )
+    if facts.fixed_size and shape[2:] != facts.input_size[1:]:
+        raise wrong_size(facts, shape[2:])
+
+
+def wrong_size(facts: ModelInfo, size: Sequence[int]) -> LearnerError:
+    """Return the error for a size that a fixed-size architecture cannot take."""
+    _, height, width = facts.input_size
+    return LearnerError(
+        f"{facts.name} was made for images of {height}x{width} and got {size[0]}x{size[1]}; its position embedding "
+        f"fits one size only. Resize the images (data.transform_for(model) does), or set the size when the model "
+        f"is made: models.load({facts.name!r}, input_size={size[0]})."
+    )
+
+
+def full_size(size: Any, channels: int) -> tuple[int, int, int]:
+    """Return (C, H, W) from 224, (224, 224) or (3, 224, 224)."""
+    values = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+    if len(values) == 2:
+        values = (channels, *values)
+    if len(values) != 3 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
+        raise LearnerError(
+            f"input_size must be one side in pixels (224), height and width (224, 224) or (3, 224, 224); got {size!r}."
+        )
+    return values
+
+
+def per_channel(name: str, value: Any, channels: int) -> tuple[float, ...]:
+    """Return one float a channel from a number or a sequence of the right length."""
+    if isinstance(value, int | float):
+        return (float(value),) * channels
+    values = tuple(float(v) for v in value)
+    if len(values) != channels:
+        raise LearnerError(
+            f"{name} has {len(values)} values for {channels} channels; give one a channel, or one number."
+        )
+    return values
+
+
+def spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Return per-channel statistics for another number of channels: their average, except when nothing changes."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def _short(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.3g}" for value in values) + ")"

