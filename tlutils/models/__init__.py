@@ -1,26 +1,98 @@
-"""One front door to models: weights that packages carry, torchvision, timm, and files that `save` wrote."""
+"""One front door to models: weights that packages carry, torchvision, timm, and files that `save` wrote.
 
-from typing import Any
+`load` gives a model, `info` says what it expects, `describe` corrects that for a model of your own, `save`
+keeps one in a file, and `load_weights` reads a checkpoint of somebody else's.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
+from ..errors import LearnerError
+from .checkpoints import LoadReport, load_file, load_weights, save
 from .metadata import ModelInfo, check_input, describe, info, unwrap
 from .zoo import build, catalog, offline
 
 DEFAULT = "tf_efficientnet_lite0"
-__all__ = ["DEFAULT", "ModelInfo", "catalog", "check_input", "describe", "info", "load", "offline", "unwrap"]
+
+__all__ = [
+    "DEFAULT",
+    "LoadReport",
+    "ModelInfo",
+    "catalog",
+    "check_input",
+    "describe",
+    "info",
+    "load",
+    "load_weights",
+    "offline",
+    "save",
+    "unwrap",
+]
 
 
 def load(
-    name_or_path: str,
+    name_or_path: str | Path,
     pretrained: bool = True,
     *,
     num_classes: int | None = None,
-    input_size: Any = None,
+    input_size: int | Sequence[int] | None = None,
     in_chans: int = 3,
     seed: int = 0,
+    into: nn.Module | None = None,
 ) -> nn.Module:
-    """Return a model in eval mode, with its `info` attached."""
-    return build(
-        name_or_path, pretrained, num_classes=num_classes, input_size=input_size, in_chans=in_chans, seed=seed
-    )
+    """Return a model in eval mode, on the CPU, with its facts attached: `info(model)`.
+
+    Names are looked for in the packages that carry weights, then in torchvision, then in timm;
+    "torchvision/resnet18" and "timm/resnet18" choose, and a tag chooses among sets of weights
+    ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). A path, or a name that ends in .safetensors, is a file of
+    `save`, and its model comes back as it was saved.
+
+    - `pretrained`: the published weights, from the cache or a download; never random ones in their place.
+      With False the architecture's own random initialisation under `seed`, which leaves the global generators
+      alone.
+    - `num_classes`: width of a new, randomly initialised last layer; the published one by default.
+    - `input_size`: side in pixels, (H, W) or (C, H, W). Convolutional networks take many sizes, so it changes
+      `info` only; transformers are built for it, and their position embedding is resized.
+    - `in_chans`: 1 for grey images: the pretrained first layer is summed over RGB, so that x gives exactly
+      what (x, x, x) gives the original. (The average would be that divided by three.) The normalisation is
+      then one mean and std, the average of the colours', which is exact where they are equal. For other
+      numbers the RGB weights are repeated in order and scaled by 3 / in_chans.
+    - `into`: a model of your own class, for a file that was saved from one.
+
+    Raises LearnerError for unknown names, weights that cannot be had, damaged files and impossible sizes.
+    """
+    path = _as_path(name_or_path)
+    if path is None:
+        if into is not None:
+            raise LearnerError(
+                f"into= goes with a file that models.save wrote, and {name_or_path!r} is a name."
+            )
+        return build(
+            str(name_or_path),
+            pretrained,
+            num_classes=num_classes,
+            input_size=input_size,
+            in_chans=in_chans,
+            seed=seed,
+        )
+    if not pretrained or num_classes is not None or input_size is not None or in_chans != 3:
+        raise LearnerError(
+            f"{path} is a saved model and comes back as it was saved; pretrained, num_classes, input_size "
+            "and in_chans go with names. Load it first, then give it another head with surgery.replace_head."
+        )
+    return load_file(path, into=into)
+
+
+def _as_path(name: str | Path) -> Path | None:
+    """Return the file that is meant, or None when it is the name of a model."""
+    if not isinstance(name, str | Path):
+        raise LearnerError(
+            f"Expected the name of a model or the path of a file, and got {type(name).__name__}."
+        )
+    path = Path(name).expanduser()
+    if isinstance(name, Path) or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
+        return path
+    looks = "/" in name or "\\" in name
+    return path if looks and name.partition("/")[0] not in ("timm", "torchvision") else None

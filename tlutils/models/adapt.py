@@ -33,9 +33,17 @@ def set_stem_channels(model: nn.Module, in_chans: int) -> None:
     if old.in_channels == in_chans:
         return
     new = nn.Conv2d(
-        in_chans, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation,  # type: ignore[arg-type]
-        bias=old.bias is not None, padding_mode=old.padding_mode, device=old.weight.device, dtype=old.weight.dtype,
-    )  # fmt: skip
+        in_chans,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        old.dilation,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+        padding_mode=old.padding_mode,
+        device=old.weight.device,
+        dtype=old.weight.dtype,
+    )
     with torch.no_grad():
         new.weight.copy_(adapt_input_conv(in_chans, old.weight.detach()))
         if old.bias is not None and new.bias is not None:
@@ -48,10 +56,10 @@ def fit_tensors(
 ) -> list[str]:
     """Change `state` in place until `model` can take it, and return the names of the head tensors left out.
 
-    Two differences are mended: a stem for another number of channels (weights summed over RGB for one channel,
-    repeated and rescaled for others), and a head of another width, which keeps the model's own initial values.
-    Everything else raises LearnerError and names the tensor with both shapes, before anything is copied.
-    `ignore`: prefixes of tensors in `state` that the model may lack (auxiliary heads).
+    Two differences are mended: a stem for another number of channels (weights summed over RGB for one
+    channel, repeated and rescaled for others), and a head of another width, which keeps the model's own
+    initial values. Everything else raises LearnerError and names the tensor with both shapes, before anything
+    is copied. `ignore`: prefixes of tensors in `state` that the model may lack (auxiliary heads).
     """
     own = model.state_dict()
     stem, head = first_conv(model), last_layer(model)

@@ -1,4 +1,6 @@
-"""Bring weight files into the cache folder, checked, or say why that cannot be done and what to do instead."""
+"""Bring weight files into the cache folder, checked, or say why that cannot be done and what to do
+instead.
+"""
 
 import http.client
 import logging
@@ -96,8 +98,9 @@ def check_hash(path: Path, digits: str, *, asked: str) -> None:
     actual = runtime.sha256(path)
     if not actual.startswith(digits):
         raise LearnerError(
-            f"The file of {asked}, {path} ({path.stat().st_size:,} bytes), is damaged or not the right one: its SHA-256 "
-            f"is {actual[:16]}…, expected {digits[:16]}… Delete it and load the model again, or replace it by hand."
+            f"The file of {asked}, {path} ({path.stat().st_size:,} bytes), is damaged or not the right one: "
+            f"its SHA-256 is {actual[:16]}…, expected {digits[:16]}… Delete it and load the model again, or "
+            "replace it by hand."
         )
 
 
@@ -124,7 +127,8 @@ def fetch_hub(repo: str, names: Sequence[str] = HUB_FILES, *, asked: str) -> Pat
     """Return the first of `names` that a hub repository ("owner/name", or with "@revision") has.
 
     From the cache without a network call, else through huggingface_hub. The hub keeps large files under their
-    SHA-256, and they are held against it each time. Raises LearnerError when the file cannot be had or is damaged.
+    SHA-256, and they are held against it each time. Raises LearnerError when the file cannot be had or is
+    damaged.
     """
     with runtime.file_lock(hub_path(repo, names[0])):
         path = cached_hub_file(repo, names)
@@ -141,6 +145,11 @@ def _download_hub(repo: str, names: Sequence[str], *, asked: str) -> Path:
     if is_offline():
         raise missing(
             asked, "TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline", source, hub_path(repo, names[0])
+        )
+    if reason := _unreachable(huggingface_hub.constants.ENDPOINT):
+        # Asked first, since the hub's client tries again for half a minute before it says so.
+        raise missing(
+            asked, f"the Hugging Face hub cannot be reached ({reason})", source, hub_path(repo, names[0])
         )
     reason = f"{repo_id} on the Hugging Face hub has none of {', '.join(names)}"
     for name in names:
@@ -161,6 +170,17 @@ def _download_hub(repo: str, names: Sequence[str], *, asked: str) -> Path:
             reason = f"the Hugging Face hub did not send it ({type(error).__name__}: {_root(error)})"
             break
     raise missing(asked, reason, source, hub_path(repo, names[0]))
+
+
+def _unreachable(url: str) -> str:
+    """Return why a server cannot be reached, "" when it answers anything at all."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return ""
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        return str(getattr(error, "reason", error))
+    return ""
 
 
 def _root(error: BaseException) -> str:

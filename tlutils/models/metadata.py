@@ -91,8 +91,8 @@ def info(model: nn.Module) -> ModelInfo:
     """Return what is known about a model; nothing is changed.
 
     Works for models from `load`, for raw torchvision and timm models, and inside DDP and torch.compile.
-    For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say so,
-    and `describe` corrects it.
+    For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say
+    so, and `describe` corrects it.
     """
     from . import recognise  # it builds ModelInfo, so it imports this module
 
@@ -108,17 +108,22 @@ def info(model: nn.Module) -> ModelInfo:
 
 
 def describe(model: nn.Module, **changes: Any) -> nn.Module:
-    """Correct what `info` says of a model, for example `describe(net, input_size=(1, 28, 28), mean=0.5, std=0.5)`.
+    """Correct what `info` says of a model, for example `describe(net, input_size=(1, 28, 28), mean=0.5,
+    std=0.5)`.
 
     Takes the fields of ModelInfo; one number for mean or std holds for every channel, one or two for
     `input_size` leave the channels as they are. Returns the same model, with the facts noted on it.
     Raises LearnerError for an unknown field and for values that contradict each other or the model.
     """
+    return attach(model, changed(info(model), changes))
+
+
+def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
+    """Return the facts with some fields changed, checked as `describe` promises."""
     known = {item.name for item in fields(ModelInfo)}
     for name in changes:
         if name not in known:
             raise unknown("field of a model's description", name, known)
-    old = info(model)
     if "input_size" in changes:
         changes["input_size"] = full_size(changes["input_size"], old.input_size[0])
         if old.fixed_size and changes["input_size"][1:] != old.input_size[1:]:
@@ -145,7 +150,7 @@ def describe(model: nn.Module, **changes: Any) -> nn.Module:
         changes["classes"] = None
     if "notes" in changes:
         changes["notes"] = tuple(changes["notes"])
-    return attach(model, replace(old, **changes))
+    return replace(old, **changes)
 
 
 def check_input(model: nn.Module, images: torch.Tensor) -> None:
@@ -175,9 +180,9 @@ def wrong_size(facts: ModelInfo, size: Sequence[int]) -> LearnerError:
     """Return the error for a size that a fixed-size architecture cannot take."""
     _, height, width = facts.input_size
     return LearnerError(
-        f"{facts.name} was made for images of {height}x{width} and got {size[0]}x{size[1]}; its position embedding "
-        f"fits one size only. Resize the images (data.transform_for(model) does), or set the size when the model "
-        f"is made: models.load({facts.name!r}, input_size={size[0]})."
+        f"{facts.name} was made for images of {height}x{width} and got {size[0]}x{size[1]}; its position "
+        "embedding fits one size only. Resize the images (data.transform_for(model) does), or set the size "
+        f"when the model is made: models.load({facts.name!r}, input_size={size[0]})."
     )
 
 
@@ -188,7 +193,8 @@ def full_size(size: Any, channels: int) -> tuple[int, int, int]:
         values = (channels, *values)
     if len(values) != 3 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
         raise LearnerError(
-            f"input_size must be one side in pixels (224), height and width (224, 224) or (3, 224, 224); got {size!r}."
+            "input_size must be one side in pixels (224), height and width (224, 224) or (3, 224, 224); "
+            f"got {size!r}."
         )
     return values
 
@@ -206,7 +212,9 @@ def per_channel(name: str, value: Any, channels: int) -> tuple[float, ...]:
 
 
 def spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Return per-channel statistics for another number of channels: their average, except when nothing changes."""
+    """Return per-channel statistics for another number of channels: their average, except when nothing
+    changes.
+    """
     return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 

@@ -26,8 +26,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a .safetensors file or of a torch checkpoint, on the CPU.
 
     A checkpoint may hold more (epoch, optimizer): its weights are looked for under the usual names.
-    Read with weights_only=True and nothing else, so a file cannot run code. Raises LearnerError for a file that
-    is missing, damaged, or needs more than that.
+    Read with weights_only=True and nothing else, so a file cannot run code. Raises LearnerError for a file
+    that is missing, damaged, or needs more than that.
     """
     path = Path(path)
     if not path.is_file():
@@ -43,8 +43,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise _damaged(path, error) from error
         raise LearnerError(
             f"{path} holds Python objects beside tensors, and reading those would run code from the file, "
-            "so it was not read. Expected plain tensors, numbers and text. Where the file was made, write it anew "
-            "with torch.save(model.state_dict(), path), or with models.save(model, path). "
+            "so it was not read. Expected plain tensors, numbers and text. Where the file was made, write "
+            "it anew with torch.save(model.state_dict(), path), or with models.save(model, path). "
             f"(The reader says: {str(error).strip().splitlines()[0]})"
         ) from error
     except (
@@ -73,8 +73,8 @@ def only_tensors(content: Any, where: object) -> dict[str, Tensor]:
     ):
         kinds = sorted({type(v).__name__ for v in content.values()}) if isinstance(content, dict) else []
         raise LearnerError(
-            f"{where} holds no weights: expected a mapping of names to tensors, as model.state_dict() gives, and got "
-            f"{type(content).__name__}{' of ' + ', '.join(kinds[:4]) if kinds else ''}."
+            f"{where} holds no weights: expected a mapping of names to tensors, as model.state_dict() "
+            f"gives, and got {type(content).__name__}{' of ' + ', '.join(kinds[:4]) if kinds else ''}."
         )
     return content
 
@@ -82,6 +82,6 @@ def only_tensors(content: Any, where: object) -> dict[str, Tensor]:
 def _damaged(path: Path, error: BaseException) -> LearnerError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return LearnerError(
-        f"{path} ({path.stat().st_size:,} bytes) cannot be read as weights; it is cut off or of another format "
-        f"({reason[:160]}). Delete it and fetch or write it again."
+        f"{path} ({path.stat().st_size:,} bytes) cannot be read as weights; it is cut off or of another "
+        f"format ({reason[:160]}). Delete it and fetch or write it again."
     )

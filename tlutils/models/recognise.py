@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+import timm
 import timm.models
 import torch
 import torchvision
@@ -14,11 +15,13 @@ from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
 from ..errors import LearnerError
 from .adapt import first_conv, last_layer
 from .metadata import ModelInfo, spread
+from .packages import PACKAGES
 
 TRIAL_SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 16, 8)
 RENORMALISES = "torchvision.models.googlenet", "torchvision.models.inception"
 ONCE = (
-    "normalised once: the model itself turns ImageNet's normalisation into mean 0.5, std 0.5 (transform_input)",
+    "normalised once: the model itself turns ImageNet's normalisation into mean 0.5, std 0.5 "
+    "(transform_input)",
     "normalised once: mean 0.5, std 0.5 go in directly, since the model's own transform_input is off",
 )
 
@@ -108,7 +111,9 @@ def _raw_torchvision(model: nn.Module) -> ModelInfo:
 
 
 def _torchvision_name(model: nn.Module) -> str | None:
-    """Tell which builder made a model, by counting its parameters (head and stem as the builder makes them)."""
+    """Tell which builder made a model, by counting its parameters (head and stem as the builder makes
+    them).
+    """
     family = [n for n in torchvision_names() if get_model_builder(n).__module__ == type(model).__module__]
     if len(family) < 2:
         return family[0] if family else None
@@ -148,10 +153,16 @@ def timm_facts(name: str, model: nn.Module) -> ModelInfo:
 
 def _raw_timm(model: nn.Module) -> ModelInfo:
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    name = cfg.get("architecture") or type(model).__name__
-    if cfg.get("tag") and timm.models.is_model(name):
-        name = f"{name}.{cfg['tag']}"
-    return timm_facts(name, model)
+    name, tag = cfg.get("architecture") or type(model).__name__, cfg.get("tag")
+    known = timm.get_pretrained_cfg(name) if timm.models.is_model(name) else None
+    return timm_facts(timm_name(name, tag if known is None or tag != known.tag else None), model)
+
+
+def timm_name(name: str, tag: str | None) -> str:
+    """Return the name by which `load` finds a timm model: "timm/" marks one that another source has too."""
+    if tag:
+        return f"{name}.{tag}"
+    return f"timm/{name}" if name in PACKAGES or name in torchvision_names() else name
 
 
 def _custom(model: nn.Module) -> ModelInfo:
@@ -164,7 +175,8 @@ def _custom(model: nn.Module) -> ModelInfo:
         mean=(0.5,) * channels, std=(0.5,) * channels, interpolation="bilinear", crop_pct=1.0,
         num_classes=outputs, pretrained=None,
         notes=(
-            f"mean and std 0.5 are assumed, and the input size is {assumed}; correct them with models.describe",
+            f"mean and std 0.5 are assumed, and the input size is {assumed}; correct them with "
+            "models.describe",
         ),
     )  # fmt: skip
 

