@@ -1,14 +1,15 @@
-"""Untrusted images in, honest splits out: `load(name_or_folder)` gives train, val and test that share no image."""
+"""Untrusted images in, honest splits out: `load` gives train, val and test that share no image."""
 
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from ..errors import LearnerError, unknown
-from . import packaged
+from . import networked, packaged
+from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
 from .dataset import Dataset, Problem, Split, Transformed
+from .folder import load_folder, read_items
 from .images import BACKGROUND, UnreadableImage, read_image
-from .packaged import Item
-from .splits import NAMES, partition
 from .transforms import Preprocess, as_picture, transform_for
 
 __all__ = [
@@ -28,32 +29,59 @@ __all__ = [
     "transform_for",
 ]
 
-_PACKAGED = {
+_ITEMS: dict[str, Callable[[], list[Item]]] = {
+    "cifar-10": networked.cifar_10,
+    "digits": packaged.digits,
     "elpv-defects": lambda: packaged.elpv("defect"),
     "elpv-wafers": lambda: packaged.elpv("wafer"),
-    "digits": packaged.digits,
     "mnist-5k": packaged.mnist_5k,
     "scenes": packaged.scenes,
 }
 
 
-def load(name_or_path: str | Path, *, seed: int = 0) -> Dataset:
+def load(
+    name_or_path: str | Path,
+    *,
+    seed: int = 0,
+    empty: str = "error",
+    too_few: str = "error",
+    groups: Callable[[Path], Hashable] | None = None,
+) -> Dataset:
+    """Return the data set of that name, or of a folder of your own. The folder is only read.
+
+    A folder is laid out as `folder/class/…` or as `folder/{train,val,test}/class/…`, images at any depth
+    below a class. A text that is no known name is taken for a path; a `Path` always is. Every image of a
+    folder is decoded once, and remembered in the cache; what cannot be used, or is doubtful, stands in the
+    result's `problems`.
+
+    `seed` decides the splits, unless the data set has its own. `empty` says what happens to a class without
+    images: "error", "drop" the class, or "keep" its name and number. `too_few` says what happens to a class
+    with fewer pictures than splits: "error", or keep them in "train". Copies of one picture never lie on two
+    sides; `groups`, a function from a path to a key, names further images that belong together (crops of one
+    photograph, images of one patient). Raises LearnerError for an unknown name and for a folder that cannot
+    be split.
+    """
+    _check_choice("empty", empty, ("error", "drop", "keep"))
+    _check_choice("too_few", too_few, ("error", "train"))
     name = str(name_or_path)
-    if name not in _PACKAGED:
-        raise unknown("data set", name, names())
+    if isinstance(name_or_path, Path) or name not in names():
+        path = Path(name_or_path).expanduser()
+        if not isinstance(name_or_path, Path) and not path.exists() and path.name == name:
+            raise unknown(
+                "data set", name, names(), hint=f"Nor is there a folder of that name in {Path.cwd()}."
+            )
+        return load_folder(path, seed=seed, empty=empty, too_few=too_few, groups=groups)
     own = card(name)
-    items = _PACKAGED[name]()
-    sides = (
-        [i.side for i in items]
-        if items[0].side
-        else partition([i.stratum or i.label for i in items], [i.hash for i in items], seed=seed)
-    )
-    classes = own.classes
-    number = {c: k for k, c in enumerate(classes)}
-    made = {}
-    for side in NAMES:
-        pick = [i for i, s in zip(items, sides, strict=True) if s == side]
-        made[side] = Split(
-            side, classes, [i.path for i in pick], [number[i.label] for i in pick], [i.hash for i in pick]
-        )
-    return Dataset(name, list(classes), card=own, **made)
+    if name == "hymenoptera":
+        sides = {"train": "train", "val": "test"}
+        return load_folder(networked.hymenoptera(), seed=seed, groups=groups, card=own, sides=sides)
+    if name in networked.OFFICIAL:
+        items, problems = read_items(*networked.official(name, own.classes))
+    else:
+        items, problems = _ITEMS[name](), []
+    return assemble(name, items, classes=own.classes, card=own, problems=problems, seed=seed, groups=groups)
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise LearnerError(f"{option}={value!r} is not known. Expected {' or '.join(map(repr, known))}.")

@@ -2,8 +2,9 @@
 
 import html
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import LearnerError, unknown
 
@@ -14,7 +15,7 @@ _FOLDERS = (_HERE.parents[1] / "_cards", _HERE.parents[2] / "data")
 
 @dataclass(frozen=True)
 class Card:
-    """One data set in words and numbers. `images` counts all splits together; 0 means that it is not known here."""
+    """One data set in words and numbers. `images` counts all splits together; 0 means not counted."""
 
     name: str
     title: str
@@ -93,8 +94,5 @@ def _files() -> dict[str, Path]:
 
 
 def _read(path: Path) -> Card:
-    values = tomllib.loads(path.read_text(encoding="utf-8"))
-    known = {f.name for f in fields(Card)}
-    return Card(
-        name=path.stem, **{k: tuple(v) if k == "classes" else v for k, v in values.items() if k in known}
-    )
+    values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return Card(name=path.stem, classes=tuple(values.pop("classes")), **values)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_index
 from pathlib import Path
@@ -19,7 +19,7 @@ from .images import read_image
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that was set aside, passed over or is doubtful: the path, a short kind, and words for a person."""
+    """Something set aside, passed over or doubtful: the path, a short kind, and words for a person."""
 
     path: Path
     kind: str
@@ -37,9 +37,10 @@ class _Reads:
 class Split(TorchDataset):
     """Images of one split: `len(split)`, and `split[i]` gives (upright RGB PIL image, class index).
 
-    `paths` and `labels` are lists in the same order, and `hashes` the SHA-256 of each image's content; reading them
-    opens no file. `times_opened` counts the images read through this split and its views in this process, so that a
-    lesson can show that its test split was left alone. Read images through the split, not by their paths.
+    `paths` and `labels` are lists in the same order, and `hashes` the SHA-256 of each image's content;
+    reading them opens no file. `times_opened` counts the images read through this split and its views in this
+    process, so that a lesson can show that its test split was left alone. Read images through the split, not
+    by their paths.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Split(TorchDataset):
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that depend on the images' content, their order and labels, and the class names alone."""
+        """16 hex digits that depend on the images' content, order and labels and on the class names alone."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for label, content in zip(self.labels, self.hashes, strict=True):
             digest.update(f"{label}:{content};".encode())
@@ -107,14 +108,14 @@ class Split(TorchDataset):
                 f"{per_class} images of each class were asked for, but in {self.name} {listed}. "
                 f"Take at most {min(few.values())}, or add images."
             )
-        labels, picked = np.asarray(self.labels), []
+        labels, picked = np.asarray(self.labels), list[int]()
         for k in range(len(self.classes)):
             order = np.random.default_rng([seed, k]).permutation(np.flatnonzero(labels == k))
             picked.extend(int(i) for i in order[:per_class])
         return self.select(sorted(picked))
 
     def transformed(self, transform: Callable[[Image.Image], torch.Tensor]) -> "Transformed":
-        """Return a torch Dataset of (transform(image), label). Each call stands alone: no transform is shared."""
+        """Return a torch Dataset of (transform(image), label). Calls stand alone: no transform is shared."""
         return Transformed(self, transform)
 
 
@@ -133,9 +134,15 @@ class Transformed(TorchDataset):
         return self.transform(image), label
 
 
+def content_hash(images: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 (64 hex digits) over (class name, content hash) of images in any order."""
+    lines = sorted(f"{label} {content}\n" for label, content in images)
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
 @dataclass(eq=False)
 class Dataset:
-    """Train, validation and test splits that share no image, the class names, what was set aside, and the card."""
+    """Train, validation and test splits that share no image, class names, what was set aside, the card."""
 
     name: str
     classes: list[str]
@@ -144,6 +151,14 @@ class Dataset:
     test: Split
     card: Card
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def content(self) -> str:
+        """64 hex digits that depend on the images and their labels, however they are split."""
+        splits = (self.train, self.val, self.test)
+        return content_hash(
+            (self.classes[k], h) for s in splits for k, h in zip(s.labels, s.hashes, strict=True)
+        )
 
     def __repr__(self) -> str:
         shown = ", ".join(self.classes[:5]) + (", …" if len(self.classes) > 5 else "")

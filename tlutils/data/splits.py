@@ -1,4 +1,4 @@
-"""Who goes where: train, validation and test, decided by seed, balanced over the classes, never sharing a picture."""
+"""Who goes where: train, validation and test, by seed, balanced over the classes, sharing no picture."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
@@ -23,11 +23,11 @@ def partition(
 ) -> list[str]:
     """Return "train", "val" or "test" for each image, so that no group is on two sides.
 
-    `strata` are the classes (or finer kinds) that every split shall hold in the same shares, named by what `str` gives;
-    `groups` says which images are one picture. `wanted` are the splits to carve out of train. Within a stratum the
-    groups with most copies stay in train, so that the images a result is measured on count once. The outcome depends
-    on the seed and the order of the images alone.
-    Raises LearnerError for a stratum with fewer groups than splits; with `too_few="train"` its images stay in train.
+    `strata` are the classes (or finer kinds) that every split shall hold in the same shares, named by what
+    `str` gives; `groups` says which images are one picture. `wanted` are the splits to carve out of train.
+    Within a stratum the groups with most copies stay in train, so that the images a result is measured on
+    count once. The outcome depends on the seed and the order of the images alone. Raises LearnerError for a
+    stratum with fewer groups than splits; with `too_few="train"` its images stay in train.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):

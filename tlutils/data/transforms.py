@@ -1,4 +1,4 @@
-"""The preprocessing that the weights themselves state: one and the same for training, caching, prediction, pictures."""
+"""The preprocessing that the weights themselves state, one for training, caching, prediction and pictures."""
 
 import hashlib
 import math
@@ -19,17 +19,18 @@ from .images import read_image, to_rgb
 AnyImage = Image.Image | np.ndarray | str | Path
 
 CROP_SCALE = (0.5, 1.0)
-"""Share of the area that a random training crop keeps. Milder than the 0.08 of ImageNet recipes: few images are easily
-cropped beyond recognition, and small defects out of the picture."""
+"""Share of the area that a random training crop keeps. The 0.08 of ImageNet recipes would often crop the only
+defect out of a picture."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A callable: any image in, a float32 tensor (C, H, W) out, scaled to [0, 1] and normalised by mean and std.
+    """A callable: any image in, a float32 tensor (C, H, W) out, in [0, 1] before mean and std are applied.
 
-    `size` is (height, width) in pixels; the picture is first resized to cover size / crop_pct, then cropped in the
-    middle. With `train`, a random part of it is resized and half of the pictures are mirrored, drawn from torch's
-    global generator. Without, the same picture always gives the same tensor. Pickles, and compares by value.
+    `size` is (height, width) in pixels; the picture is first resized to cover size / crop_pct, then cropped
+    in the middle (`crop_mode` "squash" gives up the aspect instead, "border" pads). With `train`, a random
+    part of it is resized and half of the pictures are mirrored, drawn from torch's global generator. Without,
+    the same picture always gives the same tensor. Pickles, and compares by value.
     """
 
     size: tuple[int, int]
@@ -37,6 +38,7 @@ class Preprocess:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_mode: str = "center"
     train: bool = False
 
     @property
@@ -48,7 +50,7 @@ class Preprocess:
         picture = as_picture(image)
         if len(self.mean) == 1:
             picture = picture.convert("L")
-        crop = self._random_crop(picture) if self.train else self._centre_crop(picture)
+        crop = self._random_crop(picture) if self.train else self._whole(picture)
         return F.normalize(F.to_tensor(crop), self.mean, self.std)
 
     def _random_crop(self, picture: Image.Image) -> Image.Image:
@@ -56,43 +58,63 @@ class Preprocess:
         crop = F.resized_crop(picture, *box, list(self.size), InterpolationMode(self.interpolation))
         return F.hflip(crop) if torch.rand(1).item() < 0.5 else crop
 
-    def _centre_crop(self, picture: Image.Image) -> Image.Image:
-        height, width = self.size
-        if height == width:
-            # The small term keeps 224 / (224 / 232) from becoming 231.
-            cover: int | list[int] = math.floor(height / self.crop_pct + 1e-6)
-            cover = [cover]
+    def _whole(self, picture: Image.Image) -> Image.Image:
+        """Return the picture resized and cropped in the middle as timm and torchvision do."""
+        # The small term keeps 224 / (224 / 232) from becoming 231.
+        height, width = (math.floor(side / self.crop_pct + 1e-6) for side in self.size)
+        ratios = picture.height / height, picture.width / width
+        if self.crop_mode == "squash":
+            resized = [height, width]
+        elif self.crop_mode == "border":
+            resized = [round(side / max(ratios)) for side in (picture.height, picture.width)]
+        elif height == width:
+            resized = [height]  # the shorter side
         else:
-            scale = max(height / picture.height, width / picture.width) / self.crop_pct
-            cover = [math.ceil(picture.height * scale), math.ceil(picture.width * scale)]
-        resized = F.resize(picture, cover, InterpolationMode(self.interpolation))
-        return F.center_crop(resized, list(self.size))
+            resized = [round(side / min(ratios)) for side in (picture.height, picture.width)]
+        picture = F.resize(picture, resized, InterpolationMode(self.interpolation))
+        if self.crop_mode == "border":
+            picture = self._on_mean(picture)
+        return F.center_crop(picture, list(self.size))
+
+    def _on_mean(self, picture: Image.Image) -> Image.Image:
+        """Return the picture in the middle of a ground of the mean colour, at least `size` large."""
+        height, width = max(self.size[0], picture.height), max(self.size[1], picture.width)
+        fill = tuple(round(255 * value) for value in self.mean)
+        ground = Image.new(picture.mode, (width, height), fill if len(fill) == 3 else fill[0])
+        ground.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
+        return ground
 
 
 def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
     """Return the preprocessing that the model's own weights state; the model stays as it is.
 
-    Size, crop, interpolation, mean and std come from `models.info(model)`. With `train=True` a random resized crop
-    and a mirror image in one half of the cases replace the centre crop; everything else is the same.
+    Size, crop, interpolation, mean and std come from `models.info(model)`. With `train=True` a random resized
+    crop and a mirror image in one half of the cases replace the centre crop; everything else is the same.
     """
     info = models.info(model)
     channels, height, width = info.input_size
     mean, std = tuple(map(float, info.mean)), tuple(map(float, info.std))
-    if channels == 1:  # the photograph is grey for the model: one mean for the three that colours have
-        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     if len(mean) != channels or channels not in (1, 3):
         raise LearnerError(
-            f"{info.name} takes {channels} channels and states {len(mean)} means; pictures have 3 channels, or 1 when "
-            "grey. Write an own transform, a function from a PIL image to a tensor, for such a model."
+            f"{info.name} takes {channels} channels and states {len(mean)} means; pictures have 3 channels, "
+            "or 1 when grey. For such a model write a transform: a function from a PIL image to a tensor."
         )
-    return Preprocess((height, width), float(info.crop_pct), str(info.interpolation), mean, std, train)
+    return Preprocess(
+        (height, width),
+        float(info.crop_pct),
+        info.interpolation,
+        mean,
+        std,
+        crop_mode=info.crop_mode,
+        train=train,
+    )
 
 
 def as_picture(image: AnyImage) -> Image.Image:
     """Return a PIL image, an array or the file at a path as an upright RGB PIL image.
 
-    Arrays are (H, W) or (H, W, C) with C of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA): uint8, bool, or floats in
-    [0, 1], which are rounded to 8 bits. Raises LearnerError, with what arrived, for anything else.
+    Arrays are (H, W) or (H, W, C) with C of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA): uint8, bool, or
+    floats in [0, 1], which are rounded to 8 bits. Raises LearnerError, with what arrived, for anything else.
     """
     if isinstance(image, Image.Image):
         return to_rgb(image)
@@ -101,7 +123,7 @@ def as_picture(image: AnyImage) -> Image.Image:
     if isinstance(image, np.ndarray):
         return to_rgb(Image.fromarray(_uint8(image)))
     raise LearnerError(
-        f"A {type(image).__name__} arrived. Expected a PIL image, a NumPy array (H, W) or (H, W, C), or a path. "
+        f"{type(image).__name__} arrived. Expected a PIL image, an array (H, W) or (H, W, C), or a path. "
         "A tensor (C, H, W) becomes such an array by tensor.permute(1, 2, 0).numpy()."
     )
 

@@ -1,0 +1,154 @@
+"""From a list of images to a data set: one picture stays on one side, and what is doubtful is said."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import LearnerError
+from .cards import Card
+from .dataset import Dataset, Problem, Split
+from .duplicates import Union, members
+from .splits import NAMES, partition
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image on its way into a data set.
+
+    `hash` names its content. Images with the same `group` are one picture (by default, those of equal
+    content). `side` is "train", "val" or "test" where the source says so. `stratum` is what the splits are
+    balanced over, where the source knows more than the label.
+    """
+
+    path: Path
+    label: str
+    hash: str
+    side: str = ""
+    stratum: str = ""
+    group: Hashable = None
+
+
+def assemble(
+    name: str,
+    items: Sequence[Item],
+    *,
+    classes: Sequence[str],
+    card: Card,
+    problems: Sequence[Problem] = (),
+    seed: int = 0,
+    too_few: str = "error",
+    groups: Callable[[Path], Hashable] | None = None,
+) -> Dataset:
+    """Return the data set of `items`, split by their own sides or else by seed.
+
+    Copies are noted in the data set's problems, and so is a picture that stands under two labels. Where the
+    source has sides of its own, a picture on several of them stays on the last of train, val, test, and
+    leaves the others. Sides that are missing are carved out of train.
+    """
+    number = {label: k for k, label in enumerate(classes)}
+    keys = _one_number_each(items, groups)
+    notes = [*problems, *_copies(items)]
+    if any(item.side for item in items):
+        items, keys, leaks = _apart(items, keys)
+        notes += leaks
+    sides = [item.side for item in items]
+    train = [i for i, side in enumerate(sides) if side in ("", "train")]
+    wanted = [side for side in ("val", "test") if side not in sides]
+    if wanted:
+        dealt = partition(
+            [items[i].stratum or items[i].label for i in train],
+            [keys[i] for i in train],
+            seed=seed,
+            wanted=wanted,
+            too_few=too_few,
+        )
+        for i, side in zip(train, dealt, strict=True):
+            sides[i] = side
+
+    def split(side: str) -> Split:
+        own = [item for item, where in zip(items, sides, strict=True) if where == side]
+        return Split(
+            side,
+            tuple(classes),
+            [item.path for item in own],
+            [number[item.label] for item in own],
+            [item.hash for item in own],
+        )
+
+    return Dataset(name, list(classes), split("train"), split("val"), split("test"), card, notes)
+
+
+def _one_number_each(items: Sequence[Item], groups: Callable[[Path], Hashable] | None) -> list[int]:
+    """Return a number for each image, equal for those that must stay together."""
+    union = Union(len(items))
+    first: dict[Hashable, int] = {}
+    for i, item in enumerate(items):
+        own = item.hash if item.group is None else item.group
+        union.join(first.setdefault(("picture", own), i), i)
+        if groups is not None:
+            union.join(first.setdefault(("group", groups(item.path)), i), i)
+    return union.numbers()
+
+
+def _copies(items: Sequence[Item]) -> list[Problem]:
+    """Return what is to be said about images that show one picture."""
+    notes = []
+    for group in members(_one_number_each(items, None)):
+        labels = sorted({items[i].label for i in group})
+        first = items[group[0]]
+        for i in group:
+            item = items[i]
+            if len(labels) > 1:
+                others = [str(items[j].path) for j in group if j != i][:3]
+                words = f"One picture stands under {' and '.join(labels)}; see {', '.join(others)}. Keep one."
+                notes.append(Problem(item.path, "two-labels", words))
+            elif item is not first:
+                words = f"The same picture as {first.path}. Both are kept, on one side of the split."
+                notes.append(Problem(item.path, "copy", words))
+    return notes
+
+
+def _apart(items: Sequence[Item], keys: Sequence[int]) -> tuple[list[Item], list[int], list[Problem]]:
+    """Return the items, their keys and the notes after pictures on several sides were left on one of them."""
+    last: dict[int, str] = {}
+    for item, key in zip(items, keys, strict=True):
+        last[key] = max(last.get(key, "train"), item.side, key=NAMES.index)
+    kept, kept_keys, notes = [], [], []
+    for item, key in zip(items, keys, strict=True):
+        if item.side == last[key]:
+            kept.append(item)
+            kept_keys.append(key)
+        else:
+            words = f"Left out of {item.side}: the same picture, or group, is also in {last[key]}."
+            notes.append(Problem(item.path, "in-two-splits", words))
+    return kept, kept_keys, notes
+
+
+def settle_classes(
+    items: Sequence[Item], classes: Sequence[str], problems: Sequence[Problem], *, root: Path, empty: str
+) -> list[str]:
+    """Return the class names after the policy for classes without training images; see `load`."""
+    counts = Counter(item.label for item in items if item.side in ("", "train"))
+    bare = [label for label in classes if not counts[label]]
+    if bare and empty == "error":
+        raise LearnerError(
+            f"{root} has no usable image to train on in the class folder {', '.join(map(repr, bare))}."
+            f"{_why(problems)} Add images or remove the folder. Or pass empty='drop' to leave the class out, "
+            "or empty='keep' to keep its name and number."
+        )
+    return [label for label in classes if counts[label] or empty == "keep"]
+
+
+def _why(problems: Sequence[Problem]) -> str:
+    """Return a sentence on what was set aside, or nothing."""
+    kinds: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        kinds[problem.kind].append(problem)
+    if not kinds:
+        return ""
+    parts = [
+        f"{len(found)} {kind} (such as {found[0].path.name}: {found[0].words})"
+        for kind, found in kinds.items()
+    ]
+    return f" Set aside: {'; '.join(parts)}"

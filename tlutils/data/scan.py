@@ -1,0 +1,177 @@
+"""Look at every file of a folder once: walk it, decode what may be an image, remember what was found."""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from .. import runtime
+from ..errors import LearnerError
+from .dataset import Problem
+from .duplicates import THUMB
+from .images import UnreadableImage, decode
+
+PLACEHOLDERS = {
+    "6b4966252973c581b521f804453c6a0649ea6a2ce7e3e5c7deeb7d80623de231": "the picture that a photo site "
+    "shows in place of one that was not found (imageNotFound.gif of hymenoptera_data)",
+}
+"""SHA-256 of files that are readable images but no photographs of their class -> what they are."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a file found: `kind` and `words` are empty for a usable image; `thumb` is 32x32 grey."""
+
+    kind: str
+    words: str
+    sha256: str
+    pixels: str
+    thumb: np.ndarray
+
+
+def walk(root: Path) -> tuple[list[Path], list[Path], list[Problem]]:
+    """Return (files, folders, problems) at any depth below `root`, as sorted paths relative to it.
+
+    Names that start with "." and `__MACOSX` are passed over with all that they hold, and noted. Links to
+    folders are followed, each real folder once. Raises LearnerError when `root` itself cannot be read.
+    """
+    files: list[Path] = []
+    folders: list[Path] = []
+    problems: list[Problem] = []
+    seen = {root.resolve()}
+
+    def denied(error: OSError) -> None:
+        place = Path(error.filename)
+        if place == root:
+            raise LearnerError(f"The folder {root} cannot be read ({error.strerror}). Check its permissions.")
+        problems.append(Problem(place, "unreadable", f"This folder cannot be read ({error.strerror})."))
+
+    for place, subfolders, names in os.walk(root, onerror=denied, followlinks=True):
+        here = Path(place)
+        kept = []
+        for name in sorted(subfolders):
+            if _hidden(name):
+                problems.append(
+                    Problem(here / name, "ignored", "A hidden folder of a program, not of the data.")
+                )
+            elif (real := (here / name).resolve()) in seen:
+                problems.append(Problem(here / name, "ignored", f"A link to {real}, which was already read."))
+            else:
+                seen.add(real)
+                kept.append(name)
+        subfolders[:] = kept
+        folders += [(here / name).relative_to(root) for name in kept]
+        for name in names:
+            if _hidden(name):
+                problems.append(
+                    Problem(here / name, "ignored", "A hidden file of a program, not of the data.")
+                )
+            else:
+                files.append((here / name).relative_to(root))
+    return sorted(files), sorted(folders), problems
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def look_at(root: Path, files: Sequence[Path]) -> list[Look]:
+    """Return what is in each of `files` (relative to `root`), in that order, every image decoded whole.
+
+    Results are kept in the cache by path, time of change and size, so that a second look opens changed files
+    only.
+    """
+    store = runtime.cache_dir("scans") / f"{_key(root)}.npz"
+    known = _recall(store)
+    stamps = [_stamp(root / file) for file in files]
+    names = [os.fsencode(file).hex() for file in files]
+    fresh = [
+        i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True)) if (name, stamp) not in known
+    ]
+    # Filters are global to the process, so they are set once, around all threads. Pillow's warnings, such as of
+    # a broken EXIF entry or a size near its limit, are harmless, or `decode` finds the cause itself.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        looks = pool.map(_look, [root / files[i] for i in fresh])
+        for i, look in zip(
+            fresh, runtime.progress(looks, desc=f"reading {root.name}", total=len(fresh)), strict=True
+        ):
+            known[names[i], stamps[i]] = look
+    found = [known[key] for key in zip(names, stamps, strict=True)]
+    if fresh:
+        _keep(store, names, stamps, found)
+    return found
+
+
+def _look(path: Path) -> Look:
+    blank = np.zeros((THUMB, THUMB), np.uint8)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Look("unreadable", f"The file cannot be read ({error.strerror}).", "", "", blank)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest in PLACEHOLDERS:
+        return Look("placeholder", f"Not a photograph: {PLACEHOLDERS[digest]}.", digest, "", blank)
+    try:
+        image = decode(content, path)
+    except UnreadableImage as error:
+        return Look(error.kind, error.words, digest, "", blank)
+    pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+    thumb = np.asarray(image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX))
+    return Look("", "", digest, pixels, thumb)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"  # a broken link; looking at it finds the words
+    return f"{status.st_mtime_ns}:{status.st_size}"
+
+
+def _key(root: Path) -> str:
+    """Return a name for a folder's scan that changes with everything that would change what is found."""
+    Image.init()
+    readers = sorted(Image.OPEN)
+    parts = [
+        str(root.resolve()),
+        PIL.__version__,
+        readers,
+        sorted(PLACEHOLDERS),
+        Image.MAX_IMAGE_PIXELS,
+        THUMB,
+        1,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _keep(store: Path, names: list[str], stamps: list[str], looks: list[Look]) -> None:
+    rows = [
+        [name, stamp, x.kind, x.words, x.sha256, x.pixels]
+        for name, stamp, x in zip(names, stamps, looks, strict=True)
+    ]
+    text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+    with runtime.atomic_write(store) as temporary:
+        np.savez(temporary, text=text, thumbs=np.stack([x.thumb for x in looks]))
+
+
+def _recall(store: Path) -> dict[tuple[str, str], Look]:
+    try:
+        with np.load(store) as kept:
+            rows, thumbs = json.loads(kept["text"].tobytes()), kept["thumbs"]
+    except (OSError, ValueError, KeyError, EOFError):
+        return {}  # never scanned, or a damaged file, which the next scan replaces
+    keys = [(name, stamp) for name, stamp, *_ in rows]
+    looks = [
+        Look(kind, words, digest, pixels, thumb)
+        for (_, _, kind, words, digest, pixels), thumb in zip(rows, thumbs, strict=True)
+    ]
+    return dict(zip(keys, looks, strict=True))
