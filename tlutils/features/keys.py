@@ -3,10 +3,10 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from .. import runtime
+from ..surgery import Stage
 
 CODE = 1  # raised with every change of this package's code that changes features
 LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
@@ -30,19 +31,58 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES} | {"features": str(CODE)}
 
 
-def of_weights(module: nn.Module) -> str:
-    """Return 16 hex digits of a module's structure and of every parameter and buffer, bit for bit.
+def of_model(model: nn.Module) -> str:
+    """Return 16 hex digits of what a model computes: its layers' code and settings, every parameter and buffer.
 
     About 20 ms for 5 million parameters: cheap enough for every call, so no trained weight goes unseen.
     """
-    digest = hashlib.sha256(_without_addresses(repr(module)).encode())
-    code = getattr(module, "code", None)  # of a traced graph: its layers alone do not say how they are joined
-    digest.update(code.encode() if isinstance(code, str) else b"")
-    for tensors in (module.named_parameters(), module.named_buffers()):
-        for name, tensor in tensors:
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    digest = hashlib.sha256()
+    _add_layers(digest, dict(model.named_modules()))
+    _add_tensors(digest, _tensors(model))
     return digest.hexdigest()[:16]
+
+
+def of_stages(model: nn.Module, stages: Iterable[Stage]) -> dict[str, str]:
+    """Return for each stage 16 hex digits of what is computed up to its end; `stages` are all, stem to head.
+
+    What comes after a stage has no part in its key: a new head or a trained suffix leaves the features valid.
+    """
+    modules, tensors = dict(model.named_modules()), _tensors(model)
+    digest, found = hashlib.sha256(), {}
+    for stage in stages:
+        inside = {m for own in stage.modules for m in modules if f"{m}.".startswith(f"{own}.")}
+        above = {own.rpartition(".")[0] for own in stage.modules} | {""}
+        while deeper := {m.rpartition(".")[0] for m in above} - above:
+            above |= deeper
+        _add_layers(digest, {m: modules[m] for m in sorted(inside | above)})
+        _add_tensors(digest, {name: tensors[name] for name in (*stage.parameters, *stage.buffers)})
+        found[stage.name] = digest.copy().hexdigest()[:16]
+    return found
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return dict([*model.named_parameters(), *model.named_buffers()])
+
+
+def _add_layers(digest: Any, modules: Mapping[str, nn.Module]) -> None:
+    """Add each layer's class, forward code and plain settings, but not whether it trains or into how many classes."""
+    for path, module in modules.items():
+        settings = {
+            name: value
+            for name, value in vars(module).items()
+            if isinstance(value, bool | int | float | str | tuple | None)
+            and name not in ("training", "num_classes")
+            and not name.startswith("_")
+        }
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        forward = vars(module).get("forward", type(module).forward)
+        digest.update(json.dumps([path, kind, _describe(forward, ()), _describe(settings, ())]).encode())
+
+
+def _add_tensors(digest: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def of_transform(transform: Callable) -> str:
@@ -86,8 +126,12 @@ def _describe(thing: Any, above: tuple[int, ...]) -> Any:
         return ["partial", *(_describe(part, above) for part in (thing.func, thing.args, thing.keywords))]
     if isinstance(thing, FunctionType):
         cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-        parts = (thing.__code__.co_code.hex(), thing.__code__.co_consts, thing.__defaults__, cells)
-        return [thing.__qualname__, *(_describe(part, above) for part in parts)]
+        return [
+            thing.__qualname__,
+            *(_describe(p, above) for p in (thing.__code__, thing.__defaults__, cells)),
+        ]
+    if isinstance(thing, CodeType):
+        return [thing.co_code.hex(), list(thing.co_names), _describe(thing.co_consts, above)]
     if hasattr(thing, "__dict__") and not isinstance(thing, type):
         kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
         return [kind, _without_addresses(repr(thing)), _describe(vars(thing), above)]

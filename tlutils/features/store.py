@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -84,6 +85,14 @@ class Shelf:
         """Forget what is there; the next `lay` replaces it."""
         self.state = {"done": 0, "arrays": []}
 
+    def sweep(self, *, everything: bool) -> None:
+        """Remove what a kill left half-written, or everything."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in self.folder.glob("*" if everything else ".*"):
+            file.unlink()
+        if everything:
+            self.clear()
+
     @property
     def begun(self) -> bool:
         """Whether the arrays are laid out."""
@@ -99,21 +108,19 @@ class Shelf:
         """Whether every image is there."""
         return self.begun and self.done == self.state["images"]
 
-    def lay(self, example: Arrays, images: int, rows: int, about: dict[str, Any]) -> None:
-        """Make room for `images` images of `rows` rows like `example`'s, or say that the disk is full."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.iterdir():
-            leftover.unlink()
-        shapes = [(images * rows, *array.shape[1:]) for array in example]
-        need = sum(int(np.prod(s)) * a.dtype.itemsize for s, a in zip(shapes, example, strict=True))
+    def lay(self, example: Arrays, labels: np.ndarray, rows: int, about: dict[str, Any]) -> None:
+        """Make room for rows like `example`'s, one a label, `rows` an image; or say that the disk is full."""
+        shapes = [(len(labels), *array.shape[1:]) for array in example]
+        need = sum(math.prod(s) * a.dtype.itemsize for s, a in zip(shapes, example, strict=True))
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise _full(self.folder, f"{need / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free")
         with _room(self.folder):
+            np.save(self.folder / "labels.npy", labels)
             for i, (shape, array) in enumerate(zip(shapes, example, strict=True)):
                 np.lib.format.open_memmap(self._file(i), mode="w+", dtype=array.dtype, shape=shape)
         arrays = [{"shape": list(s), "dtype": str(a.dtype)} for s, a in zip(shapes, example, strict=True)]
-        self.state = {"done": 0, "images": images, "rows": rows, "arrays": arrays, **about}
+        self.state = {"done": 0, "images": len(labels) // rows, "rows": rows, "arrays": arrays, **about}
         self._save()
 
     def write(self, arrays: Arrays, image: int) -> None:
@@ -136,6 +143,10 @@ class Shelf:
     def read(self) -> Arrays:
         """Return the arrays, memory-mapped and copied on write."""
         return tuple(np.load(self._file(i), mmap_mode="c") for i in range(len(self.state["arrays"])))
+
+    def labels(self) -> np.ndarray:
+        """Return the class of each row."""
+        return np.load(self.folder / "labels.npy")
 
     def _file(self, i: int) -> Path:
         return self.folder / f"{i}.npy"
@@ -161,9 +172,3 @@ def _full(folder: Path, why: str) -> LearnerError:
         f"Features do not fit on the disk of {folder}: {why}. What was finished there is kept. Free some "
         "space, use pool=True, fewer stages or images, or set TLUTILS_CACHE to a folder on another disk."
     )
-
-
-def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write labels in one step, so that they are whole or not there."""
-    with runtime.atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.save(file, labels)

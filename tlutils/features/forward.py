@@ -1,0 +1,86 @@
+"""The forward pass, in the fastest arithmetic that is near enough to the model's own."""
+
+import logging
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..surgery.grouping import map_dims
+from .store import Arrays
+
+log = logging.getLogger(__name__)
+
+DRIFT = 0.02
+"""How far bfloat16 features may lie from float32 ones: a share of a sample's spread between its images."""
+
+SAMPLE = 8  # images that the drift is measured on
+
+
+class Forward:
+    """The forward pass to the stages of `trunk`: (B, C, H, W) in, {stage: its arrays} out.
+
+    `arithmetic` is "float32" (the model's own, whatever its type), "channels_last" (the same numbers in
+    another order in memory, which may round otherwise) or "bfloat16"; None until the first batch decides.
+    """
+
+    def __init__(self, trunk: nn.Module, device: torch.device, pool: bool, precision: str) -> None:
+        self.trunk, self.device, self.pool = trunk, device, pool
+        self.arithmetic = None if precision == "auto" else precision
+        parameter = next((p for p in trunk.parameters() if p.is_floating_point()), None)
+        self.dtype = torch.float32 if parameter is None else parameter.dtype
+
+    def __call__(self, images: torch.Tensor) -> dict[str, Arrays]:
+        if self.arithmetic is None:
+            self.arithmetic = self._fastest(images[:SAMPLE])
+        # Kernels may differ by batch size, above all for a batch of one, and an image's code should not.
+        extra = -len(images) % 8
+        padded = torch.cat([images, images[-1:].expand(extra, *images.shape[1:])]) if extra else images
+        out = self._pass(padded, self.arithmetic)
+        return {stage: tuple(a[: len(images)] for a in arrays) for stage, arrays in out.items()}
+
+    def _fastest(self, sample: torch.Tensor) -> str:
+        if self.dtype != torch.float32 or not bfloat16_units(self.device):
+            return "channels_last"
+        plain, fast = self._pass(sample, "float32"), self._pass(sample, "bfloat16")
+        drift = max(_drift(a, b) for stage in plain for a, b in zip(plain[stage], fast[stage], strict=True))
+        if drift <= DRIFT:
+            return "bfloat16"
+        log.info("bfloat16 would move features by %.1f %% of their spread; float32 it is.", 100 * drift)
+        return "channels_last"
+
+    def _pass(self, images: torch.Tensor, arithmetic: str) -> dict[str, Arrays]:
+        x = images.to(self.device, self.dtype)
+        if arithmetic != "float32":
+            x = x.to(memory_format=torch.channels_last)
+        fast = arithmetic == "bfloat16"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+            out = self.trunk(x)
+        return {
+            stage: tuple(
+                _array(v, self.pool) for v in (value if isinstance(value, tuple | list) else (value,))
+            )
+            for stage, value in out.items()
+        }
+
+
+def _array(value: torch.Tensor, pool: bool) -> np.ndarray:
+    """Return a stage's output as an array; when pooled, maps and tokens (N, T, C) become (N, C)."""
+    value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+    if pool and value.ndim > 2:
+        value = value.mean(dim=1) if value.ndim == 3 else value.mean(dim=map_dims(value))
+    return value.cpu().numpy()
+
+
+def _drift(plain: np.ndarray, fast: np.ndarray) -> float:
+    """Return the distance of two versions of the same rows, in units of the spread between the rows."""
+    spread = np.linalg.norm(plain - plain.mean(axis=0))
+    distance = np.linalg.norm(fast - plain)
+    return float(distance / spread) if spread > 0 else float("inf") if distance > 0 else 0.0
+
+
+def bfloat16_units(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
+    return device.type == "cpu" and any(ask() for ask in supported if ask)

@@ -1,0 +1,73 @@
+"""Images to tensors in threads, each image decoded once, a few batches ahead of the model."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import runtime
+from ..errors import LearnerError
+
+_SEEDED = Lock()  # random transforms draw from generators that all threads share
+
+
+def loader(split: Any, transform: Callable, views: int | None, seed: int) -> Callable[[int], torch.Tensor]:
+    """Return the function that decodes image i once and gives its rows, a tensor (rows, C, H, W)."""
+
+    def load(i: int) -> torch.Tensor:
+        image = split[i][0]
+        if views is None:
+            return _image_tensor(transform(image))[None]
+        rows = []
+        for view in range(views):
+            draw = int(np.random.SeedSequence([seed, view, i]).generate_state(1)[0])
+            with _SEEDED, runtime.seeded(draw):
+                rows.append(_image_tensor(transform(image)))
+        return torch.stack(rows)
+
+    return load
+
+
+def _image_tensor(value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or value.ndim != 3:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise LearnerError(
+            f"The transform gave {got}. Expected a tensor (C, H, W); data.transform_for(model) gives one."
+        )
+    return value
+
+
+def batches(
+    load: Callable[[int], torch.Tensor], start: int, images: int, size: int
+) -> Generator[tuple[int, torch.Tensor]]:
+    """Yield (first image, rows of `size` images), decoded by threads while the model works on earlier ones.
+
+    At most three batches are in memory. Threads suffice: Pillow decodes and resizes outside Python's lock.
+    """
+    with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="decode") as threads:
+        waiting: deque[tuple[int, list[Future]]] = deque()
+        try:
+            for first in range(start, images + 2 * size, size):
+                if first < images:
+                    chunk = range(first, min(first + size, images))
+                    waiting.append((first, [threads.submit(load, i) for i in chunk]))
+                if len(waiting) > 2 or (first >= images and waiting):
+                    begin, futures = waiting.popleft()
+                    yield begin, _stacked([future.result() for future in futures])
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _stacked(rows: list[torch.Tensor]) -> torch.Tensor:
+    shapes = {tuple(r.shape[1:]) for r in rows}
+    if len(shapes) > 1:
+        raise LearnerError(
+            f"The transform gave tensors of different shapes ({' and '.join(map(str, sorted(shapes)))}). "
+            "Expected one size for all images: resize and crop them, as data.transform_for(model) does."
+        )
+    return torch.cat(rows)
