@@ -73,9 +73,8 @@ def extract(
     labels = np.repeat(np.asarray(split.labels, dtype=np.int64), views or 1)
     if not all(shelf.complete for shelf in shelves.values()):
         with ExitStack() as locks:
-            for folder in sorted(
-                shelf.folder for shelf in shelves.values()
-            ):  # in one order, against deadlock
+            # In one order for everybody, so that no two processes wait for each other.
+            for folder in sorted(shelf.folder for shelf in shelves.values()):
                 locks.enter_context(runtime.file_lock(folder))
             shelves = {stage: Shelf(shelf.folder) for stage, shelf in shelves.items()}
             missing = {stage: shelf for stage, shelf in shelves.items() if not shelf.complete}
@@ -94,7 +93,7 @@ def extract(
 
 
 def _weights(model: nn.Module, stages: tuple[str, ...], path: Path) -> dict[str, str]:
-    """Return the key of what each stage computes; to find the stages takes a second, so it is noted in `path`."""
+    """Return the key of what each stage computes; finding stages takes a second, so it is noted in `path`."""
     note = path / f"weights-{keys.short(stages, keys.of_model(model))}.json"
     try:
         return json.loads(note.read_text())

@@ -1,0 +1,446 @@
+"""Features are computed once per image and are what a stage puts out; the model does not notice."""
+
+import copy
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from features_world import SIZE, Photos, as_tensor, flipped, network
+from torch import nn
+from torchvision import transforms
+
+from tlutils import data, features, models, surgery
+from tlutils.errors import LearnerError
+from tlutils.features import forward, keys
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
+
+
+@cache
+def body():
+    """The names of all stages of the student's network but the head."""
+    return surgery.stages(network()).names[:-1]
+
+
+def extract(model, split, **options):
+    options = {"at": body(), "transform": as_tensor, "precision": "float32"} | options
+    return features.extract(model, split, **options)
+
+
+def truth(model, photos):
+    """What leaves the student's blocks, by plain hooks: an independent way."""
+    seen, handles = {}, []
+    for name in ("begin", "middle", "late", "flat"):
+        layer = getattr(model, name)
+        handles.append(
+            layer.register_forward_hook(lambda m, i, o, name=name: seen.__setitem__(name, o.numpy()))
+        )
+    with torch.no_grad():
+        model(torch.stack([as_tensor(photos[i][0]) for i in range(len(photos))]))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def near(one, other):
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
+
+
+def passes(model):
+    """A list that collects the size of each batch that enters the model."""
+    sizes = []
+    model.begin[0].register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    return sizes
+
+
+def test_whole_maps_are_what_leaves_each_stage():
+    model = network()
+    store, right = extract(model, Photos(), pool=False), truth(model, Photos())
+    blocks = [right[name] for name in ("begin", "middle", "late")]
+    assert all(any(near(store[stage], block) for stage in store.at) for block in blocks)
+    assert near(store[store.at[-1]].reshape(24, -1), right["flat"])
+
+
+def test_pooled_features_are_averages_over_space():
+    model = network()
+    maps, codes = extract(model, Photos(), pool=False), extract(model, Photos())
+    for stage in codes.at:
+        whole = maps[stage]
+        assert codes[stage].shape == whole.shape[:2]
+        assert np.allclose(codes[stage], whole.reshape(*whole.shape[:2], -1).mean(2), atol=1e-6)
+    assert codes.labels.tolist() == Photos().labels
+
+
+def test_each_image_is_decoded_once_and_passes_once_for_any_number_of_stages():
+    model, photos = network(), Photos()
+    sizes = passes(model)
+    store = extract(model, photos)
+    assert len(store.at) >= 4
+    assert sorted(photos.decoded) == list(range(24))
+    assert sum(sizes) == 24
+
+
+def test_the_second_call_reads_and_computes_nothing():
+    model = network()
+    first = extract(model, Photos())
+    photos, sizes = Photos(), passes(model)
+    second = extract(model, photos)
+    assert (photos.decoded, sizes) == ([], [])
+    assert all(np.array_equal(first[stage], second[stage]) for stage in first.at)
+
+
+def test_fewer_stages_are_served_from_what_is_there_and_more_add_only_what_lacks():
+    model = network()
+    names = body()
+    store = extract(model, Photos(), at=names[1:3])
+    photos = Photos()
+    assert extract(model, photos, at=names[2]).at == (names[2],)
+    assert photos.decoded == []
+    written = {path: path.stat().st_mtime_ns for path in store.path.rglob("*.npy")}
+    assert extract(model, photos, at=names).at == tuple(names)
+    assert sorted(photos.decoded) == list(range(24))
+    assert all(path.stat().st_mtime_ns == then for path, then in written.items())
+
+
+def nudge_weight(model, photos, options):
+    with torch.no_grad():
+        weight = model.begin[0].weight
+        weight[0, 0, 0, 0] = torch.nextafter(weight[0, 0, 0, 0], torch.tensor(9.0))
+
+
+def nudge_statistics(model, photos, options):
+    model.begin[1].running_mean[0] += 1e-3
+
+
+def change_images(model, photos, options):
+    photos.fingerprint = "other"
+
+
+def change_size(model, photos, options):
+    options["transform"] = transforms.Compose([transforms.Resize(16), as_tensor])
+
+
+def change_lambda(model, photos, options):
+    options["transform"] = lambda image: as_tensor(image) * 2
+
+
+def change_pool(model, photos, options):
+    options["pool"] = False
+
+
+def change_views(model, photos, options):
+    options["views"] = 1
+
+
+def change_precision(model, photos, options):
+    options["precision"] = "auto"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        nudge_weight,
+        nudge_statistics,
+        change_images,
+        change_size,
+        change_lambda,
+        change_pool,
+        change_views,
+        change_precision,
+    ],
+)
+def test_any_changed_ingredient_makes_a_new_store(change):
+    model, photos, options = network(), Photos(), {}
+    extract(model, photos)
+    photos.decoded.clear()
+    change(model, photos, options)
+    extract(model, photos, **options)
+    assert sorted(photos.decoded) == list(range(24))
+
+
+@pytest.mark.parametrize("name", [*keys.LIBRARIES, "features"])
+def test_another_version_of_a_library_makes_a_new_store(name, monkeypatch):
+    model, photos, now = network(), Photos(), keys.versions()
+    extract(model, photos)
+    monkeypatch.setattr(keys, "versions", lambda: now | {name: "0.0"})
+    extract(model, photos)
+    assert len(photos.decoded) == 48
+
+
+def test_what_comes_after_the_stage_does_not_matter():
+    # A new head, or a trained suffix, leaves the features of the frozen part as they were.
+    model, photos = network(), Photos()
+    extract(model, photos, at=body()[1:2])
+    with torch.no_grad():
+        model.answer.weight.zero_()
+        model.late[0].weight.zero_()
+    photos.decoded.clear()
+    extract(model, photos, at=body()[1:2])
+    assert photos.decoded == []
+
+
+def test_fingerprints_are_the_same_in_another_process():
+    compose = "transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])"
+    code = f"""if True:
+        from functools import cache, partial
+        from torchvision import transforms
+        from features_world import as_tensor, network
+        from tlutils.features import keys
+        print(keys.of_model(network()), keys.of_transform({compose}), keys.of_transform(as_tensor))
+    """
+    made = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
+    here = transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])
+    assert made.stdout.split() == [
+        keys.of_model(network()),
+        keys.of_transform(here),
+        keys.of_transform(as_tensor),
+    ]
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, image):
+        return as_tensor(image) * self.factor
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Scaled(1.0), Scaled(1.001)),
+        (
+            partial(lambda f, image: as_tensor(image) * f, 1),
+            partial(lambda f, image: as_tensor(image) * f, 2),
+        ),
+        (transforms.Normalize([0.5], [0.5]), transforms.Normalize([0.5], [0.25])),
+        ((lambda image: as_tensor(image) + 0), (lambda image: as_tensor(image) + 1)),
+    ],
+)
+def test_transforms_that_differ_in_a_value_have_different_fingerprints(one, other):
+    whole = [
+        t if not isinstance(t, transforms.Normalize) else transforms.Compose([as_tensor, t])
+        for t in (one, other)
+    ]
+    assert keys.of_transform(whole[0]) == keys.of_transform(copy.deepcopy(whole[0]))
+    assert keys.of_transform(whole[0]) != keys.of_transform(whole[1])
+
+
+def trained(model, *, look):
+    """Weights after three steps of training, with or without a look at features between them."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
+    model.train()
+    model.begin.eval()  # mixed modes, as a frozen part has
+    torch.manual_seed(5)
+    for step in range(3):
+        if look:
+            extract(model, Photos(8), batch_size=3 + step, views=2, transform=flipped, precision="auto")
+        images = torch.randn(6, 3, SIZE, SIZE)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), torch.tensor([0, 1, 2] * 2)).backward()
+        optimizer.step()
+    return model.state_dict(), [m.training for m in model.modules()], float(torch.rand(()))
+
+
+def test_looking_never_changes_what_training_does_next():
+    one, two = network(), network()
+    for model in (one, two):
+        model.middle.requires_grad_(False)
+    state, modes, draw = trained(one, look=False)
+    state2, modes2, draw2 = trained(two, look=True)
+    assert all(torch.equal(state[k], state2[k]) for k in state)
+    assert (modes, draw) == (modes2, draw2)
+
+
+def test_a_model_left_in_training_mode_is_read_in_evaluation_mode():
+    calm, busy = network(), network().train()
+    one = extract(calm, Photos())
+    photos = Photos()
+    two = extract(busy, photos, batch_size=7)
+    assert photos.decoded == [], "modes are no ingredient"
+    assert busy.training
+    assert all(np.array_equal(one[s], two[s]) for s in one.at)
+
+
+def test_training_mode_and_its_dropout_do_not_reach_the_features():
+    model = network().train()
+    before = copy.deepcopy(model.state_dict())
+    store, right = extract(model, Photos()), truth(network(), Photos())
+    assert np.allclose(store[store.at[-1]], right["flat"], atol=1e-6)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_features_of_an_image_do_not_depend_on_its_batch(tmp_path, monkeypatch):
+    model, stores = network(), []
+    for size in (1, 5, 32):
+        monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / f"batch-{size}"))
+        stores.append(extract(model, Photos(), batch_size=size))
+    for stage in stores[0].at:
+        for other in stores[1:]:
+            assert np.allclose(stores[0][stage], other[stage], rtol=0, atol=1e-6)
+
+
+def test_views_are_seeded_by_view_and_image_and_decoded_once():
+    model, photos = network(), Photos(9)
+    store = extract(model, photos, views=4, transform=flipped)
+    assert sorted(photos.decoded) == list(range(9))
+    assert len(store) == 36
+    assert store.labels.tolist() == np.repeat(photos.labels, 4).tolist()
+    codes = store[store.at[0]].reshape(9, 4, -1)
+    assert all(len(np.unique(codes[i], axis=0)) > 1 for i in range(9))
+    fewer = extract(model, photos, views=2, transform=flipped)
+    assert np.allclose(fewer[store.at[0]].reshape(9, 2, -1), codes[:, :2], atol=1e-6)
+    other = extract(model, photos, views=4, transform=flipped, seed=1)
+    assert not np.allclose(other[store.at[0]], store[store.at[0]])
+
+
+def test_views_do_not_depend_on_threads_or_batches(tmp_path, monkeypatch):
+    model, stores = network(), []
+    for size in (1, 32):
+        monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / f"batch-{size}"))
+        stores.append(extract(model, Photos(9), views=3, transform=flipped, batch_size=size))
+    assert np.allclose(stores[0][stores[0].at[0]], stores[1][stores[1].at[0]], atol=1e-6)
+
+
+def test_only_a_few_batches_are_in_memory_at_once():
+    photos, ahead = Photos(200), []
+
+    def note(module, inputs, output):
+        ahead.append(len(photos.decoded) - 4 * len(ahead))
+
+    model = network()
+    model.begin[0].register_forward_hook(note)
+    extract(model, photos, batch_size=4)
+    assert len(ahead) == 50
+    assert max(ahead) <= 4 * 4
+
+
+class Branches(nn.Module):
+    """A trunk that several values leave."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return {"both": (y, y.flatten(2).transpose(1, 2), y.mean((2, 3)))}
+
+
+def test_a_stage_that_several_values_leave_gives_a_tuple(monkeypatch):
+    trunk, stem = Branches(), replace(surgery.stages(network())[0], name="both")
+    monkeypatch.setattr(surgery, "stages", lambda model: surgery.Stages([stem]))
+    monkeypatch.setattr(surgery, "outputs", lambda model, at: trunk)
+    whole = extract(network(), Photos(), at=["both"], pool=False)
+    assert [a.shape for a in whole["both"]] == [(24, 4, 30, 30), (24, 900, 4), (24, 4)]
+    pooled = extract(network(), Photos(), at=["both"])
+    assert [a.shape for a in pooled["both"]] == [(24, 4)] * 3
+    assert all(np.allclose(a, pooled["both"][2], atol=1e-5) for a in pooled["both"])
+    assert [t.shape for t in pooled.torch("both")] == [torch.Size([24, 4])] * 3
+
+
+def test_bfloat16_is_used_within_the_bound_and_refused_beyond_it(monkeypatch):
+    monkeypatch.setattr(forward, "bfloat16_units", lambda device: True)
+    model = network()
+    plain = extract(model, Photos())
+    for bound, arithmetic in ((1e-6, "channels_last"), (0.5, "bfloat16")):
+        monkeypatch.setattr(forward, "DRIFT", bound)
+        monkeypatch.setattr(keys, "CODE", bound)
+        store = extract(model, Photos(), precision="auto")
+        assert {about["arithmetic"] for about in store.manifest["stages"].values()} == {arithmetic}
+        for stage in store.at:
+            moved = np.linalg.norm(store[stage] - plain[stage])
+            spread = np.linalg.norm(plain[stage] - plain[stage].mean(0))
+            assert moved < 1e-5 * spread if arithmetic == "channels_last" else 1e-4 < moved / spread < bound
+
+
+def test_a_float64_model_keeps_its_precision():
+    model = network().double()
+    store = extract(model, Photos(), precision="auto")
+    assert store[store.at[0]].dtype == np.float64
+
+
+def test_arrays_may_be_written_to_and_the_files_stay():
+    model = network()
+    store = extract(model, Photos())
+    stage = store.at[0]
+    right = np.array(store[stage])
+    tensor = store.torch(stage)
+    tensor.zero_()
+    store[stage][:] = 7
+    assert np.array_equal(extract(model, Photos())[stage], right)
+    assert isinstance(store[stage], np.memmap)
+
+
+def test_a_store_reads_well_pickles_and_names_what_made_it():
+    store = extract(network(), Photos())
+    assert not re.search(r"0x[0-9a-f]{6,}", repr(store))
+    assert "24 rows" in repr(store)
+    again = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(again[store.at[0]], store[store.at[0]])
+    assert {"data", "transform", "pool", "precision", "versions", "stages"} <= set(store.manifest)
+    assert {"weights", "arrays"} <= set(store.manifest["stages"][store.at[0]])
+    with pytest.raises(LearnerError, match="stage"):
+        store["nowhere"]
+
+
+def test_the_transform_of_the_weights_is_the_default():
+    model = models.describe(network(), input_size=(3, SIZE, SIZE))
+    one = features.extract(model, Photos(), at=body())
+    photos = Photos()
+    two = features.extract(model, photos, at=body(), transform=data.transform_for(model))
+    assert photos.decoded == []
+    assert one.path == two.path
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"at": []}, "empty"),
+        ({"at": ["nonsense"]}, "nonsense"),
+        ({"transform": flipped}, "views=k"),
+        ({"transform": lambda image: 5.0}, "tensor"),
+        ({"views": 0}, "at least 1"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"precision": "float23"}, "float32"),
+    ],
+)
+def test_what_cannot_work_is_said_in_words(options, says):
+    with pytest.raises(LearnerError, match=says):
+        extract(network(), Photos(), **options)
+
+
+def test_no_images_and_images_of_different_sizes_are_said_in_words():
+    with pytest.raises(LearnerError, match="no images"):
+        extract(network(), Photos(0))
+    with pytest.raises(LearnerError, match="different shapes"):
+        extract(network(), Photos(sizes=(32, 40)))
+
+
+def test_an_image_that_fails_leaves_a_store_that_can_go_on():
+    class Broken(Photos):
+        broken = True
+
+        def __getitem__(self, i):
+            if self.broken and i == 17:
+                raise LearnerError("photo-17.jpg is broken")
+            return super().__getitem__(i)
+
+    model, photos = network(), Broken()
+    with pytest.raises(LearnerError, match=re.escape("photo-17.jpg")):
+        extract(model, photos, batch_size=4)
+    photos.broken = False
+    store = extract(model, photos, batch_size=4)
+    assert np.allclose(store[store.at[-1]], truth(model, Photos())["flat"], atol=1e-6)
