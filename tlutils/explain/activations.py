@@ -1,0 +1,184 @@
+"""What flows out of a stage: maps, dead channels, and the patches that excite a channel most."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import LearnerError
+from ..runtime import progress
+from .hooks import Reader, checked, examined
+
+
+def map_axes(shape: Sequence[int], x: Tensor) -> tuple[int, ...] | None:
+    """Return the order of axes that makes an output of this shape (N, …) maps (N, C, h, w) of x, or None.
+
+    Some models (Swin) keep channels last; the reading whose strides are more alike in both directions is
+    the right one.
+    """
+    if len(shape) != 4:
+        return None
+    height, width = x.shape[2:]
+    skew = {}
+    for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+        h, w = shape[order[2]], shape[order[3]]
+        if h * w > 1 and h <= height and w <= width:
+            skew[order] = abs(np.log((height / h) / (width / w)))
+    return min(skew, key=lambda order: skew[order]) if skew else None
+
+
+def by_channel(values: Tensor, x: Tensor) -> Tensor:
+    """Return what leaves a stage as (N, channels, positions); tokens are positions, a vector has one."""
+    order = map_axes(values.shape, x)
+    if order is not None:
+        return values.permute(order).flatten(2)
+    if values.ndim == 3:
+        return values.transpose(1, 2)
+    return values.flatten(2) if values.ndim == 4 else values.reshape(len(values), -1, 1)
+
+
+def maps(model: nn.Module, x: Tensor, *, at: Sequence[str]) -> dict[str, Tensor]:
+    """Return {name: what leaves there} for a preprocessed batch, as the model gives it, without gradients.
+
+    A name is a stage or a module. A convolutional stage gives (N, C, h, w), a transformer's tokens (N, T, D).
+    """
+    x = checked(model, x)
+    with examined(model) as model, torch.no_grad():
+        return Reader(model, at, like=x)(x)
+
+
+def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Tensor:
+    """Return which channels of a stage or module are dead (C,): the same value everywhere, on every image.
+
+    `batches` are preprocessed (N, C, H, W): one tensor in a list, or a loader of tensors or (tensor,
+    label). After a ReLU such a channel is zero throughout. Few images call many channels dead; take a
+    hundred or more.
+    """
+    ends: list[tuple[Tensor, Tensor]] = []
+    for x in progress(_batches(batches), desc=f"channels of {at}"):
+        values = by_channel(maps(model, x, at=[at])[at], x)
+        ends.append((values.amin((0, 2)), values.amax((0, 2))))
+    if not ends:
+        raise LearnerError("No batch arrived, so nothing can be said about channels. Give at least one.")
+    low, high = torch.stack([e[0] for e in ends]).amin(0), torch.stack([e[1] for e in ends]).amax(0)
+    return high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
+
+
+def _batches(batches: Iterable) -> Iterable[Tensor]:
+    if isinstance(batches, Tensor):
+        batches = [batches]
+    return (batch[0] if isinstance(batch, tuple | list) else batch for batch in batches)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A piece of image number `image` that excites a channel: its `pixels` (C, h, w), preprocessed, and
+    where it is.
+
+    `box` is (top, left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
+    """
+
+    image: int
+    value: float
+    unit: tuple[int, int]
+    box: tuple[int, int, int, int]
+    pixels: Tensor
+
+
+def best_patches(
+    model: nn.Module, batches: Iterable[Tensor], *, at: str, channel: int, count: int = 9
+) -> list[Patch]:
+    """Return the `count` images that excite a channel most, each cropped to its strongest unit's receptive
+    field.
+
+    `batches` as for `dead_channels`; one patch an image, the strongest first. At the border the crop is cut
+    off. Where a unit sees the whole image (attention, squeeze-and-excitation) the patch is the image.
+    Zeiler and Fergus 2014.
+    """
+    found: list[tuple[float, int, int, Tensor]] = []
+    seen = 0
+    for x in progress(_batches(batches), desc=f"patches for {at}"):
+        values = maps(model, x, at=[at])[at]
+        order = map_axes(values.shape, x)
+        if order is None:
+            raise LearnerError(
+                f"{at!r} gives {tuple(values.shape)}, which has no two spatial axes to crop by."
+            )
+        values = values.permute(order)
+        if not 0 <= channel < values.shape[1]:
+            raise LearnerError(
+                f"There is no channel {channel}: {at!r} has {values.shape[1]}, 0 to {values.shape[1] - 1}."
+            )
+        best, where = values[:, channel].flatten(1).max(1)
+        shape = values.shape[2:]
+        found += [
+            (float(v), seen + i, int(w), x[i]) for i, (v, w) in enumerate(zip(best, where, strict=True))
+        ]
+        found = sorted(found, key=lambda item: -item[0])[:count]
+        seen += len(x)
+    if not found:
+        raise LearnerError("No batch arrived, so no patch was found. Give at least one.")
+    units = [(where // shape[1], where % shape[1]) for _, _, where, _ in found]
+    boxes = receptive_boxes(model, found[0][3][None], units, at=at)
+    return [
+        Patch(image, value, unit, box, x[:, box[0] : box[2], box[1] : box[3]])
+        for (value, image, _, x), unit, box in zip(found, units, boxes, strict=True)
+    ]
+
+
+def receptive_boxes(
+    model: nn.Module, x: Tensor, units: Sequence[tuple[int, int]], *, at: str
+) -> list[tuple[int, int, int, int]]:
+    """Return what each unit (row, column) of a stage's maps can see: (top, left, bottom, right), cut at the
+    border.
+
+    Measured, not derived from a list of kernels, so padding of any kind is right: pixels that become NaN
+    make NaN of every unit that depends on them. Three units per axis are bisected; the others lie a stride
+    apart.
+    """
+    x = checked(model, x[:1])
+    with examined(model) as model, torch.no_grad():
+        reader = Reader(model, [at], like=x)
+        order = map_axes(reader(x)[at].shape, x)
+        if order is None:
+            raise LearnerError(
+                f"{at!r} has no two spatial axes, so its units see no box. Choose an earlier stage."
+            )
+        sides = [_extent(lambda images: reader(images)[at].permute(order), x, axis) for axis in (2, 3)]
+    boxes = []
+    for unit in units:
+        (top, bottom), (left, right) = (side(index) for side, index in zip(sides, unit, strict=True))
+        boxes.append((top, left, bottom, right))
+    return boxes
+
+
+def _extent(run: Callable[[Tensor], Tensor], x: Tensor, axis: int) -> Callable[[int], tuple[int, int]]:
+    """Return the function from a unit's index along `axis` to the pixels [first, last) that it sees there."""
+    length = x.shape[axis]
+    count = run(x).shape[axis]
+    # Each question is (unit, whether pixels from `cut` on count, or those before): bisected together in one
+    # batch.
+    asked = [(0, True), (min(1, count - 1), True), (count - 1, False)]
+    low, high = [0] * len(asked), [length] * len(asked)
+    pixels = torch.arange(length, device=x.device)
+    while any(h - b > 1 for b, h in zip(low, high, strict=True)):
+        cuts = [(b + h) // 2 for b, h in zip(low, high, strict=True)]
+        batch = x.repeat(len(asked), 1, 1, 1)
+        for image, cut, (_, after) in zip(batch, cuts, asked, strict=True):
+            image.transpose(0, axis - 1)[(pixels >= cut) if after else (pixels < cut)] = torch.nan
+        seen = run(batch).isnan().any(1).transpose(1, axis - 1)  # (questions, along the axis, across)
+        for i, (unit, after) in enumerate(asked):
+            if bool(seen[i, unit].any()) == after:
+                low[i] = cuts[i]
+            else:
+                high[i] = cuts[i]
+    first_end, second_end, last_start = low[0] + 1, low[1] + 1, low[2]
+    step = second_end - first_end if first_end < second_end < length else round(length / count)
+
+    def extent(index: int) -> tuple[int, int]:
+        start = last_start - (count - 1 - index) * step
+        return max(0, start), min(length, first_end + index * step)
+
+    return extent

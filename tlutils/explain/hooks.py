@@ -1,0 +1,225 @@
+"""Looking into a model without leaving a trace: checked input, eval mode, captured outputs.
+
+Everything here is a context manager or a pure function. Modes, gradients, flags and hooks of the user's
+model are the same afterwards, also after an error.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from .. import models, surgery
+from ..errors import LearnerError, unknown
+
+T = TypeVar("T")
+Target = int | Sequence[int] | Tensor | None
+
+
+@contextmanager
+def examined(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the bare model in eval mode with gradients recorded, also inside `no_grad` or `inference_mode`.
+
+    Each module's own train/eval mode comes back at the end. Modes are set module by module, because a model
+    may define `train()` itself (frozen parts do).
+    """
+    inner = models.unwrap(model)
+    modes = [(module, module.training) for module in inner.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.inference_mode(False), torch.enable_grad():
+            yield inner
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def checked(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the batch `x` (N, C, H, W), detached, on the model's device and in its precision.
+
+    Raises LearnerError for anything that is not a finite, preprocessed, floating-point batch with the
+    model's channels.
+    """
+    size = models.info(model).input_size
+    wanted = f"Expected a preprocessed batch (N, {size[0]}, {size[1]}, {size[2]})"
+    if not isinstance(x, Tensor):
+        raise LearnerError(
+            f"x is a {type(x).__name__}. {wanted} as a torch.Tensor: "
+            "`data.transform_for(model)(image)[None]` makes one from a picture."
+        )
+    models.check_input(model, x)
+    if 0 in x.shape:
+        raise LearnerError(f"x has shape {tuple(x.shape)}, so it is empty. {wanted}.")
+    if not x.is_floating_point():
+        raise LearnerError(
+            f"x holds {x.dtype} numbers. {wanted}, scaled and normalised: "
+            "`data.transform_for(model)` does that."
+        )
+    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise LearnerError(
+            f"x has NaN or infinite pixels in image {', '.join(map(str, bad[:8]))}. Every pixel must be a "
+            "finite number: look at how these images were read or normalised (a standard deviation of 0 "
+            "does this)."
+        )
+    weight = next(models.unwrap(model).parameters(), x)
+    with torch.inference_mode(False):
+        return x.detach().clone().to(weight.device, weight.dtype)
+
+
+def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:
+    """Return module(x); what torch says about a size that does not fit becomes a LearnerError."""
+    try:
+        return module(x)
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        if isinstance(error, LearnerError):
+            raise
+        size = models.info(model).input_size
+        raise LearnerError(
+            f"The model could not run on a batch of shape {tuple(x.shape)}: "
+            f"{str(error).partition(chr(10))[0]} "
+            f"It was made for images of {size[1]}×{size[2]} pixels; resize with `data.transform_for(model)`."
+        ) from error
+
+
+def class_scores(out: object) -> Tensor:
+    """Return the unnormalised scores (N, K) in what a classifier returned."""
+    if isinstance(out, tuple | list) and out:
+        out = out[0]
+    out = getattr(out, "logits", out)
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise LearnerError(
+            f"The model returned {got}. Explanations need a classifier: a row of class scores per image, "
+            "(N, K)."
+        )
+    return out
+
+
+def scores(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the unnormalised class scores (N, K) of the bare model; a size it cannot take is a
+    LearnerError.
+    """
+    return class_scores(_run(model, x, model))
+
+
+def class_index(target: Target, out: Tensor) -> Tensor:
+    """Return the class (N,) to explain for each row of the scores `out` (N, K): the highest one for None."""
+    count, classes = out.shape
+    if target is None:
+        return out.detach().argmax(1)
+    try:
+        index = torch.as_tensor(target, device=out.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LearnerError(
+            f"target is {target!r}. Expected a class index, one index per image, or None."
+        ) from error
+    if index.is_floating_point() or index.dtype == torch.bool or index.shape not in ((), (1,), (count,)):
+        raise LearnerError(
+            f"target is {target!r}. Expected a whole number, {count} whole numbers (one per image), or None "
+            "for "
+            "the class that the model finds."
+        )
+    index = index.long().expand(count)
+    wrong = index[(index < 0) | (index >= classes)].tolist()
+    if wrong:
+        raise LearnerError(
+            f"There is no class {wrong[0]}: this model has {classes} classes, 0 to {classes - 1}."
+        )
+    return index
+
+
+def chosen(out: Tensor, index: Tensor) -> Tensor:
+    """Return the score (N,) of class `index` (N,) in each row of `out` (N, K)."""
+    return out.gather(1, index[:, None])[:, 0]
+
+
+class Reader:
+    """Calling it on a preprocessed batch (N, C, H, W) gives {name: what leaves there}; gradients flow back
+    to the batch.
+
+    A name is a stage (`surgery.stages`) or a module (`named_modules`; one that is called several times
+    gives its last output). The tensors are the true outputs: a later in-place ReLU does not change them.
+    `with_scores` adds the class scores of the same pass under "scores". Raises LearnerError for an unknown
+    name, and where no single tensor leaves.
+    """
+
+    def __init__(self, model: nn.Module, at: Sequence[str], *, like: Tensor, with_scores: bool = False):
+        if isinstance(at, str) or not at:
+            raise LearnerError(f"at is {at!r}. Expected a list of stage names, for example at=['stage1'].")
+        self.model, self.at, self.with_scores = model, list(at), with_scores
+        self.stages = stages(model, like).names
+        modules = dict(model.named_modules())
+        for name in at:
+            if name not in self.stages and name not in modules:
+                known = [*self.stages, *modules]
+                raise unknown("stage", name, known, hint=f"The stages are {', '.join(self.stages)}.")
+        self.inside = {name: modules[name] for name in at if name not in self.stages}
+        staged = [name for name in at if name in self.stages]
+        if staged and with_scores:
+            staged.append(self.stages[-1])
+        self.outputs = _outputs(model, tuple(dict.fromkeys(staged)), like) if staged else None
+
+    def __call__(self, x: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if self.inside:
+            with ExitStack() as hooks:
+                for name, module in self.inside.items():
+                    hooks.callback(module.register_forward_hook(_keeper(found, name)).remove)
+                found["scores"] = scores(self.model, x)
+        if self.outputs is not None:
+            found |= _run(self.outputs, x, self.model)
+            if self.with_scores:
+                found["scores"] = class_scores(found[self.stages[-1]])
+        for name in self.at:
+            if not isinstance(found.get(name), Tensor):
+                raise LearnerError(
+                    f"No single tensor leaves {name!r}. Choose another of {', '.join(self.stages)}."
+                )
+        return {name: found[name] for name in ([*self.at, "scores"] if self.with_scores else self.at)}
+
+
+# Following a model from image to scores takes longer than one Grad-CAM, so it is done once for the same
+# modules and weights. An entry lives as long as its model.
+_followed: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
+
+
+def _once(model: nn.Module, key: tuple, make: Callable[[], T]) -> T:
+    parts = (*model.modules(), *model.parameters(), *model.buffers())
+    same = tuple(map(id, parts))
+    kept = _followed.get(model, {})
+    if kept.get("same") != same:
+        # The parts are kept, so that no new one can have an old one's id. The model itself would keep
+        # itself alive.
+        kept = _followed[model] = {"same": same, "parts": parts[1:]}
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
+
+
+def stages(model: nn.Module, like: Tensor) -> surgery.Stages:
+    """Return `surgery.stages` for images of the size of the batch `like`, followed once per model."""
+    size = _size(like)
+    return _once(model, ("stages", size), lambda: surgery.stages(model, input_size=size))
+
+
+def _outputs(model: nn.Module, at: tuple[str, ...], like: Tensor) -> nn.Module:
+    size = _size(like)
+    return _once(model, (at, size), lambda: surgery.outputs(model, at, input_size=size))
+
+
+def _size(like: Tensor) -> tuple[int, int, int]:
+    return like.shape[1], like.shape[2], like.shape[3]
+
+
+def _keeper(found: dict[str, Tensor], name: str) -> Callable:
+    def keep(module: nn.Module, args: tuple, output: object) -> object:
+        # What follows gets a copy: it may write into it, and the gradient passes through the one kept.
+        found[name] = output  # type: ignore[assignment]
+        return output.clone() if isinstance(output, Tensor) else output
+
+    return keep

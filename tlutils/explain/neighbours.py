@@ -1,0 +1,120 @@
+"""Which images are alike, for a network and for the eye? Nearest neighbours and image maps of codes; data
+only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from ..errors import LearnerError
+
+
+def as_codes(values: ArrayLike | Tensor) -> np.ndarray:
+    """Return codes or pixels (N, …) as a float matrix (N, D); raises LearnerError unless it is finite and
+    not empty.
+    """
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim < 2 or 0 in array.shape:
+        raise LearnerError(
+            f"Codes have shape {array.shape}. Expected one row per image, (N, D), or images (N, C, H, W)."
+        )
+    matrix = array.reshape(len(array), -1).astype(np.float64)
+    if not np.isfinite(matrix).all():
+        rows = np.flatnonzero(~np.isfinite(matrix).all(1))
+        raise LearnerError(
+            f"Codes hold NaN or infinity in row {', '.join(map(str, rows[:8]))}; leave those images out."
+        )
+    return matrix
+
+
+def nearest(
+    codes: ArrayLike | Tensor,
+    queries: ArrayLike | Tensor | None = None,
+    *,
+    count: int = 5,
+    metric: str = "euclidean",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (indices, distances), both (Q, count): the rows of `codes` nearest to each query, the nearest
+    first.
+
+    `codes` (N, D) are features, or images (N, C, H, W) for distances between pixels. Without `queries` each
+    row of `codes` asks, and is not its own neighbour. `metric` is scikit-learn's ("euclidean", "cosine",
+    …).
+    """
+    known = as_codes(codes)
+    asking = None if queries is None else as_codes(queries)
+    if asking is not None and asking.shape[1] != known.shape[1]:
+        raise LearnerError(
+            f"Queries have {asking.shape[1]} numbers each and codes {known.shape[1]}. Take both from the "
+            "same "
+            "stage, at the same image size."
+        )
+    most = len(known) - (asking is None)
+    if not 1 <= count <= most:
+        raise LearnerError(f"count={count}. With {len(known)} images there can be 1 to {most} neighbours.")
+    distances, indices = NearestNeighbors(n_neighbors=count, metric=metric).fit(known).kneighbors(asking)
+    return indices, distances
+
+
+@dataclass(frozen=True)
+class ImageMap:
+    """Where each image lies: `points` (N, 2) in [0, 1], `cells` (N, 2) as (row, column), one image a cell."""
+
+    points: np.ndarray
+    cells: np.ndarray
+    shape: tuple[int, int]
+
+    def mosaic(self, images: Tensor) -> Tensor:
+        """Return one picture (C, rows·h, columns·w) with each image (N, C, h, w), in [0, 1], in its cell;
+        white else.
+        """
+        if len(images) != len(self.cells):
+            raise LearnerError(f"This map places {len(self.cells)} images, and {len(images)} arrived.")
+        channels, height, width = images.shape[1:]
+        picture = images.new_ones(channels, self.shape[0] * height, self.shape[1] * width)
+        for image, (row, column) in zip(images, self.cells, strict=True):
+            picture[:, row * height : (row + 1) * height, column * width : (column + 1) * width] = image
+        return picture
+
+
+def image_map(
+    codes: ArrayLike | Tensor,
+    *,
+    method: str = "tsne",
+    perplexity: float | None = None,
+    seed: int = 0,
+) -> ImageMap:
+    """Return the codes (N, D) laid out in the plane and snapped to a nearly square grid, N ≥ 4.
+
+    `method` is "pca" (two directions of largest variance) or "tsne" (keeps neighbours; distances between
+    far groups mean little). The grid moves the points as little as possible in total (an optimal
+    assignment).
+    """
+    matrix = as_codes(codes)
+    count = len(matrix)
+    if method not in ("pca", "tsne"):
+        raise LearnerError(f"method={method!r}. Expected 'pca' or 'tsne'.")
+    if count < 4:
+        raise LearnerError(f"{count} images arrived. A map needs at least 4.")
+    if method == "pca" or matrix.shape[1] < 2:
+        flat = PCA(min(2, matrix.shape[1]), random_state=seed).fit_transform(matrix)
+        flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    else:
+        perplexity = min(30.0, (count - 1) / 3) if perplexity is None else perplexity
+        flat = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(matrix)
+    span = np.ptp(flat, axis=0)
+    points = (flat - flat.min(0)) / np.where(span > 0, span, 1)
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = int(np.ceil(count / columns))
+    grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
+    # A point's first coordinate runs along the columns, its second upwards, as on a scatter plot.
+    places = np.stack([(grid[:, 1] + 0.5) / columns, 1 - (grid[:, 0] + 0.5) / rows], 1)
+    _, chosen = linear_sum_assignment(cdist(points, places, "sqeuclidean"))
+    return ImageMap(points, grid[chosen], (rows, columns))

@@ -1,0 +1,180 @@
+"""Images found by gradient steps: the loop that every synthesis shares.
+
+Pictures live in [0, 1] while they are changed, and are normalised with the model's own mean and standard
+deviation where the model reads them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from .. import models
+from ..errors import LearnerError
+from ..runtime import progress
+
+OnStep = Callable[[int, Tensor, Tensor], bool | None]
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What came out: `images` (N, C, H, W) in [0, 1], and `curve` (steps, N), the objective before each
+    step.
+    """
+
+    images: Tensor
+    curve: Tensor
+
+
+def _statistics(model: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
+    info = models.info(model)
+    return like.new_tensor(info.mean).view(-1, 1, 1), like.new_tensor(info.std).view(-1, 1, 1)
+
+
+def to_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) in [0, 1] as the model's preprocessed batch."""
+    mean, std = _statistics(model, images)
+    return (images - mean) / std
+
+
+def to_image(model: nn.Module, x: Tensor) -> Tensor:
+    """Return a preprocessed batch (N, C, H, W) as images in [0, 1]; values outside are cut off."""
+    mean, std = _statistics(model, x)
+    return (x * std + mean).clamp(0, 1)
+
+
+def noise(model: nn.Module, count: int, size: int | Sequence[int] | None, *, spread: float = 0.02) -> Tensor:
+    """Return `count` nearly grey start images (count, C, H, W) in [0, 1]; `size` is a side, (H, W), or the
+    model's own.
+    """
+    channels, height, width = models.info(model).input_size
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+    if min(height, width) < 8:
+        raise LearnerError(
+            f"An image of {height}×{width} pixels was asked for. It needs at least 8 pixels a side."
+        )
+    weight = next(model.parameters(), torch.zeros(()))
+    start = 0.5 + spread * torch.randn(count, channels, height, width)
+    return start.clamp(0, 1).to(weight.device, weight.dtype)
+
+
+# How red, green and blue vary together in photographs (a square root of their covariance, from the lucid
+# library, measured on ImageNet). Steps that follow it are mostly light and dark, then blue to yellow,
+# little red to green.
+_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
+
+
+def natural(gradient: Tensor) -> Tensor:
+    """Return the gradient (N, C, H, W) in a metric of photographs: the same ascent, with shapes before grain.
+
+    Each spatial frequency f is divided by f, and three channels are mixed by the covariance of natural
+    colours. (Olah, Mordvintsev and Schubert 2017, "Feature visualization", on preconditioning.)
+    """
+    height, width = gradient.shape[2:]
+    rows = torch.fft.fftfreq(height, device=gradient.device)[:, None]
+    columns = torch.fft.rfftfreq(width, device=gradient.device)[None]
+    frequency = (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
+    result = torch.fft.irfft2(torch.fft.rfft2(gradient.float()) / frequency, s=(height, width)).to(
+        gradient.dtype
+    )
+    if gradient.shape[1] == 3:
+        result = torch.einsum("cd,ndhw->nchw", (_COLOURS @ _COLOURS.T).to(result), result)
+    return result
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Return images smoothed by a Gaussian of `sigma` pixels."""
+    radius = min(max(1, round(3 * sigma)), min(images.shape[2:]) - 1)
+    return gaussian_blur(images, [2 * radius + 1] * 2, [sigma, sigma]) if sigma > 0 else images
+
+
+def ascend(
+    objective: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    model: nn.Module,
+    steps: int,
+    lr: float,
+    jitter: int = 0,
+    blur: float = 0.0,
+    blur_every: int = 10,
+    l2: float = 0.0,
+    on_step: OnStep | None = None,
+    desc: str,
+) -> Synthesis:
+    """Return the images after `steps` ascents of `objective` (preprocessed batch -> (N,)) from `start` in
+    [0, 1].
+
+    A step moves an image by `lr` (root mean square, in [0, 1] units; it falls to a tenth) along the
+    gradient that `natural` gives, through a shift of up to `jitter` pixels. `l2` pulls towards mid-grey;
+    every `blur_every` steps the image is blurred by `blur` pixels. `on_step(step, images, values)` sees
+    each step, and ends the work by returning False.
+    """
+    check_steps(steps, lr)
+    images, curve = start.clone(), []
+    for step in progress(range(steps), desc=desc):
+        shift = [int(torch.randint(-jitter, jitter + 1, ())) for _ in range(2)] if jitter else [0, 0]
+        images.requires_grad_()
+        values = objective(to_input(model, torch.roll(images, shift, (2, 3))))
+        penalty = l2 * (images - 0.5).square().mean((1, 2, 3))
+        gradient = natural(torch.autograd.grad((values - penalty).sum(), images)[0])
+        length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
+        with torch.no_grad():
+            images = (images + lr * (1 - 0.9 * step / steps) * gradient / length).clamp(0, 1)
+            if blur and (step + 1) % blur_every == 0 and step + 1 < steps:
+                images = blurred(images, blur)
+        curve.append(values.detach())
+        if on_step is not None and on_step(step, images, curve[-1]) is False:
+            break
+    return Synthesis(images.detach(), stacked(curve, start))
+
+
+def descend(
+    loss: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    model: nn.Module,
+    steps: int,
+    lr: float,
+    tv: float = 0.0,
+    on_step: OnStep | None = None,
+    desc: str,
+) -> Synthesis:
+    """Return the images after `steps` of Adam on `loss` (preprocessed batch -> (N,)) from `start` in [0, 1].
+
+    `tv` weighs the total variation that is added to the loss, and not to its curve.
+    """
+    check_steps(steps, lr)
+    images, curve = start.clone().requires_grad_(), []
+    optimizer = torch.optim.Adam([images], lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), eta_min=lr / 20)
+    for step in progress(range(steps), desc=desc):
+        values = loss(to_input(model, images))
+        # Given by hand, because backward() would leave gradients on the model's parameters.
+        images.grad = torch.autograd.grad((values + tv * total_variation(images)).sum(), images)[0]
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            images.clamp_(0, 1)
+        curve.append(values.detach())
+        if on_step is not None and on_step(step, images.detach(), curve[-1]) is False:
+            break
+    return Synthesis(images.detach(), stacked(curve, start))
+
+
+def check_steps(steps: int, lr: float) -> None:
+    if steps < 0 or not lr > 0:
+        raise LearnerError(f"steps={steps}, lr={lr}. Expected steps ≥ 0 and lr > 0.")
+
+
+def stacked(curve: list[Tensor], start: Tensor) -> Tensor:
+    return torch.stack(curve) if curve else start.new_zeros(0, len(start))
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Return the mean |difference| between neighbouring pixels (N,) of images (N, C, H, W)."""
+    down = (images[:, :, 1:] - images[:, :, :-1]).abs().mean((1, 2, 3))
+    return down + (images[..., 1:] - images[..., :-1]).abs().mean((1, 2, 3))

@@ -1,0 +1,247 @@
+"""What would please this class, channel or stage most? Images by gradient ascent.
+
+Each function returns images in [0, 1] with the curve of its objective. The model is never changed: frozen
+or not, under `no_grad` or not. Seeded; the global random generators come back as they were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import models
+from ..errors import LearnerError
+from ..runtime import progress, seeded
+from .activations import by_channel, map_axes
+from .hooks import Reader, checked, chosen, class_index, examined, scores
+from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
+
+
+def class_image(
+    model: nn.Module,
+    target: int | Sequence[int],
+    *,
+    size: int | None = None,
+    start: Tensor | None = None,
+    steps: int = 150,
+    lr: float = 0.02,
+    l2: float = 1.0,
+    jitter: int = 16,
+    blur: float = 0.5,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Synthesis:
+    """Return images that raise the unnormalised score of each class in `target`, from grey noise or from
+    `start`.
+
+    `start` is a preprocessed batch, one image per class. The curve is the score. L2 penalty, jitter and
+    blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
+    """
+    index = torch.as_tensor(target).flatten()
+    with examined(model) as model, seeded(seed):
+        first = noise(model, len(index), size) if start is None else to_image(model, checked(model, start))
+        with torch.no_grad():
+            index = class_index(index, scores(model, to_input(model, first)))
+        return ascend(
+            lambda x: chosen(scores(model, x), index),
+            first, model=model, steps=steps, lr=lr, l2=l2, jitter=jitter, blur=blur, on_step=on_step,
+            desc="class image",
+        )  # fmt: skip
+
+
+def favourite_image(
+    model: nn.Module,
+    at: str,
+    channel: int | Sequence[int] | None = None,
+    *,
+    unit: str = "mean",
+    size: int | None = None,
+    start: Tensor | None = None,
+    steps: int = 100,
+    lr: float = 0.02,
+    l2: float = 1.0,
+    jitter: int = 8,
+    blur: float = 0.0,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Synthesis:
+    """Return the image that excites a channel most (one image per channel), or the whole stage for
+    `channel=None`.
+
+    `at` is a stage or a module. The objective is the channel's mean over the map, or its middle unit with
+    `unit="centre"`; for a whole stage it is the mean square. Tokens count as positions. Erhan et al. 2009;
+    Olah, Mordvintsev and Schubert 2017.
+    """
+    if unit not in ("mean", "centre"):
+        raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
+    wanted = None if channel is None else torch.as_tensor(channel).flatten()
+    with examined(model) as model, seeded(seed):
+        count = 1 if wanted is None else len(wanted)
+        first = noise(model, count, size) if start is None else to_image(model, checked(model, start))
+        reader = Reader(model, [at], like=first)
+        if wanted is not None:
+            with torch.no_grad():
+                width = by_channel(reader(to_input(model, first[:1]))[at], first).shape[1]
+            if not ((wanted >= 0) & (wanted < width)).all():
+                raise LearnerError(f"channel={channel!r}. {at!r} has {width} channels, 0 to {width - 1}.")
+
+        def excitement(x: Tensor) -> Tensor:
+            values = reader(x)[at]
+            flat = by_channel(values, x)  # (N, C, positions)
+            if wanted is None:
+                return flat.square().mean((1, 2))
+            own = flat[torch.arange(len(x)), wanted]
+            return own.mean(1) if unit == "mean" else own[:, _middle(values, x)]
+
+        return ascend(
+            excitement,
+            first, model=model, steps=steps, lr=lr, l2=l2, jitter=jitter, blur=blur, on_step=on_step,
+            desc="favourite image",
+        )  # fmt: skip
+
+
+def _middle(values: Tensor, x: Tensor) -> int:
+    order = map_axes(values.shape, x)
+    if order is None:
+        return by_channel(values, x).shape[2] // 2
+    height, width = values.shape[order[2]], values.shape[order[3]]
+    return height // 2 * width + width // 2
+
+
+@dataclass(frozen=True)
+class Fooling(Synthesis):
+    """Images that look the same and are called something else.
+
+    `difference` (N, C, H, W) is ten times the change, on mid-grey; `fooled` (N,) says where the model now
+    sees the target; `steps` (N,) how many steps it took.
+    """
+
+    difference: Tensor
+    fooled: Tensor
+    steps: Tensor
+
+
+def fooling(
+    model: nn.Module,
+    x: Tensor,
+    target: int | Sequence[int] | Tensor,
+    *,
+    steps: int = 100,
+    lr: float = 0.002,
+    on_step: OnStep | None = None,
+) -> Fooling:
+    """Return x with as few changes as make the model see `target`, by plain gradient ascent on its score.
+
+    A step moves a pixel by `lr` (root mean square, in [0, 1] units); each image stops once it is fooled.
+    Szegedy et al. 2014; CS231n assignment 3.
+    """
+    check_steps(steps, lr)
+    with examined(model) as model:
+        original = to_image(model, checked(model, x))
+        images, curve = original.clone(), []
+        taken = torch.full((len(images),), steps, device=images.device)
+        for step in progress(range(steps + 1), desc="fooling"):
+            images.requires_grad_()
+            out = scores(model, to_input(model, images))
+            index = class_index(target, out)
+            fooled = out.argmax(1) == index
+            taken = torch.where(fooled, taken.clamp(max=step), taken)
+            if fooled.all() or step == steps:
+                break
+            values = chosen(out, index)
+            gradient = torch.autograd.grad(values.sum(), images)[0]
+            length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
+            with torch.no_grad():
+                moved = (images + lr * gradient / length).clamp(0, 1)
+                images = torch.where(fooled.view(-1, 1, 1, 1), images, moved)
+            curve.append(values.detach())
+            if on_step is not None and on_step(step, images, curve[-1]) is False:
+                break
+        images = images.detach()
+    change = (0.5 + 10 * (images - original)).clamp(0, 1)
+    return Fooling(images, stacked(curve, original), change, fooled, taken)
+
+
+def deepdream(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    at: str,
+    channel: int | None = None,
+    octaves: int = 4,
+    octave_scale: float = 1.4,
+    steps: int = 10,
+    lr: float = 0.02,
+    jitter: int = 8,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Synthesis:
+    """Return x with more of what a stage (or one channel of it) already sees there, from small to full size.
+
+    Each of `octaves` sizes, `octave_scale` apart, gets `steps` ascents of the mean square of what leaves
+    `at`; the curve runs through all of them. `on_step` gets the picture at the size in hand. Mordvintsev,
+    Olah and Tyka 2015.
+    """
+    if octaves < 1 or octave_scale <= 1:
+        raise LearnerError(
+            f"octaves={octaves}, octave_scale={octave_scale}. Expected octaves ≥ 1 and a scale above 1."
+        )
+    with examined(model) as model, seeded(seed):
+        original = to_image(model, checked(model, x))
+        full = original.shape[2:]
+        sizes = [tuple(round(side / octave_scale**k) for side in full) for k in reversed(range(octaves))]
+        if octaves > 1 and models.info(model).fixed_size:
+            raise LearnerError(f"{models.info(model).name} takes one image size only. Use octaves=1.")
+        if min(sizes[0]) < 32:
+            raise LearnerError(
+                f"The smallest octave would be {sizes[0][0]}×{sizes[0][1]} pixels, and 32 are needed. Use "
+                "fewer "
+                "octaves or a larger image."
+            )
+        reader = Reader(model, [at], like=x)
+
+        def excitement(batch: Tensor) -> Tensor:
+            flat = by_channel(reader(batch)[at], batch)
+            if channel is not None and not 0 <= channel < flat.shape[1]:
+                raise LearnerError(
+                    f"channel={channel}. {at!r} has {flat.shape[1]} channels, 0 to {flat.shape[1] - 1}."
+                )
+            return (flat if channel is None else flat[:, [channel]]).square().mean((1, 2))
+
+        curves: list[Tensor] = []
+        dream, stopped = original, False
+
+        def shown(step: int, images: Tensor, values: Tensor) -> bool:
+            nonlocal stopped
+            stopped = (
+                on_step is not None and on_step(step + sum(len(c) for c in curves), images, values) is False
+            )
+            return not stopped
+
+        for size in sizes:
+            # What was dreamt so far, on top of the photograph's own detail at this size.
+            detail = dream - _resized(original, dream.shape[2:])
+            start = (_resized(original, size) + _resized(detail, size)).clamp(0, 1)
+            result = ascend(
+                excitement,
+                start,
+                model=model,
+                steps=steps,
+                lr=lr,
+                jitter=jitter,
+                on_step=shown,
+                desc="deepdream",
+            )
+            dream = result.images
+            curves.append(result.curve)
+            if stopped:
+                break
+        return Synthesis(_resized(dream, full), torch.cat(curves))
+
+
+def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False, antialias=True)
