@@ -94,5 +94,11 @@ def _as_path(name: str | Path) -> Path | None:
     path = Path(name).expanduser()
     if isinstance(name, Path) or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         return path
-    looks = "/" in name or "\\" in name
-    return path if looks and name.partition("/")[0] not in ("timm", "torchvision") else None
+    if name.partition("/")[0] in ("timm", "torchvision") or not ("/" in name or "\\" in name):
+        return None
+    if not path.is_file() and not path.with_name(f"{path.name}.safetensors").is_file():
+        raise LearnerError(
+            f"{name!r} is neither a file that is there nor a model's name. Of the names, only those that "
+            "begin with torchvision/ or timm/ have a slash."
+        )
+    return path

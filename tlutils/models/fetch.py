@@ -8,7 +8,8 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -141,12 +142,14 @@ def fetch_hub(repo: str, names: Sequence[str] = HUB_FILES, *, asked: str) -> Pat
 
 def _download_hub(repo: str, names: Sequence[str], *, asked: str) -> Path:
     repo_id, _, revision = repo.partition("@")
-    source = f"{huggingface_hub.constants.ENDPOINT}/{repo_id}/resolve/{revision or 'main'}/{names[0]}"
+    # Read anew each time: in a notebook, HF_ENDPOINT is often set after the import.
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or huggingface_hub.constants.ENDPOINT
+    source = f"{endpoint}/{repo_id}/resolve/{revision or 'main'}/{names[0]}"
     if is_offline():
         raise missing(
             asked, "TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline", source, hub_path(repo, names[0])
         )
-    if reason := _unreachable(huggingface_hub.constants.ENDPOINT):
+    if reason := _unreachable(endpoint):
         # Asked first, since the hub's client tries again for half a minute before it says so.
         raise missing(
             asked, f"the Hugging Face hub cannot be reached ({reason})", source, hub_path(repo, names[0])
@@ -154,22 +157,36 @@ def _download_hub(repo: str, names: Sequence[str], *, asked: str) -> Path:
     reason = f"{repo_id} on the Hugging Face hub has none of {', '.join(names)}"
     for name in names:
         try:
-            return Path(
-                huggingface_hub.hf_hub_download(
-                    repo_id, name, revision=revision or None, cache_dir=weights_dir() / "hub"
+            with _without_xet():
+                path = huggingface_hub.hf_hub_download(
+                    repo_id,
+                    name,
+                    revision=revision or None,
+                    cache_dir=weights_dir() / "hub",
+                    endpoint=endpoint,
                 )
-            )
+            return Path(path)
         except LocalEntryNotFoundError as error:
             reason = f"the Hugging Face hub cannot be reached ({_root(error)})"
             break
         except EntryNotFoundError:
             continue  # this repository keeps its weights under the next name
-        except LearnerError:
-            raise
         except Exception as error:  # the hub's client has changed its transport, and with it its errors
             reason = f"the Hugging Face hub did not send it ({type(error).__name__}: {_root(error)})"
             break
     raise missing(asked, reason, source, hub_path(repo, names[0]))
+
+
+@contextmanager
+def _without_xet() -> Iterator[None]:
+    """Keep the hub's client from its second transport, which writes to a cache of its own outside ours."""
+    settings = huggingface_hub.constants
+    before = settings.HF_HUB_DISABLE_XET
+    settings.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        settings.HF_HUB_DISABLE_XET = before
 
 
 def _unreachable(url: str) -> str:

@@ -1,6 +1,7 @@
 """Read tensors from files that somebody else wrote, without running what they hold."""
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from ..errors import LearnerError
 
+FOREIGN = re.compile(r"(?:GLOBAL|class|function) ([\w.]+\.\w+)")
+UNREADABLE = (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, OSError)
 NESTED = (
     "state_dict",
     "model_state_dict",
@@ -39,24 +42,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path, device="cpu")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error) and "weights_only" not in str(error).split("\n")[0].lower():
-            raise _damaged(path, error) from error
+        # torch's own words advise to read unsafely, so only the name of what it met is taken from them.
+        if (found := FOREIGN.search(str(error))) is None:
+            raise _damaged(path, "torch.save did not write it") from error
         raise LearnerError(
-            f"{path} holds Python objects beside tensors, and reading those would run code from the file, "
-            "so it was not read. Expected plain tensors, numbers and text. Where the file was made, write "
-            "it anew with torch.save(model.state_dict(), path), or with models.save(model, path). "
-            f"(The reader says: {str(error).strip().splitlines()[0]})"
+            f"{path} holds Python objects beside tensors ({found.group(1)}), and reading those would run "
+            "code from the file, so it was not read. Expected plain tensors, numbers and text. Where the "
+            "file was made, write it anew with torch.save(model.state_dict(), path), or with "
+            "models.save(model, path)."
         ) from error
-    except (
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        OSError,
-    ) as error:
-        raise _damaged(path, error) from error
+    except UNREADABLE as error:
+        raise _damaged(path, (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
     for key in NESTED:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -79,8 +75,7 @@ def only_tensors(content: Any, where: object) -> dict[str, Tensor]:
     return content
 
 
-def _damaged(path: Path, error: BaseException) -> LearnerError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _damaged(path: Path, reason: str) -> LearnerError:
     return LearnerError(
         f"{path} ({path.stat().st_size:,} bytes) cannot be read as weights; it is cut off or of another "
         f"format ({reason[:160]}). Delete it and fetch or write it again."

