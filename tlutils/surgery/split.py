@@ -1,0 +1,184 @@
+"""Cut a model in two at a stage, or read what leaves its stages, exactly and with the model's own weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from ..errors import LearnerError
+from ..models.metadata import require_module
+from .cuts import Batch, Program, Slot, program, replaced
+from .graph import Flow, fetch
+from .stages import Plan, Stage, plan, unknown_stage
+
+
+class Part(nn.Module):
+    """Runs some stages of a model with the model's own modules, under their own dotted names; gives {name: result}.
+
+    Takes one tensor, or a tuple of tensors as the part before gives it; batch first. Training and evaluation follow
+    `.train()` and `.eval()`.
+    """
+
+    def __init__(
+        self, model: nn.Module, programs: dict[bool, Program | str], constants: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.training = model.training
+        self._programs = programs
+        for ready in programs.values():
+            for step in ready.instructions if isinstance(ready, Program) else []:
+                if step.kind in ("module", "attribute"):
+                    self._adopt(model, step.target, constants)
+
+    def _adopt(self, model: nn.Module, path: str, constants: dict[str, Tensor]) -> None:
+        """Put the model's own module or tensor at the same dotted path here."""
+        *parents, name = path.split(".")
+        here: nn.Module = self
+        there: Any = model
+        for parent in parents:
+            there = getattr(there, parent)
+            if parent not in here._modules:
+                here.add_module(parent, nn.Module())
+            here = here._modules[parent]  # type: ignore[assignment]
+        if path in constants:
+            here.register_buffer(name, constants[path], persistent=False)
+        elif name in there._parameters:
+            here.register_parameter(name, there._parameters[name])
+        elif name in there._buffers:
+            here.register_buffer(name, there._buffers[name], name not in there._non_persistent_buffers_set)
+        else:
+            setattr(here, name, getattr(there, name))
+
+    def forward(self, x: Any) -> Any:
+        ready = self._programs[self.training]
+        if isinstance(ready, str):
+            raise LearnerError(
+                f"In training mode this model cannot be cut: {ready}. Call .eval() on this part, or train the whole "
+                "model with freeze_to instead."
+            )
+        given = [x] if isinstance(x, Tensor) else list(x)
+        if len(given) != len(ready.inputs):
+            raise LearnerError(
+                f"This part takes {len(ready.inputs)} tensors and got {len(given)}. Give it just what the part before "
+                "it returns."
+            )
+        if ready.shapes is not None:
+            self._check(given, ready.shapes)
+        values: dict[int, Any] = dict(zip(ready.inputs, given, strict=True))
+        batch = given[0].shape[0]
+
+        def leaf(value: Any) -> Any:
+            if isinstance(value, Slot):
+                return values[value.number]
+            return value.times * batch if isinstance(value, Batch) else value
+
+        for step in ready.instructions:
+            args, kwargs = replaced(step.args, leaf), replaced(step.kwargs, leaf)
+            if step.kind == "module":
+                values[step.out] = fetch(self, step.target)(*args, **kwargs)
+            elif step.kind == "attribute":
+                values[step.out] = fetch(self, step.target)
+            elif step.kind == "method":
+                values[step.out] = getattr(args[0], step.target)(*args[1:], **kwargs)
+            else:
+                values[step.out] = step.target(*args, **kwargs)
+            for slot in step.free:
+                values.pop(slot, None)
+        return replaced(ready.result, leaf)
+
+    @staticmethod
+    def _check(given: list[Tensor], shapes: list[tuple[int, ...]]) -> None:
+        for tensor, shape in zip(given, shapes, strict=True):
+            if tuple(tensor.shape[-len(shape) :]) != shape:
+                raise LearnerError(
+                    f"This model was cut for tensors of shape {shape} an image, and {tuple(tensor.shape[1:])} arrived. "
+                    "It decides by the image size, so cut it again with input_size= set to yours."
+                )
+
+
+class Half(Part):
+    """A part with a single result."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x)[""]
+
+
+def split_at(
+    model: nn.Module, stage: Stage | str, *, input_size: tuple[int, int, int] | None = None
+) -> tuple[nn.Module, nn.Module]:
+    """Return (prefix, suffix), everything before `stage`, and the stage with all that follows.
+
+    `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same seed. Both
+    halves hold the model's own modules and tensors under their own names: training the suffix trains the model. The
+    prefix returns a tensor, or a tuple of tensors where several cross, each with one entry an image along its first
+    dimension, so they may be kept and batched anew. `stage` is a Stage, its name, or the dotted path of the module
+    that begins it. Raises LearnerError for an unknown stage, naming the nearest.
+    """
+    model = require_module(model)
+    ready = plan(model, input_size=input_size)
+    k = find_stage(ready, stage)
+    end = len(ready.stages)
+    prefix: dict[bool, Program | str] = {}
+    suffix: dict[bool, Program | str] = {}
+    for mode, flow in ready.flows.items():
+        if isinstance(flow, str):
+            prefix[mode] = suffix[mode] = flow
+            continue
+        place, carried = ready.places[mode], ready.carried[k][mode]
+        prefix[mode] = program(flow, place, range(k), [flow.image], {"": (k - 1, carried)})
+        suffix[mode] = program(flow, place, range(k, end), carried, {"": (end - 1, None)})
+    constants = _constants(ready)
+    return Half(model, prefix, constants), Half(model, suffix, constants)
+
+
+def outputs(
+    model: nn.Module, at: Sequence[Stage | str], *, input_size: tuple[int, int, int] | None = None
+) -> nn.Module:
+    """Return a module whose forward gives {stage name: what leaves that stage}, in one pass that stops there.
+
+    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the model's
+    output. Raises LearnerError for an unknown stage or an empty list.
+    """
+    model = require_module(model)
+    if isinstance(at, str | Stage) or not at:
+        raise LearnerError(
+            f"outputs() got at={at!r}. Expected a list of stages, for example at=['stage2', 'pool']; "
+            "stages(model) shows them."
+        )
+    ready = plan(model, input_size=input_size)
+    wanted = [find_stage(ready, stage) for stage in at]
+    programs: dict[bool, Program | str] = {}
+    for mode, flow in ready.flows.items():
+        if isinstance(flow, str):
+            programs[mode] = flow
+            continue
+        results: dict[str, tuple[int, list[fx.Node] | None]] = {}
+        for k in wanted:
+            leaving = ready.carried[k + 1][mode] if k + 1 < len(ready.stages) else None
+            results[ready.stages[k].name] = (k, leaving)
+        programs[mode] = program(flow, ready.places[mode], range(max(wanted) + 1), [flow.image], results)
+    return Part(model, programs, _constants(ready))
+
+
+def find_stage(ready: Plan, stage: Stage | str) -> int:
+    """Return the number of a stage given as Stage, as name, or as the module that begins it. Raises LearnerError."""
+    known = ready.stages
+    name = stage.name if isinstance(stage, Stage) else stage
+    if name in known.names:
+        return known.names.index(name)
+    for k, own in enumerate(known):
+        first = own.modules[0] if own.modules else ""
+        if first and (name == first or first.startswith(f"{name}.") or name == f"{first}.0"):
+            return k
+    if (why := ready.refused.get(str(name))) is not None:
+        near = ", ".join(known.names)
+        raise LearnerError(
+            f"{type(known).__name__}: nothing can be cut at {name!r}, because {why}. Cuts: {near}."
+        )
+    raise unknown_stage(name, known)
+
+
+def _constants(ready: Plan) -> dict[str, Tensor]:
+    return {
+        k: v for flow in ready.flows.values() if isinstance(flow, Flow) for k, v in flow.constants.items()
+    }

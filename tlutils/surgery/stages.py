@@ -1,0 +1,322 @@
+"""A model as an ordered list of stages, with what each costs and sees."""
+
+import html
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from .. import models
+from ..errors import LearnerError
+from ..models.metadata import require_module
+from .cuts import NoCut, crossing, key_of
+from .graph import Flow, Reach, Untraceable, trace
+from .grouping import Layout, complete, lay_out, map_dims, positions
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a model; names are dotted, from the model's root.
+
+    `modules` run in it, in this order; `parameters` and `buffers` are used in it first. `macs` are multiply-adds an
+    image; shares are of the whole model, from 0 to 1. `output_shape` is of one image, without the batch dimension
+    (a tuple of shapes where several tensors leave). `stride` is how many pixels of the image lie between two
+    neighbouring positions (of the first tensor), None for vectors. `receptive_field` is how many pixels, along one side, can change one
+    position; None where that is the whole image, through attention, squeeze-and-excitation or global pooling.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...] = field(repr=False)
+    buffers: tuple[str, ...] = field(repr=False)
+    num_params: int
+    param_share: float
+    macs: int
+    macs_share: float
+    output_shape: tuple[Any, ...]
+    stride: int | None
+    receptive_field: int | None
+
+
+class Stages(list[Stage]):
+    """The stages of a model, stem to head; prints as a table. `stages[0]`, or by name: `stages["stage2"]`."""
+
+    model_name: str = ""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self[self.names.index(key)] if key in self.names else _raise(unknown_stage(key, self))
+        return super().__getitem__(key)
+
+    @property
+    def names(self) -> list[str]:
+        """The stages' names, in order."""
+        return [stage.name for stage in self]
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            [
+                s.name,
+                _short(s.modules),
+                f"{s.num_params:,}",
+                _bar(s.param_share),
+                f"{s.macs / 1e6:,.1f} M",
+                _bar(s.macs_share),
+                " + ".join("×".join(map(str, shape)) for shape in _shapes(s.output_shape)),
+                str(s.stride or "–"),
+                str(s.receptive_field or "–"),
+            ]
+            for s in self
+        ]
+
+    def __repr__(self) -> str:
+        rows = [_COLUMNS, *self._rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i in _LEFT else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self.model_name, *lines] if self.model_name else lines)
+
+    def _repr_html_(self) -> str:
+        def row(cells: list[str], tag: str) -> str:
+            align = ["left" if i in _LEFT else "right" for i in range(len(cells))]
+            return "".join(
+                f'<{tag} style="text-align:{a};font-family:monospace">{html.escape(c)}</{tag}>'
+                for a, c in zip(align, cells, strict=True)
+            )
+
+        body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in self._rows())
+        caption = f"<caption>{html.escape(self.model_name)}</caption>" if self.model_name else ""
+        return f"<table>{caption}<thead><tr>{row(_COLUMNS, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+_COLUMNS = [
+    "stage",
+    "modules",
+    "parameters",
+    "share",
+    "multiply-adds",
+    "share",
+    "output",
+    "stride",
+    "sees (px)",
+]
+_LEFT = (0, 1, 3, 5)
+
+
+@dataclass
+class Plan:
+    """A model's stages and its two flows, `flows[training]`; a flow may be missing, with the reason in its place.
+
+    `carried[k][training]` lists the steps whose tensors enter stage k, in one order for both modes.
+    """
+
+    stages: Stages
+    flows: dict[bool, Flow | str]
+    places: dict[bool, dict[fx.Node, int]]
+    carried: list[dict[bool, list[fx.Node]]]
+    refused: dict[str, str]  # a module that begins a stage no more -> why nothing can be cut there
+
+
+def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Stages:
+    """Return the model's stages, stem to head in the order that data flows; the model is not changed.
+
+    Every parameter and buffer belongs to exactly one stage, the first that uses it. Of those that nothing uses in
+    evaluation mode, auxiliary heads belong to the head, the rest to the first stage. `input_size` (C, H, W) is the
+    model's own when it is not given. Raises LearnerError for what is no image classifier, or cannot be followed.
+    """
+    return plan(model, input_size=input_size).stages
+
+
+def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Plan:
+    """Return the stages with all that a cut needs to know. Raises LearnerError."""
+    model = require_module(model)
+    size = tuple(input_size or models.info(model).input_size)
+    name = type(model).__name__
+    try:
+        layout = lay_out(model, size)
+    except Untraceable as error:
+        raise LearnerError(
+            f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward(images) that takes "
+            f"a batch of images {size} and runs its layers in one order, whatever the images show. Move such a "
+            "decision into a module of its own, or check that model(images) works at that size."
+        ) from error
+    flows: dict[bool, Flow | str] = {False: layout.flow, True: ""}
+    places = {False: layout.place}
+    _check_scores(name, layout.flow)
+    try:
+        training = trace(model, size, layout.opened, training=True)
+        flows[True], places[True] = training, _same_places(layout, training)
+    except Untraceable as error:
+        flows[True] = f"{error.reason}"
+    return _planned(model, layout, flows, places)
+
+
+def _check_scores(name: str, flow: Flow) -> None:
+    value = flow.values[flow.output.all_input_nodes[0]][0] if flow.output.all_input_nodes else None
+    if not isinstance(flow.output.args[0], fx.Node) or not isinstance(value, Tensor) or value.dim() != 2:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(flow.output.args[0]).__name__
+        raise LearnerError(
+            f"{name} is no image classifier: for 2 images its forward gives {got}. Expected scores of shape "
+            "(images, classes). Take a classification model, or wrap this one in a module that gives such scores."
+        )
+
+
+def _same_places(layout: Layout, training: Flow) -> dict[fx.Node, int]:
+    """Return the stage of each step of the training flow: its place in the other flow; what only trains is head."""
+    known = {key: layout.place[node] for node, key in key_of(layout.flow).items()}
+    paths = {str(s.target) for s in layout.flow.steps if s.op == "call_module"}
+    place = {}
+    for node, key in key_of(training).items():
+        if key in known:
+            place[node] = known[key]
+        elif node.op == "call_module" and str(node.target) not in paths:
+            place[node] = len(layout.names) - 1
+    return complete(training, place)
+
+
+def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:
+    carried: list[dict[bool, list[fx.Node]]] = [{mode: [flows[mode].image] for mode in places}]
+    refused: dict[str, str] = {}
+    merged = [0]  # the new number of each old stage
+    names = [layout.names[0]]
+    for k in range(1, len(layout.names)):
+        try:
+            carried.append(_carried(flows, places, k))
+            names.append(layout.names[k])
+        except NoCut as reason:
+            first = next(
+                (s for s in layout.flow.steps if layout.place[s] == k and s.op == "call_module"), None
+            )
+            refused[str(first.target) if first is not None else layout.names[k]] = str(reason)
+            names[-1] = layout.names[k] if layout.names[k] == "head" else names[-1]
+        merged.append(len(names) - 1)
+    for place in places.values():
+        place.update({node: merged[k] for node, k in place.items()})
+    numbered = iter(range(1, len(names) + 1))
+    names = [f"stage{next(numbered)}" if name.startswith("stage") else name for name in names]
+    result = Plan(Stages(), flows, places, carried, refused)
+    result.stages.extend(_describe(model, names, result))
+    result.stages.model_name = (
+        f"{type(model).__name__}, {sum(s.num_params for s in result.stages):,} parameters"
+    )
+    return result
+
+
+def _carried(flows: Any, places: Any, cut: int) -> dict[bool, list[fx.Node]]:
+    """Return what crosses in each mode, the same tensors in both, so that a prefix in one mode suits the other."""
+    own = {mode: crossing(flows[mode], places[mode], cut) for mode in places}
+    keys = {mode: key_of(flows[mode]) for mode in places}
+    order = list(dict.fromkeys(keys[mode][node] for mode in own for node in own[mode]))
+    found = {}
+    for mode in places:
+        nodes = {key: node for node, key in keys[mode].items()}
+        if any(key not in nodes or places[mode][nodes[key]] >= cut for key in order):
+            raise NoCut("training and evaluation differ there")
+        found[mode] = [nodes[key] for key in order]
+    return found
+
+
+def _describe(model: nn.Module, names: list[str], plan: Plan) -> list[Stage]:
+    flow, place = plan.flows[False], plan.places[False]
+    assert isinstance(flow, Flow)  # the evaluation flow always exists
+    parameters, buffers = _owners(model, len(names), plan)
+    tensors_of = dict(model.named_parameters(remove_duplicate=False))
+    sizes = [sum(tensors_of[p].numel() for p in owned) for owned in parameters]
+    macs = [sum(flow.macs[s] for s in flow.steps if place[s] == k) for k in range(len(names))]
+    found = []
+    for k, name in enumerate(names):
+        leaving = plan.carried[k + 1][False] if k + 1 < len(names) else flow.output.all_input_nodes
+        shapes = [tuple(flow.values[n][0].shape[1:]) for n in leaving]
+        reach = flow.reach.get(leaving[0])
+        value = flow.values[leaving[0]][0]
+        modules = [str(s.target) for s in flow.steps if place[s] == k and s.op == "call_module"]
+        found.append(
+            Stage(
+                name=name,
+                modules=tuple(dict.fromkeys(modules)),
+                parameters=tuple(parameters[k]),
+                buffers=tuple(buffers[k]),
+                num_params=sizes[k],
+                param_share=sizes[k] / (sum(sizes) or 1),
+                macs=macs[k],
+                macs_share=macs[k] / (sum(macs) or 1),
+                output_shape=shapes[0] if len(shapes) == 1 else tuple(shapes),
+                stride=_stride(flow.values[flow.image][0], value, reach),
+                receptive_field=max(reach.field) if reach is not None else None,
+            )
+        )
+    return found
+
+
+def _owners(model: nn.Module, count: int, plan: Plan) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the names of the parameters and of the buffers of each stage, tied ones once."""
+    by_id = {id(t): n for n, t in [*model.named_buffers(), *model.named_parameters()]}
+    owner: dict[str, int] = {}
+    for mode in sorted(plan.places):  # what only trains comes last, and finds the shared ones taken
+        flow = plan.flows[mode]
+        assert isinstance(flow, Flow)
+        for step in sorted(flow.steps, key=lambda s: plan.places[mode][s]):
+            for tensor in _tensors_of(model, step):
+                if id(tensor) in by_id:
+                    owner.setdefault(by_id[id(tensor)], plan.places[mode][step])
+    heads = {name.split(".")[0] for name, k in owner.items() if k == count - 1}
+    for name in by_id.values():
+        aux = "aux" in name.lower() or (name.split(".")[0] in heads and "." in name and count > 1)
+        owner.setdefault(name, count - 1 if aux else 0)
+    return tuple(  # type: ignore[return-value]
+        [[n for n, _ in named if owner[n] == k] for k in range(count)]
+        for named in (list(model.named_parameters()), list(model.named_buffers()))
+    )
+
+
+def _tensors_of(model: nn.Module, step: fx.Node) -> list[Tensor]:
+    if step.op == "call_module":
+        module = model.get_submodule(str(step.target))
+        return [*module.parameters(), *module.buffers()]
+    if step.op != "get_attr":
+        return []
+    value: Any = model
+    for name in str(step.target).split("."):
+        value = getattr(value, name, None)
+    return [value] if isinstance(value, Tensor) else []
+
+
+def _stride(image: Tensor, value: Tensor, reach: Reach | None) -> int | None:
+    if reach is not None:
+        return max(reach.jump)
+    if positions(value) == 1:
+        return None
+    if value.dim() == 4:
+        return round(image.shape[2] / value.shape[map_dims(value)[0]])
+    side = int(positions(value) ** 0.5)  # tokens of a square grid, with a few more for classes or registers
+    return round(image.shape[2] / side) if value.dim() == 3 and side > 1 else None
+
+
+def unknown_stage(name: object, known: Stages) -> LearnerError:
+    """Return the error for a stage that is not there; a module inside a stage is told where that begins."""
+    from ..errors import unknown
+
+    inside = [s for s in known for m in s.modules if str(name) == m or str(name).startswith(f"{m}.")]
+    hint = f"{name} lies inside {inside[0].name}, which begins at {inside[0].modules[0]}." if inside else ""
+    return unknown("stage", name, known.names, hint=hint or f"Stages: {', '.join(known.names)}.")
+
+
+def _raise(error: Exception) -> Any:
+    raise error
+
+
+def _bar(share: float) -> str:
+    return "█" * round(share * 12) + f" {share:.1%}"
+
+
+def _short(modules: tuple[str, ...]) -> str:
+    return ", ".join(modules) if len(modules) < 3 else f"{modules[0]} … {modules[-1]}"
+
+
+def _shapes(shape: tuple[Any, ...]) -> list[tuple[int, ...]]:
+    return list(shape) if shape and isinstance(shape[0], tuple) else [shape]
