@@ -38,6 +38,7 @@ def download(url: str, path: Path) -> None:
             if expected not in (-1, received):
                 raise Unreachable(f"the connection broke after {received:,} of {expected:,} bytes")
     except urllib.error.HTTPError as error:
+        error.close()  # it is an open answer, too
         raise Unreachable(f"the server answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise Unreachable(f"there is no connection ({error.reason})") from error

@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -68,7 +68,7 @@ def hymenoptera(url: str = HYMENOPTERA, tree: str = HYMENOPTERA_TREE) -> Path:
                 archive,
             )
         inside.rename(folder)
-        checked.rmdir()
+        shutil.rmtree(checked)
         archive.unlink()
     return folder
 
@@ -168,8 +168,9 @@ def _downloading(name: str, root: Path, source: str, place: Path) -> Iterator[No
                     name, "TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline", source, place
                 )
         try:
-            # Versions of torchvision differ in whether they print.
-            with redirect_stdout(StringIO()):
+            # Versions of torchvision differ in what they print, and all show a bar that no switch turns off.
+            silent = nullcontext() if runtime.interactive() else redirect_stderr(StringIO())
+            with redirect_stdout(StringIO()), silent:
                 yield
         except (
             OSError,

@@ -96,8 +96,8 @@ def look_at(root: Path, files: Sequence[Path]) -> list[Look]:
     fresh = [
         i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True)) if (name, stamp) not in known
     ]
-    # Filters are global to the process, so they are set once, around all threads. Pillow's warnings, such as of
-    # a broken EXIF entry or a size near its limit, are harmless, or `decode` finds the cause itself.
+    # Filters are global to the process, so they are set once, around all threads. Pillow warns of broken EXIF
+    # entries, which are harmless, and of sizes near its limit, which `decode` finds by itself.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         looks = pool.map(_look, [root / files[i] for i in fresh])

@@ -1,0 +1,175 @@
+"""The offline data sets are what their cards say, and the cards are there for people and for code."""
+
+import html
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlutils import data
+from tlutils.data import cards, packaged
+from tlutils.data.duplicates import members, same_picture
+from tlutils.errors import LearnerError
+
+OFFLINE = ("digits", "elpv-defects", "elpv-wafers", "mnist-5k", "scenes")
+NETWORKED = ("cifar-10", "dtd", "eurosat", "flowers-102", "hymenoptera", "oxford-pets")
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_a_card_and_its_data_agree(name):
+    ds = data.load(name)
+    splits = (ds.train, ds.val, ds.test)
+    assert sum(map(len, splits)) == ds.card.images
+    assert tuple(ds.classes) == ds.card.classes
+    assert ds.content == ds.card.hash
+    hashes = [set(split.hashes) for split in splits]
+    assert len(set.union(*hashes)) == sum(map(len, hashes))
+    for split in splits:
+        assert set(split.labels) == set(range(len(ds.classes)))
+        image, _ = split[len(split) // 2]
+        assert image.mode == "RGB"
+        assert data.read_image(split.paths[len(split) // 2]).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_the_second_load_and_the_same_seed_give_the_same(name):
+    one, two, other = data.load(name), data.load(name), data.load(name, seed=1)
+    assert one.train.fingerprint == two.train.fingerprint
+    assert one.content == other.content
+    assert (one.train.fingerprint == other.train.fingerprint) == (name == "scenes")
+
+
+def test_every_promised_data_set_has_a_card():
+    assert [card.name for card in data.catalog()] == sorted(OFFLINE + NETWORKED)
+    assert [card.name for card in data.catalog(offline=True)] == sorted(OFFLINE)
+
+
+@pytest.mark.parametrize("name", OFFLINE + NETWORKED)
+def test_a_card_answers_every_question(name):
+    card = data.card(name)
+    for question in ("title", "what", "licence", "citation", "source", "split_rule", "similarity_why"):
+        assert len(getattr(card, question)) >= 8, question
+    assert card.images > 0
+    assert len(set(card.classes)) == len(card.classes) >= 2
+    assert card.similarity in ("low", "medium", "high")
+    assert bool(card.hash) == (card.offline or name == "hymenoptera")
+    assert f"({name})" in repr(card)
+    assert html.escape(card.title) in card._repr_html_()
+    assert tomllib.loads((Path(__file__).parents[1] / "data" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def test_an_unknown_card_offers_the_nearest():
+    with pytest.raises(LearnerError, match="Did you mean 'hymenoptera'"):
+        data.card("hymenoptra")
+
+
+def test_the_cards_are_found_in_an_installed_package_too(tmp_path, monkeypatch):
+    (tmp_path / "_cards").mkdir()
+    source = (Path(__file__).parents[1] / "data" / "digits.toml").read_bytes()
+    (tmp_path / "_cards" / "digits.toml").write_bytes(source)
+    monkeypatch.setattr(cards, "_FOLDERS", (tmp_path / "_cards", tmp_path / "nowhere"))
+    assert [card.name for card in data.catalog()] == ["digits"]
+    monkeypatch.setattr(cards, "_FOLDERS", (tmp_path / "nowhere",))
+    with pytest.raises(LearnerError, match="cards are missing"):
+        data.catalog()
+
+
+def test_defects_are_binarised_as_the_card_says():
+    ds = data.load("elpv-defects")
+    counts = {name: sum(split.counts[name] for split in (ds.train, ds.val, ds.test)) for name in ds.classes}
+    assert counts == {"functional": 1803, "defective": 821}
+    assert "821" in ds.card.caveats
+    assert "1,803" in ds.card.caveats
+    assert ds.test.counts["defective"] / len(ds.test) == pytest.approx(821 / 2624, abs=0.01)
+
+
+def test_wafers_and_defects_are_one_collection_of_photographs():
+    defects, wafers = data.load("elpv-defects"), data.load("elpv-wafers")
+    assert sorted(defects.train.paths) == sorted(wafers.train.paths)  # the same strata, so the same split
+    assert wafers.train[0][0].size == (300, 300)
+
+
+def test_digits_and_mnist_show_the_digit_that_they_are_labelled_with():
+    """Against the packages' own arrays, read another way."""
+    from sklearn.datasets import load_digits
+
+    ds = data.load("digits")
+    bunch = load_digits()
+    pictures = (bunch.images * (255 / 16)).round().astype(np.uint8)
+    theirs = {picture.tobytes(): label for picture, label in zip(pictures, bunch.target, strict=True)}
+    for i in range(0, len(ds.test), 20):
+        image, label = ds.test[i]
+        assert theirs[np.asarray(image)[..., 0].tobytes()] == label
+    mnist = data.load("mnist-5k")
+    assert set(mnist.test.counts.values()) == {100}
+    assert mnist.test[0][0].size == (28, 28)
+    assert np.asarray(mnist.test[0][0]).max() > 200
+
+
+def test_regions_of_scenes_never_touch():
+    for label, place in packaged.PHOTOGRAPHS.items():
+        package, _, inside = place.partition("/")
+        with Image.open(packaged._package_folder(package, package) / inside) as photo:
+            size = photo.size
+        spans = {}
+        for side in packaged.BANDS:
+            boxes = np.array([box for _, box in packaged._crops(size, side)])
+            assert len(np.unique(boxes, axis=0)) == len(boxes)
+            assert (boxes[:, 2:] - boxes[:, :2] == packaged.CROP).all()
+            assert (boxes[:, :2] >= 0).all()
+            assert (boxes[:, 2:] <= size).all(), label
+            spans[side] = boxes[:, 0].min(), boxes[:, 2].max()
+        assert spans["train"][1] < spans["val"][0]
+        assert spans["val"][1] < spans["test"][0]
+
+
+def test_a_crop_of_scenes_is_cut_from_its_photograph():
+    ds = data.load("scenes")
+    image, label = ds.test[0]
+    name = ds.classes[label]
+    package, _, inside = packaged.PHOTOGRAPHS[name].partition("/")
+    photo = data.read_image(packaged._package_folder(package, package) / inside).convert("L")
+    boxes = dict(packaged._crops(photo.size, "test"))
+    assert np.array_equal(np.asarray(image)[..., 0], np.asarray(photo.crop(boxes[ds.test.paths[0].name])))
+    assert image.size == (64, 64)
+
+
+def test_the_photographs_are_in_the_wheels_and_not_downloads():
+    import importlib.metadata
+
+    for package, distribution in (("skimage", "scikit-image"), ("sklearn", "scikit-learn")):
+        carried = {str(file) for file in importlib.metadata.files(distribution)}
+        wanted = {place for place in packaged.PHOTOGRAPHS.values() if place.startswith(package)}
+        assert wanted <= carried
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(LearnerError, match="pip install elpv-dataset"):
+        data.load("elpv-defects")
+
+
+def test_half_written_pictures_are_written_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path))
+    left = tmp_path / "data"
+    name = data.load("digits").train.paths[0].parents[1].name
+    import shutil
+
+    shutil.rmtree(left / name)
+    (left / f"{name}.part" / "0").mkdir(parents=True)
+    assert len(data.load("digits").train) == 1079
+    assert not (left / f"{name}.part").exists()
+
+
+@pytest.mark.full
+def test_no_two_solar_cells_are_one_picture():
+    """The card's claim, measured: look-alikes are few, and no two files hold the same pixels."""
+    ds = data.load("elpv-defects")
+    paths = sorted(ds.train.paths + ds.val.paths + ds.test.paths)
+    images = [data.read_image(path).convert("L") for path in paths]
+    thumbs = np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BOX)) for image in images])
+    assert len({image.tobytes() for image in images}) == len(paths)
+    alike = members(same_picture([str(path) for path in paths], thumbs))
+    assert sum(map(len, alike)) < 0.08 * len(paths)

@@ -1,0 +1,172 @@
+"""One preprocessing, the one that the weights state, for pictures, arrays and paths alike."""
+
+import pickle
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from tlutils import data, models, runtime
+from tlutils.errors import LearnerError
+
+
+@pytest.fixture(scope="module")
+def photo():
+    from skimage.data import coffee
+
+    return Image.fromarray(coffee())
+
+
+@pytest.fixture(scope="module")
+def lite():
+    return models.load(models.DEFAULT, pretrained=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_100", "tf_efficientnet_lite1", "resnetv2_50"],
+)
+def test_it_is_what_timm_does(photo, name):
+    """B26: size, crop, interpolation, mean and std of each."""
+    model = timm.create_model(name, pretrained=False)
+    theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    for image in (photo, photo.rotate(90, expand=True), photo.resize((90, 70))):
+        assert torch.allclose(data.transform_for(model)(image), theirs(image), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vit_b_16", "efficientnet_b0", "mobilenet_v3_large"])
+def test_it_is_what_torchvision_does(photo, name):
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    theirs = weights.transforms()
+    info = models.info(models.load(f"torchvision/{name}", pretrained=False))
+    own = data.Preprocess(info.input_size[1:], info.crop_pct, info.interpolation, info.mean, info.std)
+    assert torch.allclose(own(photo), theirs(photo), atol=1e-6)
+
+
+def test_other_crop_modes_are_timms(photo):
+    from timm.data import create_transform
+
+    for mode in ("squash", "border"):
+        options = {"crop_pct": 0.9, "interpolation": "bicubic", "mean": (0.4,) * 3, "std": (0.2,) * 3}
+        theirs = create_transform((3, 96, 96), is_training=False, crop_mode=mode, **options)
+        assert torch.allclose(
+            data.Preprocess((96, 96), **options, crop_mode=mode)(photo), theirs(photo), atol=1e-6
+        )
+
+
+def test_a_size_that_is_not_square_is_covered_and_cropped(photo):
+    from timm.data import create_transform
+
+    options = {"crop_pct": 0.9, "interpolation": "bilinear", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    theirs = create_transform((3, 64, 128), is_training=False, **options)
+    assert torch.allclose(data.Preprocess((64, 128), **options)(photo), theirs(photo), atol=1e-6)
+
+
+def test_pictures_arrays_and_paths_give_one_tensor(photo, lite, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    transform = data.transform_for(lite)
+    expected = transform(photo)
+    assert expected.shape == (3, *models.info(lite).input_size[1:])
+    assert expected.dtype == torch.float32
+    array = np.asarray(photo)
+    for same in (
+        array,
+        array / 255,
+        (array / 255).astype(np.float32),
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+    ):
+        assert torch.equal(transform(same), expected)
+
+
+@pytest.mark.parametrize("make", ["HW", "HW1", "bool", "RGBA"])
+def test_other_arrays_are_pictures_too(lite, make):
+    grey = np.full((40, 60), 255, np.uint8)
+    array = {
+        "HW": grey,
+        "HW1": grey[:, :, None],
+        "bool": grey > 0,
+        "RGBA": np.dstack(
+            [np.zeros((40, 60, 3), np.uint8), np.zeros_like(grey)]
+        ),  # clear: the background shows
+    }[make]
+    transform = data.transform_for(lite)
+    assert torch.equal(transform(array), transform(Image.new("RGB", (60, 40), "white")))
+
+
+def test_a_sideways_phone_photo_is_turned_in_every_form(lite, tmp_path):
+    """B08: training, prediction and pictures go through the same door."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (40, 20), "white")
+    image.paste((255, 0, 0), (0, 12, 8, 20))
+    image.save(tmp_path / "phone.jpg", exif=exif, quality=95)
+    transform = data.transform_for(lite)
+    opened = Image.open(tmp_path / "phone.jpg")
+    upright = transform(data.read_image(tmp_path / "phone.jpg"))
+    assert torch.equal(transform(opened), upright)
+    assert torch.equal(transform(tmp_path / "phone.jpg"), upright)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.zeros((3, 40, 60), np.uint8), r"\(3, 40, 60\).*transpose"),
+        (np.zeros((2, 40, 60, 3), np.uint8), r"one image"),
+        (np.zeros((0, 60, 3), np.uint8), r"one image"),
+        (np.full((4, 4), 200.0), r"200.*0 to 1"),
+        (np.full((4, 4), np.nan), r"NaN"),
+        (np.full((4, 4), -0.1), r"0 to 1"),
+        (np.zeros((4, 4), np.int64), r"int64.*uint8"),
+        (torch.zeros(3, 4, 4), r"Tensor arrived.*permute"),
+        (None, r"NoneType arrived"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_what_arrived(lite, wrong, words):
+    with pytest.raises(LearnerError, match=words):
+        data.transform_for(lite)(wrong)
+
+
+def test_evaluation_is_deterministic_and_training_varies_under_the_seed(photo, lite):
+    steady, varied = data.transform_for(lite), data.transform_for(lite, train=True)
+    assert torch.equal(steady(photo), steady(photo))
+    with runtime.seeded(0):
+        first = [varied(photo) for _ in range(4)]
+    with runtime.seeded(0):
+        again = [varied(photo) for _ in range(4)]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len({tensor.sum().item() for tensor in first}) == 4
+    assert {tensor.shape for tensor in first} == {steady(photo).shape}
+
+
+def test_training_pictures_are_mirrored_half_of_the_time(lite):
+    ramp = np.tile(np.linspace(0, 1, 200), (200, 1))
+    varied = data.transform_for(lite, train=True)
+    with runtime.seeded(0):
+        rising = [bool(t[0, 100, -1] > t[0, 100, 0]) for t in (varied(ramp) for _ in range(40))]
+    assert 10 <= sum(rising) <= 30
+
+
+def test_it_pickles_compares_by_value_and_has_a_stable_name(lite):
+    transform = data.transform_for(lite)
+    copy = pickle.loads(pickle.dumps(transform))
+    assert copy == transform
+    assert copy.fingerprint == transform.fingerprint
+    assert "0x" not in repr(transform)
+    assert transform.fingerprint != data.transform_for(lite, train=True).fingerprint
+    assert (transform.mean, transform.size) == ((0.5, 0.5, 0.5), (224, 224))
+
+
+def test_a_one_channel_model_gets_grey(photo):
+    model = models.load("tf_efficientnet_lite0", pretrained=False, in_chans=1)
+    assert data.transform_for(model)(photo).shape == (1, 224, 224)
+
+
+def test_a_model_with_other_channels_is_refused():
+    model = models.describe(nn.Conv2d(4, 8, 3), input_size=(4, 32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
+    with pytest.raises(LearnerError, match="4 channels"):
+        data.transform_for(model)
