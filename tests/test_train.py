@@ -1,0 +1,505 @@
+"""What training promises when all goes well: what moves, at which rates, and the same again by seed."""
+
+import csv
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from tiny import TinySplit, same, tiny_data, tiny_net, weights
+from torch import nn
+
+from tlutils import data, models, surgery, train
+from tlutils.errors import LearnerError
+from tlutils.train import History, Phase, Recipe, batches
+from tlutils.train.loop import loss_of
+from tlutils.train.ready import class_weights
+from tlutils.train.reset import forget
+
+FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=7, keep="last")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These networks are so small that a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trained(recipe, dataset=None, net=None, **options):
+    """Return the weights and history after a fit."""
+    net = net or tiny_net(dropout=0.2)
+    history = train.fit(net, dataset or tiny_data(), recipe, **options)
+    return weights(net), history
+
+
+def moved(before, after):
+    """Return the names of stages-to-be (first part of the name) in which any tensor changed."""
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+def near(one, other, tolerance):
+    return all(torch.allclose(one[n].float(), other[n].float(), atol=tolerance, rtol=0) for n in one)
+
+
+# --- what moves ---
+
+
+@pytest.mark.parametrize("views", [0, 1])
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [("head", {"fc"}), ("last", {"last", "fc"}), (None, {"stem", "body", "last", "fc"})],
+)
+def test_a_fit_moves_the_start_stage_and_all_after_it_and_no_bit_before_it(start, expected, views):
+    if start not in ("head", None):  # whatever surgery calls the stage that begins with this module
+        start = stage_of("last")
+    recipe = replace(FAST, phases=(Phase(start=start, epochs=2, lr=1e-2, head_lr=1e-2),), views=views)
+    before = weights(tiny_net(dropout=0.2))
+    assert moved(before, trained(recipe)[0]) == expected
+
+
+def stage_of(module):
+    """Return the name of the stage that begins with a module of the tiny network."""
+    return next(stage.name for stage in surgery.stages(tiny_net()) if module in stage.modules)
+
+
+def test_training_learns_the_task():
+    net = tiny_net()
+    history = train.fit(net, tiny_data(), Recipe.finetune(epochs=10, lr=1e-2, head_lr=1e-2, batch_size=7))
+    assert history.best["val_accuracy"] > 0.9
+    assert history.table["train_loss"].iloc[-1] < history.table["train_loss"].iloc[0]
+
+
+def test_from_scratch_forgets_what_the_weights_were():
+    recipe = Recipe.scratch(epochs=1, keep="last")
+    one, _ = trained(recipe, net=tiny_net(seed=1))
+    other, _ = trained(recipe, net=tiny_net(seed=2))
+    assert same(one, other)
+
+
+def test_from_scratch_draws_a_known_architecture_as_its_authors_do():
+    net = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=64, seed=5)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0.5)
+    forget(net, seed=7)
+    fresh = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=64, seed=7)
+    assert same(weights(net), weights(fresh))
+
+
+def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3, 1, 1))
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.fc((self.scale * x).mean((2, 3)))
+
+    net = models.describe(Odd(), input_size=(3, 16, 16))
+    with pytest.raises(LearnerError, match="scale"):
+        forget(net, seed=0)
+
+
+@pytest.mark.parametrize("phases", [1, 2])
+def test_held_batchnorm_keeps_weights_and_statistics_in_every_phase(phases):
+    starts = ["head", None][-phases:]
+    net = tiny_net()
+    before = weights(net)
+    after, _ = trained(Recipe.gradual(starts, epochs=1, lr=1e-2, train_bn=False, keep="last"), net=net)
+    norms = [n for n in before if n.split(".")[0] != "fc" and n.split(".")[1] == "1"]
+    assert norms
+    assert all(torch.equal(before[n], after[n]) for n in norms)
+    assert not torch.equal(before["body.0.weight"], after["body.0.weight"])
+
+
+# --- the frozen part runs once ---
+
+
+def test_kept_prefix_outputs_give_the_same_weights_as_running_the_prefix_in_each_step():
+    recipe = Recipe.partial(stage_of("last"), epochs=3, lr=1e-2, batch_size=7, keep="last")
+    kept, history = trained(recipe)
+    run, other = trained(replace(recipe, views=0))
+    assert near(kept, run, 1e-6)
+    columns = ["train_loss", "val_loss"]
+    assert np.allclose(history.table[columns], other.table[columns], atol=1e-6)
+
+
+def test_with_as_many_kept_views_as_epochs_augmented_training_is_the_same_too():
+    recipe = Recipe.partial(stage_of("last"), epochs=3, lr=1e-2, augment=True, views=3, keep="last")
+    kept, _ = trained(recipe)
+    run, _ = trained(replace(recipe, views=0))
+    single, _ = trained(replace(recipe, views=1))
+    assert near(kept, run, 1e-6)
+    assert not near(single, run, 1e-4), "one view for three epochs should not equal three"
+
+
+def test_a_frozen_prefix_sees_each_image_once_however_many_epochs():
+    dataset = tiny_data()
+    train.fit(tiny_net(), dataset, Recipe.probe(epochs=5))
+    counts = np.bincount(dataset.train.reads, minlength=len(dataset.train))
+    # Image 0 is also used to try the head's width.
+    assert counts[1:].tolist() == [1] * (len(dataset.train) - 1)
+
+
+# --- phases and rates ---
+
+
+def test_the_optimizer_remembers_across_phases():
+    whole = Phase(start=None, epochs=2, lr=1e-2, head_lr=1e-2)
+    flat = replace(FAST, warmup=0.0, schedule="constant")
+    one, _ = trained(replace(flat, phases=(whole,)))
+    two, _ = trained(replace(flat, phases=(replace(whole, epochs=1),) * 2))
+    assert same(one, two)
+
+
+def test_gradual_unfreezing_lets_each_new_stage_move():
+    net = tiny_net()
+    seen = [weights(net)]
+    starts = ["head", stage_of("last"), None]
+    train.fit(
+        net,
+        tiny_data(),
+        Recipe.gradual(starts, epochs=1, lr=1e-2, keep="last"),
+        on_epoch=lambda history: seen.append(weights(net)),
+    )
+    steps = [moved(a, b) for a, b in pairwise(seen)]
+    assert steps == [{"fc"}, {"last", "fc"}, {"stem", "body", "last", "fc"}]
+
+
+def test_each_stage_keeps_its_ratio_to_the_others_while_rates_rise_and_fall():
+    recipe = Recipe.finetune(epochs=4, lr=1e-3, head_lr=1e-2, layer_decay=0.5, batch_size=12)
+    table = trained(recipe)[1].table
+    rates = table[[c for c in table if c.startswith("lr_")]]
+    ratios = rates.div(rates["lr_head"], axis=0)
+    assert np.allclose(ratios, ratios.iloc[0])
+    order = [f"lr_{s.name}" for s in surgery.stages(tiny_net()) if f"lr_{s.name}" in rates]
+    body = ratios.iloc[0][order[:-1]].to_numpy()
+    assert np.all(np.diff(body) >= 0)
+    assert body[0] < body[-1]
+
+
+def test_the_schedule_warms_up_and_then_falls_along_half_a_cosine():
+    recipe = Recipe.finetune(warmup=0.2)
+    rates = [recipe.rate(step, 10) for step in range(10)]
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert rates[6] == pytest.approx(0.5)
+    assert np.all(np.diff(rates[2:]) < 0)
+    assert replace(recipe, schedule="constant").rate(9, 10) == 1.0
+    assert recipe.rate(0, 1) > 0, "a phase of one step must not have a rate of 0"
+
+
+def test_early_stopping_waits_as_long_as_its_patience_on_val():
+    still = Recipe.finetune(epochs=9, lr=0.0, head_lr=0.0, patience=2, train_bn=False)
+    _, history = trained(still)
+    assert len(history) == 3
+    assert history.best_epoch == 1
+
+
+def test_the_model_is_left_with_the_weights_of_the_best_epoch_on_val():
+    net, dataset = tiny_net(), tiny_data()
+    history = train.fit(net, dataset, Recipe.finetune(epochs=6, lr=5e-2, head_lr=5e-2, batch_size=4))
+    scores = history.table["val_balanced_accuracy"]
+    report = train.evaluate(net, dataset.val)
+    assert history.best["val_balanced_accuracy"] == scores.max()
+    assert report.accuracy.value == pytest.approx(history.best["val_accuracy"])
+    assert report.log_loss.value == pytest.approx(history.best["val_loss"], abs=1e-6)
+
+
+# --- the same again ---
+
+
+RICH = replace(FAST, augment=True, mixup=0.3, label_smoothing=0.1, optimizer="sgd", clip_norm=1.0)
+
+
+def test_the_same_seed_gives_the_same_weights_and_history_to_the_last_bit():
+    one, first = trained(RICH)
+    two, second = trained(RICH)
+    other, third = trained(replace(RICH, seed=1))
+    assert same(one, two)
+    assert first == second
+    assert not same(one, other)
+    assert first != third
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_weights(workers):
+    assert same(trained(RICH)[0], trained(RICH, workers=workers)[0])
+
+
+class NumpyNoise:
+    """A transform that draws from NumPy's global generator, which workers are known to share."""
+
+    def __call__(self, image):
+        return torch.full((1, 1, 1), np.random.rand())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_numbers_differ_by_image_and_epoch_whichever_library_draws_them(workers):
+    images = batches.Images(tiny_data().train, NumpyNoise(), seed=0)
+    epochs = [
+        torch.cat([b.inputs[0] for b in batches.load(images, batches.plan(24, FAST, epoch), workers=workers)])
+        for epoch in (0, 1)
+    ]
+    drawn = torch.cat(epochs).flatten()
+    assert len(drawn.unique()) == 48
+    alone = batches.Images(tiny_data().train, NumpyNoise(), seed=0)
+    again = torch.cat([b.inputs[0] for b in batches.load(alone, batches.plan(24, FAST, 0))]).flatten()
+    assert torch.equal(drawn[:24], again)
+
+
+def test_looking_during_training_changes_nothing():
+    net, dataset = tiny_net(dropout=0.2), tiny_data()
+
+    def look(history):
+        train.predict(net, dataset.train)
+        train.evaluate(net, dataset.val)
+        torch.rand(5), np.random.rand()  # noqa: NPY002
+        net.eval()
+        repr(history)
+
+    assert same(trained(RICH, net=net, on_epoch=look)[0], trained(RICH)[0])
+
+
+def test_training_leaves_the_global_generators_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    trained(RICH)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_spread_over_seeds_is_a_table_with_a_row_for_each():
+    table = train.over_seeds(lambda seed: tiny_net(seed=seed), tiny_data(), FAST, seeds=(0, 1, 2))
+    assert table["seed"].tolist() == [0, 1, 2]
+    assert table["val_loss"].nunique() == 3
+
+
+# --- batches and the loss ---
+
+
+@pytest.mark.parametrize(("images", "size"), [(9, 4), (3, 4), (2, 4), (8, 4), (5, 2)])
+def test_every_image_is_trained_on_once_an_epoch_and_never_alone(images, size):
+    plan = batches.plan(images, replace(FAST, batch_size=size), 0)
+    assert sorted(draw.image for batch in plan for draw in batch) == list(range(images))
+    assert min(map(len, plan)) >= 2
+    dataset = tiny_data(train=images, classes=2)
+    history = train.fit(tiny_net(2), dataset, replace(FAST, batch_size=size))
+    assert history.table["train_loss"].gt(0).all()
+
+
+def test_each_epoch_has_an_order_of_its_own():
+    orders = [[d.image for b in batches.plan(20, FAST, epoch) for d in b] for epoch in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_accumulated_pieces_make_the_same_step_as_one_batch():
+    recipe = replace(FAST, batch_size=8, class_weights="balanced", optimizer="sgd")
+    dataset = tiny_data(train=23)
+    whole, _ = trained(recipe, dataset, tiny_net(norm=False))
+    pieces, _ = trained(replace(recipe, accumulate=3), dataset, tiny_net(norm=False))
+    assert near(whole, pieces, 1e-6)
+
+
+def test_the_loss_is_torchs_own_with_class_weights_and_smoothing():
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 0, 1, 2, 2, 2])
+    chosen = replace(FAST, label_smoothing=0.1, class_weights="balanced")
+    weight = class_weights(labels, 3, chosen)
+    batch = batches.Batch((), labels, labels, torch.ones(6))
+    ours = loss_of(logits, batch, recipe=chosen, weights=weight, total=weight[labels].sum().item())
+    oracle = nn.functional.cross_entropy(logits, labels, weight=weight, label_smoothing=0.1)
+    assert torch.allclose(ours, oracle)
+
+
+def test_mixed_images_count_for_both_labels_by_their_shares():
+    logits, labels = torch.tensor([[2.0, -1.0], [0.5, 0.0]]), torch.tensor([0, 1])
+    others, shares = torch.tensor([1, 1]), torch.tensor([0.25, 1.0])
+    soft = torch.tensor([[0.25, 0.75], [0.0, 1.0]])
+    ours = loss_of(
+        logits,
+        batches.Batch((), labels, others, shares),
+        recipe=replace(FAST, mixup=0.2),
+        weights=torch.ones(2),
+        total=2.0,
+    )
+    assert torch.allclose(ours, nn.functional.cross_entropy(logits, soft))
+
+
+def test_mixup_blends_each_image_with_its_partner():
+    images = batches.Images(tiny_data().train, Number(), seed=0)
+    draw = batches.Draw(image=2, view=0, partner=5, share=0.25)
+    (x,) = images.__getitems__([draw]).inputs
+    (own,) = images.__getitems__([draw._replace(share=1.0)]).inputs
+    (other,) = images.__getitems__([draw._replace(image=5, share=1.0)]).inputs
+    assert torch.allclose(x, 0.25 * own + 0.75 * other)
+
+
+class Number:
+    """A transform that gives the sum of the picture."""
+
+    def __call__(self, image):
+        return torch.tensor(np.asarray(image).sum() / 1e5, dtype=torch.float32).view(1, 1, 1)
+
+
+def test_class_weights_come_from_the_images_that_train():
+    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
+    balanced = class_weights(labels, 3, replace(FAST, class_weights="balanced"))
+    assert torch.allclose(balanced, torch.tensor([100 / 270, 100 / 27, 100 / 3]))
+    assert class_weights(labels, 3, FAST).tolist() == [1, 1, 1]
+
+
+def test_a_class_missing_from_val_leaves_the_balanced_accuracy_to_the_others():
+    dataset = tiny_data()
+    dataset.val = TinySplit("val", [0, 1, 0, 1], dataset.classes, 1)
+    _, history = trained(FAST, dataset)
+    assert history.table["val_balanced_accuracy"].between(0, 1).all()
+
+
+def test_auxiliary_heads_add_their_share_of_the_loss():
+    logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
+    batch = batches.Batch((), labels, labels, torch.ones(2))
+    loss = partial(loss_of, recipe=FAST, weights=torch.ones(2), total=2.0)
+    assert loss((logits, logits, None), batch).item() == pytest.approx(1.4 * np.log(2))
+
+
+# --- history ---
+
+
+def test_the_history_is_a_tidy_table_of_every_epoch():
+    _, history = trained(FAST)
+    table = history.table
+    assert table["epoch"].tolist() == [1, 2, 3]
+    wanted = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "lr_head"}
+    assert wanted | {"trainable_params", "seconds", "images_per_second", "peak_memory_mib"} <= set(table)
+    assert table["trainable_params"].tolist() == [sum(p.numel() for p in tiny_net().parameters())] * 3
+    assert table.select_dtypes("number").drop(columns=["epoch", "phase"]).gt(0).all().all()
+    assert "3 of 3 epochs" in repr(history)
+    assert "<table" in history._repr_html_()
+
+
+def test_histories_are_equal_whatever_the_clock_said():
+    _, history = trained(FAST)
+    later = [
+        row | {"seconds": 99.0, "images_per_second": 1.0, "peak_memory_mib": 5.0} for row in history.rows
+    ]
+    assert history == replace(history, rows=later)
+    changed = [row | {"val_loss": row["val_loss"] + 1e-12} for row in history.rows]
+    assert history != replace(history, rows=changed)
+    assert History(FAST) != history
+
+
+def test_a_history_survives_csv_to_the_last_bit(tmp_path):
+    _, history = trained(FAST)
+    with history.to_csv(tmp_path / "history.csv").open(newline="") as file:
+        read = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    assert read == history.table["val_loss"].tolist()
+
+
+# --- judging and predicting ---
+
+
+def test_a_prediction_takes_one_image_many_arrays_paths_and_splits(tmp_path):
+    net, dataset = tiny_net(), tiny_data()
+    image = dataset.val[0][0]
+    image.save(tmp_path / "one.png")
+    one = train.predict(net, image)
+    assert one.probabilities.shape == (1, 3)
+    assert one.probabilities.sum() == pytest.approx(1)
+    for images in (np.asarray(image), tmp_path / "one.png", [image], [str(tmp_path / "one.png")]):
+        assert np.array_equal(train.predict(net, images).probabilities, one.probabilities)
+    assert len(train.predict(net, dataset.val)) == 12
+    assert one.names == [train.predict(net, dataset.val).names[0]]
+    with pytest.raises(LearnerError, match="No images"):
+        train.predict(net, [])
+
+
+def test_a_saved_model_predicts_with_its_class_names(tmp_path):
+    dataset = tiny_data()
+    net = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=32)
+    train.fit(net, dataset, Recipe.finetune(epochs=1), out=tmp_path)
+    back = models.load(tmp_path / "model.safetensors")
+    image = dataset.val[0][0]
+    assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
+    assert train.predict(back, image).names[0] in dataset.classes
+
+
+def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error():
+    net = tiny_net(dropout=0.5).train()
+    net.body.eval()
+    net.fc.weight.grad = torch.ones_like(net.fc.weight)
+    modes = [m.training for m in net.modules()]
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = train.predict(net, tiny_data().val).probabilities
+    assert np.array_equal(first, train.predict(net, tiny_data().val).probabilities), "dropout was active"
+    with pytest.raises(RuntimeError):
+        net.body[0].register_forward_hook(fail)
+        train.predict(net, tiny_data().val)
+    assert [m.training for m in net.modules()] == modes
+    assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def fail(*_):
+    raise RuntimeError("a hook that fails")
+
+
+def test_reading_the_test_split_again_is_marked(caplog):
+    dataset = tiny_data()
+    dataset.test = TinySplit("test", [0, 1, 2], dataset.classes, 2)
+    train.evaluate(tiny_net(), dataset.test)
+    assert not caplog.records
+    train.evaluate(tiny_net(), dataset.test)
+    assert "read before" in caplog.text
+
+
+def test_training_uses_the_transform_of_the_weights(monkeypatch):
+    asked = []
+    original = data.transform_for
+
+    def recorded(model, *, train=False):
+        asked.append(train)
+        return original(model, train=train)
+
+    monkeypatch.setattr(data, "transform_for", recorded)
+    trained(replace(FAST, augment=True))
+    assert set(asked) == {True, False}
+
+
+# --- recipes ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"batch_size": 1}, "batch_size"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"layer_decay": 0.0}, "layer_decay"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"mixup": -1.0}, "mixup"),
+        ({"patience": 0}, "patience"),
+        ({"views": -1}, "views"),
+        ({"precision": "half"}, "precision"),
+        ({"optimizer": "adam"}, "optimizer"),
+        ({"phases": ()}, "phases"),
+        ({"class_weights": "inverse"}, "class_weights"),
+    ],
+)
+def test_a_recipe_refuses_what_cannot_work_and_names_it(changes, word):
+    with pytest.raises(LearnerError, match=word):
+        replace(FAST, **changes)
+
+
+def test_a_phase_refuses_rates_that_are_no_numbers():
+    for rate in (float("nan"), float("inf"), -1e-3):
+        with pytest.raises(LearnerError, match="lr"):
+            Recipe.finetune(lr=rate)
+    with pytest.raises(LearnerError, match="epochs"):
+        Recipe.finetune(epochs=0)

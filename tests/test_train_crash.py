@@ -1,0 +1,86 @@
+"""Training killed at the worst moments goes on to the same bits; several processes reach the same weights."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import same
+
+CHILD = Path(__file__).with_name("train_child.py")
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "OMP_NUM_THREADS": "1",
+    "ACCELERATE_USE_CPU": "true",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
+
+
+def run(folder, *options, launcher=()):
+    """Run the child to its end, whatever that is, and return its exit code and what it said."""
+    command = [sys.executable, *launcher, str(CHILD), str(folder), *options]
+    here = (
+        os.environ | QUIET | {"TLUTILS_CACHE": str(folder / "cache"), "PYTHONPATH": CHILD.parent.as_posix()}
+    )
+    done = subprocess.run(command, env=here, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stderr
+
+
+def result(folder, *options, launcher=()):
+    """Run the child and return its final weights and history."""
+    code, said = run(folder, *options, launcher=launcher)
+    assert code == 0, said
+    return pickle.loads((folder / "result.pkl").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory):
+    return result(tmp_path_factory.mktemp("unharmed"))
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        # Of 16 steps, four an epoch: in the head's first epoch, in its second, in the whole network's first.
+        ["die=2", "die=7"],
+        ["die=11", "save=1"],
+        # Workers are at work when the process dies, and again when it goes on.
+        ["workers=2 die=10"],
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path, moments):
+    for moment in moments:
+        code, said = run(tmp_path, *moment.split())
+        if "die" in moment or "save" in moment:
+            assert code == -signal.SIGKILL, said
+    workers = [option for option in moments[-1].split() if option.startswith("workers")]
+    weights, history = result(tmp_path, *workers)
+    assert same(weights, unharmed[0])
+    assert history == unharmed[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        # 22 images in batches of 7 leave a last one of 1, and halves that differ in size.
+        ["norm=yes", "images=22"],
+        ["norm=no", "images=23"],
+    ],
+)
+def test_two_processes_reach_the_weights_of_one(tmp_path, options):
+    one, alone = result(make(tmp_path / "one"), "kind=processes", *options)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    two, together = result(make(tmp_path / "two"), "kind=processes", *options, launcher=launcher)
+    for name in one:
+        assert torch.allclose(one[name].float(), two[name].float(), atol=1e-5, rtol=0), name
+    figures = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    assert together.table[figures].to_numpy() == pytest.approx(alone.table[figures].to_numpy(), abs=1e-5)
+
+
+def make(folder):
+    folder.mkdir()
+    return folder

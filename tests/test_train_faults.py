@@ -1,0 +1,311 @@
+"""What training does when something goes wrong: says so in words, and loses nothing that was trained."""
+
+import errno
+import gc
+import logging
+import os
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import TinySplit, same, tiny_data, tiny_net, weights
+from torch import nn
+
+from tlutils import runtime, train
+from tlutils.errors import LearnerError
+from tlutils.train import Recipe, checkpoint
+
+FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=8, keep="last")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """These networks are so small that a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def finite(net):
+    return all(tensor.isfinite().all() for tensor in net.state_dict().values())
+
+
+# --- the loss is no number ---
+
+
+def test_a_rate_that_is_far_too_high_stops_training_and_is_named(caplog):
+    net = tiny_net(norm=False)
+    before = weights(net)
+    history = train.fit(net, tiny_data(), Recipe.finetune(epochs=5, lr=1e25, head_lr=1e25, warmup=0.0))
+    assert "1e+25" in history.stopped
+    assert "head" in history.stopped
+    assert history.stopped in repr(history)
+    assert "before training" in history.stopped
+    assert same(weights(net), before)
+    assert caplog.records
+
+
+def test_after_a_late_nan_the_weights_of_the_last_good_epoch_are_left():
+    net, states = tiny_net(norm=False), []
+
+    def spoil(history):
+        states.append(weights(net))
+        if len(history) == 2:
+            with torch.no_grad():
+                net.fc.weight.fill_(float("nan"))
+
+    history = train.fit(net, tiny_data(), FAST, on_epoch=spoil)
+    assert len(history) == 2
+    assert "epoch 3, step 1" in history.stopped
+    assert same(weights(net), states[1])
+
+
+# --- memory ---
+
+
+class Hungry(nn.Module):
+    """Runs out of memory, as a GPU would say it, when a batch in training is larger than `most`."""
+
+    def __init__(self, inner, most, kind=torch.OutOfMemoryError):
+        super().__init__()
+        self.inner, self.most, self.kind, self.made = inner, most, kind, []
+
+    def forward(self, x):
+        out = self.inner(x)
+        if self.training and len(x) > self.most:
+            self.made.append(weakref.ref(out))
+            raise self.kind("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return out
+
+
+def hungry(most, **options):
+    """The tiny network with its last block replaced by a hungry one."""
+    net = tiny_net(**options)
+    net.last = Hungry(net.last, most)
+    return net
+
+
+def test_when_memory_runs_out_steps_are_cut_and_the_result_is_the_same(caplog):
+    net = hungry(3, norm=False)
+    history = train.fit(net, tiny_data(), FAST)
+    plain = tiny_net(norm=False)
+    plain.last = Hungry(plain.last, 99)
+    train.fit(plain, tiny_data(), replace(FAST, accumulate=4))
+    assert same(weights(net), weights(plain))
+    assert [n for n in history.notices if "Memory ran out with 8 images" in n]
+    assert [n for n in history.notices if "4 passes" in n]
+
+
+def test_an_attempt_that_ran_out_of_memory_leaves_no_trace_in_batchnorm():
+    net, plain = hungry(4), tiny_net()
+    plain.last = Hungry(plain.last, 99)
+    train.fit(net, tiny_data(), FAST)
+    train.fit(plain, tiny_data(), replace(FAST, accumulate=2))
+    assert same(weights(net), weights(plain))
+
+
+def test_when_not_even_two_images_fit_it_says_so_and_holds_no_tensor():
+    net = hungry(1)
+    with pytest.raises(LearnerError, match="2 images in one forward pass") as caught:
+        train.fit(net, tiny_data(), FAST)
+    gc.collect()
+    assert len(net.last.made) == 3
+    assert not [ref for ref in net.last.made if ref() is not None], "tensors outlive the error"
+    assert caught.value.__cause__ is None
+    assert all(parameter.grad is None for parameter in net.parameters())
+    net.last.most = 99
+    assert len(train.fit(net, tiny_data(), FAST)) == 3
+
+
+def test_other_errors_from_the_network_are_not_taken_for_memory():
+    net = tiny_net()
+    net.last = Hungry(net.last, 3, kind=lambda words: RuntimeError("a shape is wrong"))
+    with pytest.raises(RuntimeError, match="shape is wrong"):
+        train.fit(net, tiny_data(), FAST)
+
+
+# --- nothing to train, nothing to tell apart ---
+
+
+@pytest.mark.parametrize("recipe", [FAST, Recipe.probe(epochs=1), Recipe.scratch(epochs=1)])
+def test_a_model_that_is_frozen_throughout_is_refused_and_can_still_be_judged(recipe):
+    net, dataset = tiny_net().requires_grad_(False), tiny_data()
+    with pytest.raises(LearnerError, match=r"unfreeze"):
+        train.fit(net, dataset, recipe)
+    assert train.evaluate(net, dataset.val).n == 12
+
+
+def test_one_output_is_refused_with_advice():
+    with pytest.raises(LearnerError, match=r"replace_head\(model, 3\)"):
+        train.fit(tiny_net(1), tiny_data(), FAST)
+
+
+def test_a_head_that_was_not_replaced_is_named_before_any_training():
+    dataset = tiny_data()
+    with pytest.raises(LearnerError, match="10 outputs and the data set 3"):
+        train.fit(tiny_net(10), dataset, FAST)
+    assert set(dataset.train.reads) == {0}
+
+
+def test_a_single_class_and_a_single_image_are_refused():
+    with pytest.raises(LearnerError, match="1 class"):
+        train.fit(tiny_net(1), tiny_data(classes=1), FAST)
+    with pytest.raises(LearnerError, match="1 image"):
+        train.fit(tiny_net(2), tiny_data(train=1, classes=2), FAST)
+
+
+def test_a_class_without_training_images_is_named():
+    dataset = tiny_data()
+    dataset.train = TinySplit("train", [0, 1] * 6, dataset.classes)
+    with pytest.raises(LearnerError, match="'blue'"):
+        train.fit(tiny_net(), dataset, FAST)
+
+
+def test_what_is_no_recipe_is_refused():
+    with pytest.raises(LearnerError, match="Recipe"):
+        train.fit(tiny_net(), tiny_data(), "finetune")
+
+
+# --- precision ---
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_on_a_processor_is_float32_with_one_notice(precision, caplog):
+    plain, mixed = tiny_net(), tiny_net()
+    train.fit(plain, tiny_data(), FAST)
+    with caplog.at_level(logging.WARNING):
+        history = train.fit(mixed, tiny_data(), replace(FAST, precision=precision))
+    assert same(weights(plain), weights(mixed))
+    assert len(history.notices) == len(caplog.records) == 1
+    assert precision in history.notices[0]
+
+
+# --- the disk is full ---
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Return a switch: while on, nothing can be flushed to the disk."""
+    state = {"on": False}
+    flush = os.fsync
+
+    def guarded(number):
+        if state["on"]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(number)
+
+    monkeypatch.setattr(runtime.os, "fsync", guarded)
+    return state
+
+
+def test_a_full_disk_does_not_end_the_training(full_disk, tmp_path):
+    net, plain = tiny_net(), tiny_net()
+
+    def fill(history):
+        full_disk["on"] = len(history) < 3
+
+    full_disk["on"] = True
+    history = train.fit(net, tiny_data(), FAST, out=tmp_path / "run", on_epoch=fill)
+    train.fit(plain, tiny_data(), FAST)
+    assert same(weights(net), weights(plain))
+    assert "disk is full" in history.notices[0]
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert not [p.name for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+
+
+def test_when_the_result_cannot_be_saved_the_model_holds_it_and_the_same_call_saves_it(full_disk, tmp_path):
+    net, plain = tiny_net(), tiny_net()
+    train.fit(plain, tiny_data(), FAST)
+
+    def fill(history):
+        full_disk["on"] = len(history) == 3
+
+    with pytest.raises(LearnerError, match="holds its weights"):
+        train.fit(net, tiny_data(), FAST, out=tmp_path, on_epoch=fill)
+    assert same(weights(net), weights(plain))
+    full_disk["on"] = False
+    again = tiny_net()
+    train.fit(again, tiny_data(), FAST, out=tmp_path)
+    assert same(weights(again), weights(plain))
+
+
+# --- interrupted ---
+
+
+def interrupt_in(epoch):
+    def look(history):
+        if len(history) == epoch:
+            raise KeyboardInterrupt
+
+    return look
+
+
+def test_ctrl_c_leaves_the_last_good_weights_and_says_how_to_go_on(tmp_path):
+    plain, net, states = tiny_net(), tiny_net(), []
+    whole = train.fit(plain, tiny_data(), FAST, on_epoch=lambda _: states.append(weights(plain)))
+    with pytest.raises(KeyboardInterrupt, match="same call again"):
+        train.fit(net, tiny_data(), FAST, out=tmp_path, on_epoch=interrupt_in(2))
+    assert same(weights(net), states[1])
+    history = train.fit(net, tiny_data(), FAST, out=tmp_path)
+    assert same(weights(net), weights(plain))
+    assert history == whole
+    with pytest.raises(KeyboardInterrupt, match="out="):
+        train.fit(tiny_net(), tiny_data(), FAST, on_epoch=interrupt_in(1))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_a_run_in_phases_goes_on_from_any_epoch_with_the_same_bits(tmp_path, stop):
+    recipe = Recipe.lp_ft(head_epochs=2, epochs=2, lr=1e-2, batch_size=7, augment=True, views=2)
+    plain, net = tiny_net(dropout=0.3), tiny_net(dropout=0.3)
+    whole = train.fit(plain, tiny_data(), recipe)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(net, tiny_data(), recipe, out=tmp_path, on_epoch=interrupt_in(stop))
+    fresh = tiny_net(dropout=0.3)
+    assert train.fit(fresh, tiny_data(), recipe, out=tmp_path) == whole
+    assert same(weights(fresh), weights(plain))
+
+
+def test_a_finished_run_is_read_and_not_trained_again(tmp_path):
+    net, dataset = tiny_net(), tiny_data()
+    history = train.fit(net, dataset, FAST, out=tmp_path)
+    reads, fresh = len(dataset.train.reads), tiny_net(seed=9)
+    assert train.fit(fresh, dataset, FAST, out=tmp_path) == history
+    assert len(dataset.train.reads) <= reads + 1
+    assert same(weights(fresh), weights(net))
+
+
+def test_an_error_in_a_callback_leaves_good_weights_too():
+    net = tiny_net()
+
+    def broken(history):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train.fit(net, tiny_data(), FAST, on_epoch=broken)
+    assert finite(net)
+    assert not net.training
+
+
+@pytest.mark.parametrize("other", ["recipe", "data", "model"])
+def test_a_folder_of_another_run_is_refused_and_the_difference_named(tmp_path, other):
+    train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
+    recipe = replace(FAST, seed=1) if other == "recipe" else FAST
+    dataset = tiny_data(train=27) if other == "data" else tiny_data()
+    net = tiny_net(norm=other != "model")
+    word = {"recipe": "seed", "data": "train", "model": "tensors"}[other]
+    with pytest.raises(LearnerError, match=rf"another run.*{word}"):
+        train.fit(net, dataset, recipe, out=tmp_path)
+    assert len(train.fit(net, dataset, recipe, out=tmp_path, resume=False)) == 3
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / checkpoint.FILE).write_bytes(b"half a checkpoint")
+    with pytest.raises(LearnerError, match=r"checkpoint\.pt cannot be read"):
+        train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
+
+
+def test_a_checkpoint_holds_plain_values_that_the_safe_loader_takes(tmp_path):
+    train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
+    assert torch.load(tmp_path / checkpoint.FILE, weights_only=True)["progress"]["finished"]

@@ -1,0 +1,130 @@
+"""A data set and a network small enough to train in a blink, for the tests of training."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from tlutils import models, runtime
+
+SIDE = 16
+
+
+@dataclass(eq=False)
+class TinySplit:
+    """Noise with a patch whose colour tells the class, drawn from the image's number: nothing lies on disk."""
+
+    name: str
+    labels: list[int]
+    classes: list[str]
+    offset: int = 0
+    reads: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def paths(self) -> list[str]:
+        return [f"{self.name}/{i}.png" for i in range(len(self))]
+
+    @property
+    def times_opened(self) -> int:
+        return len(self.reads)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"tiny-{self.offset}-{''.join(map(str, self.labels))}"
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        self.reads.append(i)
+        pixels = np.random.default_rng(1000 * self.offset + i).integers(
+            0, 120, (SIDE, SIDE, 3), dtype=np.uint8
+        )
+        pixels[4:12, 4:12, self.labels[i]] += 90
+        return Image.fromarray(pixels), self.labels[i]
+
+    def transformed(self, transform: Any) -> "TinyTransformed":
+        return TinyTransformed(self, transform)
+
+
+@dataclass(eq=False)
+class TinyTransformed:
+    split: TinySplit
+    transform: Any
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        image, label = self.split[i]
+        return self.transform(image), label
+
+
+class Untouchable:
+    """A test split: whoever looks at it fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"training asked the test split for {name}")
+
+    def __len__(self) -> int:
+        raise AssertionError("training asked for the size of the test split")
+
+
+@dataclass
+class TinyData:
+    train: TinySplit
+    val: TinySplit
+    classes: list[str]
+    test: Any = field(default_factory=Untouchable)
+    name: str = "tiny"
+
+
+def tiny_data(*, train: int = 24, val: int = 12, classes: int = 3) -> TinyData:
+    """Images of `classes` classes in turn."""
+    names = ["red", "green", "blue"][:classes]
+    splits = [
+        TinySplit(name, [i % classes for i in range(n)], names, offset)
+        for offset, (name, n) in enumerate((("train", train), ("val", val)))
+    ]
+    return TinyData(splits[0], splits[1], names)
+
+
+class TinyNet(nn.Module):
+    """Two convolutions with BatchNorm, dropout, and a head."""
+
+    def __init__(self, classes: int = 3, *, norm: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stem = block(3, 6, norm)
+        self.body = block(6, 8, norm)
+        self.last = block(8, 8, norm)
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.drop = nn.Dropout(dropout)
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.drop(self.pool(self.last(self.body(self.stem(x))))))
+
+
+def block(inputs: int, outputs: int, norm: bool) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=not norm)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs) if norm else nn.Identity(), nn.ReLU())
+
+
+def tiny_net(classes: int = 3, *, seed: int = 0, norm: bool = True, dropout: float = 0.0) -> nn.Module:
+    """A `TinyNet` with weights drawn from `seed`."""
+    with runtime.seeded(seed):
+        net = TinyNet(classes, norm=norm, dropout=dropout)
+    return models.describe(net.eval(), input_size=(3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def weights(net: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of all weights and buffers."""
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two copies are equal to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
