@@ -1,7 +1,8 @@
 """Turn a flow and a cut into two lists of instructions, with what has to cross from the first to the second.
 
-Only tensors that hold one entry an image cross. Position embeddings and masks, which no image changes, are computed
-again on the side that needs them; sizes are read off again or, where they depend on the image size, noted once.
+Only tensors that hold one entry an image cross. Position embeddings and masks, which no image changes, are
+computed again on the side that needs them; sizes are counted again or, where they follow from the image size,
+noted once.
 """
 
 import re
@@ -36,7 +37,7 @@ class Batch:
 
 @dataclass
 class Instruction:
-    """`kind` is "module", "method", "attribute" or "function"; the result goes to slot `out`, `free` slots end."""
+    """A call of kind "module", "method", "attribute" or "function" into slot `out`; slots `free` end then."""
 
     kind: str
     target: Any
@@ -48,7 +49,7 @@ class Instruction:
 
 @dataclass
 class Program:
-    """Instructions from `inputs` (slots) to `result` (slots, nested); `shapes` of the inputs where it is tied to them."""
+    """Instructions from slots `inputs` to `result`; `shapes` of an image's inputs if they must be these."""
 
     inputs: list[int]
     instructions: list[Instruction] = field(default_factory=list)
@@ -99,7 +100,7 @@ def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def crossing(flow: Flow, place: dict[fx.Node, int], cut: int) -> list[fx.Node]:
-    """Return the steps whose tensors the stages from number `cut` (at least 1) on need from before. Raises NoCut."""
+    """Return the steps whose tensors stages from number `cut` >= 1 on need from before. Raises NoCut."""
     found: dict[fx.Node, None] = {}
     done: set[fx.Node] = set()
 
@@ -169,7 +170,7 @@ def program(
 ) -> Program:
     """Return the instructions of the stages in `span`, from the tensors `inputs`.
 
-    `results` gives {name: (k, steps)}: what the steps hold when stage k ends, or None for the model's own output.
+    `results` gives {name: (k, steps)}: what the steps hold when stage k ends; None is the model's own output.
     The program's result is a dictionary {name: tensor, tuple of tensors, or the model's output}.
     """
     return _Writer(flow, place, span, inputs).write(results)
@@ -233,7 +234,7 @@ class _Writer:
         return Slot(self.fresh - 1)
 
     def argument(self, node: fx.Node) -> Any:
-        """Return what stands for an earlier step's value, computing it again here when it comes from before."""
+        """Return what stands for an earlier step's value, computed again here when it comes from before."""
         if node not in self.slot:
             before = self.place[node] not in self.span and self.flow.depends[node] != DATA
             if before and not tensors(self.flow.values[node][0]):
@@ -258,7 +259,7 @@ def _resolve(value: Any, argument: Callable[[fx.Node], Any]) -> Any:
 
 
 def key_of(flow: Flow) -> dict[fx.Node, Any]:
-    """Return for each step a key that the same step has in the flow of the other mode, training or evaluation."""
+    """Return for each step a key that the same step has in the flow of the other mode, training or not."""
     keys: dict[fx.Node, Any] = {flow.image: "image"}
     count: dict[Any, int] = {}
     for step in flow.steps:

@@ -1,15 +1,13 @@
 """Trace how data flows through a model's top modules, each run once on tensors without data.
 
-Only the modules in `opened` are looked into; every other module stays one step of the graph, run as it is. Each step
-is evaluated at two batch sizes, so that what follows from the batch size, from the image size and from the image
-itself can be told apart.
+Only the modules in `opened` are looked into; every other module stays one step of the graph, run as it is.
+Each step is evaluated at two batch sizes, so that what follows from the batch size, from the image size and
+from the image itself can be told apart.
 """
 
 import random
-import types
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +19,10 @@ from torch.fx.proxy import Attribute
 
 from .. import runtime
 from .measure import Multiplications, Reach, Receptive
+from .mirror import empty_like, mirror
 
 BATCHES = (2, 3)
 NOTHING, SHAPE, DATA = range(3)  # what a value depends on; each includes the ones before
-_HOOKS = tuple(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
 
 
 class Untraceable(Exception):
@@ -39,9 +37,9 @@ class Untraceable(Exception):
 class Flow:
     """One forward pass as a graph; see the module's first lines. Dictionaries are keyed by node.
 
-    `values` holds each node's value for both batch sizes; `depends` NOTHING, SHAPE or DATA; `macs` multiply-adds an
-    image; `reach` receptive fields; `changed` the nodes that later write into a value. `fixed` is true when the path
-    taken depends on the image size.
+    `values` holds each node's value for both batch sizes; `depends` NOTHING, SHAPE or DATA; `macs`
+    multiply-adds an image; `reach` receptive fields; `changed` the nodes that later write into a value.
+    `fixed` is true when the path taken depends on the image size.
     """
 
     graph: fx.Graph
@@ -60,7 +58,7 @@ class Flow:
 def trace(model: nn.Module, size: tuple[int, ...], opened: set[str], *, training: bool = False) -> Flow:
     """Return the flow of images (C, H, W) = `size` through `model`, which is not run and not changed.
 
-    Tensors without data are used; where a model looks at values, small real images on a copy of its buffers are.
+    Tensors without data are used; where a model looks at values, real images are, on a copy of its buffers.
     Raises Untraceable.
     """
     try:
@@ -74,12 +72,14 @@ def trace(model: nn.Module, size: tuple[int, ...], opened: set[str], *, training
 
 def _trace(model: nn.Module, size: tuple[int, ...], opened: set[str], *, training: bool, meta: bool) -> Flow:
     entry = _Entry(mirror(model, meta=meta))
-    entry.train(training) if training else entry.eval()
+    for module in entry.modules():  # not by train(), which a model may have changed
+        if not isinstance(module, torch.jit.ScriptModule):
+            module.training = training
     weight = next((p for p in entry.parameters() if p.is_floating_point()), torch.empty(0))
     images = [torch.zeros(n, *size, dtype=weight.dtype, device="meta") for n in BATCHES]
     if not meta:
         images = [torch.randn(i.shape, device=weight.device).to(weight.dtype) for i in images]
-    tracer = _Tracer(images, {"model", *(f"model.{path}" for path in opened)})
+    tracer = _Tracer(images, {"model", *(f"model.{path}" for path in opened)}, measured=not training)
     before = None if not meta else _generators()
     try:
         with torch.no_grad():
@@ -103,54 +103,6 @@ def _trace(model: nn.Module, size: tuple[int, ...], opened: set[str], *, trainin
         graph, image, output, steps, tracer.values, tracer.depends, tracer.macs, tracer.reach, tracer.changed,
         constants, tracer.fixed,
     )  # fmt: skip
-
-
-def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
-    """Return a model of the same structure without hooks; nothing in `model` changes, whatever is done to it.
-
-    With `meta`, its tensors have shapes and no data; otherwise parameters are shared and buffers copied.
-    """
-    memo: dict[int, Any] = {}
-    modules = list(model.modules())
-    for module in modules:
-        memo[id(module)] = (
-            module if isinstance(module, torch.jit.ScriptModule) else object.__new__(type(module))
-        )
-        for parameter in module._parameters.values():
-            if parameter is not None and id(parameter) not in memo:
-                memo[id(parameter)] = nn.Parameter(_empty(parameter), False) if meta else parameter
-        for buffer in module._buffers.values():
-            if buffer is not None and id(buffer) not in memo:
-                memo[id(buffer)] = _empty(buffer) if meta else buffer.clone()
-
-    def remap(value: Any) -> Any:
-        if id(value) in memo:
-            return memo[id(value)]
-        if isinstance(value, Tensor):
-            return _empty(value) if meta else value
-        if type(value) in (list, tuple):
-            return type(value)(remap(v) for v in value)
-        if type(value) in (dict, OrderedDict):
-            return type(value)((k, remap(v)) for k, v in value.items())
-        if isinstance(value, types.MethodType) and id(value.__self__) in memo:
-            return types.MethodType(value.__func__, memo[id(value.__self__)])
-        return value
-
-    for module in modules:
-        if memo[id(module)] is module:
-            continue
-        own = {key: value for key, value in module.__dict__.items() if key not in (*_HOOKS, "train")}
-        state = {key: remap(value) for key, value in own.items()}  # without "train", the mark of a frozen module
-        state |= {key: OrderedDict() for key in _HOOKS if key in module.__dict__}
-        if "grad_checkpointing" in state:
-            state["grad_checkpointing"] = False  # it changes memory, never values
-        state["_compiled_call_impl"] = None
-        memo[id(module)].__dict__.update(state)
-    return memo[id(model)]
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="meta", requires_grad=False)
 
 
 def _generators() -> tuple[Any, ...]:
@@ -197,7 +149,7 @@ class _Attribute(Attribute, _Proxy):  # type: ignore[misc]
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
-    def __init__(self, images: list[Tensor], opened: set[str]) -> None:
+    def __init__(self, images: list[Tensor], opened: set[str], *, measured: bool) -> None:
         super().__init__(autowrap_functions=tuple(timm.layers.get_notrace_functions()))
         self.images, self.opened = images, opened
         self.where = ""
@@ -207,7 +159,8 @@ class _Tracer(fx.Tracer):
         self.macs: dict[fx.Node, int] = {}
         self.reach: dict[fx.Node, Reach | None] = {}
         self.changed: dict[fx.Node, list[fx.Node]] = {}
-        self._receptive = Receptive(images[0])
+        self._receptive = Receptive(images[0] if measured else torch.empty(0))
+        self._measured = measured
         self._evaluating = False
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -233,7 +186,7 @@ class _Tracer(fx.Tracer):
         return bool(self.concrete(obj))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        return iter([obj[i] for i in range(len(self.concrete(obj)))])
+        return iter([obj[i] for i in range(len(self.concrete(obj)))])  # type: ignore[index]
 
     def concrete(self, proxy: fx.Proxy) -> Any:
         """Return the value of something that follows from sizes alone; the batch size may not decide."""
@@ -260,9 +213,11 @@ class _Tracer(fx.Tracer):
 
     def _evaluate(self, node: fx.Node) -> None:
         versions = [(n, t, t._version) for n, (v, _) in self.values.items() for t in tensors(v)]
-        with Multiplications() as count, self._receptive:
-            first = self._run(node, 0)
-        second = self._run(node, 1)
+        count = Multiplications()
+        with self._receptive:
+            with count if self._measured else nullcontext():
+                first = self._run(node, 0)
+            second = self._run(node, 1)
         self.values[node] = first, second
         for earlier, tensor, version in versions:
             if tensor._version != version:
@@ -277,12 +232,13 @@ class _Tracer(fx.Tracer):
         self.depends[node] = above
 
     def _run(self, node: fx.Node, i: int) -> Any:
-        args, kwargs = (fx.map_arg(a, lambda n: self.values[n][i]) for a in (node.args, node.kwargs))
+        args: Any = fx.map_arg(node.args, lambda n: self.values[n][i])
+        kwargs: Any = fx.map_arg(node.kwargs, lambda n: self.values[n][i])
         if node.op == "placeholder":
             return self.images[i]
         if node.op == "get_attr":
             value = fetch(self.root, str(node.target))
-            return _empty(value) if isinstance(value, Tensor) and self.images[0].is_meta else value
+            return empty_like(value) if isinstance(value, Tensor) and self.images[0].is_meta else value
         if node.op == "call_function":
             return node.target(*args, **kwargs)  # type: ignore[operator]
         if node.op == "call_method":

@@ -1,19 +1,19 @@
 """Group a model's steps into stages: stem, stage 1 … stage n, pool, head.
 
-The model's own hierarchy decides. Modules are looked into while a single one still holds the whole body; lists of
-blocks become stages; flat chains are joined where the resolution stays the same; a transformer, whose resolution never
-changes, gets one stage a block.
+The model's own hierarchy decides. Modules are looked into while a single one still holds the whole body;
+lists of blocks become stages; flat chains are joined where the resolution stays the same; a transformer,
+whose resolution never changes, gets one stage a block.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from .graph import DATA, Flow, Reach, Untraceable, tensors, trace
+from .graph import DATA, Flow, Untraceable, tensors, trace
+from .shapes import kind, positions, size_of
 
-LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
 _STEMS = ("stem", "embed", "conv1", "conv_proj")
@@ -48,7 +48,7 @@ class Layout:
 
 
 def lay_out(model: nn.Module, size: tuple[int, ...]) -> Layout:
-    """Return the stages of a model for images (C, H, W) = `size`. Raises Untraceable when no step can be followed."""
+    """Return the stages of a model for images (C, H, W) = `size`. Raises Untraceable."""
     opened: set[str] = set()
     closed: set[str] = set()
     flow = trace(model, size, opened)
@@ -68,7 +68,7 @@ def lay_out(model: nn.Module, size: tuple[int, ...]) -> Layout:
 
 
 def complete(flow: Flow, place: dict[fx.Node, int]) -> dict[fx.Node, int]:
-    """Return `place` for every step: never before a step that it needs; sizes and constants where first used."""
+    """Return `place` for every step: never before one that it needs; sizes and constants where first used."""
     done: dict[fx.Node, int] = {flow.image: 0}
     current = 0
     for step in flow.steps:
@@ -117,55 +117,13 @@ def _open(model: nn.Module, step: fx.Node, tried: set[str]) -> bool:
     return any(True for _ in module.children()) and not isinstance(module, torch.jit.ScriptModule)
 
 
-def kind(module: nn.Module) -> str:
-    """Return "layer" (at most one weight, or a short chain of layers), "container" (of blocks) or "block"."""
-    weights = sum(
-        1 for m in module.modules() for p in m._parameters.values() if p is not None and p.dim() > 1
-    )
-    children = list(module.children())
-    if weights <= 1:
-        return "layer"
-    if isinstance(module, LISTS):
-        return "layer" if weights <= 3 and all(kind(c) == "layer" for c in children) else "container"
-    size = _size(module)
-    for child in children:
-        if (
-            isinstance(child, LISTS)
-            and _size(child) > 0.8 * size
-            and all(kind(c) != "layer" for c in child.children())
-        ):
-            return "container"
-    return "block"
-
-
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
 def _module(model: nn.Module, step: fx.Node) -> nn.Module | None:
     return model.get_submodule(str(step.target)) if step.op == "call_module" else None
 
 
 def _positions(flow: Flow, step: fx.Node) -> int:
-    """Return how many places of the image a step's value tells apart: height x width, tokens, or 1 for a vector."""
+    """Return how many places a step's value tells apart: height x width, tokens, or 1 for a vector."""
     return max((positions(t, flow.reach.get(step)) for t in tensors(flow.values[step][0])), default=1)
-
-
-def positions(tensor: Tensor, reach: Reach | None = None) -> int:
-    """Return the number of spatial positions of an activation (N, …)."""
-    if tensor.dim() <= 2:
-        return 1
-    if tensor.dim() != 4:
-        return tensor.shape[1] if tensor.dim() == 3 else tensor[0, ..., 0].numel()
-    dims = map_dims(tensor, reach)
-    return tensor.shape[dims[0]] * tensor.shape[dims[1]]
-
-
-def map_dims(tensor: Tensor, reach: Reach | None = None) -> tuple[int, int]:
-    """Return the dimensions of height and width of a map (N, C, H, W) or (N, H, W, C)."""
-    if reach is not None:
-        return reach.dims
-    return (1, 2) if tensor.shape[1] == tensor.shape[2] != tensor.shape[3] else (2, 3)
 
 
 def _terminal(model: nn.Module, flow: Flow) -> list[fx.Node]:
@@ -228,7 +186,7 @@ def _with_dropout(model: nn.Module, flow: Flow, steps: list[fx.Node], start: int
         if i == start - 1 and isinstance(module, DROPOUTS):
             moved = i
             continue
-        if flow.macs[steps[i]] or _positions(flow, steps[i]) > 1 or (module is not None and _size(module)):
+        if flow.macs[steps[i]] or _positions(flow, steps[i]) > 1 or (module is not None and size_of(module)):
             break
         if isinstance(module, DROPOUTS) or "dropout" in str(getattr(steps[i].target, "__name__", "")):
             moved = i
@@ -257,7 +215,7 @@ def _last_weight(flow: Flow, steps: list[fx.Node]) -> int | None:
 
 
 def _pool_start(model: nn.Module, flow: Flow, steps: list[fx.Node]) -> int:
-    """Return where, after the last weights on a map, pooling begins (with a norm that no convolution needs)."""
+    """Return where pooling begins, after the last weights on a map, with a norm that no convolution needs."""
     last = _last_weight(flow, steps)
     if last is None:
         return len(steps)
@@ -321,7 +279,7 @@ def _stages(atoms: list[Atom]) -> list[tuple[str, list[fx.Node]]]:
 
 
 def _joined(atoms: list[Atom]) -> list[list[Atom]]:
-    """Return groups: each container alone (with the layers that lead down to it), the rest joined by resolution."""
+    """Return groups: each container with the layers that lead down to it, the rest joined by resolution."""
     groups: list[list[Atom]] = []
     for atom in atoms:
         last = groups[-1] if groups else None

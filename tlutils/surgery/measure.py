@@ -101,7 +101,7 @@ class Multiplications(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Reach:
-    """What one value of a map sees: `field` pixels of the image (height, width), `jump` pixels between neighbours.
+    """What one value of a map sees: `field` pixels (height, width) of the image; neighbours lie `jump` apart.
 
     `dims` are the tensor's dimensions along which height and width run.
     """
@@ -113,16 +113,15 @@ class Reach:
     def slide(self, kernel: Any, stride: Any, dilation: Any = 1) -> "Reach":
         """Return the reach after a window of this kernel, stride and dilation."""
         k, s, d = (_pair(v) for v in (kernel, stride, dilation))
-        field = tuple(f + (a - 1) * b * j for f, a, b, j in zip(self.field, k, d, self.jump, strict=True))
-        jump = tuple(j * a for j, a in zip(self.jump, s, strict=True))
-        return replace(self, field=field, jump=jump)
+        sides = [(self.field[i] + (k[i] - 1) * d[i] * self.jump[i], self.jump[i] * s[i]) for i in range(2)]
+        return replace(self, field=(sides[0][0], sides[1][0]), jump=(sides[0][1], sides[1][1]))
 
 
 class Receptive(TorchFunctionMode):
     """Follows `Reach` from the image through every function; a value that sees the whole image has None.
 
-    Attention, squeeze-and-excitation and everything that this class does not know mix the whole image in, as far as
-    it can tell, so they end in None: what is reported is exact, never guessed.
+    Attention, squeeze-and-excitation and everything that this class does not know mix the whole image in, as
+    far as it can tell, so they end in None: what is reported is exact, never guessed.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -136,7 +135,10 @@ class Receptive(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        if (func is torch.nn.functional.batch_norm or func is torch.batch_norm) and args[0].is_meta:
+            out = torch.empty_like(args[0])  # without data, its shape is all there is, and far quicker
+        else:
+            out = func(*args, **kwargs)
         inputs = [t for t in _tensors((args, kwargs)) if id(t) in self._known]
         results = _tensors(out)
         if inputs and results:
@@ -180,14 +182,14 @@ def _after(
 
 
 def _moved(reach: Reach, x: Tensor, out: Tensor) -> Reach | None:
-    """Return the reach after a permutation, read off the strides of a tensor whose dimensions are told apart."""
+    """Return the reach after a permutation, read off the strides where they tell the dimensions apart."""
     if out.dim() != x.dim():
         return None
     keys = [(x.stride(d), x.shape[d]) for d in range(x.dim())]
     if len(set(keys)) < len(keys):
         return None
     after = [(out.stride(d), out.shape[d]) for d in range(out.dim())]
-    return replace(reach, dims=tuple(after.index(keys[d]) for d in reach.dims))
+    return replace(reach, dims=(after.index(keys[reach.dims[0]]), after.index(keys[reach.dims[1]])))
 
 
 def _widest(reaches: list[Reach]) -> Reach:

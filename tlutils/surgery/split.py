@@ -9,14 +9,15 @@ from ..errors import LearnerError
 from ..models.metadata import require_module
 from .cuts import Batch, Program, Slot, program, replaced
 from .graph import Flow, fetch
-from .stages import Plan, Stage, plan, unknown_stage
+from .stage import Stage
+from .stages import Plan, plan
 
 
 class Part(nn.Module):
-    """Runs some stages of a model with the model's own modules, under their own dotted names; gives {name: result}.
+    """Runs some stages of a model on its own modules, under their own dotted names; gives {name: result}.
 
-    Takes one tensor, or a tuple of tensors as the part before gives it; batch first. Training and evaluation follow
-    `.train()` and `.eval()`.
+    Takes one tensor, or a tuple of tensors as the part before gives it; batch first. Training and evaluation
+    follow `.train()` and `.eval()`.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class Part(nn.Module):
         ready = self._programs[self.training]
         if isinstance(ready, str):
             raise LearnerError(
-                f"In training mode this model cannot be cut: {ready}. Call .eval() on this part, or train the whole "
-                "model with freeze_to instead."
+                f"In training mode this model cannot be cut: {ready}. Call .eval() on this part, or train "
+                "the whole model with freeze_to instead."
             )
         given = [x] if isinstance(x, Tensor) else list(x)
         if len(given) != len(ready.inputs):
             raise LearnerError(
-                f"This part takes {len(ready.inputs)} tensors and got {len(given)}. Give it just what the part before "
-                "it returns."
+                f"This part takes {len(ready.inputs)} tensors and got {len(given)}. Give it just what "
+                "the part before it returns."
             )
         if ready.shapes is not None:
             self._check(given, ready.shapes)
@@ -91,8 +92,8 @@ class Part(nn.Module):
         for tensor, shape in zip(given, shapes, strict=True):
             if tuple(tensor.shape[-len(shape) :]) != shape:
                 raise LearnerError(
-                    f"This model was cut for tensors of shape {shape} an image, and {tuple(tensor.shape[1:])} arrived. "
-                    "It decides by the image size, so cut it again with input_size= set to yours."
+                    f"This part was cut for tensors of shape {shape} an image and {tuple(tensor.shape[1:])} "
+                    "came. The model decides by the image size: cut it again with input_size= set to yours."
                 )
 
 
@@ -108,11 +109,12 @@ def split_at(
 ) -> tuple[nn.Module, nn.Module]:
     """Return (prefix, suffix), everything before `stage`, and the stage with all that follows.
 
-    `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same seed. Both
-    halves hold the model's own modules and tensors under their own names: training the suffix trains the model. The
-    prefix returns a tensor, or a tuple of tensors where several cross, each with one entry an image along its first
-    dimension, so they may be kept and batched anew. `stage` is a Stage, its name, or the dotted path of the module
-    that begins it. Raises LearnerError for an unknown stage, naming the nearest.
+    `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same
+    seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
+    trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
+    entry an image along its first dimension, so they may be kept and batched anew. `stage` is a Stage, its
+    name, or the dotted path of the module that begins it. Raises LearnerError for an unknown stage, naming
+    the nearest.
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
@@ -136,7 +138,7 @@ def outputs(
 ) -> nn.Module:
     """Return a module whose forward gives {stage name: what leaves that stage}, in one pass that stops there.
 
-    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the model's
+    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the
     output. Raises LearnerError for an unknown stage or an empty list.
     """
     model = require_module(model)
@@ -161,7 +163,7 @@ def outputs(
 
 
 def find_stage(ready: Plan, stage: Stage | str) -> int:
-    """Return the number of a stage given as Stage, as name, or as the module that begins it. Raises LearnerError."""
+    """Return the number of a stage given as Stage, name, or module that begins it. Raises LearnerError."""
     known = ready.stages
     name = stage.name if isinstance(stage, Stage) else stage
     if name in known.names:
@@ -175,7 +177,7 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
         raise LearnerError(
             f"{type(known).__name__}: nothing can be cut at {name!r}, because {why}. Cuts: {near}."
         )
-    raise unknown_stage(name, known)
+    raise known.unknown(name)
 
 
 def _constants(ready: Plan) -> dict[str, Tensor]:

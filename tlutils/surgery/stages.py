@@ -1,8 +1,8 @@
 """A model as an ordered list of stages, with what each costs and sees."""
 
-import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, fx, nn
 
@@ -10,107 +10,15 @@ from .. import models
 from ..errors import LearnerError
 from ..models.metadata import require_module
 from .cuts import NoCut, crossing, key_of
-from .graph import Flow, Reach, Untraceable, trace
-from .grouping import Layout, complete, lay_out, map_dims, positions
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a model; names are dotted, from the model's root.
-
-    `modules` run in it, in this order; `parameters` and `buffers` are used in it first. `macs` are multiply-adds an
-    image; shares are of the whole model, from 0 to 1. `output_shape` is of one image, without the batch dimension
-    (a tuple of shapes where several tensors leave). `stride` is how many pixels of the image lie between two
-    neighbouring positions (of the first tensor), None for vectors. `receptive_field` is how many pixels, along one side, can change one
-    position; None where that is the whole image, through attention, squeeze-and-excitation or global pooling.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-    parameters: tuple[str, ...] = field(repr=False)
-    buffers: tuple[str, ...] = field(repr=False)
-    num_params: int
-    param_share: float
-    macs: int
-    macs_share: float
-    output_shape: tuple[Any, ...]
-    stride: int | None
-    receptive_field: int | None
-
-
-class Stages(list[Stage]):
-    """The stages of a model, stem to head; prints as a table. `stages[0]`, or by name: `stages["stage2"]`."""
-
-    model_name: str = ""
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            return self[self.names.index(key)] if key in self.names else _raise(unknown_stage(key, self))
-        return super().__getitem__(key)
-
-    @property
-    def names(self) -> list[str]:
-        """The stages' names, in order."""
-        return [stage.name for stage in self]
-
-    def _rows(self) -> list[list[str]]:
-        return [
-            [
-                s.name,
-                _short(s.modules),
-                f"{s.num_params:,}",
-                _bar(s.param_share),
-                f"{s.macs / 1e6:,.1f} M",
-                _bar(s.macs_share),
-                " + ".join("×".join(map(str, shape)) for shape in _shapes(s.output_shape)),
-                str(s.stride or "–"),
-                str(s.receptive_field or "–"),
-            ]
-            for s in self
-        ]
-
-    def __repr__(self) -> str:
-        rows = [_COLUMNS, *self._rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i in _LEFT else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        return "\n".join([self.model_name, *lines] if self.model_name else lines)
-
-    def _repr_html_(self) -> str:
-        def row(cells: list[str], tag: str) -> str:
-            align = ["left" if i in _LEFT else "right" for i in range(len(cells))]
-            return "".join(
-                f'<{tag} style="text-align:{a};font-family:monospace">{html.escape(c)}</{tag}>'
-                for a, c in zip(align, cells, strict=True)
-            )
-
-        body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in self._rows())
-        caption = f"<caption>{html.escape(self.model_name)}</caption>" if self.model_name else ""
-        return f"<table>{caption}<thead><tr>{row(_COLUMNS, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-
-
-_COLUMNS = [
-    "stage",
-    "modules",
-    "parameters",
-    "share",
-    "multiply-adds",
-    "share",
-    "output",
-    "stride",
-    "sees (px)",
-]
-_LEFT = (0, 1, 3, 5)
+from .graph import Flow, Reach, Untraceable, is_size, trace
+from .grouping import Layout, complete, lay_out
+from .shapes import map_dims, positions
+from .stage import Stage, Stages
 
 
 @dataclass
 class Plan:
-    """A model's stages and its two flows, `flows[training]`; a flow may be missing, with the reason in its place.
+    """A model's stages and its two flows, `flows[training]`; a missing flow has the reason in its place.
 
     `carried[k][training]` lists the steps whose tensors enter stage k, in one order for both modes.
     """
@@ -125,25 +33,47 @@ class Plan:
 def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Stages:
     """Return the model's stages, stem to head in the order that data flows; the model is not changed.
 
-    Every parameter and buffer belongs to exactly one stage, the first that uses it. Of those that nothing uses in
-    evaluation mode, auxiliary heads belong to the head, the rest to the first stage. `input_size` (C, H, W) is the
-    model's own when it is not given. Raises LearnerError for what is no image classifier, or cannot be followed.
+    Every parameter and buffer belongs to exactly one stage, the first that uses it. Of those that nothing
+    uses in evaluation mode, auxiliary heads belong to the head, the rest to the first stage. `input_size` (C,
+    H, W) is the model's own when it is not given. Raises LearnerError for what is no image classifier, or no
+    single flow.
     """
     return plan(model, input_size=input_size).stages
 
 
+_PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()
+
+
 def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Plan:
-    """Return the stages with all that a cut needs to know. Raises LearnerError."""
+    """Return the stages with all that a cut needs to know; kept until the model's make-up changes.
+
+    Raises LearnerError.
+    """
     model = require_module(model)
     size = tuple(input_size or models.info(model).input_size)
+    mark = (size, _make_up(model))
+    if model not in _PLANS or _PLANS[model][0] != mark:
+        _PLANS[model] = mark, _plan(model, size)
+    return _PLANS[model][1]
+
+
+def _make_up(model: nn.Module) -> list[Any]:
+    """Return what a trace depends on: modules, tensors, and every plain setting of a module but its mode."""
+    return [
+        (name, id(module), [(k, v) for k, v in vars(module).items() if k != "training" and is_size(v)])
+        for name, module in model.named_modules()
+    ] + [(name, id(t), t.shape, t.dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]]
+
+
+def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
     name = type(model).__name__
     try:
         layout = lay_out(model, size)
     except Untraceable as error:
         raise LearnerError(
-            f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward(images) that takes "
-            f"a batch of images {size} and runs its layers in one order, whatever the images show. Move such a "
-            "decision into a module of its own, or check that model(images) works at that size."
+            f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward(images) "
+            f"that takes a batch of images {size} and runs its layers in one order, whatever they show. Move "
+            "such a decision into a module of its own, or check that model(images) works at that size."
         ) from error
     flows: dict[bool, Flow | str] = {False: layout.flow, True: ""}
     places = {False: layout.place}
@@ -162,12 +92,12 @@ def _check_scores(name: str, flow: Flow) -> None:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(flow.output.args[0]).__name__
         raise LearnerError(
             f"{name} is no image classifier: for 2 images its forward gives {got}. Expected scores of shape "
-            "(images, classes). Take a classification model, or wrap this one in a module that gives such scores."
+            "(images, classes). Take a classification model, or wrap this one in a module that gives scores."
         )
 
 
 def _same_places(layout: Layout, training: Flow) -> dict[fx.Node, int]:
-    """Return the stage of each step of the training flow: its place in the other flow; what only trains is head."""
+    """Return each training step's stage: its place in the other flow; what only trains is of the head."""
     known = {key: layout.place[node] for node, key in key_of(layout.flow).items()}
     paths = {str(s.target) for s in layout.flow.steps if s.op == "call_module"}
     place = {}
@@ -208,7 +138,7 @@ def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:
 
 
 def _carried(flows: Any, places: Any, cut: int) -> dict[bool, list[fx.Node]]:
-    """Return what crosses in each mode, the same tensors in both, so that a prefix in one mode suits the other."""
+    """Return what crosses in each mode: the same tensors, so that a prefix in one mode suits the other."""
     own = {mode: crossing(flows[mode], places[mode], cut) for mode in places}
     keys = {mode: key_of(flows[mode]) for mode in places}
     order = list(dict.fromkeys(keys[mode][node] for mode in own for node in own[mode]))
@@ -295,28 +225,3 @@ def _stride(image: Tensor, value: Tensor, reach: Reach | None) -> int | None:
         return round(image.shape[2] / value.shape[map_dims(value)[0]])
     side = int(positions(value) ** 0.5)  # tokens of a square grid, with a few more for classes or registers
     return round(image.shape[2] / side) if value.dim() == 3 and side > 1 else None
-
-
-def unknown_stage(name: object, known: Stages) -> LearnerError:
-    """Return the error for a stage that is not there; a module inside a stage is told where that begins."""
-    from ..errors import unknown
-
-    inside = [s for s in known for m in s.modules if str(name) == m or str(name).startswith(f"{m}.")]
-    hint = f"{name} lies inside {inside[0].name}, which begins at {inside[0].modules[0]}." if inside else ""
-    return unknown("stage", name, known.names, hint=hint or f"Stages: {', '.join(known.names)}.")
-
-
-def _raise(error: Exception) -> Any:
-    raise error
-
-
-def _bar(share: float) -> str:
-    return "█" * round(share * 12) + f" {share:.1%}"
-
-
-def _short(modules: tuple[str, ...]) -> str:
-    return ", ".join(modules) if len(modules) < 3 else f"{modules[0]} … {modules[-1]}"
-
-
-def _shapes(shape: tuple[Any, ...]) -> list[tuple[int, ...]]:
-    return list(shape) if shape and isinstance(shape[0], tuple) else [shape]
