@@ -4,5 +4,6 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
 from .common import compare_guess, within
+from .six_steps import check_frozen_before, check_head_size
 
-__all__ = ["compare_guess", "within"]
+__all__ = ["check_frozen_before", "check_head_size", "compare_guess", "within"]
