@@ -139,7 +139,8 @@ def test_with_as_many_kept_views_as_epochs_augmented_training_is_the_same_too():
     assert not near(single, run, 1e-4), "one view for three epochs should not equal three"
 
 
-def test_a_frozen_prefix_sees_each_image_once_however_many_epochs():
+def test_a_frozen_prefix_sees_each_image_once_however_many_epochs(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path))  # empty: no other test has left anything
     dataset = tiny_data()
     train.fit(tiny_net(), dataset, Recipe.probe(epochs=5))
     counts = np.bincount(dataset.train.reads, minlength=len(dataset.train))

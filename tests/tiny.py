@@ -15,7 +15,7 @@ SIDE = 16
 
 @dataclass(eq=False)
 class TinySplit:
-    """Noise with a patch whose colour tells the class, drawn from the image's number: nothing lies on disk."""
+    """Noise with a patch whose colour tells the class, drawn from its number: nothing lies on disk."""
 
     name: str
     labels: list[int]

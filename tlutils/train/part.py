@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import data, features, surgery
-from ..errors import LearnerError
 from . import checkpoint
 from .batches import Images, Maps
 from .machine import Machine
@@ -88,15 +87,12 @@ def _hold_batchnorm(model: nn.Module) -> list[nn.Module]:
 
 def _optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.optim.Optimizer:
     """Return an optimizer with one group a stage (two where norms and biases are spared weight decay)."""
-    groups = surgery.param_groups(model, phase.lr, decay=recipe.layer_decay, weight_decay=recipe.weight_decay)
+    groups = surgery.param_groups(model, 1.0, decay=recipe.layer_decay, weight_decay=recipe.weight_decay)
     head = surgery.stages(model)[-1].name
     for group in groups:
-        group["full_lr"] = phase.head_lr if group["stage"] == head else group["lr"]
-    if not any(group["params"] for group in groups):
-        raise LearnerError(
-            f"Nothing trains: from {phase.start or 'the first stage'} on there are no weights. "
-            "Let an earlier stage train, for example Recipe.partial(start=…)."
-        )
+        # Ratios count from the head, and `lr` is the rate of the stage before it.
+        pretrained = phase.lr * group["ratio"] / recipe.layer_decay
+        group["full_lr"] = phase.head_lr if group["stage"] == head else pretrained
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=phase.lr)
