@@ -7,15 +7,14 @@ the curve of their objective. x is a preprocessed batch (N, C, H, W); names of s
 
 from .activations import Patch, best_patches, dead_channels, maps, receptive_boxes
 from .attribution import (
-    cam,
     deconvnet,
-    grad_cam,
     guided_backprop,
     integrated_gradients,
     occlusion,
     saliency,
     smoothgrad,
 )
+from .cams import cam, grad_cam
 from .faithfulness import Curve, HitRate, cascade, deletion, insertion, pointing_game
 from .filters import GaborFit, as_images, gabor_likeness, kernels
 from .matching import invert, style_transfer, texture

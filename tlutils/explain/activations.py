@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import progress
-from .hooks import Reader, checked, examined
+from .hooks import Reader, examined
 
 
 def map_axes(shape: Sequence[int], x: Tensor) -> tuple[int, ...] | None:
@@ -44,8 +44,7 @@ def maps(model: nn.Module, x: Tensor, *, at: Sequence[str]) -> dict[str, Tensor]
 
     A name is a stage or a module. A convolutional stage gives (N, C, h, w), a transformer's tokens (N, T, D).
     """
-    x = checked(model, x)
-    with examined(model) as model, torch.no_grad():
+    with examined(model, x) as (model, x), torch.no_grad():
         return Reader(model, at, like=x)(x)
 
 
@@ -138,8 +137,7 @@ def receptive_boxes(
     make NaN of every unit that depends on them. Three units per axis are bisected; the others lie a stride
     apart.
     """
-    x = checked(model, x[:1])
-    with examined(model) as model, torch.no_grad():
+    with examined(model, x[:1]) as (model, x), torch.no_grad():
         reader = Reader(model, [at], like=x)
         order = map_axes(reader(x)[at].shape, x)
         if order is None:

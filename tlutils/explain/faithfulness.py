@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .hooks import Target, checked, class_index, examined, scores, stages
+from .attribution import filled
+from .hooks import Target, chosen, class_index, examined, scores, stages
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,20 @@ def _curve(
 ) -> Curve:
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1.")
-    x = checked(model, x)
-    maps = _matching(maps, x)
-    cover = torch.as_tensor(fill, dtype=x.dtype, device=x.device).expand_as(x)
-    # Stable, so that pixels of equal weight go in reading order and a constant map is a fair, dull control.
-    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=x.device).expand_as(order)
-    )
-    rank = rank.view(len(x), 1, *x.shape[2:])
-    shares = torch.linspace(0, 1, steps + 1, dtype=x.dtype, device=x.device)
-    rows = []
-    with examined(model) as model, torch.no_grad():
+    with examined(model, x) as (model, x), torch.no_grad():
+        maps, cover = _matching(maps, x), filled(fill, x)
         index = class_index(target, scores(model, x))
+        # Stable: pixels of equal weight go in reading order, so a constant map is a fair, dull control.
+        order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+        places = torch.arange(order.shape[1], device=x.device).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, places).view(len(x), 1, *x.shape[2:])
+        shares = torch.linspace(0, 1, steps + 1, dtype=x.dtype, device=x.device)
+        rows = []
         for share in progress(shares, desc="insertion" if insert else "deletion"):
             changed = rank < round(float(share) * order.shape[1])
-            mixed = torch.where(changed == insert, x, cover)
-            rows.append(scores(model, mixed).softmax(1).gather(1, index[:, None])[:, 0])
-    return Curve(shares, torch.stack(rows, 1))
+            probability = scores(model, torch.where(changed == insert, x, cover)).softmax(1)
+            rows.append(chosen(probability, index))
+        return Curve(shares, torch.stack(rows, 1))
 
 
 def deletion(
@@ -124,8 +121,7 @@ def cascade(
     what the network learned. A constant map counts as 0. Adebayo et al. 2018, "Sanity checks for saliency
     maps".
     """
-    x = checked(model, x)
-    with examined(model) as bare, torch.no_grad():
+    with examined(model, x) as (bare, x), torch.no_grad():
         index = class_index(target, scores(bare, x))
         forgetful = copy.deepcopy(bare)
     before = method(forgetful, x, index, **options).abs().flatten(1).cpu()

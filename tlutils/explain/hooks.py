@@ -14,32 +14,33 @@ from torch import Tensor, nn
 
 from .. import models, surgery
 from ..errors import LearnerError, unknown
+from ..models.metadata import require_module
 
 T = TypeVar("T")
 Target = int | Sequence[int] | Tensor | None
 
 
 @contextmanager
-def examined(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the bare model in eval mode with gradients recorded, also inside `no_grad` or `inference_mode`.
+def examined(model: nn.Module, *batches: Tensor) -> Iterator[tuple]:
+    """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`.
 
-    Each module's own train/eval mode comes back at the end. Modes are set module by module, because a model
-    may define `train()` itself (frozen parts do).
+    Each module's own train or eval mode comes back at the end. Modes are set module by module, because a
+    model may define `train()` itself (frozen parts do).
     """
-    inner = models.unwrap(model)
+    inner = require_module(model)
     modes = [(module, module.training) for module in inner.modules()]
     try:
         for module, _ in modes:
             module.training = False
         with torch.inference_mode(False), torch.enable_grad():
-            yield inner
+            yield inner, *(checked(inner, x) for x in batches)
     finally:
         for module, training in modes:
             module.training = training
 
 
 def checked(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the batch `x` (N, C, H, W), detached, on the model's device and in its precision.
+    """Return a copy of the batch `x` (N, C, H, W), on the model's device and in its precision.
 
     Raises LearnerError for anything that is not a finite, preprocessed, floating-point batch with the
     model's channels.
@@ -66,9 +67,8 @@ def checked(model: nn.Module, x: Tensor) -> Tensor:
             "finite number: look at how these images were read or normalised (a standard deviation of 0 "
             "does this)."
         )
-    weight = next(models.unwrap(model).parameters(), x)
-    with torch.inference_mode(False):
-        return x.detach().clone().to(weight.device, weight.dtype)
+    weight = next(model.parameters(), x)
+    return x.detach().clone().to(weight.device, weight.dtype)
 
 
 def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import LearnerError
 from ..runtime import seeded
 from .activations import by_channel
-from .hooks import Reader, checked, examined, stages
+from .hooks import Reader, examined, stages
 from .optimise import OnStep, Synthesis, descend, noise, to_image
 
 
@@ -32,8 +32,7 @@ def invert(
     The curve is ‖φ(image) − φ(x)‖² / ‖φ(x)‖², the share of the stage's output that is missed; `tv` weighs
     the total variation that keeps out grain. Mahendran and Vedaldi 2015.
     """
-    x = checked(model, x)
-    with examined(model) as model, seeded(seed):
+    with examined(model, x) as (model, x), seeded(seed):
         reader = Reader(model, [at], like=x)
         with torch.no_grad():
             wanted = reader(x)[at]
@@ -62,8 +61,7 @@ def texture(
     The loss is the missed share of the Gram matrices, averaged over the stages `at` (the first four unless
     given). `size` is the side of the result in pixels. Gatys, Ecker and Bethge 2015.
     """
-    x = checked(model, x)
-    with examined(model) as model, seeded(seed):
+    with examined(model, x) as (model, x), seeded(seed):
         loss = _style_loss(model, x, _first_four(model, x) if at is None else at)
         start = noise(model, len(x), x.shape[2:] if size is None else size, spread=0.1)
         return descend(loss, start, model=model, steps=steps, lr=lr, tv=tv, on_step=on_step, desc="texture")
@@ -89,12 +87,11 @@ def style_transfer(
     `style_weight` times the missed share of the style's Gram matrices at `style_at` (the first four).
     Gatys, Ecker and Bethge 2016.
     """
-    content, style = checked(model, content), checked(model, style)
     if len(style) not in (1, len(content)):
         raise LearnerError(
             f"{len(style)} styles for {len(content)} pictures. Give one style, or one per picture."
         )
-    with examined(model) as model:
+    with examined(model, content, style) as (model, content, style):
         first = _first_four(model, content)
         kept = first[-1] if content_at is None else content_at
         painted = _style_loss(model, style, first if style_at is None else style_at)

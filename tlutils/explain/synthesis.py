@@ -40,7 +40,7 @@ def class_image(
     blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
     """
     index = torch.as_tensor(target).flatten()
-    with examined(model) as model, seeded(seed):
+    with examined(model) as (model,), seeded(seed):
         first = noise(model, len(index), size) if start is None else to_image(model, checked(model, start))
         with torch.no_grad():
             index = class_index(index, scores(model, to_input(model, first)))
@@ -77,7 +77,7 @@ def favourite_image(
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
     wanted = None if channel is None else torch.as_tensor(channel).flatten()
-    with examined(model) as model, seeded(seed):
+    with examined(model) as (model,), seeded(seed):
         count = 1 if wanted is None else len(wanted)
         first = noise(model, count, size) if start is None else to_image(model, checked(model, start))
         reader = Reader(model, [at], like=first)
@@ -138,8 +138,8 @@ def fooling(
     Szegedy et al. 2014; CS231n assignment 3.
     """
     check_steps(steps, lr)
-    with examined(model) as model:
-        original = to_image(model, checked(model, x))
+    with examined(model, x) as (model, x):
+        original = to_image(model, x)
         images, curve = original.clone(), []
         taken = torch.full((len(images),), steps, device=images.device)
         for step in progress(range(steps + 1), desc="fooling"):
@@ -188,8 +188,8 @@ def deepdream(
         raise LearnerError(
             f"octaves={octaves}, octave_scale={octave_scale}. Expected octaves ≥ 1 and a scale above 1."
         )
-    with examined(model) as model, seeded(seed):
-        original = to_image(model, checked(model, x))
+    with examined(model, x) as (model, x), seeded(seed):
+        original = to_image(model, x)
         full = original.shape[2:]
         sizes = [tuple(round(side / octave_scale**k) for side in full) for k in reversed(range(octaves))]
         if octaves > 1 and models.info(model).fixed_size:

@@ -1,0 +1,428 @@
+"""Attributions: derived by hand on toys, equal to captum's on real architectures, and without a trace."""
+
+import copy
+
+import captum.attr as captum
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from explain_toys import SPELLINGS, Linear, Net, images, unchanged
+from torch import nn
+
+from tlutils import explain, models
+from tlutils.errors import LearnerError
+
+NAMES = (
+    "occlusion", "saliency", "smoothgrad", "guided_backprop", "deconvnet", "integrated_gradients", "cam",
+    "grad_cam",
+)  # fmt: skip
+QUICK = {
+    "smoothgrad": {"samples": 3},
+    "integrated_gradients": {"steps": 5},
+    "occlusion": {"window": 8, "stride": 8},
+}
+
+
+def run(name, model, x, target=None, **options):
+    return getattr(explain, name)(model, x, target, **(QUICK.get(name, {}) | options))
+
+
+# --- Derived by hand ---
+
+
+def test_on_a_linear_model_every_gradient_is_the_weight():
+    model, x = Linear().double(), images(2, 8, dtype=torch.float64)
+    weight = model.weight_of(1)
+    strongest = weight.abs().amax(0).expand(2, 8, 8)
+    torch.testing.assert_close(explain.saliency(model, x, 1), strongest)
+    torch.testing.assert_close(explain.smoothgrad(model, x, 1, samples=4), strongest)
+    contribution = (weight * x).sum(1)
+    torch.testing.assert_close(explain.integrated_gradients(model, x, 1, steps=3), contribution)
+    torch.testing.assert_close(explain.occlusion(model, x, 1, window=1, stride=1), contribution)
+
+
+def test_occlusion_is_the_mean_fall_over_the_squares_that_cover_a_pixel():
+    model, x = Linear(side=6, classes=2).double(), images(1, 6, dtype=torch.float64)
+    total, times = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        for top in (0, 2, 4):  # the last squares are cut at the border
+            for left in (0, 2, 4):
+                covered = x.clone()
+                covered[0, :, top : top + 3, left : left + 3] = 0.7
+                total[top : top + 3, left : left + 3] += (model(x) - model(covered))[0, 0]
+                times[top : top + 3, left : left + 3] += 1
+    found = explain.occlusion(model, x, 0, window=3, stride=2, fill=0.7)
+    torch.testing.assert_close(found[0], total / times)
+
+
+class OneByOne(nn.Module):
+    """score = 2·relu(x_r) − 3·relu(x_g) − relu(relu6(5·x_b)): small enough for a pencil."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = nn.Linear(1, 1)
+
+    def forward(self, x):
+        r, g, b = x[:, 0, 0, 0], x[:, 1, 0, 0], x[:, 2, 0, 0]
+        return (2 * F.relu(r) - 3 * F.relu(g) + F.relu6(5 * b))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("pixel", "guided", "deconv"),
+    [
+        # The gradient that reaches the three ReLUs from above is (2, −3, 1).
+        ((1.0, 1.0, 1.0), (2.0, 0.0, 5.0), (2.0, 0.0, 5.0)),  # all open: the negative −3 is stopped by both
+        ((-1.0, 1.0, -1.0), (0.0, 0.0, 0.0), (2.0, 0.0, 5.0)),  # closed ReLUs stop guided backprop alone
+        ((1.0, -1.0, 2.0), (2.0, 0.0, 0.0), (2.0, 0.0, 0.0)),  # 5·2 is beyond 6, where ReLU6 is flat
+    ],
+)
+def test_guided_and_deconvnet_rules_by_hand(pixel, guided, deconv):
+    x = torch.tensor(pixel).view(1, 3, 1, 1)
+    got = explain.guided_backprop(OneByOne(), x, 0, per_channel=True).flatten()
+    assert got.tolist() == list(guided)
+    assert explain.deconvnet(OneByOne(), x, 0, per_channel=True).flatten().tolist() == list(deconv)
+
+
+def test_integrated_gradients_sum_to_the_change_of_the_score():
+    model, x = Net().double().eval(), images(3, dtype=torch.float64)
+    maps = explain.integrated_gradients(model, x, 2, baseline=-0.5, steps=400)
+    with torch.no_grad():
+        change = model(x)[:, 2] - model(torch.full_like(x, -0.5))[:, 2]
+    torch.testing.assert_close(maps.sum((1, 2)), change, rtol=1e-3, atol=1e-4)
+
+
+def test_cam_averages_to_the_score_and_is_grad_cam_before_its_relu():
+    model, x = Net().double().eval(), images(dtype=torch.float64, side=16)
+    with torch.no_grad():
+        features = F.relu(model.conv2(F.relu(model.bn1(model.conv1(x)))))  # (N, 12, 8, 8)
+        by_hand = torch.einsum("k,nkhw->nhw", model.fc.weight[3], features)
+    at_image_size = F.interpolate(by_hand[:, None], (16, 16), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(explain.cam(model, x, 3), at_image_size)
+    relu = F.interpolate(by_hand.relu()[:, None] / 64, (16, 16), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(explain.grad_cam(model, x, 3), relu)
+
+
+# --- captum ---
+
+
+@pytest.fixture(scope="module", params=["toy", "resnet18", "lite0"])
+def subject(request):
+    """(model, images, the module of the last maps): a float64 toy, a random ResNet, the real Lite0."""
+    if request.param == "toy":
+        model = Net().double().eval()
+        return model, images(dtype=torch.float64), model.relu2
+    if request.param == "resnet18":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = torchvision.models.resnet18(num_classes=10).double().eval()
+        return model, images(2, 64, dtype=torch.float64), model.layer4
+    # In float64, so that 1e-5 is about the method and not about rounding.
+    model = models.load("tf_efficientnet_lite0").double()
+    return model, images(1, 64, dtype=torch.float64), model.bn2
+
+
+def recorded(x):
+    """The images as captum wants them, or it warns."""
+    return x.clone().requires_grad_()
+
+
+def close(found, expected):
+    expected = expected.detach()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_saliency_is_captums(subject):
+    model, x, _ = subject
+    close(explain.saliency(model, x, 3), captum.Saliency(model).attribute(recorded(x), target=3).amax(1))
+
+
+def test_integrated_gradients_are_captums(subject):
+    model, x, _ = subject
+    expected = captum.IntegratedGradients(model).attribute(recorded(x), target=3, n_steps=7, baselines=0.1)
+    close(explain.integrated_gradients(model, x, 3, steps=7, baseline=0.1), expected.sum(1))
+
+
+@pytest.mark.parametrize(("window", "stride"), [(16, 16), (11, 9)])
+def test_occlusion_is_captums(subject, window, stride):
+    model, x, _ = subject
+    expected = captum.Occlusion(model).attribute(
+        x, (3, window, window), strides=(3, stride, stride), target=3, baselines=0.2, perturbations_per_eval=8
+    )
+    found = explain.occlusion(model, x, 3, window=window, stride=stride, fill=0.2)
+    close(found, expected[:, 0].to(found))  # captum adds up in float32
+
+
+def test_smoothgrad_is_the_mean_of_captums_gradients_on_the_same_noise(subject):
+    model, x, _ = subject
+    x = x[:1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        noisy = [x + 0.1 * (x.max() - x.min()) * torch.randn_like(x) for _ in range(3)]
+    gradients = [captum.Saliency(model).attribute(recorded(n), target=3, abs=False) for n in noisy]
+    close(explain.smoothgrad(model, x, 3, samples=3, noise=0.1, seed=5), (sum(gradients) / 3).abs().amax(1))
+
+
+def test_grad_cam_is_captums(subject):
+    model, x, layer = subject
+    expected = captum.LayerGradCam(model, layer).attribute(x, target=3, relu_attributions=True)
+    expected = captum.LayerAttribution.interpolate(expected, x.shape[2:], "bilinear")
+    close(explain.grad_cam(model, x, 3), expected[:, 0])
+
+
+class CappedReLU(nn.Module):
+    """ReLU6 spelt so that captum, which knows nn.ReLU alone, treats it."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return torch.minimum(self.relu(x), x.new_tensor(6.0))
+
+
+def for_captum(model):
+    """Give a model a ReLU module of its own, not in place, for each that it names; its scores stay."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(parent, name, CappedReLU())
+            elif isinstance(child, nn.ReLU):
+                setattr(parent, name, nn.ReLU())
+    return model
+
+
+class SplitBlock(nn.Module):
+    """A ResNet basic block that uses one ReLU module per place, for captum."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block, self.first, self.second = block, nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        b = self.block
+        y = b.bn2(b.conv2(self.first(b.bn1(b.conv1(x)))))
+        return self.second(y + (x if b.downsample is None else b.downsample(x)))
+
+
+ORACLES = [("guided_backprop", "GuidedBackprop"), ("deconvnet", "Deconvolution")]
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU activations")
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("guided_backprop", "GuidedBackprop"), ("deconvnet", "Deconvolution")]
+)
+def test_relu_rules_are_captums_where_captum_is_told_of_each_relu(subject, name, oracle):
+    model, x, _ = subject
+    told = for_captum(copy.deepcopy(model))
+    if isinstance(model, torchvision.models.ResNet):
+        for number in range(1, 5):
+            layer = getattr(told, f"layer{number}")
+            setattr(told, f"layer{number}", nn.Sequential(*(SplitBlock(block) for block in layer)))
+    torch.testing.assert_close(told(x), model(x))
+    expected = getattr(captum, oracle)(told).attribute(recorded(x), target=3)
+    close(getattr(explain, name)(model, x, 3, per_channel=True), expected)
+    close(getattr(explain, name)(model, x, 3), expected.abs().amax(1))
+
+
+# --- Any spelling, any state, no trace ---
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_of_relu_gives_the_same_maps(spelling):
+    x = images()
+    for name in NAMES:
+        reference = run(name, Net("modules").eval(), x, 1)
+        torch.testing.assert_close(
+            run(name, Net(spelling).eval(), x, 1), reference, msg=f"{name}, {spelling}"
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("recording", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_frozen_models_work_in_any_mode_and_stay_as_they_were(name, recording):
+    model = Net("inplace", dropout=0.5)
+    expected = run(name, Net("inplace", dropout=0.5).eval(), images(), 1)
+    for parameter in list(model.parameters())[:-1]:
+        parameter.requires_grad_(False)
+    model.train()
+    model.bn1.eval()  # mixed modes, as after partial freezing
+    x = images()
+    kept = x.clone()
+    with unchanged(model), recording():
+        found = run(name, model, x, 1)
+    assert found.shape == (2, 24, 24)
+    assert found.isfinite().all()
+    assert found.std() > 0
+    assert not found.requires_grad
+    assert not found.is_inference()
+    assert torch.equal(x, kept)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_last_and_batching_change_nothing(name):
+    model, x = Net().eval(), images(3)
+    single = torch.cat([run(name, model, x[i : i + 1], [i]) for i in range(3)])
+    last = Net().eval().to(memory_format=torch.channels_last)
+    together = run(name, last, x.to(memory_format=torch.channels_last), torch.arange(3))
+    if name != "smoothgrad":  # each call draws its own noise
+        torch.testing.assert_close(together, single, rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_target_the_class_that_the_model_finds_is_explained():
+    model, x = Net().eval(), images(4)
+    best = model(x).argmax(1)
+    assert torch.equal(explain.saliency(model, x), explain.saliency(model, x, best))
+    assert torch.equal(explain.grad_cam(model, x), explain.grad_cam(model, x, best.tolist()))
+
+
+def test_smoothgrad_is_seeded():
+    model, x = Net().eval(), images()
+    a, b, c = (explain.smoothgrad(model, x, 0, samples=2, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_fifty_calls_and_failures_leave_no_hook():
+    model = Net(dropout=0.1)
+    model.bn1.eval()
+    with unchanged(model):
+        for _ in range(25):
+            explain.grad_cam(model, images(1), at="conv2")
+            explain.guided_backprop(model, images(1))
+        with pytest.raises(LearnerError, match="conv3"):
+            explain.grad_cam(model, images(1), at="conv3")
+        broken = model.fc.forward
+        model.fc.forward = lambda x: (_ for _ in ()).throw(RuntimeError("a step that fails"))
+        for name in NAMES:
+            with pytest.raises(LearnerError, match="a step that fails"):
+                run(name, model, images(1))
+        model.fc.forward = broken
+
+
+def test_grad_cam_at_a_stage_or_module_before_an_inplace_relu_sees_the_true_output():
+    # The module's output is overwritten by the ReLU behind it; maps and gradients must be those before.
+    plain, inplace, x = Net("functional").eval(), Net("inplace").eval(), images()
+    for at in ("bn1", "conv2"):
+        torch.testing.assert_close(
+            explain.grad_cam(inplace, x, 1, at=at), explain.grad_cam(plain, x, 1, at=at)
+        )
+        assert (explain.maps(inplace, x, at=[at])[at] < 0).any()
+
+
+# --- Architectures ---
+
+
+@pytest.fixture(scope="module")
+def architectures():
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {
+            "densenet": timm.create_model(
+                "densenet121", num_classes=7, growth_rate=8, block_config=(2, 2, 2, 2)
+            ).eval(),
+            "squeezenet": torchvision.models.squeezenet1_1(num_classes=7).eval(),
+            "swin": timm.create_model(
+                "swin_tiny_patch4_window7_224", num_classes=7, depths=(1, 1, 1, 1), img_size=64, window_size=2
+            ).eval(),
+            "vit": timm.create_model("vit_tiny_patch16_224", num_classes=7, depth=2, img_size=64).eval(),
+            "convnext": timm.create_model("convnext_atto", num_classes=7).eval(),
+            "mobilenet": torchvision.models.mobilenet_v3_small(num_classes=7).eval(),
+        }  # fmt: skip
+
+
+WHERE_NOT = {
+    "swin": {"guided_backprop": "no ReLU", "deconvnet": "no ReLU"},
+    "vit": {
+        "guided_backprop": "no ReLU",
+        "deconvnet": "no ReLU",
+        "cam": "occlusion",
+        "grad_cam": "occlusion",
+    },
+    "convnext": {"guided_backprop": "no ReLU", "deconvnet": "no ReLU", "cam": "grad_cam"},
+    "mobilenet": {"cam": "grad_cam"},
+}
+
+
+@pytest.mark.parametrize("kind", ["densenet", "squeezenet", "swin", "vit", "convnext", "mobilenet"])
+def test_every_architecture_is_explained_or_says_what_works(architectures, kind):
+    model, x = architectures[kind], images(2, 64)
+    for name in NAMES:
+        hint = WHERE_NOT.get(kind, {}).get(name)
+        with unchanged(model):
+            if hint:
+                with pytest.raises(LearnerError, match=hint):
+                    run(name, model, x, 2)
+                continue
+            found = run(name, model, x, 2, **({"window": 32, "stride": 32} if name == "occlusion" else {}))
+        assert found.shape == (2, 64, 64), (kind, name)
+        assert found.isfinite().all(), (kind, name)
+        assert found.abs().max() > 0 or name == "grad_cam", (kind, name)
+
+
+# --- What arrived, what would work ---
+
+
+def with_nan(count=2):
+    x = images(count)
+    x[1, 0, 3, 3] = float("nan")
+    return x
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (images()[0], "unsqueeze"),
+        (images()[:, :2], "channels"),
+        (images().permute(0, 2, 3, 1), "channels"),
+        (images()[:0], "empty"),
+        ((images() * 50).to(torch.uint8), "normalised"),
+        (with_nan(), "image 1"),
+        ("cat.jpg", "str"),
+        (images().numpy(), "ndarray"),
+    ],
+    ids=["no batch", "two channels", "channels last", "empty", "bytes", "nan", "text", "numpy"],
+)
+def test_bad_images_are_named(name, x, says):
+    with pytest.raises(LearnerError, match=says):
+        run(name, Net().eval(), x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("target", [5, -1, [0, 5], [0, 1, 2], 1.5, "cat"])
+def test_bad_targets_are_named(name, target):
+    with pytest.raises(LearnerError, match=r"class|target"):
+        run(name, Net().eval(), images(), target)
+
+
+def test_an_image_too_small_for_the_model_is_said():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 7), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
+    for name in NAMES:
+        with pytest.raises(LearnerError):
+            run(name, model, images(1, 4), **({"window": 2, "stride": 2} if name == "occlusion" else {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("occlusion", {"window": 2, "stride": 4}),
+        ("occlusion", {"window": 99, "stride": 4}),
+        ("occlusion", {"window": 4, "stride": 0}),
+        ("smoothgrad", {"samples": 0}),
+        ("smoothgrad", {"noise": -1.0}),
+        ("integrated_gradients", {"steps": 0}),
+        ("grad_cam", {"at": "stage99"}),
+        ("grad_cam", {"at": "fc"}),
+    ],
+)
+def test_options_out_of_range_are_named(name, options):
+    with pytest.raises(
+        LearnerError, match=(next(iter(options.values())).__class__ is str and "stage|spatial") or "Expected"
+    ):
+        getattr(explain, name)(Net().eval(), images(), 1, **options)

@@ -1,0 +1,112 @@
+"""Which places of the last maps speak for this class? CAM and Grad-CAM."""
+
+from contextlib import ExitStack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import models
+from ..errors import LearnerError
+from .activations import map_axes
+from .hooks import Reader, Target, chosen, class_index, examined, scores, stages
+
+
+class _Maps:
+    """Maps (N, C, h, w) that leave a stage, the last spatial one unless named, and the scores, in one
+    graph.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, at: str | None, method: str) -> None:
+        if at is None:
+            known = stages(model, x)
+            found = [
+                s.name
+                for s in known
+                if not isinstance(s.output_shape[0], tuple) and map_axes((1, *s.output_shape), x)
+            ]
+            if not found:
+                raise _no_maps(
+                    model, method, f"has no stage with two spatial axes ({', '.join(known.names)})"
+                )
+            at = found[-1]
+        # The input asks for gradients, so that there is a graph on a frozen model too.
+        out = Reader(model, [at], like=x, with_scores=True)(x.detach().requires_grad_())
+        self.leaving, self.scores = out[at], out["scores"]
+        order = map_axes(self.leaving.shape, x)
+        if order is None:
+            raise _no_maps(
+                model, method, f"gives {tuple(self.leaving.shape)} at {at!r}, which has no two spatial axes"
+            )
+        self.order, self.maps = order, self.leaving.detach().permute(order)
+
+    def gradient(self, score: Tensor) -> Tensor:
+        """Return d score / d maps (N, C, h, w)."""
+        return torch.autograd.grad(score, self.leaving)[0].permute(self.order)
+
+
+def _no_maps(model: nn.Module, method: str, what: str) -> LearnerError:
+    return LearnerError(
+        f"{method} weighs maps, and {models.info(model).name} {what}. It needs a stage that gives (N, "
+        "channels, "
+        "height, width) with more than one position. On any model occlusion, saliency, smoothgrad and "
+        "integrated_gradients work."
+    )
+
+
+def upsampled(maps: Tensor, x: Tensor) -> Tensor:
+    return F.interpolate(maps[:, None], x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | None = None) -> Tensor:
+    """Return the part of a stage's maps that speaks for the class, at least 0, at image size (N, H, W).
+
+    Each channel's map is weighed by the mean of d score / d map; what is above 0 in the sum is upsampled
+    bilinearly. `at` is a stage or a module, the last one with spatial maps unless given. Raises
+    LearnerError where there is none (token models). Selvaraju et al. 2017.
+    """
+    with examined(model, x) as (model, x):
+        found = _Maps(model, x, at, "Grad-CAM")
+        weights = found.gradient(chosen(found.scores, class_index(target, found.scores)).sum()).mean(
+            (2, 3), keepdim=True
+        )
+        return upsampled((weights * found.maps).sum(1).relu(), x)
+
+
+def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
+    """Return the class activation map (N, H, W), signed: the last maps weighed by the class's own weights.
+
+    Defined where the scores are one linear layer on the average of maps (or averages of maps of their own,
+    one a class). The map's mean is then the class score without bias. Anything else is a LearnerError that
+    names what works. Zhou et al. 2016.
+    """
+    with examined(model, x) as (model, x), torch.no_grad():
+        out, seen = _every_map(model, x)
+        index = class_index(target, out)
+        layers = [m for m in model.modules() if isinstance(m, nn.Linear) and len(m.weight) == out.shape[1]]
+        for maps in (m for values in reversed(seen) for m in (values, values.relu())):
+            pooled = maps.mean((2, 3))
+            for layer in (layer for layer in layers if layer.weight.shape[1] == pooled.shape[1]):
+                if torch.allclose(layer(pooled), out, rtol=1e-3, atol=1e-3):
+                    return upsampled(torch.einsum("nk,nkhw->nhw", layer.weight[index], maps), x)
+            if pooled.shape == out.shape and torch.allclose(pooled, out, rtol=1e-3, atol=1e-3):
+                return upsampled(maps[torch.arange(len(x)), index], x)
+    raise LearnerError(
+        "CAM needs a model that averages its last maps and puts one linear layer on them, and "
+        f"{models.info(model).name} does something else in between. grad_cam is its generalisation, for any "
+        "model with maps; occlusion and saliency work on every model."
+    )
+
+
+def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the scores, and the output of each module that gives maps (N, C, h, w), in order."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple, output: object) -> None:
+        if isinstance(output, Tensor) and (order := map_axes(output.shape, x)) is not None:
+            seen.append(output.permute(order))
+
+    with ExitStack() as hooks:
+        for module in model.modules():
+            hooks.callback(module.register_forward_hook(keep).remove)
+        return scores(model, x), seen
