@@ -85,6 +85,16 @@ def test_defects_are_binarised_as_the_card_says():
     assert ds.test.counts["defective"] / len(ds.test) == pytest.approx(821 / 2624, abs=0.01)
 
 
+def test_a_learner_who_knows_more_can_group_a_packaged_data_set():
+    def run_of_ten(path):
+        return int(path.stem.removeprefix("cell")) // 10
+
+    ds = data.load("elpv-defects", groups=run_of_ten)
+    runs = [{run_of_ten(path) for path in split.paths} for split in (ds.train, ds.val, ds.test)]
+    assert len(set.union(*runs)) == sum(map(len, runs)) == 263
+    assert min(len(ds.val), len(ds.test)) > 0.15 * 2624
+
+
 def test_wafers_and_defects_are_one_collection_of_photographs():
     defects, wafers = data.load("elpv-defects"), data.load("elpv-wafers")
     assert sorted(defects.train.paths) == sorted(wafers.train.paths)  # the same strata, so the same split

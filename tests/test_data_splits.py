@@ -46,6 +46,20 @@ def test_a_group_is_never_on_two_sides(seed):
         assert len({side for side, g in zip(sides, groups, strict=True) if g == group}) == 1
 
 
+def test_groups_that_span_classes_still_give_every_split_both():
+    strata = (["common"] * 9 + ["rare"]) * 30
+    sides = partition(strata, [i // 10 for i in range(300)], seed=0)
+    assert Counter(zip(strata, sides, strict=True))["rare", "test"] == 6
+    with pytest.raises(LearnerError, match="tied to those of other"):
+        tied = [
+            "b",
+            *"a" * 10,
+            "c",
+            *"a" * 10,
+        ]  # every "a" hangs on one of two large groups, which stay in train
+        partition([*tied, *"bbbccc"], [0] * 11 + [1] * 11 + list(range(2, 8)), seed=0, wanted=("val",))
+
+
 @pytest.mark.parametrize("count", [3, 4, 5, 7])
 def test_small_classes_reach_every_split(count):
     assert Counter(partition(["a"] * count, range(count), seed=0)) == Counter(
@@ -72,7 +86,7 @@ def test_many_copies_of_one_picture_are_one_picture_to_count(tmp_path):
     (tmp_path / "cat").mkdir()
     for i in range(9):
         picture(1).save(tmp_path / "cat" / f"{i}.png")
-    with pytest.raises(LearnerError, match=r"'cat' has 9 images.*copies of 1 picture"):
+    with pytest.raises(LearnerError, match=r"'cat' has 9 images, in 1 group of copies"):
         data.load(tmp_path)
 
 

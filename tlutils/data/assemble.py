@@ -57,7 +57,7 @@ def assemble(
     wanted = [side for side in ("val", "test") if side not in sides]
     if wanted:
         dealt = partition(
-            [items[i].stratum or items[i].label for i in train],
+            [items[i].label if groups else items[i].stratum or items[i].label for i in train],
             [keys[i] for i in train],
             seed=seed,
             wanted=wanted,

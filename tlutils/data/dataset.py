@@ -110,7 +110,7 @@ class Split(TorchDataset):
             )
         labels, picked = np.asarray(self.labels), list[int]()
         for k in range(len(self.classes)):
-            order = np.random.default_rng([seed, k]).permutation(np.flatnonzero(labels == k))
+            order = np.random.default_rng([seed % 2**32, k]).permutation(np.flatnonzero(labels == k))
             picked.extend(int(i) for i in order[:per_class])
         return self.select(sorted(picked))
 

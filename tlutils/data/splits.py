@@ -32,38 +32,60 @@ def partition(
     members: dict[Hashable, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
         members[group].append(i)
+    sizes, pictures = Counter(strata), Counter[Hashable]()
     by_stratum: dict[Hashable, list[list[int]]] = defaultdict(list)
     for indices in members.values():
-        # A picture that stands under two labels is dealt out once, with the label it bears most often.
-        by_stratum[Counter(strata[i] for i in indices).most_common(1)[0][0]].append(indices)
+        held = dict.fromkeys(strata[i] for i in indices)
+        pictures.update(list(held))
+        # A group with several labels is dealt out once, as one of the rarest, which has least to spare.
+        by_stratum[min(held, key=lambda stratum: sizes[stratum])].append(indices)
 
     sides = ["train"] * len(strata)
-    sizes = Counter(strata)
     for number, stratum in enumerate(dict.fromkeys(strata)):
+        if pictures[stratum] <= len(wanted) and too_few == "error":
+            raise _too_few(stratum, sizes[stratum], pictures[stratum], wanted)
         own = by_stratum[stratum]
         if len(own) <= len(wanted):
-            if too_few == "train":
-                continue
-            raise _too_few(stratum, sizes[stratum], len(own), wanted)
-        order = np.random.default_rng([seed, number]).permutation(len(own))
-        queue = sorted((own[i] for i in order), key=len)
-        total = sum(map(len, queue))
-        for side in wanted:
-            target, taken = SHARES[side] * total, 0
-            # Each later split, and train, still gets a picture of its own.
-            spare = len(queue) - (len(wanted) - wanted.index(side))
-            while queue and (taken == 0 or (taken + len(queue[0]) / 2 <= target and spare > 0)):
-                for i in queue[0]:
-                    sides[i] = side
-                taken += len(queue.pop(0))
-                spare -= 1
+            continue
+        order = np.random.default_rng([seed % 2**32, number]).permutation(len(own))
+        _deal(sorted((own[i] for i in order), key=len), wanted, sides)
+    if too_few == "error":
+        _check_presence(strata, sides, wanted)
     return sides
+
+
+def _deal(queue: list[list[int]], wanted: Sequence[str], sides: list[str]) -> None:
+    """Write into `sides` where the groups of one stratum go; every side gets one at least."""
+    total = sum(map(len, queue))
+    start = 0
+    for k, side in enumerate(wanted):
+        target, taken = SHARES[side] * total, 0
+        while start < len(queue) - (len(wanted) - k):  # each later split, and train, still gets one
+            if taken and taken + len(queue[start]) / 2 > target:
+                break
+            for i in queue[start]:
+                sides[i] = side
+            taken += len(queue[start])
+            start += 1
+
+
+def _check_presence(strata: Sequence[Hashable], sides: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise LearnerError where groups that span classes left one of them out of a split."""
+    present = set(zip(strata, sides, strict=True))
+    for stratum in dict.fromkeys(strata):
+        for side in ("train", *wanted):
+            if (stratum, side) not in present:
+                raise LearnerError(
+                    f"The groups leave {side} without an image of class {str(stratum)!r}: all are tied "
+                    "to those of other classes. Use smaller groups, or pass too_few='train' to allow a split "
+                    "without it."
+                )
 
 
 def _too_few(stratum: Hashable, images: int, pictures: int, wanted: Sequence[str]) -> LearnerError:
     count = f"{images} image{'s' * (images != 1)}"
     if pictures < images:
-        count += f" (copies of {pictures} picture{'s' * (pictures != 1)}, or also found in another class)"
+        count += f", in {pictures} group{'s' * (pictures != 1)} of copies or of images that belong together"
     return LearnerError(
         f"Class {str(stratum)!r} has {count}: too few for train, {' and '.join(wanted)}, which need "
         f"{len(wanted) + 1} different pictures of every class. Add images, leave the class out, or pass "
