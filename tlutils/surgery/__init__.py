@@ -1,6 +1,31 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
+from .audit import Audit, audit
+from .findings import Finding
+from .freeze import freeze, freeze_to, frozen_to, unfreeze
+from .groups import add_unfrozen, param_groups
+from .head import head_layers, replace_head
 from .split import outputs, split_at
-from .stages import Stage, Stages, stages
+from .stage import Stage, Stages
+from .stages import stages
+from .stem import replace_stem
 
-__all__ = ["Stage", "Stages", "outputs", "split_at", "stages"]
+__all__ = [
+    "Audit",
+    "Finding",
+    "Stage",
+    "Stages",
+    "add_unfrozen",
+    "audit",
+    "freeze",
+    "freeze_to",
+    "frozen_to",
+    "head_layers",
+    "outputs",
+    "param_groups",
+    "replace_head",
+    "replace_stem",
+    "split_at",
+    "stages",
+    "unfreeze",
+]

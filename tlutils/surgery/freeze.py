@@ -1,0 +1,260 @@
+"""Freeze the early stages of a model in effect: no gradients, BatchNorm statistics held, dropout off."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from .. import models
+from ..errors import LearnerError, unknown
+from ..models.metadata import require_module
+from .split import find_stage
+from .stages import Stage, plan
+
+# Kept on the model itself, so that they survive deepcopy and pickling.
+ATTRIBUTE = "_tlutils_freeze"
+PRINTS = "_tlutils_prints"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was frozen: to which stage (None after `freeze`), which parameters; and which modules are held."""
+
+    stage: str | None
+    parameters: tuple[str, ...]
+    held: tuple[str, ...]
+    train_norms: bool
+    keep_dropout: bool
+
+
+class Held:
+    """Stands in for `train` on a frozen module: whatever mode is asked for, the module stays in eval mode.
+
+    An attribute of the instance, so that deepcopy and pickle take it along, bound to the copy.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        type(self.module).train(
+            self.module, mode
+        )  # what else it does, and the children, which may not be held
+        self.module.training = False
+        return self.module
+
+
+def freeze_to(
+    model: nn.Module,
+    stage: Stage | str,
+    *,
+    train_norms: bool | None = None,
+    keep_dropout: bool | None = None,
+) -> nn.Module:
+    """Freeze everything before `stage`, let the stage and all after it train, and return the model, changed.
+
+    Frozen means frozen in effect: no gradients, BatchNorm statistics held, dropout and drop path off, also
+    after `model.train()`, after copying, and after saving and loading the whole module. Call it again with an
+    earlier stage to let more train, also between training steps; `add_unfrozen` tells the optimizer. The
+    first stage freezes nothing, "head" all but the head.
+
+    `train_norms=True` lets the norm layers of the frozen part train: weights, biases and statistics.
+    `keep_dropout=True` leaves its dropout as in training. Both keep their last value when not given, False at
+    first. Raises LearnerError for an unknown stage, a weight shared across the cut, and a model in DDP, which
+    has to be frozen before it is wrapped.
+    """
+    model = _bare(model)
+    ready = plan(model)
+    k = find_stage(ready, stage)
+    before, after = ready.stages[:k], ready.stages[k:]
+    inside = _within(model, (m for s in before for m in s.modules))
+    inside -= _within(model, (m for s in after for m in s.modules))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    names = [name for s in before for name in s.parameters]
+    same = {parameters[name] for name in names}  # a tied weight has more names; those inside are frozen, too
+    names += [n for n, p in parameters.items() if p in same and model.get_submodule(_owner(n)) in inside]
+    return _freeze(model, ready.stages[k].name, names, inside, train_norms, keep_dropout)
+
+
+def freeze(
+    model: nn.Module,
+    *patterns: str,
+    train_norms: bool | None = None,
+    keep_dropout: bool | None = None,
+) -> dict[str, int]:
+    """Freeze what the patterns name, let everything else train, and return how many tensors each pattern
+    froze.
+
+    A pattern is a dotted name of a module or a parameter, or has wildcards: "layer1", "blocks.[0-3]",
+    "*.bias". Frozen means the same as in `freeze_to`, and so do the options. Raises LearnerError when a
+    pattern matches nothing.
+    """
+    model = _bare(model)
+    if not patterns:
+        raise LearnerError(
+            "freeze() got no pattern. Expected names, as in freeze(model, 'layer1', 'layer2.*')."
+        )
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    counts: dict[str, int] = {}
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        roots = [m for m in modules if fnmatchcase(m, pattern)]
+        found = [
+            p for p in parameters if fnmatchcase(p, pattern) or any(p.startswith(f"{m}.") for m in roots)
+        ]
+        if not found:
+            raise unknown("module or parameter", pattern, [*modules, *parameters], hint="Nothing was frozen.")
+        counts[pattern] = len(found)
+        chosen |= dict.fromkeys(found)
+    _freeze(model, None, list(chosen), set(), train_norms, keep_dropout)
+    return counts
+
+
+def unfreeze(model: nn.Module) -> nn.Module:
+    """Let all parameters train, BatchNorm and dropout follow `model.train()`; return the model, changed."""
+    model = _bare(model)
+    _release(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    for attribute in (ATTRIBUTE, PRINTS):
+        model.__dict__.pop(attribute, None)
+    return model
+
+
+def frozen_to(model: nn.Module) -> str | None:
+    """Return the name of the stage that `freeze_to` last cut at; None for a model that was not cut."""
+    found = record(model)
+    return found.stage if found else None
+
+
+def record(model: nn.Module) -> Record | None:
+    """Return what was last frozen, or None."""
+    return getattr(models.unwrap(model), ATTRIBUTE, None)
+
+
+def is_held(module: nn.Module) -> bool:
+    """Return whether `module` stays in eval mode whatever `train()` asks for."""
+    return isinstance(module.__dict__.get("train"), Held)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so."""
+    if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
+        return True
+    own = list(module.parameters())
+    return "norm" in type(module).__name__.lower() and bool(own) and all(p.squeeze().ndim < 2 for p in own)
+
+
+def is_dropout(module: nn.Module) -> bool:
+    """Return whether a module drops values or paths at random in training."""
+    name = type(module).__name__
+    return "Drop" in name or name == "StochasticDepth"
+
+
+def fingerprint(tensor: torch.Tensor) -> int:
+    """Return a sum over the bits of a tensor: any change of one value changes it."""
+    if tensor.is_meta or tensor.numel() == 0:
+        return 0
+    words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    flat = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    return int(flat.contiguous().view(words[flat.element_size()]).sum(dtype=torch.int64))
+
+
+def take_prints(model: nn.Module) -> dict[str, int]:
+    """Return a fingerprint of each tensor that must not change, and note them on the model.
+
+    These are the frozen parameters and the buffers of held modules, by name.
+    """
+    frozen: dict[str, torch.Tensor] = {n: p for n, p in model.named_parameters() if not p.requires_grad}
+    for name, module in model.named_modules():
+        if is_held(module):
+            frozen |= {f"{name}.{key}": b for key, b in module._buffers.items() if b is not None}
+    prints = {name: fingerprint(tensor) for name, tensor in frozen.items()}
+    setattr(model, PRINTS, prints)
+    return prints
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    bare = require_module(model)
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise LearnerError(
+            "The model is wrapped in DistributedDataParallel, which has already noted what trains. "
+            "Freeze model.module, then wrap it again."
+        )
+    return bare
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _within(model: nn.Module, names: Iterable[str]) -> set[nn.Module]:
+    """Return the modules with these names and all that is in them."""
+    return {m for name in names for m in model.get_submodule(name).modules()}
+
+
+def _freeze(
+    model: nn.Module,
+    stage: str | None,
+    names: list[str],
+    inside: set[nn.Module],
+    train_norms: bool | None,
+    keep_dropout: bool | None,
+) -> nn.Module:
+    last = record(model)
+    train_norms = train_norms if train_norms is not None else bool(last and last.train_norms)
+    keep_dropout = keep_dropout if keep_dropout is not None else bool(last and last.keep_dropout)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    loose = {p for m in model.modules() if train_norms and is_norm(m) for p in m.parameters()}
+    frozen = {name: parameters[name] for name in names if parameters[name] not in loose}
+    _refuse_ties(parameters, frozen)
+    _release(model)
+    for parameter in parameters.values():
+        parameter.requires_grad_(parameter.is_floating_point())
+    for parameter in frozen.values():
+        parameter.requires_grad_(False)
+        parameter.grad = None  # an optimizer would go on with what is left there
+    still = set(frozen.values())
+    for module in model.modules():
+        own = set(module.parameters())
+        if module is not model and own and own - loose <= still:
+            inside |= {module, *(m for m in module.modules() if stage is None and not list(m.parameters()))}
+    if train_norms:
+        inside = {m for m in inside if not is_norm(m)}
+    if keep_dropout:  # dropout may also be a function inside a block, which then has to be in train mode
+        inside = {m for m in inside if is_norm(m)}
+    modes = {m: m.training for m in model.modules()}
+    for module in inside:
+        module.train = Held(module)  # type: ignore[method-assign, assignment]
+    model.train()  # some layers keep what they computed from their weights until they are told to train
+    for module, mode in modes.items():
+        module.training = mode and module not in inside
+    held = tuple(name for name, m in model.named_modules() if m in inside)
+    setattr(model, ATTRIBUTE, Record(stage, tuple(frozen), held, train_norms, keep_dropout))
+    take_prints(model)
+    return model
+
+
+def _release(model: nn.Module) -> None:
+    for module in model.modules():
+        if is_held(module):
+            del module.train
+            module.training = model.training
+
+
+def _refuse_ties(parameters: dict[str, nn.Parameter], frozen: dict[str, nn.Parameter]) -> None:
+    """Raise LearnerError when memory is shared between a frozen name and one that trains."""
+    shared: dict[tuple[int, torch.device], str] = {}
+    for name, p in frozen.items():
+        shared[p.data_ptr(), p.device] = name
+    for name, p in parameters.items():
+        other = shared.get((p.data_ptr(), p.device)) if p.numel() and not p.is_meta else None
+        if other is not None and name not in frozen:
+            raise LearnerError(
+                f"{other} and {name} share one weight. The first would be frozen and the second would train, "
+                "which one weight cannot. Cut before both or behind both."
+            )

@@ -1,0 +1,141 @@
+"""Learning rates by stage, and an optimizer that keeps up when more of the model is unfrozen."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import LearnerError
+from ..models.metadata import require_module
+from .stages import stages
+from .trial import LAYERS
+
+_TOKENS = (
+    "pos_embed",
+    "position_embedding",
+    "pos_embedding",
+    "relative_position",
+    "cls_token",
+    "class_token",
+)
+
+
+def param_groups(
+    model: nn.Module, lr: float, *, decay: float = 1.0, weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
+    """Return parameter groups for a torch optimizer, every trainable parameter in exactly one of them.
+
+    The last stage learns at `lr`, each earlier one at `decay` (0 to 1] times the rate of the next; stages
+    without weights do not count, frozen ones do, so that a rate does not change when more is unfrozen.
+    `weight_decay` spares norms, biases, tokens, position embeddings, and what timm's `no_weight_decay` names.
+    Groups come stem to head, at most two a stage, and carry `stage`, `ratio` (rate / lr) and `decay`. Raises
+    LearnerError when nothing trains.
+    """
+    if not lr > 0 or not 0 < decay <= 1 or not weight_decay >= 0:
+        raise LearnerError(
+            f"lr={lr!r}, decay={decay!r}, weight_decay={weight_decay!r} arrived. Expected lr above 0, decay "
+            "above 0 and at most 1 (0.7 slows each earlier stage by 30 %), weight_decay 0 or more."
+        )
+    model = require_module(model)
+    parameters = dict(model.named_parameters())
+    spared = _spared(model)
+    weighted = [stage for stage in stages(model) if stage.parameters]
+    groups = []
+    for k, stage in enumerate(weighted):
+        ratio = decay ** (len(weighted) - 1 - k)
+        names = [name for name in stage.parameters if parameters[name].requires_grad]
+        for decays in (True, False):
+            own = [name for name in names if (name in spared) != decays]
+            if own:
+                groups.append(
+                    {
+                        "params": [parameters[name] for name in own],
+                        "lr": lr * ratio,
+                        "weight_decay": weight_decay if decays else 0.0,
+                        "stage": stage.name,
+                        "ratio": ratio,
+                        "decay": decay,
+                    }
+                )
+    if not groups:
+        raise LearnerError(
+            "Nothing trains: every parameter is frozen. Call unfreeze(model), or freeze_to(model, 'head') to "
+            "let the head train."
+        )
+    return groups
+
+
+def add_unfrozen(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    *,
+    decay: float | None = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> list[str]:
+    """Add the trainable parameters that `optimizer` lacks, each once, and return their names.
+
+    For going deeper stage by stage: after `freeze_to` with an earlier stage, in the middle of training. What
+    the optimizer knows of the others stays. New groups are made as by `param_groups` (with the `decay` of its
+    groups when it is not given); their rates are in proportion to the present rate of the group nearest to
+    the head, and `scheduler`, made before, goes on with them in that proportion.
+    """
+    model = require_module(model)
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    names = {id(p): name for name, p in model.named_parameters()}
+    ratios = [group.get("ratio", 1.0) for group in optimizer.param_groups]
+    like = ratios.index(max(ratios))
+    base = optimizer.param_groups[like]
+    weight_decay = max(group.get("weight_decay", 0.0) for group in optimizer.param_groups)
+    added: list[str] = []
+    for group in param_groups(model, 1.0, decay=decay or base.get("decay", 1.0), weight_decay=weight_decay):
+        group["params"] = [p for p in group["params"] if id(p) not in known]
+        if not group["params"]:
+            continue
+        share = group["ratio"] / ratios[like]
+        settings = {k: v for k, v in base.items() if k not in ("params", *group)}
+        rates = {k: v * share for k, v in base.items() if k in _RATES}
+        optimizer.add_param_group({**settings, **group, **rates})
+        for each in _schedulers(scheduler):
+            _tell(each, like, share)
+        added += [names[id(p)] for p in group["params"]]
+    return added
+
+
+_RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
+
+
+def _schedulers(scheduler: Any) -> Iterable[Any]:
+    """Yield a scheduler and those inside it (SequentialLR, ChainedScheduler)."""
+    if scheduler is not None:
+        yield scheduler
+        for inner in getattr(scheduler, "_schedulers", ()):
+            yield from _schedulers(inner)
+
+
+def _tell(scheduler: Any, like: int, share: float) -> None:
+    """Give a scheduler an entry for a new group, that of group `like` with rates times `share`."""
+    for name in ("base_lrs", "max_lrs", "min_lrs", "_last_lr"):
+        values = getattr(scheduler, name, None)
+        if isinstance(values, list) and len(values) > like:
+            values.append(values[like] * share)
+    for name in ("base_momentums", "max_momentums"):
+        if isinstance(values := getattr(scheduler, name, None), list):
+            values.append(values[like])
+    functions = getattr(scheduler, "lr_lambdas", None)
+    if functions is not None:
+        functions.append(functions[like])
+
+
+def _spared(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that weight decay leaves alone."""
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
+    layers = {id(m.weight) for m in model.modules() if isinstance(m, LAYERS) and m.weight is not None}
+    return {
+        name
+        for name, p in model.named_parameters()
+        if name in listed
+        or any(token in name for token in _TOKENS)
+        # A vector, also one of shape (C, 1, 1), but not the weights of a layer with one output.
+        or (sum(side > 1 for side in p.shape) <= 1 and id(p) not in layers)
+    }

@@ -1,0 +1,249 @@
+"""One small forward pass, read back through autograd: which layers make the class scores, what plays a part.
+
+Nothing is looked up by name: the layer that makes the scores is the first Linear or convolution that one
+meets when walking from the model's output towards its input.
+"""
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import models, runtime
+from ..errors import LearnerError
+from .graph import mirror
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "InstanceNorm")
+_ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
+
+
+@dataclass
+class Trial:
+    """What a trial pass on `images` (2, C, H, W) showed; `logits` are its class scores (2, classes).
+
+    All by name: `heads` are the layers that make the scores (auxiliary and distilled ones too), `stems` those
+    that read the image, `dropouts` the dropout layers right before a head, `reached` the names of parameters
+    that an output depends on, `reentrant` whether re-entrant checkpointing hid some of the pass from
+    autograd.
+    """
+
+    images: torch.Tensor
+    logits: torch.Tensor
+    heads: list[str] = field(default_factory=list)
+    stems: list[str] = field(default_factory=list)
+    dropouts: list[str] = field(default_factory=list)
+    reached: set[str] = field(default_factory=set)
+    reentrant: bool = False
+
+
+@contextmanager
+def twin(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a twin to run in place of `model`: its parameters, all with gradients, and copies of all else.
+
+    Afterwards the gradient flags and the random generators are as they were. Hooks of the model do not run.
+    """
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(parameter.is_floating_point())
+        with runtime.seeded(0), torch.inference_mode(False):
+            yield mirror(model, meta=False)
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def trial_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield inputs (2, C, H, W) to try in turn: 64 pixels for speed, then the model's own size."""
+    info = models.info(model)
+    channels, height, width = info.input_size
+    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        raise LearnerError(
+            f"{type(model).__name__} has no parameters. Expected an image classifier with a head to look at."
+        )
+    for h, w in [(height, width)] if info.fixed_size else dict.fromkeys([(64, 64), (height, width)]):
+        noise = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(0))
+        yield noise.to(weight)
+
+
+def scores_of(output: Any) -> torch.Tensor:
+    """Return the class scores (N, C) in what a model returned; raise LearnerError when there are none."""
+    found = output
+    if isinstance(found, dict):
+        found = found.get("logits", next(iter(found.values()), None))
+    elif hasattr(found, "logits"):
+        found = found.logits
+    elif isinstance(found, tuple | list) and found:
+        found = found[0]
+    if not isinstance(found, torch.Tensor) or found.ndim != 2:
+        got = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(output).__name__
+        raise LearnerError(
+            f"This model returned {got} for a batch of 2 images. Expected class scores of shape "
+            "(2, classes). Surgery works on image classifiers; a detector or a segmentation model is none."
+        )
+    return found
+
+
+def try_out(model: nn.Module) -> Trial:
+    """Return what a trial pass shows; the model stays as it was. Raises LearnerError when no pass works."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LearnerError(
+            "This is a scripted model, whose layers cannot be changed. Use the model before scripting."
+        )
+    if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
+        raise LearnerError(
+            "This model has lazy layers without weights yet. Run it once on a batch of images first."
+        )
+    failure: Exception | None = None
+    for images in trial_inputs(model):
+        with twin(model) as copy:
+            try:
+                return _read(copy, images)
+            except LearnerError:
+                raise
+            except Exception as error:  # a model may refuse a size with any exception
+                failure = error
+    raise LearnerError(
+        f"{type(model).__name__} could not run on a batch of shape {tuple(images.shape)}: "
+        f"{type(failure).__name__}: {failure}. Expected a model that maps images to class "
+        "scores. If it takes another size, say so: models.describe(model, input_size=(C, H, W))."
+    ) from failure
+
+
+@dataclass
+class _Pass:
+    """One forward pass: its output, the autograd node of its input, and the calls of layers and dropouts.
+
+    A call is (module, node of its input, node of its output).
+    """
+
+    output: Any
+    start: Any
+    calls: list[tuple[nn.Module, Any, Any]]
+
+    def makers(self) -> dict[int, nn.Module]:
+        """Return which layer made which node, by the node's id."""
+        made: dict[int, nn.Module] = {}
+        for module, _, node in self.calls:
+            while isinstance(module, LAYERS) and node is not None:
+                made[id(node)] = module
+                # Writing into a view replaces its node by a new one, which leads to the node behind it.
+                node = node.next_functions[0][0] if "View" in node.name() else None
+        return made
+
+
+def _read(model: nn.Module, images: torch.Tensor) -> Trial:
+    model.eval()
+    seen = _watched(model, images)
+    scores = scores_of(seen.output)
+    trial = Trial(images, scores.detach())
+    names = {id(m): n for n, m in model.named_modules()}
+    _collect(trial, model, seen, names, _heads(scores, seen, names))
+    if len(trial.reached) < sum(1 for _ in model.named_parameters(remove_duplicate=False)):
+        # Some parameters play no part in prediction: auxiliary heads, used in training only, or dead layers.
+        for module in model.modules():
+            module.training = True  # past any overridden train()
+        seen = _watched(model, images)
+        auxiliary = [head for t in _tensors(seen.output) for head in _auxiliary(t, seen, scores.shape[1])]
+        _collect(trial, model, seen, names, auxiliary)
+    return trial
+
+
+def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
+    calls: list[tuple[nn.Module, Any, Any]] = []
+
+    def note(module: nn.Module, inputs: tuple, output: Any) -> None:
+        if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
+            calls.append((module, inputs[0].grad_fn, output.grad_fn))
+
+    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, LAYERS + DROPOUTS)]
+    try:
+        with torch.enable_grad():
+            batch = images.clone().requires_grad_().clone()  # not a leaf, which may not be written into
+            return _Pass(model(batch), batch.grad_fn, calls)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        return [output] if output.grad_fn is not None else []
+    if isinstance(output, dict):
+        output = list(output.values())
+    return [t for item in output for t in _tensors(item)] if isinstance(output, tuple | list) else []
+
+
+def _walk(starts: list[Any], stop: Container[int] = (), kinds: tuple[str, ...] = ()) -> Iterator[Any]:
+    """Yield each autograd node from `starts` towards the input once, none behind `stop` and `kinds`."""
+    seen, todo = set(), [s for s in starts if s is not None]
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node
+        if id(node) not in stop and not any(kind in node.name() for kind in kinds):
+            todo += [n for n, _ in node.next_functions if n is not None]
+
+
+def _nearest(tensor: torch.Tensor, seen: _Pass) -> tuple[list[nn.Module], str]:
+    """Return the layers met first when walking back from `tensor`, and what marks them as features, or ""."""
+    made = seen.makers()
+    nodes = list(_walk([tensor.grad_fn], made))
+    found = list({id(m): m for m in (made.get(id(n)) for n in nodes) if m is not None}.values())
+    marks = (*_NORMS, *_ACTIVATIONS) if any(isinstance(m, nn.Linear) for m in found) else _NORMS
+    between = [n.name().removesuffix("Backward0") for n in nodes if id(n) not in made]
+    return found, next((name for name in between if any(mark in name for mark in marks)), "")
+
+
+def _outputs(layer: nn.Module) -> Any:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+
+
+def _heads(scores: torch.Tensor, seen: _Pass, names: dict[int, str]) -> list[nn.Module]:
+    found, mark = _nearest(scores, seen)
+    width = scores.shape[1]
+    if mark or not found or any(_outputs(m) != width for m in found):
+        which = ", ".join(f"{names[id(m)]} ({_outputs(m)} outputs)" for m in found[:3]) or "none"
+        raise LearnerError(
+            f"No head found: the model returns {width} columns, and the last layers before them are: {which}"
+            + (f", followed by {mark}" if mark else "")
+            + ". These are features, not class scores. Expected a Linear layer or a convolution whose "
+            "outputs are the scores: put one where the head belongs, as in model.fc = nn.Linear(512, 10)."
+        )
+    return found
+
+
+def _auxiliary(tensor: torch.Tensor, seen: _Pass, width: int) -> list[nn.Module]:
+    found, mark = _nearest(tensor, seen)
+    return [] if mark else [m for m in found if _outputs(m) == width]
+
+
+def _collect(
+    trial: Trial, model: nn.Module, seen: _Pass, names: dict[int, str], heads: list[nn.Module]
+) -> None:
+    """Add the heads, the stems, the dropouts right before the heads, and the parameters that play a part."""
+    order = list(names.values())
+    trial.heads += sorted({names[id(head)] for head in heads} - set(trial.heads), key=order.index)
+    parameters: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        parameters.setdefault(id(parameter), []).append(name)
+    for node in _walk([t.grad_fn for t in _tensors(seen.output)]):
+        trial.reached.update(parameters.get(id(getattr(node, "variable", None)), ()))
+        trial.reentrant |= "CheckpointFunction" in node.name()
+    made = seen.makers()
+    before = set(_walk([into for m, into, _ in seen.calls if m in heads], made, (*_NORMS, "Add")))
+    for module, into, out in seen.calls:
+        if isinstance(module, DROPOUTS) and out in before and names[id(module)] not in trial.dropouts:
+            trial.dropouts.append(names[id(module)])
+        behind = list(_walk([into], made)) if isinstance(module, LAYERS) else []
+        direct = seen.start in behind and not any(id(node) in made for node in behind)
+        if direct and names[id(module)] not in trial.stems:
+            trial.stems.append(names[id(module)])
