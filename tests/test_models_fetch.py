@@ -3,7 +3,7 @@
 import hashlib
 import http.server
 import io
-import logging
+import re
 import threading
 
 import huggingface_hub
@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from torchvision.models import SqueezeNet1_1_Weights
+from torchvision.models import SqueezeNet1_1_Weights, get_model, get_model_weights
 
 from tlutils import models, runtime
 from tlutils.errors import LearnerError
@@ -280,8 +280,7 @@ def test_an_architecture_without_weights_is_not_silently_random():
         models.load(name)
 
 
-def test_two_processes_may_want_one_file(published, server, caplog):
-    caplog.set_level(logging.INFO, logger="tlutils")
+def test_two_that_want_one_file_at_once_fetch_it_once(published, server):
     results = []
     threads = [threading.Thread(target=lambda: results.append(models.load(NAME))) for _ in range(2)]
     for thread in threads:
@@ -290,3 +289,44 @@ def test_two_processes_may_want_one_file(published, server, caplog):
         thread.join()
     assert all(same(model, published[0]) for model in results)
     assert server.asked.count(published[1]) == 1
+
+
+def publish(name, state, server, monkeypatch):
+    """Make torchvision believe that `state` is on our server, as the weights of a model."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path = f"/{name}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.pth"
+    server.files[path] = buffer.getvalue()
+    monkeypatch.setattr(get_model_weights(name).DEFAULT.value, "url", server.url + path)
+
+
+def test_densenets_older_tensor_names_are_understood(server, monkeypatch):
+    expected = get_model("densenet121").eval()
+    pattern = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])")
+    old = {pattern.sub(r"\1.\2", key): value for key, value in expected.state_dict().items()}
+    assert set(old) != set(expected.state_dict())
+    publish("densenet121", old, server, monkeypatch)
+    assert same(models.load("densenet121"), expected)
+
+
+def test_auxiliary_heads_in_a_file_are_left_out(server, monkeypatch):
+    theirs = get_model("googlenet", init_weights=False).eval()
+    assert any(key.startswith("aux1.") for key in theirs.state_dict())
+    publish("googlenet", theirs.state_dict(), server, monkeypatch)
+    model = models.load("googlenet")
+    assert not any(key.startswith("aux") for key in model.state_dict())
+    assert same(model, theirs)
+
+
+@pytest.mark.full
+def test_a_position_embedding_is_resized_with_the_weights_kept(server, monkeypatch):
+    expected = get_model("vit_b_32").eval()
+    publish("vit_b_32", expected.state_dict(), server, monkeypatch)
+    model = models.load("vit_b_32", input_size=96)
+    table, theirs = model.encoder.pos_embedding, expected.encoder.pos_embedding
+    assert table.shape == (1, 1 + 3 * 3, 768)
+    assert torch.equal(table[:, 0], theirs[:, 0])
+    grid = theirs[0, 1:].T.reshape(1, 768, 7, 7)
+    resized = torch.nn.functional.interpolate(grid, size=3, mode="bicubic", align_corners=True)
+    torch.testing.assert_close(table[0, 1:].T.reshape(768, 3, 3), resized[0])
+    assert torch.equal(model.conv_proj.weight, expected.conv_proj.weight)
