@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from .graph import BATCHES, DATA, SHAPE, Flow, tensors
+from .graph import Flow
+from .tracer import BATCHES, DATA, SHAPE, tensors
 
 _RANDOM = re.compile(r"rand|bernoulli|multinomial|poisson|dropout|normal_?$|uniform_?$|exponential_?$")
 

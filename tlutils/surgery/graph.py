@@ -6,23 +6,17 @@ from the image itself can be told apart.
 """
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import timm.layers
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.proxy import Attribute
 
 from .. import runtime
-from .measure import Multiplications, Reach, Receptive
-from .mirror import empty_like, mirror
-
-BATCHES = (2, 3)
-NOTHING, SHAPE, DATA = range(3)  # what a value depends on; each includes the ones before
+from .measure import Reach
+from .mirror import mirror, set_mode
+from .tracer import BATCHES, Tracer
 
 
 class Untraceable(Exception):
@@ -55,38 +49,64 @@ class Flow:
     fixed: bool
 
 
-def trace(model: nn.Module, size: tuple[int, ...], opened: set[str], *, training: bool = False) -> Flow:
+def trace(
+    model: nn.Module, size: tuple[int, ...], opened: set[str], *, training: bool = False, chain: bool = False
+) -> Flow:
     """Return the flow of images (C, H, W) = `size` through `model`, which is not run and not changed.
 
     Tensors without data are used; where a model looks at values, real images are, on a copy of its buffers.
     Raises Untraceable.
     """
     try:
-        return _trace(model, size, opened, training=training, meta=True)
+        return _trace(model, size, opened, training=training, meta=True, chain=chain)
     except Untraceable as error:
         if error.path and error.path in opened:
             raise
-        with runtime.seeded(0):
-            return _trace(model, size, opened, training=training, meta=False)
+        return _trace(model, size, opened, training=training, meta=False, chain=chain)
 
 
-def _trace(model: nn.Module, size: tuple[int, ...], opened: set[str], *, training: bool, meta: bool) -> Flow:
-    entry = _Entry(mirror(model, meta=meta))
-    for module in entry.modules():  # not by train(), which a model may have changed
-        if not isinstance(module, torch.jit.ScriptModule):
-            module.training = training
-    weight = next((p for p in entry.parameters() if p.is_floating_point()), torch.empty(0))
-    images = [torch.zeros(n, *size, dtype=weight.dtype, device="meta") for n in BATCHES]
-    if not meta:
-        images = [torch.randn(i.shape, device=weight.device).to(weight.dtype) for i in images]
-    tracer = _Tracer(images, {"model", *(f"model.{path}" for path in opened)}, measured=not training)
-    before = None if not meta else _generators()
+def is_chain(model: nn.Module, size: tuple[int, ...]) -> bool:
+    """Whether the model does just what its children do in turn, on several trial images, in both modes."""
+    own = _Entry(mirror(model, meta=False), chain=False)
+    children = _Entry(mirror(model, meta=False), chain=True)
+    with torch.no_grad(), runtime.seeded(0):
+        for image in _images(model, size, meta=False):
+            for scale in (0, 1, -1, 30):
+                for mode in (False, True):
+                    pair = []
+                    for entry in (own, children):
+                        set_mode(entry, mode)
+                        torch.manual_seed(0)
+                        try:
+                            pair.append(entry(image * scale))
+                        except Exception:
+                            return False
+                    if not isinstance(pair[0], Tensor) or not torch.equal(*pair):
+                        return False
+    return True
+
+
+def _images(model: nn.Module, size: tuple[int, ...], *, meta: bool) -> list[Tensor]:
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    if meta:
+        return [torch.empty(n, *size, dtype=weight.dtype, device="meta") for n in BATCHES]
+    return [torch.randn(n, *size, device=weight.device).to(weight.dtype) for n in BATCHES]
+
+
+def _trace(
+    model: nn.Module, size: tuple[int, ...], opened: set[str], *, training: bool, meta: bool, chain: bool
+) -> Flow:
+    entry = _Entry(mirror(model, meta=meta), chain=chain)
+    set_mode(entry, training)
+    images = _images(model, size, meta=meta)
+    tracer = Tracer(images, {"model", *(f"model.{path}" for path in opened)}, measured=not training)
+    before = _generators()
     try:
         with torch.no_grad():
             graph = tracer.trace(entry)
     except Exception as error:
         raise Untraceable(tracer.where.removeprefix("model").removeprefix("."), error) from error
-    if before is not None and before != _generators():
+    if before != _generators():
         raise Untraceable("", "its forward draws random numbers outside of a layer")
     constants = {
         str(n.target): getattr(entry, n.target)
@@ -111,162 +131,15 @@ def _generators() -> tuple[Any, ...]:
 
 
 class _Entry(nn.Module):
-    """Calls the model with one image batch, so that its other arguments keep their defaults."""
+    """Calls the model, or its children in turn, with one image batch; other arguments keep their defaults."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, chain: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.chain = model, chain
 
     def forward(self, image: Tensor) -> Any:
-        return self.model(image)
-
-
-class _Proxy(fx.Proxy):
-    """A traced value that also answers what Python asks of sizes: truth, length, index."""
-
-    tracer: "_Tracer"
-
-    def __getattr__(self, name: str) -> "_Attribute":
-        return _Attribute(self, name)
-
-    def __len__(self) -> int:
-        return len(self.tracer.concrete(self))
-
-    def __index__(self) -> int:
-        return self.tracer.concrete(self).__index__()
-
-    def __int__(self) -> int:
-        return int(self.tracer.concrete(self))
-
-    def __float__(self) -> float:
-        return float(self.tracer.concrete(self))
-
-
-class _Attribute(Attribute, _Proxy):  # type: ignore[misc]
-    """An attribute of a traced value, recorded when it is used."""
-
-
-class _Tracer(fx.Tracer):
-    proxy_buffer_attributes = True
-
-    def __init__(self, images: list[Tensor], opened: set[str], *, measured: bool) -> None:
-        super().__init__(autowrap_functions=tuple(timm.layers.get_notrace_functions()))
-        self.images, self.opened = images, opened
-        self.where = ""
-        self.fixed = False
-        self.values: dict[fx.Node, tuple[Any, Any]] = {}
-        self.depends: dict[fx.Node, int] = {}
-        self.macs: dict[fx.Node, int] = {}
-        self.reach: dict[fx.Node, Reach | None] = {}
-        self.changed: dict[fx.Node, list[fx.Node]] = {}
-        self._receptive = Receptive(images[0] if measured else torch.empty(0))
-        self._measured = measured
-        self._evaluating = False
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name not in self.opened
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        if self._evaluating:
-            return forward(*args, **kwargs)
-        if (path := self.path_of_module(m)) in self.opened:
-            self.where, outer = path, self.where
-            out = super().call_module(m, forward, args, kwargs)
-            self.where = outer  # not after an error: then it names the module that failed
-            return out
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.concrete(obj))
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        return iter([obj[i] for i in range(len(self.concrete(obj)))])  # type: ignore[index]
-
-    def concrete(self, proxy: fx.Proxy) -> Any:
-        """Return the value of something that follows from sizes alone; the batch size may not decide."""
-        first, second = self.values[proxy.node]
-        if self.depends[proxy.node] == DATA or isinstance(first, Tensor) or first != second:
-            raise fx.proxy.TraceError("what it does depends on the values in the image, or on the batch size")
-        self.fixed |= self.depends[proxy.node] == SHAPE
-        return first
-
-    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
-        node = super().create_node(kind, target, args, kwargs, *rest, **more)
-        if kind != "output":
-            with self._evaluation():
-                self._evaluate(node)
-        return node
-
-    @contextmanager
-    def _evaluation(self) -> Iterator[None]:
-        self._evaluating = True
-        try:
-            yield
-        finally:
-            self._evaluating = False
-
-    def _evaluate(self, node: fx.Node) -> None:
-        versions = [(n, t, t._version) for n, (v, _) in self.values.items() for t in tensors(v)]
-        count = Multiplications()
-        with self._receptive:
-            with count if self._measured else nullcontext():
-                first = self._run(node, 0)
-            second = self._run(node, 1)
-        self.values[node] = first, second
-        for earlier, tensor, version in versions:
-            if tensor._version != version:
-                self.changed.setdefault(earlier, []).append(node)
-        self.macs[node] = count.total // BATCHES[0]
-        self.reach[node] = self._receptive.of(first)
-        above = max((self.depends[n] for n in node.all_input_nodes), default=NOTHING)
-        if node.op == "placeholder":
-            above = DATA
-        elif above == DATA and not tensors(first) and is_size(first):
-            above = SHAPE
-        self.depends[node] = above
-
-    def _run(self, node: fx.Node, i: int) -> Any:
-        args: Any = fx.map_arg(node.args, lambda n: self.values[n][i])
-        kwargs: Any = fx.map_arg(node.kwargs, lambda n: self.values[n][i])
-        if node.op == "placeholder":
-            return self.images[i]
-        if node.op == "get_attr":
-            value = fetch(self.root, str(node.target))
-            return empty_like(value) if isinstance(value, Tensor) and self.images[0].is_meta else value
-        if node.op == "call_function":
-            return node.target(*args, **kwargs)  # type: ignore[operator]
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return fetch(self.root, str(node.target))(*args, **kwargs)
-
-
-def fetch(module: nn.Module, path: str) -> Any:
-    """Return the attribute at a dotted path."""
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
-def is_size(value: Any) -> bool:
-    """Whether a value is a number, a dtype, a device, or a sequence of them: what a shape gives."""
-    if isinstance(value, tuple | list):
-        return all(is_size(v) for v in value)
-    return value is None or isinstance(
-        value, int | float | str | slice | torch.dtype | torch.device | torch.layout
-    )
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in a value, looking into lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, tuple | list):
-        return [t for v in value for t in tensors(v)]
-    return [t for v in value.values() for t in tensors(v)] if isinstance(value, dict) else []
+        if not self.chain:
+            return self.model(image)
+        for child in self.model.children():
+            image = child(image)
+        return image

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .graph import DATA, Flow, Untraceable, tensors, trace
+from .graph import Flow, Untraceable, trace
 from .shapes import kind, positions, size_of
+from .tracer import DATA, tensors
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
@@ -45,26 +46,30 @@ class Layout:
     names: list[str]
     place: dict[fx.Node, int]
     opened: set[str]
+    chain: bool
 
 
-def lay_out(model: nn.Module, size: tuple[int, ...]) -> Layout:
-    """Return the stages of a model for images (C, H, W) = `size`. Raises Untraceable."""
+def lay_out(model: nn.Module, size: tuple[int, ...], *, chain: bool = False) -> Layout:
+    """Return the stages of a model for images (C, H, W) = `size`. Raises Untraceable.
+
+    With `chain`, the model is its children one after another, whatever its own forward looks like.
+    """
     opened: set[str] = set()
     closed: set[str] = set()
-    flow = trace(model, size, opened)
+    flow = trace(model, size, opened, chain=chain)
     while True:
         groups = _group(model, flow)
         candidate = _too_coarse(model, flow, groups, opened | closed)
         if candidate is None:
             break
         try:
-            flow = trace(model, size, opened | {candidate})
+            flow = trace(model, size, opened | {candidate}, chain=chain)
             opened.add(candidate)
         except Untraceable:
             closed.add(candidate)
     names = [name for name, _ in groups]
     place = {step: i for i, (_, steps) in enumerate(groups) for step in steps}
-    return Layout(flow, names, complete(flow, place), opened)
+    return Layout(flow, names, complete(flow, place), opened, chain)
 
 
 def complete(flow: Flow, place: dict[fx.Node, int]) -> dict[fx.Node, int]:

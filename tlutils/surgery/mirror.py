@@ -57,3 +57,10 @@ def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
 def empty_like(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape, strides and dtype that holds no data."""
     return torch.empty_like(tensor, device="meta", requires_grad=False)
+
+
+def set_mode(model: nn.Module, training: bool) -> None:
+    """Put every module of a mirror in training or evaluation mode; `train()` itself may have been changed."""
+    for module in model.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            module.training = training

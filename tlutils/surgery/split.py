@@ -8,9 +8,10 @@ from torch import Tensor, fx, nn
 from ..errors import LearnerError
 from ..models.metadata import require_module
 from .cuts import Batch, Program, Slot, program, replaced
-from .graph import Flow, fetch
+from .graph import Flow
 from .stage import Stage
 from .stages import Plan, plan
+from .tracer import fetch
 
 
 class Part(nn.Module):

@@ -10,10 +10,12 @@ from .. import models
 from ..errors import LearnerError
 from ..models.metadata import require_module
 from .cuts import NoCut, crossing, key_of
-from .graph import Flow, Reach, Untraceable, is_size, trace
+from .graph import Flow, Untraceable, is_chain, trace
 from .grouping import Layout, complete, lay_out
+from .measure import Reach
 from .shapes import map_dims, positions
 from .stage import Stage, Stages
+from .tracer import is_size
 
 
 @dataclass
@@ -68,7 +70,12 @@ def _make_up(model: nn.Module) -> list[Any]:
 def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
     name = type(model).__name__
     try:
-        layout = lay_out(model, size)
+        try:
+            layout = lay_out(model, size)
+        except Untraceable:
+            if not is_chain(model, size):
+                raise
+            layout = lay_out(model, size, chain=True)
     except Untraceable as error:
         raise LearnerError(
             f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward(images) "
@@ -79,7 +86,7 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
     places = {False: layout.place}
     _check_scores(name, layout.flow)
     try:
-        training = trace(model, size, layout.opened, training=True)
+        training = trace(model, size, layout.opened, training=True, chain=layout.chain)
         flows[True], places[True] = training, _same_places(layout, training)
     except Untraceable as error:
         flows[True] = f"{error.reason}"

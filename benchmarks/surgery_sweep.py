@@ -1,0 +1,171 @@
+"""Try surgery's promises on every model of torchvision and timm, one process each, and write a table.
+
+    python benchmarks/surgery_sweep.py --of torchvision families     # all of torchvision, timm's families
+    python benchmarks/surgery_sweep.py --of all                      # every timm name that fits in 8 GiB
+
+Results are kept in `--results` (one JSON line a model), so that the sweep goes on where it was stopped. The
+table goes to docs/surgery-coverage.md.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+TABLE = ROOT / "docs" / "surgery-coverage.md"
+GIB = 2**30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--of", nargs="+", default=["torchvision", "families"], choices=["torchvision", "families", "all"]
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / ".surgery-sweep.jsonl")
+    parser.add_argument("--memory", type=float, default=8, help="GiB that one model may use")
+    parser.add_argument("--seconds", type=float, default=600, help="how long one model may take")
+    parser.add_argument("--one", help="check this model in this process (the sweep starts itself so)")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(check(options.one, options.memory)))
+        return
+    done = read(options.results)
+    for name in names(options.of):
+        if name not in done:
+            result = in_process(name, options)
+            with options.results.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+            done[name] = result
+            print(f"{len(done)} {name}: {result['status']} {result['why']}", flush=True)
+    TABLE.write_text(table(done))
+
+
+def names(of: list[str]) -> list[str]:
+    """Return the models to try, "library/name", without doubles."""
+    import timm
+    import torchvision
+    from surgery_zoo import smallest_of_each_family
+
+    found: list[str] = []
+    if "torchvision" in of:
+        found += [f"torchvision/{n}" for n in torchvision.models.list_models(module=torchvision.models)]
+    if "families" in of:
+        found += [f"timm/{n}" for n in smallest_of_each_family()]
+    if "all" in of:
+        found += [f"timm/{n}" for n in timm.list_models()]
+    return list(dict.fromkeys(found))
+
+
+def read(path: Path) -> dict[str, dict]:
+    """Return the results so far, the latest of each model."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {result["name"]: result for result in map(json.loads, lines)}
+
+
+def in_process(name: str, options: argparse.Namespace) -> dict:
+    """Return the result of one model, checked in a process that may fail as it likes."""
+    command = [sys.executable, __file__, "--one", name, "--memory", str(options.memory)]
+    start = time.monotonic()
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
+    except subprocess.TimeoutExpired:
+        return row(name, "skipped", f"took longer than {options.seconds:.0f} s", seconds=options.seconds)
+    try:
+        return json.loads(ran.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+        return row(name, "skipped", f"the process ended: {last}"[:200], seconds=time.monotonic() - start)
+
+
+def check(name: str, memory: float) -> dict:
+    """Return the result of one model, checked in this process with at most `memory` GiB."""
+    import torch
+    from surgery_zoo import Entry, check_cuts
+
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory * GIB),) * 2)
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    try:
+        model, side = Entry(name).build()
+    except (RuntimeError, MemoryError) as error:
+        return row(name, "skipped" if _memory(error) else "failed", f"cannot be built: {error}"[:200])
+    size = sum(p.numel() for p in model.parameters())
+    try:
+        cuts = check_cuts(model, side)
+    except Exception as error:
+        status = "skipped" if _memory(error) else "failed"
+        why = (
+            "needs more memory"
+            if status == "skipped"
+            else f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
+        )
+        return row(name, status, why, side=side, parameters=size, seconds=time.monotonic() - start)
+    return row(name, "passed", "", cuts=cuts, side=side, parameters=size, seconds=time.monotonic() - start)
+
+
+def _memory(error: BaseException) -> bool:
+    return (
+        isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate" in str(error)
+    )
+
+
+def row(name: str, status: str, why: str, **more: float) -> dict:
+    """Return one result."""
+    return {"name": name, "status": status, "why": why, **more}
+
+
+def table(done: dict[str, dict]) -> str:
+    """Return the page: how many pass, what does not and why, and every model that was tried."""
+    import timm
+    import torchvision
+
+    lines = [
+        "# Surgery: what was tried",
+        "",
+        "Written by `benchmarks/surgery_sweep.py`. A model passes when at every one of its cuts the two halves "
+        "give bit for bit what the whole model gives, in evaluation and in training mode (buffers included), also "
+        "when the prefix's results are batched anew, and when the suffix's gradients are the model's own. Weights "
+        "are random; images are the smallest that the model takes.",
+        "",
+        f"torch with torchvision {torchvision.__version__} and timm {timm.__version__}.",
+        "",
+        "| library | names | tried | passed | failed | skipped |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    every = {
+        "torchvision": torchvision.models.list_models(module=torchvision.models),
+        "timm": timm.list_models(),
+    }
+    for library, known in every.items():
+        found = Counter(r["status"] for n, r in done.items() if n.startswith(f"{library}/"))
+        lines.append(
+            f"| {library} | {len(known)} | {found.total()} | "
+            f"{found['passed']} | {found['failed']} | {found['skipped']} |"
+        )
+    bad = sorted((r for r in done.values() if r["status"] != "passed"), key=lambda r: r["name"])
+    lines += ["", "## What does not pass", ""]
+    lines += ["| model | result | why |", "| --- | --- | --- |"] if bad else ["Nothing."]
+    lines += [f"| {r['name']} | {r['status']} | {r['why'].replace('|', '/')} |" for r in bad]
+    lines += [
+        "",
+        "## What passes",
+        "",
+        "| model | cuts | image side | million parameters |",
+        "| --- | --- | --- | --- |",
+    ]
+    for r in sorted(done.values(), key=lambda r: r["name"]):
+        if r["status"] == "passed":
+            lines.append(f"| {r['name']} | {r['cuts']} | {r['side']} | {r['parameters'] / 1e6:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Models to try surgery on, at the smallest size that they take, and what must hold at each of their cuts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from tlutils import surgery
+from tlutils.surgery.mirror import mirror
+
+SIZES = (64, 96, 128, 160, 192, 224, 256)
+TORCHVISION = torchvision.models
+# One member of each distinct torchvision architecture.
+ARCHITECTURES = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_0",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vgg11_bn",
+    "vit_b_32",
+    "wide_resnet50_2",
+]
+# timm families, each hard in its way: tokens, two branches, shared biases, in-place layers, odd heads.
+FAMILIES = [
+    "beit_base_patch16_224",
+    "cait_xxs24_224",
+    "coat_lite_tiny",
+    "convit_tiny",
+    "convmixer_768_32",
+    "convnext_atto",
+    "crossvit_tiny_240",
+    "darknet21",
+    "deit_tiny_distilled_patch16_224",
+    "dla46_c",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "eva02_tiny_patch14_224",
+    "ghostnet_050",
+    "hiera_tiny_224",
+    "hrnet_w18_small",
+    "levit_128s",
+    "mixer_s32_224",
+    "mobilevit_xxs",
+    "mobilenetv3_small_050",
+    "mvitv2_tiny",
+    "nf_regnet_b0",
+    "pit_ti_224",
+    "poolformer_s12",
+    "pvt_v2_b0",
+    "regnety_002",
+    "repvit_m0_9",
+    "resnet10t",
+    "rexnetr_200",
+    "selecsls42",
+    "starnet_s1",
+    "swin_tiny_patch4_window7_224",
+    "tf_efficientnet_lite0",
+    "tnt_s_legacy_patch16_224",
+    "vgg11",
+    "vit_tiny_patch16_224",
+    "volo_d1_224",
+    "xcit_nano_12_p16_224",
+]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model by name, "torchvision/…" or "timm/…"; `build()` gives (model, image side) with random weights."""
+
+    name: str
+
+    def build(self) -> tuple[nn.Module, int]:
+        library, name = self.name.split("/")
+        make = _torchvision if library == "torchvision" else _timm
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for side in SIZES:
+                model = make(name, side)
+                if model is not None and takes(model, side):
+                    return model.eval(), side
+            model = make(name, None)
+        assert model is not None
+        return model.eval(), getattr(model, "default_cfg", {}).get("input_size", (3, 299, 299))[-1]
+
+
+ZOO = [Entry(f"torchvision/{n}") for n in ARCHITECTURES] + [Entry(f"timm/{n}") for n in FAMILIES]
+
+
+def takes(model: nn.Module, side: int) -> bool:
+    """Whether a model works in both modes on images of this side, tried without data."""
+    trial = mirror(model, meta=True)
+    try:
+        with torch.no_grad():
+            for mode in (True, False):
+                for module in trial.modules():
+                    module.training = mode
+                trial(torch.zeros(2, 3, side, side, device="meta"))
+    except Exception:
+        return False
+    return True
+
+
+def _torchvision(name: str, side: int | None) -> nn.Module | None:
+    options: dict[str, object] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name.startswith("vit_") and side is not None:
+        options["image_size"] = side
+    try:
+        return TORCHVISION.get_model(name, weights=None, **options)
+    except Exception:
+        return None
+
+
+def _timm(name: str, side: int | None) -> nn.Module | None:
+    if side is None:
+        return timm.create_model(name)
+    try:
+        return timm.create_model(name, img_size=side)
+    except TypeError:  # it takes any size, or only its own
+        return timm.create_model(name)
+    except Exception:
+        return None
+
+
+def check_cuts(model: nn.Module, side: int, *, gradients: bool = True) -> int:
+    """Assert at every stage that the halves are the model; return how many cuts there are.
+
+    In evaluation mode; with the prefix on batches of 2 and 1 and the suffix on 3; in training mode with the
+    same seed, the buffers included; and with equal gradients for the stage in the middle.
+    """
+    size = (3, side, side)
+    images = torch.randn(3, *size, generator=torch.Generator().manual_seed(1))
+    stages = surgery.stages(model, input_size=size)
+    names = [n for n, _ in model.named_parameters()]
+    assert sorted(p for s in stages for p in s.parameters) == sorted(names), "each parameter in one stage"
+    assert sum(s.num_params for s in stages) == sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        whole = model(images)
+        trained, buffers = in_training(model, images, model)
+        for stage in stages:
+            prefix, suffix = surgery.split_at(model.eval(), stage, input_size=size)
+            assert equal(suffix(prefix(images)), whole), f"{stage.name}: differs in evaluation"
+            again = suffix(joined(prefix(images[:2]), prefix(images[2:])))
+            torch.testing.assert_close(
+                again, whole, rtol=1e-3, atol=1e-3, msg=f"{stage.name}: differs re-batched"
+            )
+            halves, own = in_training(model, images, nn.Sequential(prefix, suffix))
+            assert equal(halves, trained), f"{stage.name}: differs in training"
+            assert all(torch.equal(a, b) for a, b in zip(own, buffers, strict=True)), (
+                f"{stage.name}: buffers differ"
+            )
+    model.eval()
+    if gradients:
+        check_gradients(model, images, stages[len(stages) // 2], size)
+    return len(stages) - 1
+
+
+def in_training(model: nn.Module, images: Tensor, run: nn.Module) -> tuple[object, list[Tensor]]:
+    """Return the output of `run` in training mode and the model's buffers after it; the model is put back."""
+    before = [b.clone() for b in model.buffers()]
+    run.train()
+    torch.manual_seed(0)
+    try:
+        out = run(images)
+        return out, [b.clone() for b in model.buffers()]
+    finally:
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)
+        run.eval()
+
+
+def check_gradients(model: nn.Module, images: Tensor, stage: surgery.Stage, size: tuple[int, ...]) -> None:
+    """Assert that the suffix's gradients are the model's own, on the model's own tensors."""
+    prefix, suffix = surgery.split_at(model, stage, input_size=size)
+    own = dict(model.named_parameters())
+    assert all(own[name] is p for name, p in suffix.named_parameters()), (
+        "the suffix has the model's own tensors"
+    )
+    grads = []
+    for run in (model, nn.Sequential(prefix, suffix)):
+        model.zero_grad()
+        sum(t.square().sum() for t in flat(run(images))).backward()
+        grads.append({n: None if p.grad is None else p.grad.clone() for n, p in suffix.named_parameters()})
+    model.zero_grad()
+    for name, grad in grads[0].items():
+        assert equal(grad, grads[1][name]), f"{name}: gradients differ"
+
+
+def flat(value: object) -> list[Tensor]:
+    """Return the tensors in an output."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [t for v in value for t in flat(v)] if isinstance(value, tuple | list) else []
+
+
+def equal(a: object, b: object) -> bool:
+    """Whether two outputs are bit-identical (NaN equals NaN)."""
+    pairs = list(zip(flat(a), flat(b), strict=True))
+    return type(a) is type(b) and all(torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in pairs)
+
+
+def close(a: object, b: object) -> bool:
+    """Whether two outputs differ by rounding alone, which changes with the number of images."""
+    pairs = list(zip(flat(a), flat(b), strict=True))
+    return all((x - y).abs().max() <= 1e-3 * (1 + y.abs().max()) for x, y in pairs)
+
+
+def joined(a: object, b: object) -> object:
+    """Return two batches as one."""
+    both = [torch.cat(pair) for pair in zip(flat(a), flat(b), strict=True)]
+    return both[0] if isinstance(a, Tensor) else tuple(both)
+
+
+def smallest_of_each_family() -> Iterator[str]:
+    """Yield a small member of each of timm's model files: the listed one, or for a file not listed its first."""
+    listed = dict(
+        line.split() for line in Path(__file__).with_name("surgery_families.txt").read_text().splitlines()
+    )
+    for module in timm.list_modules():
+        if names := timm.list_models(module=module):
+            yield listed[module] if listed.get(module) in names else names[0]

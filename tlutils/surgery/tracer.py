@@ -1,0 +1,195 @@
+"""A tracer that knows, for every step, its value at two batch sizes and what that value depends on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import timm.layers
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.proxy import Attribute
+
+from .. import runtime
+from .measure import Multiplications, Reach, Receptive
+from .mirror import empty_like
+
+BATCHES = (2, 3)
+NOTHING, SHAPE, DATA = range(3)  # what a value depends on; each includes the ones before
+
+
+class _Proxy(fx.Proxy):
+    """A traced value that also answers what Python asks of sizes: truth, length, index."""
+
+    tracer: "Tracer"
+
+    def __getattr__(self, name: str) -> "_Attribute":
+        return _Attribute(self, name)
+
+    def __len__(self) -> int:
+        return len(self.tracer.concrete(self))
+
+    def __index__(self) -> int:
+        return self.tracer.concrete(self).__index__()
+
+    def __int__(self) -> int:
+        return int(self.tracer.concrete(self))
+
+    def __float__(self) -> float:
+        return float(self.tracer.concrete(self))
+
+
+class _Attribute(Attribute, _Proxy):  # type: ignore[misc]
+    """An attribute of a traced value, recorded when it is used."""
+
+
+class Tracer(fx.Tracer):
+    """Traces a model and evaluates each step as it is written down; see `graph` for what it notes."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, images: list[Tensor], opened: set[str], *, measured: bool) -> None:
+        super().__init__(autowrap_functions=tuple(timm.layers.get_notrace_functions()))
+        self.images, self.opened = images, opened
+        self.where = ""
+        self.fixed = False
+        self.values: dict[fx.Node, tuple[Any, Any]] = {}
+        self.depends: dict[fx.Node, int] = {}
+        self.macs: dict[fx.Node, int] = {}
+        self.reach: dict[fx.Node, Reach | None] = {}
+        self.changed: dict[fx.Node, list[fx.Node]] = {}
+        self._receptive = Receptive(images[0] if measured else torch.empty(0))
+        self._measured = measured
+        self._evaluating = False
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name not in self.opened
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self._evaluating:
+            return forward(*args, **kwargs)
+        if (path := self.path_of_module(m)) in self.opened:
+            self.where, outer = path, self.where
+            out = super().call_module(m, forward, args, kwargs)
+            self.where = outer  # not after an error: then it names the module that failed
+            return out
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.concrete(obj))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return iter([obj[i] for i in range(len(self.concrete(obj)))])  # type: ignore[index]
+
+    def concrete(self, proxy: fx.Proxy) -> Any:
+        """Return the value of something that follows from sizes alone; the batch size may not decide."""
+        first, second = self.values[proxy.node]
+        if self.depends[proxy.node] == DATA or isinstance(first, Tensor) or first != second:
+            raise fx.proxy.TraceError("what it does depends on the values in the image, or on the batch size")
+        self.fixed |= self.depends[proxy.node] == SHAPE
+        return first
+
+    def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
+        node = super().create_node(kind, target, args, kwargs, *rest, **more)
+        if kind != "output":
+            with self._evaluation():
+                self._evaluate(node)
+        return node
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        self._evaluating = True
+        try:
+            with nullcontext() if self.images[0].is_meta else runtime.seeded(0):
+                yield  # what the layers draw is theirs; what their callers draw would be found afterwards
+        finally:
+            self._evaluating = False
+
+    def _evaluate(self, node: fx.Node) -> None:
+        versions = [(n, t, t._version) for n, (v, _) in self.values.items() for t in tensors(v)]
+        count = Multiplications()
+        try:
+            with self._receptive:
+                with count if self._measured else nullcontext():
+                    first = self._run(node, 0)
+                second = self._run(node, 1)
+        except Exception as error:
+            got = ", ".join(
+                str(tuple(t.shape)) for n in node.all_input_nodes for t in tensors(self.values[n][0])
+            )
+            raise RuntimeError(
+                f"{str(node.target).removeprefix('model.')} fails on {got}: {error}"
+            ) from error
+        self.values[node] = first, second
+        for earlier, tensor, version in versions:
+            if tensor._version != version:
+                self.changed.setdefault(earlier, []).append(node)
+        self.macs[node] = count.total // BATCHES[0]
+        self.reach[node] = self._receptive.of(first)
+        above = max((self.depends[n] for n in node.all_input_nodes), default=NOTHING)
+        if node.op == "placeholder":
+            above = DATA
+        elif above == DATA and is_size(first) and (self.images[0].is_meta or _asks_size(node)):
+            above = SHAPE  # a tensor without data can tell nothing else
+        self.depends[node] = above
+
+    def _run(self, node: fx.Node, i: int) -> Any:
+        args: Any = fx.map_arg(node.args, lambda n: self.values[n][i])
+        kwargs: Any = fx.map_arg(node.kwargs, lambda n: self.values[n][i])
+        if node.op == "placeholder":
+            return self.images[i]
+        if node.op == "get_attr":
+            value = fetch(self.root, str(node.target))
+            return empty_like(value) if isinstance(value, Tensor) and self.images[0].is_meta else value
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return fetch(self.root, str(node.target))(*args, **kwargs)
+
+
+def _asks_size(node: fx.Node) -> bool:
+    name = node.args[1] if node.target is getattr else node.target
+    return name in (
+        "shape",
+        "size",
+        "dim",
+        "ndim",
+        "ndimension",
+        "numel",
+        "dtype",
+        "device",
+        "is_cuda",
+        "stride",
+    )
+
+
+def fetch(module: nn.Module, path: str) -> Any:
+    """Return the attribute at a dotted path."""
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is a number, a dtype, a device, or a sequence of them: what a shape gives."""
+    if isinstance(value, tuple | list):
+        return all(is_size(v) for v in value)
+    return value is None or isinstance(
+        value, int | float | str | slice | torch.dtype | torch.device | torch.layout
+    )
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a value, looking into lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [t for v in value for t in tensors(v)]
+    return [t for v in value.values() for t in tensors(v)] if isinstance(value, dict) else []
