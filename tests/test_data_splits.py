@@ -113,6 +113,7 @@ def test_copies_land_on_one_side_and_two_labels_are_reported(tmp_path, seed):
 
 def test_different_pictures_are_not_taken_for_copies():
     flat = [np.full((32, 32), level, np.uint8) for level in range(0, 200, 4)]
+    flat += flat[:5]  # other colours of the same grey
     rng = np.random.default_rng(0)
     noisy = [np.clip(flat[9] + rng.normal(0, 12, (32, 32)), 0, 255).astype(np.uint8) for _ in range(50)]
     pattern = np.add.outer(np.arange(32), np.arange(32)) * 3
