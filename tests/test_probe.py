@@ -1,0 +1,216 @@
+"""A probe is the optimum that it says it is, its setting is chosen fairly, and bad input is told apart."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from tlutils.errors import LearnerError
+from tlutils.probe import fit_probe
+from tlutils.probe.fitting import _folds
+
+
+def features(n=120, d=30, classes=3, *, signal=1.0, seed=0, support=None):
+    """Features of unlike scales whose first columns lean towards the class."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(classes), support) if support else np.arange(n) % classes
+    x = rng.normal(size=(len(y), d))
+    x[:, :classes] += signal * np.eye(classes)[y]
+    return x * 10 ** rng.uniform(-2, 2, size=d) + rng.normal(size=d), y
+
+
+def loss(probe, x, y, penalty, balanced):
+    """The objective, written down once more: weighted cross-entropy plus penalised weights."""
+    weights = np.full(len(y), 1 / len(y))
+    if balanced:
+        weights = 1 / (np.bincount(y)[y] * len(np.unique(y)))
+    entropy = -np.log(probe.predict_proba(x)[np.arange(len(y)), y]) @ weights
+    return entropy + penalty / 2 * ((probe.model.weight * x.std(0)[:, None]) ** 2).sum()
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(("n", "d"), [(120, 30), (24, 200)])
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+def test_the_probe_is_scikit_learns_logistic_regression(n, d, penalty, balanced):
+    # More features than rows is the case in which the solver works in the space of the rows.
+    x, y = features(n, d, support=(n // 2, n // 3, n - n // 2 - n // 3))
+    probe = fit_probe(x, y, penalties=[penalty], balanced=balanced)
+    scaler = StandardScaler().fit(x)
+    oracle = LogisticRegression(
+        C=1 / (penalty * n), class_weight="balanced" if balanced else None, tol=1e-9, max_iter=20_000
+    ).fit(scaler.transform(x), y)
+    fresh = features(50, d, seed=1)[0]
+    assert np.abs(probe.predict_proba(fresh) - oracle.predict_proba(scaler.transform(fresh))).max() < 1e-4
+
+
+def test_two_classes_have_two_columns_and_the_same_optimum():
+    # The softmax over two classes splits one weight vector in two, each half as long: the penalty doubles.
+    x, y = features(classes=2)
+    probe = fit_probe(x, y, penalties=[0.1])
+    scaler = StandardScaler().fit(x)
+    oracle = LogisticRegression(C=2 / (0.1 * len(y)), tol=1e-9, max_iter=10_000).fit(scaler.transform(x), y)
+    assert probe.predict_proba(x).shape == (120, 2)
+    assert np.abs(probe.predict_proba(x) - oracle.predict_proba(scaler.transform(x))).max() < 1e-4
+
+
+def test_sgd_ends_where_the_solver_does():
+    x, y = features(300, 40, support=(150, 100, 50))
+    exact = fit_probe(x, y, penalties=[0.05])
+    taught = fit_probe(x, y, penalties=[0.05], kind="sgd", epochs=200)
+    assert np.abs(exact.predict_proba(x) - taught.predict_proba(x)).max() < 0.02
+    best, reached = (loss(p, x, y, 0.05, balanced=True) for p in (exact, taught))
+    assert best <= reached <= best + 1e-3
+    assert reached == pytest.approx(taught.losses[-1])
+    assert taught.losses[0] > taught.losses[-1]
+
+
+def test_neighbours_are_those_of_scikit_learn():
+    x, y = features()
+    fresh, _ = features(40, seed=1)
+    scaler = StandardScaler().fit(x)
+    oracle = KNeighborsClassifier(5, metric="cosine").fit(scaler.transform(x), y)
+    right = oracle.predict_proba(scaler.transform(fresh))
+    got = fit_probe(x, y, kind="knn", neighbours=[5]).predict_proba(fresh)
+    assert got == pytest.approx((5 * right + 1 / 3) / 6)
+
+
+def test_the_penalty_is_chosen_on_rows_that_were_held_out():
+    rng = np.random.default_rng(0)
+    noise, y = rng.normal(size=(60, 300)), np.arange(60) % 2
+    probe = fit_probe(noise, y)
+    # In training a weak penalty looks perfect on noise; held out, only strong ones are no worse than chance.
+    assert probe.setting >= 1
+    assert (fit_probe(noise, y, penalties=[1e-3]).predict(noise) == y).all()
+    clear, y = features(300, 10, signal=4.0)
+    assert fit_probe(clear, y).setting < 1
+
+
+def test_the_table_is_what_one_gets_by_holding_out_by_hand():
+    x, y = features(50, 12)
+    table = fit_probe(x, y, penalties=[0.1, 1.0], balanced=False, folds=4, seed=3).cv
+    fold = _folds(y, 4, 3)
+    for _, row in table.iterrows():
+        proba = np.empty((50, 3))
+        for k in range(4):
+            inner = fit_probe(x[fold != k], y[fold != k], penalties=[row["penalty"]], balanced=False)
+            proba[fold == k] = inner.predict_proba(x[fold == k])
+        assert row["log_loss"] == pytest.approx(-np.log(proba[np.arange(50), y]).mean(), rel=1e-3)
+    assert table.loc[table["chosen"], "log_loss"].item() == table["log_loss"].min()
+
+
+def test_each_class_is_spread_over_the_folds_and_a_single_row_is_never_held_out():
+    y = np.array([0] * 23 + [1] * 10 + [2] * 2 + [3])
+    fold = _folds(y, 5, 0)
+    assert fold[y == 3].tolist() == [-1]
+    assert sorted(np.bincount(fold[y == 0], minlength=5)) == [4, 4, 5, 5, 5]
+    assert np.bincount(fold[y == 1], minlength=5).tolist() == [2] * 5
+    assert len(set(fold[y == 2])) == 2
+    assert not np.array_equal(fold, _folds(y, 5, 1))
+
+
+def test_few_rows_are_enough():
+    x, y = features(support=(9, 2, 1))
+    assert set(fit_probe(x, y).predict(x)) == {0, 1, 2}
+    one_each = fit_probe(x[[0, 9, 11]], y[[0, 9, 11]])
+    assert one_each.cv.empty
+    assert (one_each.predict(x[[0, 9, 11]]) == [0, 1, 2]).all()
+    for kind in ("knn", "sgd"):
+        assert fit_probe(x[[0, 1, 9, 11]], y[[0, 1, 9, 11]], kind=kind).predict_proba(x).shape == (12, 3)
+
+
+def test_rare_classes_count_alike_when_balanced_and_not_otherwise():
+    fresh, truth = features(400, classes=2, signal=0.7, seed=0)
+    x, y = np.vstack([fresh[truth == 0][:190], fresh[truth == 1][:10]]), np.repeat([0, 1], (190, 10))
+    recall = {b: fit_probe(x, y, balanced=b).predict(fresh)[truth == 1].mean() for b in (True, False)}
+    assert recall[True] > recall[False] + 0.2
+
+
+def test_units_and_constant_features_do_not_matter():
+    x, y = features()
+    plain = fit_probe(x, y, penalties=[0.1]).predict_proba(x)
+    stretched = x * 1e4 + 7
+    with_constants = np.hstack([stretched, np.full((len(x), 2), 0.1), np.zeros((len(x), 1))])
+    for kind in ("logistic", "knn", "sgd"):
+        assert np.isfinite(fit_probe(with_constants, y, kind=kind).predict_proba(with_constants)).all()
+    assert fit_probe(with_constants, y, penalties=[0.1]).predict_proba(with_constants) == pytest.approx(
+        plain, abs=1e-5
+    )
+
+
+def test_float32_tensors_and_arrays_give_the_same_probe():
+    x, y = features()
+    small = (x / np.abs(x).max(0)).astype(np.float32)
+    one = fit_probe(small, y).predict_proba(small)
+    assert np.array_equal(one, fit_probe(torch.from_numpy(small), torch.from_numpy(y)).predict_proba(small))
+    assert one == pytest.approx(fit_probe(small.astype(np.float64), y).predict_proba(small))
+
+
+def test_the_head_is_the_probe_as_a_layer():
+    x, y = features()
+    state = torch.get_rng_state()
+    probe = fit_probe(x, y)
+    with torch.no_grad():
+        logits = probe.head().double()(torch.from_numpy(x))
+    assert softmax(logits.numpy(), axis=1) == pytest.approx(probe.predict_proba(x), abs=1e-3)
+    assert torch.equal(state, torch.get_rng_state()), "fitting draws nothing from the global generator"
+    with pytest.raises(LearnerError, match="logistic"):
+        fit_probe(x, y, kind="knn").head()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "knn", "sgd"])
+def test_the_same_seed_gives_the_same_probe(kind):
+    x, y = features(signal=0.5)
+    one, two = (fit_probe(x, y, kind=kind, seed=4) for _ in range(2))
+    assert np.array_equal(one.predict_proba(x), two.predict_proba(x))
+    assert one.cv.equals(two.cv)
+    assert not one.cv.equals(fit_probe(x, y, kind=kind, seed=5).cv)
+
+
+def test_a_probe_reports_on_new_images_reads_well_and_pickles():
+    x, y = features(signal=3.0)
+    probe = fit_probe(x, y, classes=["ant", "bee", "cat"])
+    fresh, truth = features(signal=3.0, seed=0)
+    report = probe.report(fresh, truth)
+    assert report.accuracy.value == (probe.predict(fresh) == truth).mean()
+    assert report.classes == ["ant", "bee", "cat"]
+    assert "penalty" in repr(probe)
+    assert not re.search(r"0x[0-9a-f]{6,}", repr(probe))
+    assert np.array_equal(pickle.loads(pickle.dumps(probe)).predict_proba(x), probe.predict_proba(x))
+
+
+X, Y = features(12, 4)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "says"),
+    [
+        (X, Y[:-1], {}, "12 rows of features and 11 labels"),
+        (X, np.zeros(12, int), {}, "one class"),
+        (X, Y * 2, {}, "no rows to learn from: '1', '3'"),
+        (X, Y, {"classes": ["a", "b", "c", "d"]}, "'d'"),
+        (X, Y, {"classes": ["a", "b"]}, "0 to 1"),
+        (X, Y - 1, {}, "from -1"),
+        (np.where(np.arange(12)[:, None] == 5, np.nan, X), Y, {}, "row 5"),
+        (X.reshape(12, 2, 2), Y, {}, "pool"),
+        (X[:0], Y[:0], {}, "Features of shape"),
+        (X, Y.astype(float), {}, "integers"),
+        (X, Y, {"kind": "knm"}, "knn"),
+        (X, Y, {"penalties": []}, "positive"),
+        (X, Y, {"penalties": [0.0]}, "positive"),
+        (X, Y, {"folds": 1}, "2 folds"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_words(x, y, options, says):
+    with pytest.raises(LearnerError, match=re.escape(says)):
+        fit_probe(x, y, **options)
+
+
+def test_features_of_another_width_are_said_in_words():
+    with pytest.raises(LearnerError, match="4 features"):
+        fit_probe(X, Y).predict(X[:, :3])

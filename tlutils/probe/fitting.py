@@ -1,0 +1,231 @@
+"""Fit a probe on features, its one setting chosen by cross-validation on the same rows."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+from torch import nn
+from torch.nn.utils import skip_init
+
+from .. import metrics
+from ..errors import LearnerError, unknown
+from .linear import FINAL_TOLERANCE, TOLERANCE, Linear, descended, row_weights, solved
+from .neighbours import Neighbours, kept
+
+PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
+"""From strong to weak, for standardised features; see `linear` for the objective."""
+
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+Kind = Literal["logistic", "knn", "sgd"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Probe:
+    """A fitted classifier of features. `predict` gives classes, `predict_proba` probabilities (n, C).
+
+    `setting` is the penalty (logistic, sgd) or the number of neighbours (knn) that cross-validation chose,
+    and `cv` its table: one row a setting, with the loss and balanced accuracy on rows that were held out;
+    empty when nothing was to choose. `losses` has the training loss after each epoch (sgd only).
+    """
+
+    kind: str
+    classes: list[str]
+    setting: float
+    cv: pd.DataFrame
+    model: Linear | Neighbours
+    losses: list[float] = field(default_factory=list)
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Return class probabilities (n, C) for features x (n, D), an array or tensor."""
+        return self.model.predict_proba(_features(x, self._width()))
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return class indices (n,)."""
+        return self.predict_proba(x).argmax(axis=1)
+
+    def report(self, x: Any, y: Any, *, seed: int = 0) -> metrics.Report:
+        """Return the `metrics.Report` on features x (n, D) and labels y (n,), with bootstrap intervals."""
+        return metrics.report(_labels(y), self.predict_proba(x), classes=self.classes, seed=seed)
+
+    def head(self) -> nn.Linear:
+        """Return the probe as a layer for raw features, ready to be a model's head. Not for neighbours."""
+        if not isinstance(self.model, Linear):
+            raise LearnerError("Neighbours have no weights. A head comes from kind='logistic' or kind='sgd'.")
+        layer = skip_init(nn.Linear, *self.model.weight.shape)  # draws no random numbers
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(self.model.weight.T.copy()))
+            layer.bias.copy_(torch.from_numpy(self.model.bias))
+        return layer
+
+    def _width(self) -> int:
+        return self.model.weight.shape[0] if isinstance(self.model, Linear) else self.model.bank.shape[1]
+
+    def __repr__(self) -> str:
+        name = "k" if self.kind == "knn" else "penalty"
+        chosen = f"{name} {self.setting:g}" + (" by cross-validation" if len(self.cv) else "")
+        return f"Probe({self.kind}, {chosen}, {self._width()} features, {len(self.classes)} classes)"
+
+
+# These matrices are small: threads that wait for each other cost more than they bring.
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def fit_probe(
+    x: Any,
+    y: Any,
+    *,
+    classes: Sequence[str] | None = None,
+    kind: Kind = "logistic",
+    penalties: Sequence[float] = PENALTIES,
+    neighbours: Sequence[int] = NEIGHBOURS,
+    folds: int = 5,
+    balanced: bool = True,
+    epochs: int = 100,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Probe:
+    """Return the probe fitted on features x (n, D) and labels y (n,), integers from 0.
+
+    "logistic" is multinomial logistic regression on standardised features, solved to its optimum; "knn" votes
+    among the nearest rows by cosine; "sgd" trains the softmax head by SGD for `epochs`, on the same objective
+    and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
+    with the lowest log loss in `folds`-fold cross-validation, stratified and drawn by `seed`; of one there is
+    no choice. A class with fewer rows than folds is held out as often as it has rows, a single row never.
+    `balanced` lets every class count alike, however many rows it has. Scaling and class weights come from the
+    fitted rows alone. Raises LearnerError for shapes that differ, NaN, one class, and a class
+    without rows.
+    """
+    if kind not in get_args(Kind):
+        raise unknown("kind of probe", kind, get_args(Kind))
+    features, labels = _features(x), _labels(y)
+    names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
+    settings = _settings(neighbours if kind == "knn" else penalties, kind, len(labels), folds)
+    count = len(names)
+
+    def path(rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
+        if kind == "knn":
+            bank = kept(features[rows], labels[rows], count, 1, balanced=balanced)
+            yield from bank.each(features[held], [min(int(k), len(rows)) for k in settings])
+        else:
+            train = features[rows], labels[rows], count
+            for linear in solved(*train, settings, balanced=balanced, tolerance=TOLERANCE):
+                yield linear.predict_proba(features[held])
+
+    cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), balanced)
+    best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
+    cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
+    if kind == "knn":
+        return Probe(kind, names, best, cv, kept(features, labels, count, int(best), balanced=balanced))
+    if kind == "sgd":
+        train = features, labels, count, best
+        model, losses = descended(*train, balanced=balanced, seed=seed, epochs=epochs, batch=batch_size)
+        return Probe(kind, names, best, cv, model, losses)
+    (model,) = solved(features, labels, count, [best], balanced=balanced, tolerance=FINAL_TOLERANCE)
+    return Probe(kind, names, best, cv, model)
+
+
+def _cross_validated(
+    path: Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]],
+    labels: np.ndarray,
+    settings: list[float],
+    fold: np.ndarray,
+    balanced: bool,
+) -> pd.DataFrame:
+    """Return the table of settings, scored on all held-out rows together; empty when none can be chosen."""
+    if len(settings) == 1 or fold.max() < 0:
+        return pd.DataFrame(columns=["setting", "log_loss", "balanced_accuracy", "chosen"])
+    judged = np.flatnonzero(fold >= 0)
+    truth, count = labels[judged], labels.max() + 1
+    chances = np.empty((len(settings), len(labels), count))
+    for number in np.unique(fold[judged]):
+        held = np.flatnonzero(fold == number)
+        for i, proba in enumerate(path(np.flatnonzero(fold != number), held)):
+            chances[i, held] = proba
+    chances = chances[:, judged]
+    weights = row_weights(truth, count, balanced)
+    right = chances[:, np.arange(len(judged)), truth]
+    loss = -(np.log(np.clip(right, np.finfo(float).eps, 1)) @ weights)
+    accuracy = (chances.argmax(axis=2) == truth) @ row_weights(truth, count, balanced=True)
+    table = {"setting": settings, "log_loss": loss, "balanced_accuracy": accuracy}
+    return pd.DataFrame(table | {"chosen": np.arange(len(settings)) == loss.argmin()})
+
+
+def _folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold (n,) that each row is held out in, -1 for a class's only row; classes spread evenly."""
+    fold, rng, turn = np.full(len(labels), -1), np.random.default_rng(seed), 0
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) > 1:
+            fold[rows] = (turn + np.arange(len(rows))) % folds
+            turn += len(rows)
+    return fold
+
+
+def _settings(values: Sequence[float], kind: str, n: int, folds: int) -> list[float]:
+    name = "neighbours" if kind == "knn" else "penalties"
+    settings = sorted({float(v) for v in values}, reverse=kind != "knn")
+    if not settings or settings[0] <= 0 or settings[-1] <= 0 or not np.isfinite(settings).all() or folds < 2:
+        raise LearnerError(
+            f"{name} is {list(values)} and folds {folds}. Expected positive numbers, and at least 2 folds; "
+            "a penalty near 0, such as 1e-6, leaves the weights all but free."
+        )
+    if kind != "knn":
+        return settings
+    return [k for k in settings if k <= max(1, n - -(-n // folds))] or [1.0]
+
+
+def _features(x: Any, width: int | None = None) -> np.ndarray:
+    """Return features as float64 (n, D)."""
+    array = np.asarray(x.detach().cpu().float() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
+    if array.ndim != 2 or not array.size:
+        raise LearnerError(
+            f"Features of shape {array.shape} arrived. Expected (images, features): "
+            "take pooled ones, features.extract(..., pool=True), or flatten each image to a row."
+        )
+    if width is not None and array.shape[1] != width:
+        raise LearnerError(
+            f"This probe was fitted on {width} features an image, and {array.shape[1]} arrived."
+        )
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        raise LearnerError(
+            f"The features of {len(rows)} images have NaN or infinite values, the first in row {rows[0]}. "
+            "Look at that image and at the model's weights: a probe of these would mean nothing."
+        )
+    return array
+
+
+def _labels(y: Any) -> np.ndarray:
+    array = np.asarray(y.detach().cpu() if isinstance(y, torch.Tensor) else y)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise LearnerError(
+            f"Labels of shape {array.shape}, {array.dtype}, arrived. Expected class indices (n,), integers."
+        )
+    return array.astype(np.int64)
+
+
+def _checked(features: np.ndarray, labels: np.ndarray, names: list[str] | None) -> list[str]:
+    """Return the class names after seeing that features, labels and classes belong together."""
+    if len(features) != len(labels):
+        raise LearnerError(
+            f"{len(features)} rows of features and {len(labels)} labels arrived. Expected one a row."
+        )
+    names = [str(i) for i in range(labels.max() + 1)] if names is None else names
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise LearnerError(
+            f"Labels run from {labels.min()} to {labels.max()}; expected 0 to {len(names) - 1}."
+        )
+    support = np.bincount(labels, minlength=len(names))
+    if np.count_nonzero(support) < 2 or len(names) < 2:
+        raise LearnerError(
+            "All rows are of one class, and a classifier needs two. Are the images sorted into classes?"
+        )
+    if not support.all():
+        missing = ", ".join(repr(name) for name, n in zip(names, support, strict=True) if not n)
+        raise LearnerError(
+            f"These classes have no rows to learn from: {missing}. Add images of them, or take them out of "
+            "`classes`."
+        )
+    return names
