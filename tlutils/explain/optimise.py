@@ -68,21 +68,26 @@ _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 
 
 
 def natural(gradient: Tensor) -> Tensor:
-    """Return the gradient (N, C, H, W) in a metric of photographs: the same ascent, with shapes before grain.
+    """Return the gradient (N, C, H, W) in a metric of photographs: shapes come before grain.
 
     Each spatial frequency f is divided by f, and three channels are mixed by the covariance of natural
     colours. (Olah, Mordvintsev and Schubert 2017, "Feature visualization", on preconditioning.)
     """
-    height, width = gradient.shape[2:]
-    rows = torch.fft.fftfreq(height, device=gradient.device)[:, None]
-    columns = torch.fft.rfftfreq(width, device=gradient.device)[None]
-    frequency = (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
-    result = torch.fft.irfft2(torch.fft.rfft2(gradient.float()) / frequency, s=(height, width)).to(
-        gradient.dtype
-    )
-    if gradient.shape[1] == 3:
-        result = torch.einsum("cd,ndhw->nchw", (_COLOURS @ _COLOURS.T).to(result), result)
-    return result
+    spectrum = torch.fft.rfft2(gradient.float()) / _frequencies(gradient)
+    result = torch.fft.irfft2(spectrum, s=gradient.shape[2:]).to(gradient.dtype)
+    return _mixed(result, _COLOURS @ _COLOURS.T)
+
+
+def _frequencies(like: Tensor) -> Tensor:
+    """Return the cycles per pixel (H, W // 2 + 1) of each coefficient of a real image's spectrum."""
+    height, width = like.shape[2:]
+    rows = torch.fft.fftfreq(height, device=like.device)[:, None]
+    columns = torch.fft.rfftfreq(width, device=like.device)[None]
+    return (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
+
+
+def _mixed(images: Tensor, colours: Tensor) -> Tensor:
+    return torch.einsum("cd,ndhw->nchw", colours.to(images), images) if images.shape[1] == 3 else images
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
@@ -145,24 +150,32 @@ def descend(
 ) -> Synthesis:
     """Return the images after `steps` of Adam on `loss` (preprocessed batch -> (N,)) from `start` in [0, 1].
 
-    `tv` weighs the total variation that is added to the loss, and not to its curve.
+    `lr` is Adam's, for the spectrum of the change: 0.01 is careful, 0.05 bold. `tv` weighs the total
+    variation that is added to the loss, and not to its curve.
     """
     check_steps(steps, lr)
-    images, curve = start.clone().requires_grad_(), []
-    optimizer = torch.optim.Adam([images], lr)
+    # The change is held as a spectrum, scaled as in photographs, so that even steps draw shapes before grain.
+    scale = start.shape[2] / _frequencies(start)
+    change = torch.zeros(*start.shape[:2], *scale.shape, 2, device=start.device, requires_grad=True)
+    optimizer = torch.optim.Adam([change], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), eta_min=lr / 20)
+
+    def drawn() -> Tensor:
+        moved = torch.fft.irfft2(torch.view_as_complex(change) * scale, s=start.shape[2:]).to(start.dtype)
+        return (start + _mixed(moved, _COLOURS)).clamp(0, 1)
+
+    curve: list[Tensor] = []
     for step in progress(range(steps), desc=desc):
+        images = drawn()
         values = loss(to_input(model, images))
         # Given by hand, because backward() would leave gradients on the model's parameters.
-        images.grad = torch.autograd.grad((values + tv * total_variation(images)).sum(), images)[0]
+        change.grad = torch.autograd.grad((values + tv * total_variation(images)).sum(), change)[0]
         optimizer.step()
         schedule.step()
-        with torch.no_grad():
-            images.clamp_(0, 1)
         curve.append(values.detach())
-        if on_step is not None and on_step(step, images.detach(), curve[-1]) is False:
+        if on_step is not None and on_step(step, drawn().detach(), curve[-1]) is False:
             break
-    return Synthesis(images.detach(), stacked(curve, start))
+    return Synthesis(drawn().detach(), stacked(curve, start))
 
 
 def check_steps(steps: int, lr: float) -> None:

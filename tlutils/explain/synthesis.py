@@ -39,8 +39,8 @@ def class_image(
     `start` is a preprocessed batch, one image per class. The curve is the score. L2 penalty, jitter and
     blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
     """
-    index = torch.as_tensor(target).flatten()
     with examined(model) as (model,), seeded(seed):
+        index = torch.as_tensor(target).flatten()
         first = noise(model, len(index), size) if start is None else to_image(model, checked(model, start))
         with torch.no_grad():
             index = class_index(index, scores(model, to_input(model, first)))
@@ -76,8 +76,8 @@ def favourite_image(
     """
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
-    wanted = None if channel is None else torch.as_tensor(channel).flatten()
     with examined(model) as (model,), seeded(seed):
+        wanted = None if channel is None else torch.as_tensor(channel).flatten()
         count = 1 if wanted is None else len(wanted)
         first = noise(model, count, size) if start is None else to_image(model, checked(model, start))
         reader = Reader(model, [at], like=first)
