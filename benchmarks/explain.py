@@ -1,4 +1,4 @@
-"""How long explanations take on Lite0 at 224 pixels, beside captum's occlusion and a lucent-style optimisation.
+"""How long explanations take on Lite0 at 224 pixels, beside captum and a lucent-style optimisation.
 
     python benchmarks/explain.py [--threads 2] [--repeats 3]
 
@@ -21,7 +21,7 @@ SQUARE = 16  # 14 × 14 positions on 224 pixels
 
 
 def lucent_style(model: nn.Module, target: int, steps: int) -> Tensor:
-    """The common recipe, written out: a Fourier image with decorrelated colours, jitter, and Adam on one score."""
+    """The common recipe: a Fourier image with decorrelated colours, jitter, and Adam on one score."""
     colours = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]])
     frequency = (
         (torch.fft.fftfreq(224)[:, None] ** 2 + torch.fft.rfftfreq(224)[None] ** 2).sqrt().clamp(min=1 / 224)
