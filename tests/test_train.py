@@ -384,6 +384,14 @@ def test_the_history_is_a_tidy_table_of_every_epoch():
     assert "<table" in history._repr_html_()
 
 
+@pytest.mark.parametrize("recipe", [FAST, Recipe.probe(epochs=2)])
+def test_without_val_images_training_runs_and_the_last_weights_are_kept(recipe):
+    _, history = trained(recipe, tiny_data(val=0))
+    assert "val_loss" not in history.table
+    assert history.best_epoch == len(history)
+    assert "train_loss" in repr(history)
+
+
 def test_histories_are_equal_whatever_the_clock_said():
     _, history = trained(FAST)
     later = [

@@ -12,7 +12,7 @@ import torch
 from tiny import TinySplit, same, tiny_data, tiny_net, weights
 from torch import nn
 
-from tlutils import runtime, train
+from tlutils import runtime, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe, checkpoint
 
@@ -161,6 +161,12 @@ def test_a_class_without_training_images_is_named():
     dataset.train = TinySplit("train", [0, 1] * 6, dataset.classes)
     with pytest.raises(LearnerError, match="'blue'"):
         train.fit(tiny_net(), dataset, FAST)
+
+
+def test_thawing_behind_the_optimizers_back_is_an_error():
+    net = tiny_net()
+    with pytest.raises(LearnerError, match="gradual"):
+        train.fit(net, tiny_data(), Recipe.probe(), on_epoch=lambda _: surgery.unfreeze(net))
 
 
 def test_what_is_no_recipe_is_refused():

@@ -71,7 +71,7 @@ class History:
 
     def _headline(self) -> str:
         words = f"{self.recipe.name}: {len(self)} of {self.recipe.epochs} epochs"
-        if self.best:
+        if "val_accuracy" in self.best:
             words += (
                 f"; best epoch {self.best_epoch}, val accuracy {self.best['val_accuracy']:.3f}, "
                 f"balanced {self.best['val_balanced_accuracy']:.3f}"
@@ -79,8 +79,8 @@ class History:
         return "\n".join([words, *([f"stopped: {self.stopped}"] if self.stopped else []), *self.notices])
 
     def _shown(self) -> pd.DataFrame:
-        columns = ["epoch", "start", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-        return self.table[[*columns, "seconds"]] if self.rows else self.table
+        columns = ["epoch", "start", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+        return self.table[[name for name in columns if name in self.table]]
 
     def __repr__(self) -> str:
         return f"{self._headline()}\n{self._shown().to_string(index=False, float_format='{:.3f}'.format)}"

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import data, features, surgery
+from ..errors import LearnerError
 from . import checkpoint
 from .batches import Images, Maps
 from .machine import Machine
@@ -22,6 +23,7 @@ class Part:
     """
 
     phase: Phase
+    model: nn.Module
     inner: nn.Module
     module: nn.Module
     optimizer: Any
@@ -35,7 +37,17 @@ class Part:
         return any(isinstance(m, _BatchNorm) and m not in self.held for m in self.inner.modules())
 
     def train_mode(self) -> None:
-        """Set what trains to train mode; frozen stages and held BatchNorm stay in eval mode."""
+        """Set what trains to train mode; frozen stages and held BatchNorm stay in eval mode.
+
+        Raises LearnerError when somebody froze or thawed weights since the phase began.
+        """
+        moved = {id(p) for p in self.trainable}
+        changed = [n for n, p in self.model.named_parameters() if p.requires_grad != (id(p) in moved)]
+        if changed:
+            raise LearnerError(
+                f"What trains changed within a phase ({len(changed)} tensors, first {changed[0]}), and the "
+                "optimizer does not know. Let the recipe say it: Recipe.gradual([...]) unfreezes in phases."
+            )
         self.module.train()
         for norm in self.held:
             norm.eval()
@@ -74,7 +86,7 @@ def open_part(
     inner, train, val = _fed(model, dataset, recipe, phase)
     checkpoint.recall(optimizer, model, moments)
     module, prepared = machine.prepare(inner, optimizer)
-    return Part(phase, inner, module, prepared, train, val, held)
+    return Part(phase, model, inner, module, prepared, train, val, held)
 
 
 def _hold_batchnorm(model: nn.Module) -> list[nn.Module]:
@@ -116,6 +128,8 @@ def _fed(
     views = recipe.views if recipe.augment else None
 
     def kept(split: Any, transform: Any, views: int | None) -> Maps:
+        if not len(split):
+            return Maps((), (), views=1)
         store = features.extract(
             model,
             split,

@@ -102,7 +102,7 @@ class Recipe:
         _expect("precision", self.precision, self.precision in known, f"one of {', '.join(known)}")
 
     @classmethod
-    def probe(cls, *, epochs: int = 20, head_lr: float = 1e-2, **settings: Any) -> "Recipe":
+    def probe(cls, *, epochs: int = 20, head_lr: float = 3e-3, **settings: Any) -> "Recipe":
         """A new head on a frozen network, trained by gradient steps: the "fixed feature extractor"."""
         return cls(
             name="probe", phases=(Phase(start="head", epochs=epochs, lr=0.0, head_lr=head_lr),), **settings
@@ -139,7 +139,7 @@ class Recipe:
         head_epochs: int = 10,
         epochs: int = 10,
         lr: float = 3e-4,
-        head_lr: float = 1e-2,
+        head_lr: float = 3e-3,
         **settings: Any,
     ) -> "Recipe":
         """The head first, then everything at the small rate: Kumar et al. 2022, arXiv 2202.10054."""
