@@ -6,8 +6,7 @@ model are the same afterwards, also after an error.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from .. import models, surgery
 from ..errors import LearnerError, unknown
 from ..models.metadata import require_module
 
-T = TypeVar("T")
 Target = int | Sequence[int] | Tensor | None
 
 
@@ -139,8 +137,7 @@ def chosen(out: Tensor, index: Tensor) -> Tensor:
 
 
 class Reader:
-    """Calling it on a preprocessed batch (N, C, H, W) gives {name: what leaves there}; gradients flow back
-    to the batch.
+    """Gives {name: what leaves there} for a preprocessed batch (N, C, H, W); gradients flow back to it.
 
     A name is a stage (`surgery.stages`) or a module (`named_modules`; one that is called several times
     gives its last output). The tensors are the true outputs: a later in-place ReLU does not change them.
@@ -152,8 +149,13 @@ class Reader:
         if isinstance(at, str) or not at:
             raise LearnerError(f"at is {at!r}. Expected a list of stage names, for example at=['stage1'].")
         self.model, self.at, self.with_scores = model, list(at), with_scores
-        self.stages = stages(model, like).names
         modules = dict(model.named_modules())
+        try:
+            self.stages = stages(model, like).names
+        except LearnerError:
+            if any(name not in modules for name in at):
+                raise
+            self.stages = []  # modules can be read in a model that surgery cannot follow
         for name in at:
             if name not in self.stages and name not in modules:
                 known = [*self.stages, *modules]
@@ -162,7 +164,9 @@ class Reader:
         staged = [name for name in at if name in self.stages]
         if staged and with_scores:
             staged.append(self.stages[-1])
-        self.outputs = _outputs(model, tuple(dict.fromkeys(staged)), like) if staged else None
+        self.outputs = (
+            surgery.outputs(model, list(dict.fromkeys(staged)), input_size=_size(like)) if staged else None
+        )
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -183,33 +187,9 @@ class Reader:
         return {name: found[name] for name in ([*self.at, "scores"] if self.with_scores else self.at)}
 
 
-# Following a model from image to scores takes longer than one Grad-CAM, so it is done once for the same
-# modules and weights. An entry lives as long as its model.
-_followed: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
-
-
-def _once(model: nn.Module, key: tuple, make: Callable[[], T]) -> T:
-    parts = (*model.modules(), *model.parameters(), *model.buffers())
-    same = tuple(map(id, parts))
-    kept = _followed.get(model, {})
-    if kept.get("same") != same:
-        # The parts are kept, so that no new one can have an old one's id. The model itself would keep
-        # itself alive.
-        kept = _followed[model] = {"same": same, "parts": parts[1:]}
-    if key not in kept:
-        kept[key] = make()
-    return kept[key]
-
-
 def stages(model: nn.Module, like: Tensor) -> surgery.Stages:
-    """Return `surgery.stages` for images of the size of the batch `like`, followed once per model."""
-    size = _size(like)
-    return _once(model, ("stages", size), lambda: surgery.stages(model, input_size=size))
-
-
-def _outputs(model: nn.Module, at: tuple[str, ...], like: Tensor) -> nn.Module:
-    size = _size(like)
-    return _once(model, (at, size), lambda: surgery.outputs(model, at, input_size=size))
+    """Return `surgery.stages` for images of the size of the batch `like`."""
+    return surgery.stages(model, input_size=_size(like))
 
 
 def _size(like: Tensor) -> tuple[int, int, int]:
