@@ -17,12 +17,12 @@ from tlutils.probe.fitting import _folds
 
 
 def features(n=120, d=30, classes=3, *, signal=1.0, seed=0, support=None):
-    """Features of unlike scales whose first columns lean towards the class."""
+    """Features of unlike deviations and means whose first columns lean towards the class."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(classes), support) if support else np.arange(n) % classes
     x = rng.normal(size=(len(y), d))
     x[:, :classes] += signal * np.eye(classes)[y]
-    return x * 10 ** rng.uniform(-2, 2, size=d) + rng.normal(size=d), y
+    return x * 10 ** rng.uniform(-0.5, 0.5, size=d) + rng.normal(size=d), y
 
 
 def loss(probe, x, y, penalty, balanced):
@@ -141,6 +141,24 @@ def test_units_and_constant_features_do_not_matter():
     assert fit_probe(with_constants, y, penalties=[0.1]).predict_proba(with_constants) == pytest.approx(
         plain, abs=1e-5
     )
+
+
+def test_a_feature_that_sleeps_through_training_cannot_outvote_all_others():
+    x, y = features(signal=3.0)
+    asleep = np.random.default_rng(0).normal(scale=1e-5, size=(len(x), 5))
+    probe = fit_probe(np.hstack([x, asleep]), y)
+    awake = np.hstack([x, np.full((len(x), 5), 0.1)])
+    assert (
+        probe.report(awake, y).log_loss.value < 1.5 * probe.report(np.hstack([x, asleep]), y).log_loss.value
+    )
+
+
+def test_features_that_never_vary_leave_the_classes_equally_likely():
+    y = np.arange(12) % 3
+    for kind in ("logistic", "sgd"):
+        assert fit_probe(np.ones((12, 4)), y, kind=kind).predict_proba(np.ones((2, 4))) == pytest.approx(
+            1 / 3
+        )
 
 
 def test_float32_tensors_and_arrays_give_the_same_probe():

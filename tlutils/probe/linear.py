@@ -20,7 +20,8 @@ from torch.nn.utils import skip_init
 from .. import runtime
 
 TOLERANCE = 1e-4  # on the largest gradient, in coordinates in which the curvature is near 1
-FINAL_TOLERANCE = 1e-6
+FINAL_TOLERANCE = 1e-7
+FLOOR = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Takes features to mean 0 and deviation 1; a feature that is the same in every row becomes 0."""
+    """Takes features to mean 0 and deviation 1, but does not blow up those that hardly vary."""
 
     mean: np.ndarray
     factor: np.ndarray
@@ -47,10 +48,16 @@ class Scale:
 
 
 def scale_of(x: np.ndarray) -> Scale:
-    """Return the scale of the rows of x (n, D)."""
+    """Return the scale of the rows of x (n, D). A feature that is the same in every row becomes 0.
+
+    Deep layers have features that all but sleep through a data set. Divided by their own tiny deviation, the
+    first new image that wakes one lies a thousand deviations out and is misjudged with certainty; so no
+    deviation counts for less than `FLOOR` of the median one. Features of one network can be compared like this.
+    """
     mean, deviation = x.mean(axis=0), x.std(axis=0)
-    constant = deviation <= 1e-10 * np.abs(mean)  # rounding leaves a trace of a deviation
-    return Scale(mean, np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation)))
+    varies = deviation > 1e-10 * np.abs(mean)  # rounding leaves a trace of a deviation
+    floor = FLOOR * np.median(deviation[varies]) if varies.any() else 0.0
+    return Scale(mean, np.where(varies, 1 / np.maximum(deviation, max(floor, 1e-300)), 0.0))
 
 
 def row_weights(y: np.ndarray, count: int, balanced: bool) -> np.ndarray:
