@@ -288,6 +288,19 @@ def test_dropout_of_the_frozen_part_stays_on_when_asked():
     assert not {k for k in moved(before, model) if k.startswith(("one", "two"))}
 
 
+def test_one_dropout_layer_used_on_both_sides_is_off_and_the_audit_says_so():
+    model = net()
+    model.one.drop = model.two.drop = model.three.drop = model.four.drop
+    third = stage_of(model, "three")
+    surgery.freeze_to(model, third)
+    model.train()
+    assert torch.equal(model.two(model.one(X)), model.two(model.one(X)))
+    assert "dropout-shared" in surgery.audit(model).codes
+    surgery.freeze_to(model, third, keep_dropout=True)
+    assert "dropout-shared" not in surgery.audit(model).codes
+    assert model.train().four.drop.training
+
+
 def test_freezing_everything_is_allowed_and_evaluation_works():
     model = net()
     surgery.freeze(model, "*")

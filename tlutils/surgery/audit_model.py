@@ -121,6 +121,15 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             "features at every pass.",
             "freeze_to(model, stage) switches it off; keep_dropout=True says that you want it.",
         )
+    if last and last.shared:
+        yield Finding(
+            "dropout-shared",
+            "note",
+            listed(last.shared),
+            "The model uses it before and behind the cut. It is off in the frozen part, and so it is in "
+            "the rest.",
+            "Give each place its own dropout layer, or say keep_dropout=True.",
+        )
     before = dict(getattr(model, PRINTS, {}))
     now = take_prints(model)
     moved = [name for name, value in now.items() if before.get(name, value) != value]

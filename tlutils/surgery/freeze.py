@@ -1,7 +1,7 @@
 """Freeze the early stages of a model in effect: no gradients, BatchNorm statistics held, dropout off."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -21,13 +21,17 @@ PRINTS = "_tlutils_prints"
 
 @dataclass(frozen=True)
 class Record:
-    """What was frozen: to which stage (None after `freeze`), which parameters; and which modules are held."""
+    """What was frozen: to which stage (None after `freeze`), which parameters; which modules are held.
+
+    `shared` are held dropout layers that the part behind the cut uses, too.
+    """
 
     stage: str | None
     parameters: tuple[str, ...]
     held: tuple[str, ...]
     train_norms: bool
     keep_dropout: bool
+    shared: tuple[str, ...] = ()
 
 
 class Held:
@@ -71,12 +75,15 @@ def freeze_to(
     k = find_stage(ready, stage)
     before, after = ready.stages[:k], ready.stages[k:]
     inside = _within(model, (m for s in before for m in s.modules))
-    inside -= _within(model, (m for s in after for m in s.modules))
+    shared = inside & _within(model, (m for s in after for m in s.modules))
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names = [name for s in before for name in s.parameters]
     same = {parameters[name] for name in names}  # a tied weight has more names; those inside are frozen, too
     names += [n for n, p in parameters.items() if p in same and model.get_submodule(_owner(n)) in inside]
-    return _freeze(model, ready.stages[k].name, names, inside, train_norms, keep_dropout)
+    _freeze(model, ready.stages[k].name, names, inside, train_norms, keep_dropout)
+    both = tuple(name for name, m in model.named_modules() if m in shared and is_dropout(m) and is_held(m))
+    setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=both))
+    return model
 
 
 def freeze(
@@ -204,7 +211,7 @@ def _freeze(
     inside: set[nn.Module],
     train_norms: bool | None,
     keep_dropout: bool | None,
-) -> nn.Module:
+) -> None:
     last = record(model)
     train_norms = train_norms if train_norms is not None else bool(last and last.train_norms)
     keep_dropout = keep_dropout if keep_dropout is not None else bool(last and last.keep_dropout)
@@ -236,7 +243,6 @@ def _freeze(
     held = tuple(name for name, m in model.named_modules() if m in inside)
     setattr(model, ATTRIBUTE, Record(stage, tuple(frozen), held, train_norms, keep_dropout))
     take_prints(model)
-    return model
 
 
 def _release(model: nn.Module) -> None:
