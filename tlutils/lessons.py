@@ -89,6 +89,7 @@ def execute(
         on_cell_start=announce,
         store_widget_state=False,
         record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
     )
     try:
         # A lesson run by itself has nobody to watch its progress bars.

@@ -1,5 +1,7 @@
 """Arrays in, matplotlib figures out: one function a picture, nothing computed, nothing shown by itself."""
 
+from .looking import by_stage, image_rows, overlays, share_curves
+from .probing import bands
 from .results import confusion, curves, gallery, right_and_wrong, strategies
 from .style import COLOURS, DIVERGING, NAMES, SEQUENTIAL, Picture, figure, show_image
 
@@ -9,11 +11,16 @@ __all__ = [
     "NAMES",
     "SEQUENTIAL",
     "Picture",
+    "bands",
+    "by_stage",
     "confusion",
     "curves",
     "figure",
     "gallery",
+    "image_rows",
+    "overlays",
     "right_and_wrong",
+    "share_curves",
     "show_image",
     "strategies",
 ]

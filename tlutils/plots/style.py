@@ -30,6 +30,7 @@ NAMES = {
     "finetune": "finetuned",
     "scratch": "from scratch",
 }
+MOST_BYTES = 60_000  # of one picture, so that a lesson stays quick to open
 SEQUENTIAL = "viridis"
 DIVERGING = "PuOr"
 
@@ -63,13 +64,16 @@ class Picture(Figure):
         return f"[picture] {self.alt}"
 
     def png(self) -> bytes:
-        """Return the picture as PNG bytes with at most 256 colours: a third of the usual size."""
-        raw = io.BytesIO()
+        """Return the picture as PNG bytes, with as many of 256 colours as fit in 60 KB (but at least 16)."""
+        raw, small = io.BytesIO(), io.BytesIO()
         with rc_context(RC):
             self.savefig(raw, format="png")
-        image = Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        small = io.BytesIO()
-        image.save(small, format="png", optimize=True)
+        image = Image.open(raw).convert("RGB")
+        for colours in (256, 128, 64, 32, 16):
+            small = io.BytesIO()
+            image.quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+            if small.tell() <= MOST_BYTES:
+                break
         return small.getvalue()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
