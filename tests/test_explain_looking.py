@@ -189,7 +189,11 @@ def test_best_patches_are_the_pixels_that_excite_a_channel():
     spots = {1: (6, 20, 3.0), 3: (24, 2, 5.0), 4: (10, 10, 1.0)}
     for image, (row, column, value) in spots.items():
         x[image, :, row : row + 3, column : column + 3] = value
-    patches = explain.best_patches(model, [x[:2], (x[2:], torch.zeros(3))], at="conv1", channel=0, count=3)
+    found = explain.best_patches(
+        model, [x[:2], (x[2:], torch.zeros(3))], at="conv1", channels=[1, 0], count=3
+    )
+    assert list(found) == [1, 0]
+    patches = found[0]
     assert [p.image for p in patches] == [3, 1, 4]
     assert [p.value for p in patches] == sorted([p.value for p in patches], reverse=True)
     for patch in patches:
@@ -200,11 +204,11 @@ def test_best_patches_are_the_pixels_that_excite_a_channel():
         assert left <= column + 1 < right
         assert patch.pixels.max() == value
     with pytest.raises(LearnerError, match="no channel 2"):
-        explain.best_patches(model, [x], at="conv1", channel=2)
+        explain.best_patches(model, [x], at="conv1", channels=[0, 2])
     with pytest.raises(LearnerError, match="spatial"):
-        explain.best_patches(model, [x], at="head", channel=0)
+        explain.best_patches(model, [x], at="head", channels=[0])
     with pytest.raises(LearnerError, match="No batch"):
-        explain.best_patches(model, [], at="conv1", channel=0)
+        explain.best_patches(model, [], at="conv1", channels=[0])
 
 
 # --- Neighbours ---

@@ -4,6 +4,24 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
 from .common import compare_guess, within
+from .linear_probing import check_nearest, check_penalty, check_scaled
+from .looking import check_excitement, check_receptive_field, check_saliency, check_similar_channels
+from .partial_freezing import check_freeze, check_optimizer, check_trainable
 from .six_steps import check_frozen_before, check_head_size
 
-__all__ = ["check_frozen_before", "check_head_size", "compare_guess", "within"]
+__all__ = [
+    "check_excitement",
+    "check_freeze",
+    "check_frozen_before",
+    "check_head_size",
+    "check_nearest",
+    "check_optimizer",
+    "check_penalty",
+    "check_receptive_field",
+    "check_saliency",
+    "check_scaled",
+    "check_similar_channels",
+    "check_trainable",
+    "compare_guess",
+    "within",
+]

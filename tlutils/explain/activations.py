@@ -73,10 +73,10 @@ def _batches(batches: Iterable) -> Iterable[Tensor]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A piece of image number `image` that excites a channel: its `pixels` (C, h, w), preprocessed, and
-    where it is.
+    """A piece of image number `image` that excites a channel: its `pixels` (C, h, w), preprocessed.
 
-    `box` is (top, left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
+    `unit` (row, column) is the strongest place on the channel's map, `value` what it gives. `box` is (top,
+    left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
     """
 
     image: int
@@ -87,44 +87,45 @@ class Patch:
 
 
 def best_patches(
-    model: nn.Module, batches: Iterable[Tensor], *, at: str, channel: int, count: int = 9
-) -> list[Patch]:
-    """Return the `count` images that excite a channel most, each cropped to its strongest unit's receptive
-    field.
+    model: nn.Module, batches: Iterable[Tensor], *, at: str, channels: Sequence[int], count: int = 9
+) -> dict[int, list[Patch]]:
+    """Return, for each channel, the images that excite it most, cropped to what their strongest unit can see.
 
-    `batches` as for `dead_channels`; one patch an image, the strongest first. At the border the crop is cut
-    off. Where a unit sees the whole image (attention, squeeze-and-excitation) the patch is the image.
-    Zeiler and Fergus 2014.
+    `batches` as for `dead_channels`, passed once; `count` patches a channel, one an image, the strongest
+    first. At the border the crop is cut off. Where a unit sees the whole image the patch is the image. Zeiler
+    and Fergus 2014.
     """
-    found: list[tuple[float, int, int, Tensor]] = []
+    wanted = list(channels)
+    found: dict[int, list[tuple[float, int, tuple[int, int], Tensor]]] = {channel: [] for channel in wanted}
     seen = 0
     for x in progress(_batches(batches), desc=f"patches for {at}"):
         values = maps(model, x, at=[at])[at]
         order = map_axes(values.shape, x)
         if order is None:
-            raise LearnerError(
-                f"{at!r} gives {tuple(values.shape)}, which has no two spatial axes to crop by."
-            )
+            raise LearnerError(f"{at!r} gives {tuple(values.shape)}, which has no spatial axes to crop by.")
         values = values.permute(order)
-        if not 0 <= channel < values.shape[1]:
-            raise LearnerError(
-                f"There is no channel {channel}: {at!r} has {values.shape[1]}, 0 to {values.shape[1] - 1}."
-            )
-        best, where = values[:, channel].flatten(1).max(1)
-        shape = values.shape[2:]
-        found += [
-            (float(v), seen + i, int(w), x[i]) for i, (v, w) in enumerate(zip(best, where, strict=True))
-        ]
-        found = sorted(found, key=lambda item: -item[0])[:count]
+        wrong = [channel for channel in wanted if not 0 <= channel < values.shape[1]]
+        if wrong:
+            known = values.shape[1]
+            raise LearnerError(f"There is no channel {wrong[0]}: {at!r} has {known}, 0 to {known - 1}.")
+        best, where = values[:, wanted].flatten(2).max(2)  # (N, channels)
+        for c, channel in enumerate(wanted):
+            units = [divmod(int(w), values.shape[3]) for w in where[:, c]]
+            found[channel] += [(float(best[i, c]), seen + i, units[i], x[i]) for i in range(len(x))]
+            found[channel] = sorted(found[channel], key=lambda item: -item[0])[:count]
         seen += len(x)
-    if not found:
+    if not seen:
         raise LearnerError("No batch arrived, so no patch was found. Give at least one.")
-    units = [(where // shape[1], where % shape[1]) for _, _, where, _ in found]
-    boxes = receptive_boxes(model, found[0][3][None], units, at=at)
-    return [
-        Patch(image, value, unit, box, x[:, box[0] : box[2], box[1] : box[3]])
-        for (value, image, _, x), unit, box in zip(found, units, boxes, strict=True)
-    ]
+    units = [unit for channel in wanted for _, _, unit, _ in found[channel]]
+    boxes = iter(receptive_boxes(model, x[:1], units, at=at))
+    return {channel: [_patch(*item, next(boxes)) for item in found[channel]] for channel in wanted}
+
+
+def _patch(
+    value: float, image: int, unit: tuple[int, int], x: Tensor, box: tuple[int, int, int, int]
+) -> Patch:
+    top, left, bottom, right = box
+    return Patch(image, value, unit, box, x[:, top:bottom, left:right])
 
 
 def receptive_boxes(

@@ -1,5 +1,6 @@
 """Arrays in, matplotlib figures out: one function a picture, nothing computed, nothing shown by itself."""
 
+from .depth import by_cut, lines, movement, shares
 from .looking import by_stage, image_rows, overlays, share_curves
 from .probing import bands
 from .results import confusion, curves, gallery, right_and_wrong, strategies
@@ -12,15 +13,19 @@ __all__ = [
     "SEQUENTIAL",
     "Picture",
     "bands",
+    "by_cut",
     "by_stage",
     "confusion",
     "curves",
     "figure",
     "gallery",
     "image_rows",
+    "lines",
+    "movement",
     "overlays",
     "right_and_wrong",
     "share_curves",
+    "shares",
     "show_image",
     "strategies",
 ]

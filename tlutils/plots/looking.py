@@ -17,7 +17,7 @@ def as_array(image: Any) -> np.ndarray:
 
 
 def contrast(values: Any, *, signed: bool = False) -> np.ndarray:
-    """Return a map (H, W) scaled to [0, 1] by its extremes without outliers; `signed` puts zero at one half."""
+    """Return a map (H, W) scaled to [0, 1], outliers cut; `signed` puts zero at one half."""
     array = as_array(values).astype(float)
     if signed:
         high = np.percentile(np.abs(array), 99.5) or 1.0
