@@ -130,10 +130,10 @@ def table(done: dict[str, dict]) -> str:
     lines = [
         "# Surgery: what was tried",
         "",
-        "Written by `benchmarks/surgery_sweep.py`. A model passes when at every one of its cuts the two halves "
-        "give bit for bit what the whole model gives, in evaluation and in training mode (buffers included), also "
-        "when the prefix's results are batched anew, and when the suffix's gradients are the model's own. Weights "
-        "are random; images are the smallest that the model takes.",
+        "Written by `benchmarks/surgery_sweep.py`. A model passes when, at every one of its cuts, the two "
+        "halves give bit for bit what the whole model gives, in evaluation and in training mode (buffers "
+        "included); when the prefix's results may be batched anew; and when the suffix's gradients are the "
+        "model's own. Weights are random; images are the smallest that the model takes.",
         "",
         f"torch with torchvision {torchvision.__version__} and timm {timm.__version__}.",
         "",

@@ -86,7 +86,7 @@ FAMILIES = [
 
 @dataclass(frozen=True)
 class Entry:
-    """A model by name, "torchvision/…" or "timm/…"; `build()` gives (model, image side) with random weights."""
+    """A model by name, "torchvision/…" or "timm/…"; `build()` gives it and the side of its images."""
 
     name: str
 
@@ -175,31 +175,36 @@ def check_cuts(model: nn.Module, side: int, *, gradients: bool = True) -> int:
     return len(stages) - 1
 
 
-def in_training(model: nn.Module, images: Tensor, run: nn.Module) -> tuple[object, list[Tensor]]:
+def in_training(
+    model: nn.Module, images: Tensor, run: nn.Module, *, backward: bool = False
+) -> tuple[object, list[Tensor]]:
     """Return the output of `run` in training mode and the model's buffers after it; the model is put back."""
     before = [b.clone() for b in model.buffers()]
     run.train()
     torch.manual_seed(0)
     try:
         out = run(images)
+        if backward:
+            sum(t.square().sum() for t in flat(out)).backward()
         return out, [b.clone() for b in model.buffers()]
     finally:
-        for buffer, value in zip(model.buffers(), before, strict=True):
-            buffer.copy_(value)
         run.eval()
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
 
 
 def check_gradients(model: nn.Module, images: Tensor, stage: surgery.Stage, size: tuple[int, ...]) -> None:
     """Assert that the suffix's gradients are the model's own, on the model's own tensors."""
     prefix, suffix = surgery.split_at(model, stage, input_size=size)
-    own = dict(model.named_parameters())
+    own = dict(model.named_parameters(remove_duplicate=False))
     assert all(own[name] is p for name, p in suffix.named_parameters()), (
         "the suffix has the model's own tensors"
     )
     grads = []
     for run in (model, nn.Sequential(prefix, suffix)):
         model.zero_grad()
-        sum(t.square().sum() for t in flat(run(images))).backward()
+        in_training(model, images, run, backward=True)
         grads.append({n: None if p.grad is None else p.grad.clone() for n, p in suffix.named_parameters()})
     model.zero_grad()
     for name, grad in grads[0].items():
@@ -232,7 +237,7 @@ def joined(a: object, b: object) -> object:
 
 
 def smallest_of_each_family() -> Iterator[str]:
-    """Yield a small member of each of timm's model files: the listed one, or for a file not listed its first."""
+    """Yield a small member of each of timm's model files: the listed one; of a new file, the first."""
     listed = dict(
         line.split() for line in Path(__file__).with_name("surgery_families.txt").read_text().splitlines()
     )

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from .graph import Flow
-from .tracer import BATCHES, DATA, SHAPE, tensors
+from .tracer import BATCHES, DATA, SHAPE, replaced, tensors
 
 _RANDOM = re.compile(r"rand|bernoulli|multinomial|poisson|dropout|normal_?$|uniform_?$|exponential_?$")
 
@@ -34,6 +35,11 @@ class Batch:
     """Stands for `times` x the number of images, in an instruction's arguments."""
 
     times: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """Stands for the device that the images are on, in an instruction's arguments."""
 
 
 @dataclass
@@ -85,21 +91,6 @@ def slots(value: Any) -> list[int]:
     )
 
 
-def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """Return nested arguments with `leaf` applied to everything that is not a container."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(replaced(v, leaf) for v in value))
-    if isinstance(value, tuple):
-        return tuple(replaced(v, leaf) for v in value)
-    if isinstance(value, list):
-        return [replaced(v, leaf) for v in value]
-    if isinstance(value, dict):
-        return {k: replaced(v, leaf) for k, v in value.items()}
-    if isinstance(value, slice):
-        return slice(*(replaced(v, leaf) for v in (value.start, value.stop, value.step)))
-    return leaf(value)
-
-
 def crossing(flow: Flow, place: dict[fx.Node, int], cut: int) -> list[fx.Node]:
     """Return the steps whose tensors stages from number `cut` >= 1 on need from before. Raises NoCut."""
     found: dict[fx.Node, None] = {}
@@ -146,12 +137,14 @@ def _random(node: fx.Node) -> bool:
 
 
 def rebuilt(flow: Flow, node: fx.Node) -> tuple[Any, bool]:
-    """Return a size as constants and `Batch`es, and whether it is tied to the image size. Raises NoCut."""
+    """Return a size with `Batch` and `Device` in it, and whether it is tied to the image size."""
 
     def pair(first: Any, second: Any) -> Any:
         if isinstance(first, tuple | list):
             both = [pair(a, b) for a, b in zip(first, second, strict=True)]
             return tuple(both) if isinstance(first, tuple) else both
+        if isinstance(first, torch.device):
+            return Device()
         if first == second:
             return first
         times = first // BATCHES[0] if isinstance(first, int) else 0
@@ -159,7 +152,8 @@ def rebuilt(flow: Flow, node: fx.Node) -> tuple[Any, bool]:
             raise NoCut(f"{node.name} follows from the number of images")
         return Batch(times)
 
-    return pair(*flow.values[node]), flow.depends[node] == SHAPE
+    value = pair(*flow.values[node])
+    return value, flow.depends[node] == SHAPE and not isinstance(value, Batch | Device)
 
 
 def program(

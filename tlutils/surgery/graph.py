@@ -5,6 +5,8 @@ Each step is evaluated at two batch sizes, so that what follows from the batch s
 from the image itself can be told apart.
 """
 
+import functools
+import operator
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor, fx, nn
 from .. import runtime
 from .measure import Reach
 from .mirror import mirror, set_mode
-from .tracer import BATCHES, Tracer
+from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
 
 
 class Untraceable(Exception):
@@ -118,11 +120,40 @@ def _trace(
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
             node.target = node.target.removeprefix("model.")
+    _unpack(graph, tracer)
     image, *steps, output = graph.nodes
     return Flow(
         graph, image, output, steps, tracer.values, tracer.depends, tracer.macs, tracer.reach, tracer.changed,
         constants, tracer.fixed,
     )  # fmt: skip
+
+
+def _unpack(graph: fx.Graph, tracer: Tracer) -> None:
+    """Replace each list that goes from step to step as one value by its entries, which a cut can carry."""
+    for node in list(graph.nodes):
+        pair = tracer.values.get(node, (None, None))
+        users = [u for u in node.users if u.op != "output" and u.target is not operator.getitem]
+        if type(pair[0]) not in (list, tuple) or not users:
+            continue
+        entries: list[fx.Node] = []
+        for i in reversed(range(len(pair[0]))):
+            with graph.inserting_after(node):
+                entry = graph.call_function(operator.getitem, (node, i))
+            entries.insert(0, entry)
+            tracer.values[entry] = pair[0][i], pair[1][i]
+            sized = is_size(pair[0][i]) and tracer.images[0].is_meta
+            tracer.depends[entry] = min(tracer.depends[node], SHAPE) if sized else tracer.depends[node]
+            tracer.macs[entry], tracer.reach[entry] = 0, tracer.reach.get(node)
+            if node in tracer.changed:
+                tracer.changed[entry] = tracer.changed[node]
+        whole = entries if type(pair[0]) is list else tuple(entries)
+        swap = functools.partial(_swapped, node, whole)
+        for user in users:
+            user.args, user.kwargs = replaced(user.args, swap), replaced(dict(user.kwargs), swap)
+
+
+def _swapped(node: fx.Node, whole: Any, value: Any) -> Any:
+    return whole if value is node else value
 
 
 def _generators() -> tuple[Any, ...]:

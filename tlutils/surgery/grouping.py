@@ -85,12 +85,11 @@ def complete(flow: Flow, place: dict[fx.Node, int]) -> dict[fx.Node, int]:
             done[step] = current
     for step in reversed(flow.steps):
         if step not in done:
-            users = [done[u] for u in step.users if u in done]
-            done[step] = min(users, default=0)
+            done[step] = min((done[u] for u in step.users if u in done), default=0)
     for step in flow.steps:
-        if flow.depends[step] == DATA:
-            continue
-        done[step] = max([done[step], *(done[n] for n in step.all_input_nodes)])
+        if flow.depends[step] != DATA:  # a size is taken at once, a constant when it is used
+            first = done[step] if tensors(flow.values[step][0]) else 0
+            done[step] = max([first, *(done[n] for n in step.all_input_nodes)])
     return done
 
 
@@ -103,9 +102,15 @@ def _too_coarse(model: nn.Module, flow: Flow, groups: list[Any], tried: set[str]
     for head in _terminal(model, flow):
         if _open(model, head, tried) and _positions(flow, head) == 1:
             return str(head.target)
+    for name, steps in groups:
+        for step in steps:
+            hidden = name.startswith("fc") and _open(model, step, tried)
+            if hidden and kind(model.get_submodule(str(step.target))) != "layer":
+                return str(step.target)
     body = [(name, steps) for name, steps in groups if name.startswith(("stem", "stage"))]
     total = sum(flow.macs[s] for _, steps in body for s in steps) or 1
     steps = [s for _, group in body for s in group if _open(model, s, tried)]
+    steps = [s for s in steps if not any(word in str(s.target) for word in _STEMS[:2])] or steps
     for step in sorted(steps, key=lambda s: -flow.macs[s]):
         share, few = flow.macs[step] / total, sum(n.startswith("stage") for n, _ in body) < 3
         container = kind(model.get_submodule(str(step.target))) == "container"
@@ -154,7 +159,7 @@ def _group(model: nn.Module, flow: Flow) -> list[tuple[str, list[fx.Node]]]:
     start = _head_start(model, flow, steps)
     body, head = steps[:start], steps[start:]
     vector = len(body)  # where weights act on pooled vectors
-    while (last := _last_weight(flow, body[:vector])) is not None and _positions(flow, body[last]) == 1:
+    while (last := _last_weight(flow, body[:vector])) is not None and _is_dense(model, flow, body[last]):
         vector = last
     if vector < len(body):
         vector = _with_dropout(model, flow, body, vector)
@@ -215,6 +220,13 @@ def _is_classifier(model: nn.Module, flow: Flow, step: fx.Node) -> bool:
     )
 
 
+def _is_dense(model: nn.Module, flow: Flow, step: fx.Node) -> bool:
+    """Whether a step is a dense layer, or a short chain of them, on pooled vectors."""
+    module = _module(model, step)
+    children = list(module.children()) if module is not None else []
+    return _positions(flow, step) == 1 and all(kind(c) == "layer" for c in children)
+
+
 def _last_weight(flow: Flow, steps: list[fx.Node]) -> int | None:
     return next((i for i in range(len(steps) - 1, -1, -1) if flow.macs[steps[i]]), None)
 
@@ -267,16 +279,12 @@ def _atoms(model: nn.Module, flow: Flow, steps: list[fx.Node]) -> list[Atom]:
 
 def _stages(atoms: list[Atom]) -> list[tuple[str, list[fx.Node]]]:
     stem = next((i for i, a in enumerate(atoms) if a.kind != "layer"), 0)
-    if (
-        stem == 0
-        and len(atoms) > 1
-        and any(word in atoms[0].path for word in _STEMS)
-        and atoms[0].kind != "layer"
-    ):
+    words = _STEMS[:2] if all(a.kind == "layer" for a in atoms) else _STEMS
+    if stem == 0 and len(atoms) > 1 and any(word in atoms[0].path for word in words):
         stem = 1
     rest = _joined(atoms[stem:])
     loose = sum(a.kind == "block" for a in atoms[stem:])
-    if len(rest) < 3 and len(atoms) - stem > len(rest) and (loose or not stem):
+    if len(rest) < 3 and (loose or not stem or len(atoms) - stem > 2):
         rest = [[a] for a in atoms[stem:]]
     groups = [("stem", atoms[:stem])] if stem else []
     groups += [(f"stage{i}", group) for i, group in enumerate(rest, 1)]

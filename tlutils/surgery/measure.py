@@ -127,16 +127,28 @@ class Receptive(TorchFunctionMode):
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         # Tensors are kept beside their reach, so that an id is never used twice.
+        self.products = 0
         self._known: dict[int, tuple[Tensor, Reach | None]] = {id(image): (image, Reach(dims=(2, 3)))}
 
     def of(self, value: Any) -> Reach | None:
         """Return the reach of a tensor seen inside, None when it has none or sees everything."""
         return self._known.get(id(value), (None, None))[1]
 
+    def _lstm(
+        self, x: Tensor, state: Any, weights: Any, bias: bool, layers: int, drop: float, *flags: bool
+    ) -> Any:
+        """Return an LSTM's outputs without going through time, and note its multiply-adds."""
+        _, bidirectional, _ = flags
+        self.products += x.shape[0] * x.shape[1] * sum(w.numel() for w in weights if w.dim() == 2)
+        width = state[0].shape[-1] * (2 if bidirectional else 1)
+        return x.new_empty(*x.shape[:2], width), torch.empty_like(state[0]), torch.empty_like(state[1])
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if (func is torch.nn.functional.batch_norm or func is torch.batch_norm) and args[0].is_meta:
             out = torch.empty_like(args[0])  # without data, its shape is all there is, and far quicker
+        elif _name(func) == "lstm" and args[0].is_meta:
+            out = self._lstm(*args)
         else:
             out = func(*args, **kwargs)
         inputs = [t for t in _tensors((args, kwargs)) if id(t) in self._known]

@@ -7,11 +7,11 @@ from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
 from ..models.metadata import require_module
-from .cuts import Batch, Program, Slot, program, replaced
+from .cuts import Batch, Device, Program, Slot, program
 from .graph import Flow
 from .stage import Stage
 from .stages import Plan, plan
-from .tracer import fetch
+from .tracer import fetch, replaced
 
 
 class Part(nn.Module):
@@ -67,12 +67,13 @@ class Part(nn.Module):
         if ready.shapes is not None:
             self._check(given, ready.shapes)
         values: dict[int, Any] = dict(zip(ready.inputs, given, strict=True))
-        batch = given[0].shape[0]
 
         def leaf(value: Any) -> Any:
             if isinstance(value, Slot):
                 return values[value.number]
-            return value.times * batch if isinstance(value, Batch) else value
+            if isinstance(value, Batch):
+                return value.times * given[0].shape[0]
+            return given[0].device if isinstance(value, Device) else value
 
         for step in ready.instructions:
             args, kwargs = replaced(step.args, leaf), replaced(step.kwargs, leaf)

@@ -1,6 +1,6 @@
 """A model as an ordered list of stages, with what each costs and sees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -71,14 +71,14 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
     name = type(model).__name__
     try:
         try:
-            layout = lay_out(model, size)
+            layout = _stable_layout(model, size)
         except Untraceable:
             if not is_chain(model, size):
                 raise
             layout = lay_out(model, size, chain=True)
     except Untraceable as error:
         raise LearnerError(
-            f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward(images) "
+            f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward "
             f"that takes a batch of images {size} and runs its layers in one order, whatever they show. Move "
             "such a decision into a module of its own, or check that model(images) works at that size."
         ) from error
@@ -93,6 +93,19 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
     return _planned(model, layout, flows, places)
 
 
+def _stable_layout(model: nn.Module, size: tuple[int, ...]) -> Layout:
+    """Return a layout that small images share with large ones, whose last maps are no single points."""
+    large = (size[0], max(size[1], 224), max(size[2], 224))
+    if large == size:
+        return lay_out(model, size)
+    try:
+        layout = lay_out(model, large)
+        flow = trace(model, size, layout.opened)
+    except Untraceable:  # it takes one size only
+        return lay_out(model, size)
+    return replace(layout, flow=flow, place=_same_places(layout, flow))
+
+
 def _check_scores(name: str, flow: Flow) -> None:
     value = flow.values[flow.output.all_input_nodes[0]][0] if flow.output.all_input_nodes else None
     if not isinstance(flow.output.args[0], fx.Node) or not isinstance(value, Tensor) or value.dim() != 2:
@@ -103,17 +116,17 @@ def _check_scores(name: str, flow: Flow) -> None:
         )
 
 
-def _same_places(layout: Layout, training: Flow) -> dict[fx.Node, int]:
-    """Return each training step's stage: its place in the other flow; what only trains is of the head."""
+def _same_places(layout: Layout, flow: Flow) -> dict[fx.Node, int]:
+    """Return each step's stage in another flow of the model; modules that only this one runs are head."""
     known = {key: layout.place[node] for node, key in key_of(layout.flow).items()}
     paths = {str(s.target) for s in layout.flow.steps if s.op == "call_module"}
     place = {}
-    for node, key in key_of(training).items():
+    for node, key in key_of(flow).items():
         if key in known:
             place[node] = known[key]
         elif node.op == "call_module" and str(node.target) not in paths:
             place[node] = len(layout.names) - 1
-    return complete(training, place)
+    return complete(flow, place)
 
 
 def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:

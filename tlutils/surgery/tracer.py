@@ -1,6 +1,6 @@
 """A tracer that knows, for every step, its value at two batch sizes and what that value depends on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -101,6 +101,10 @@ class Tracer(fx.Tracer):
                 self._evaluate(node)
         return node
 
+    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
+        proxy = super().create_proxy(*args, **kwargs)
+        return None if self.values.get(proxy.node) == (None, None) else proxy
+
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
         self._evaluating = True
@@ -129,7 +133,8 @@ class Tracer(fx.Tracer):
         for earlier, tensor, version in versions:
             if tensor._version != version:
                 self.changed.setdefault(earlier, []).append(node)
-        self.macs[node] = count.total // BATCHES[0]
+        self.macs[node] = (count.total + self._receptive.products) // BATCHES[0]
+        self._receptive.products = 0
         self.reach[node] = self._receptive.of(first)
         above = max((self.depends[n] for n in node.all_input_nodes), default=NOTHING)
         if node.op == "placeholder":
@@ -139,8 +144,10 @@ class Tracer(fx.Tracer):
         self.depends[node] = above
 
     def _run(self, node: fx.Node, i: int) -> Any:
-        args: Any = fx.map_arg(node.args, lambda n: self.values[n][i])
-        kwargs: Any = fx.map_arg(node.kwargs, lambda n: self.values[n][i])
+        def leaf(value: Any) -> Any:
+            return self.values[value][i] if isinstance(value, fx.Node) else value
+
+        args, kwargs = (replaced(a, leaf) for a in (node.args, dict(node.kwargs)))
         if node.op == "placeholder":
             return self.images[i]
         if node.op == "get_attr":
@@ -151,6 +158,21 @@ class Tracer(fx.Tracer):
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return fetch(self.root, str(node.target))(*args, **kwargs)
+
+
+def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Return nested arguments with `leaf` applied to everything that is not a container."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(replaced(v, leaf) for v in value))
+    if isinstance(value, tuple):
+        return tuple(replaced(v, leaf) for v in value)
+    if isinstance(value, list):
+        return [replaced(v, leaf) for v in value]
+    if isinstance(value, dict):
+        return {k: replaced(v, leaf) for k, v in value.items()}
+    if isinstance(value, slice):
+        return slice(*(replaced(v, leaf) for v in (value.start, value.stop, value.step)))
+    return leaf(value)
 
 
 def _asks_size(node: fx.Node) -> bool:
