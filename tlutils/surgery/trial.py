@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import models, runtime
 from ..errors import LearnerError
-from .graph import mirror
+from .mirror import mirror
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)

@@ -1,0 +1,89 @@
+"""Checks of the exercises in lesson 03."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .. import runtime, surgery
+
+
+def check_trainable(answer: int | None, stages: surgery.Stages, cut: str) -> None:
+    """Print whether `answer` is how many numbers train with a cut at stage `cut`, or which mistake it is."""
+    sizes = [stage.num_params for stage in stages]
+    k, total = stages.names.index(cut), sum(sizes)
+    right = sum(sizes[k:])
+    mistakes = {
+        total - right: "That is what is frozen. What trains is the rest.",
+        right - sizes[k]: "You froze the stage itself. A cut at a stage lets it train.",
+        right - sizes[-1]: "The head trains, too.",
+        sizes[k]: "That is this one stage. All that follows trains, too.",
+        total: "That is the whole network. What lies before the cut is frozen.",
+    }
+    if answer is None:
+        print("Not answered yet. Add up the parameters from the cut to the end.")
+    elif answer == right:
+        print("Right: the stage of the cut, and all that follows.")
+    else:
+        print(mistakes.get(answer, "Not yet. Read the column of parameters from the cut down, and add."))
+
+
+class _Small(nn.Module):
+    """A network to try a freezing function on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.late = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.late(self.early(x)).mean((2, 3)))
+
+
+def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
+    """Print whether `freeze(module)` freezes a part of a network in effect: it is tried in training steps."""
+    with runtime.seeded(0):
+        model = _Small()
+        images = torch.rand(16, 3, 16, 16)
+        freeze(model.early)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        if not any(p.requires_grad for p in model.parameters()):
+            print("Everything is frozen now, and you were asked for one part.")
+            return
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for _ in range(2):
+            model.train()  # as every training loop does
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), torch.arange(16) % 2).backward()
+            optimizer.step()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    if {"early.0.weight", "early.1.weight"} <= moved and "early.1.running_mean" in moved:
+        print("Nothing is frozen yet: weights and statistics of the part moved.")
+    elif {"early.0.weight", "early.0.bias", "early.1.weight", "early.1.bias"} & moved:
+        print("The statistics are held, but weights of the part moved: what about requires_grad?")
+    elif "early.1.running_mean" in moved:
+        print(
+            "The weights stand still, and the statistics drift: the loop calls model.train() after your "
+            "freeze, and that undoes eval(). Something has to keep the part in eval mode."
+        )
+    elif not {"late.0.weight", "head.weight", "late.1.running_mean"} <= moved:
+        print("The part is frozen, and so is more than it.")
+    else:
+        print("Right: two training steps, and nothing of the part moved. You wrote what freeze_to does.")
+
+
+def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Print whether the optimizer moves all that trains in `model`, once and keeping what it knows."""
+    found = surgery.audit(model, optimizer).codes
+    if "optimizer-lacks" in found:
+        print(
+            "Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves."
+        )
+    elif "param-twice" in found:
+        print("Some parameters are in the optimizer twice, and each step moves them twice.")
+    elif not optimizer.state:
+        print("All are in, but this optimizer is new: the momentum of the head is lost. Add to the old one.")
+    else:
+        print("Right: every trainable parameter is in the optimizer once, and the head kept its momentum.")

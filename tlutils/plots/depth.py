@@ -1,0 +1,126 @@
+"""Pictures of a network seen stage by stage: where its numbers are, what moves, what a cut costs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LogNorm
+
+from .style import COLOURS, NAMES, SEQUENTIAL, Picture, figure
+
+
+def shares(
+    stages: Sequence[str], numbers: Sequence[float], work: Sequence[float], *, title: str, alt: str
+) -> Picture:
+    """Return one row a stage, the first at the top: its share of the parameters and of the multiply-adds.
+
+    Shares are between 0 and 1.
+    """
+    picture, axes = figure(7.5, 0.9 + 0.28 * len(stages), alt=alt, cols=2, sharey=True)
+    rows = np.arange(len(stages))
+    panels = [
+        ("share of the parameters", numbers, "partial"),
+        ("share of the multiply-adds", work, "scratch"),
+    ]
+    for ax, (label, values, colour) in zip(axes[0], panels, strict=True):
+        ax.barh(rows, values, color=COLOURS[colour], height=0.7)
+        for row, value in zip(rows, values, strict=True):
+            ax.text(value + 0.005, row, f"{value:.0%}", va="center", fontsize=9)
+        ax.set_xlabel(label)
+        ax.set_xlim(0, max(max(numbers), max(work)) * 1.2)
+        ax.set_xticks([])
+        ax.spines["bottom"].set_visible(False)
+        ax.tick_params(length=0)
+    axes[0, 0].set_yticks(rows, stages)
+    axes[0, 0].invert_yaxis()
+    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return picture
+
+
+def movement(change: Any, *, cuts: Sequence[str], stages: Sequence[str], title: str, alt: str) -> Picture:
+    """Return a grid: how far each stage's weights moved (columns) when the network was cut at a stage (rows).
+
+    `change` (cuts, stages) is relative, on a logarithmic colour scale; exactly 0 stays white and says so.
+    """
+    change = np.asarray(change, dtype=float)
+    picture, axes = figure(7.5, 1.3 + 0.34 * len(cuts), alt=alt)
+    ax = axes[0, 0]
+    norm = LogNorm(change[change > 0].min(), change.max())
+    shown = ax.imshow(np.ma.masked_equal(change, 0), cmap=SEQUENTIAL, norm=norm, aspect="auto")
+    for (row, column), value in np.ndenumerate(change):
+        if value == 0:
+            ax.text(column, row, "0", ha="center", va="center", color=COLOURS["ink"])
+    ax.set_xticks(range(len(stages)), stages)
+    ax.set_yticks(range(len(cuts)), cuts)
+    ax.set(xlabel="stage", ylabel="cut at")
+    ax.tick_params(length=0)
+    picture.colorbar(shown, ax=ax, label="relative change", shrink=0.9)
+    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return picture
+
+
+def lines(
+    series: Mapping[str, Sequence[float]], *, x: str, y: str, title: str, alt: str, names: Mapping[str, str]
+) -> Picture:
+    """Return one line a strategy over 1, 2, 3, …, named at its end as `names` says."""
+    picture, axes = figure(7.5, 2.8, alt=alt)
+    ax = axes[0, 0]
+    for key, values in series.items():
+        steps, colour = np.arange(1, len(values) + 1), COLOURS.get(key, COLOURS["ink"])
+        ax.plot(steps, values, color=colour)
+        ax.text(steps[-1], values[-1], f" {names[key]}", color=colour, va="center", fontsize=9)
+    ax.set(xlabel=x, ylabel=y)
+    ax.set_xmargin(0.28)
+    ax.set_xlim(left=1)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return picture
+
+
+def by_cut(
+    panels: Mapping[str, Mapping[str, Any]],
+    *,
+    cuts: Sequence[str],
+    title: str,
+    alt: str,
+    controls: Mapping[str, float] | None = None,
+) -> Picture:
+    """Return a panel a quantity: its mean and spread at each cut, from the cut that trains least to all.
+
+    `panels` maps an axis label to {line name: values (cuts, repeats)}; with repeats, each is a faint dot and
+    the bar is two standard errors of their mean to each side. `controls` are levels in the first panel, by
+    strategy.
+    """
+    picture, axes = figure(7.5, 3.1, alt=alt, cols=len(panels))
+    where = np.arange(len(cuts))
+    shades = [COLOURS["partial"], COLOURS["quiet"]]
+    for ax, (label, series) in zip(axes[0], panels.items(), strict=True):
+        for colour, (name, values) in zip(shades, series.items(), strict=False):
+            values = np.asarray(values, dtype=float).reshape(len(cuts), -1)
+            repeats = values.shape[1]
+            error = 2 * values.std(1, ddof=1) / np.sqrt(repeats) if repeats > 1 else None
+            ax.errorbar(where, values.mean(1), yerr=error, color=colour, marker="o", markersize=4, capsize=3)
+            if repeats > 1:
+                ax.plot(where, values, ".", color=colour, alpha=0.35, markersize=5)
+            if name:
+                ax.text(
+                    where[-1],
+                    values[-1].mean(),
+                    f"{name} ",
+                    color=colour,
+                    ha="right",
+                    va="bottom",
+                    fontsize=9,
+                )
+        ax.set_xticks(where, cuts, rotation=45)
+        ax.set_xlabel("cut at")
+        ax.set_title(label, fontweight="normal", fontsize=10)
+    for name, level in (controls or {}).items():
+        axes[0, 0].axhline(level, color=COLOURS[name], linestyle=":")
+        axes[0, 0].text(
+            where[-1], level, NAMES[name], color=COLOURS[name], ha="right", va="bottom", fontsize=8
+        )
+    for ax in axes[0, 1:]:
+        ax.set_ylim(bottom=0)
+    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return picture
