@@ -5,6 +5,7 @@ lists of blocks become stages; flat chains are joined where the resolution stays
 whose resolution never changes, gets one stage a block.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +47,13 @@ class Layout:
     names: list[str]
     place: dict[fx.Node, int]
     opened: set[str]
-    chain: bool
+    chain: Sequence[str]
 
 
-def lay_out(model: nn.Module, size: tuple[int, ...], *, chain: bool = False) -> Layout:
+def lay_out(model: nn.Module, size: tuple[int, ...], *, chain: Sequence[str] = ()) -> Layout:
     """Return the stages of a model for images (C, H, W) = `size`. Raises Untraceable.
 
-    With `chain`, the model is its children one after another, whatever its own forward looks like.
+    With `chain`, the model is these children one after another, whatever its own forward looks like.
     """
     opened: set[str] = set()
     closed: set[str] = set()

@@ -10,7 +10,7 @@ from .. import models
 from ..errors import LearnerError
 from ..models.metadata import require_module
 from .cuts import NoCut, crossing, key_of
-from .graph import Flow, Untraceable, is_chain, trace
+from .graph import Flow, Untraceable, chain_of, trace
 from .grouping import Layout, complete, lay_out
 from .measure import Reach
 from .shapes import map_dims, positions
@@ -73,9 +73,9 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
         try:
             layout = _stable_layout(model, size)
         except Untraceable:
-            if not is_chain(model, size):
+            if not (chain := chain_of(model, size)):
                 raise
-            layout = lay_out(model, size, chain=True)
+            layout = lay_out(model, size, chain=chain)
     except Untraceable as error:
         raise LearnerError(
             f"{name} cannot be followed from image to scores: {error.reason}. Expected a forward "
