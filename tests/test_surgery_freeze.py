@@ -372,6 +372,16 @@ def test_memory_efficient_densenet_behind_a_frozen_part_still_trains():
     assert "features.denseblock4.denselayer1.conv1.weight" in moved(before, model)
 
 
+def test_what_a_layer_kept_from_before_the_freeze_does_not_disturb_training():
+    """LeViT keeps its attention biases in eval mode, with the graph that made them."""
+    model, x = make("levit_128s").eval(), images("levit_128s")[:2]
+    model(x)
+    surgery.freeze_to(model, "head")
+    before = snapshot(model)
+    train(model, x)
+    assert {k.split(".")[0] for k in moved(before, model)} == {"head", "head_dist"}
+
+
 def test_the_forward_of_a_frozen_model_is_that_of_the_model_in_eval_mode():
     model = net().eval()
     expected = model(X)

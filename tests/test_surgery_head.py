@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from surgery_zoo import Entry, smallest_of_each_family
 from torch import nn
 
 from tlutils import models, surgery
@@ -111,6 +112,35 @@ def check_replaced(model: nn.Module, heads: list[str]) -> None:
     channels, height, width = info.input_size
     with torch.no_grad():
         assert model.eval()(torch.rand(1, channels, height, width)).shape == (1, 7)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", list(smallest_of_each_family()))
+def test_one_model_of_each_timm_family_gets_a_new_head_and_nothing_else(name):
+    """What the library says of its own heads, in the model's configuration, is the oracle."""
+    model, side = Entry(f"timm/{name}").build()
+    heads = model.pretrained_cfg["classifier"]
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    if model.num_classes:
+        surgery.replace_head(model, 7)
+        assert changed(before, model) == ({heads} if isinstance(heads, str) else set(heads))
+    else:
+        surgery.replace_head(model, 7)
+        assert all(torch.equal(model.state_dict()[k], v) for k, v in before.items())
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, side, side)).shape == (1, 7)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+def test_every_torchvision_model_gets_a_new_head_and_nothing_else(name):
+    """A layer with as many outputs as there are classes, a number that nothing else has, is a head."""
+    model = make(name, "torchvision", num_classes=1013)
+    widths = {n: getattr(m, "out_features", getattr(m, "out_channels", 0)) for n, m in model.named_modules()}
+    heads = {name for name, width in widths.items() if width == 1013}
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    surgery.replace_head(model, 7)
+    assert changed(before, model) == heads
 
 
 def test_auxiliary_and_distilled_heads_have_the_new_width_in_training_too():

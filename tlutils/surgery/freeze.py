@@ -234,12 +234,9 @@ def _freeze(
         inside = {m for m in inside if not is_norm(m)}
     if keep_dropout:  # dropout may also be a function inside a block, which then has to be in train mode
         inside = {m for m in inside if is_norm(m)}
-    modes = {m: m.training for m in model.modules()}
     for module in inside:
         module.train = Held(module)  # type: ignore[method-assign, assignment]
-    model.train()  # some layers keep what they computed from their weights until they are told to train
-    for module, mode in modes.items():
-        module.training = mode and module not in inside
+        module.training = False
     held = tuple(name for name, m in model.named_modules() if m in inside)
     setattr(model, ATTRIBUTE, Record(stage, tuple(frozen), held, train_norms, keep_dropout))
     take_prints(model)
