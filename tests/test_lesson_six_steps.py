@@ -1,0 +1,51 @@
+"""What lesson 00 writes out by hand does the same as the tools that later lessons import."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tlutils import models, probe, surgery
+
+LESSON = Path(__file__).parent.parent / "notebooks" / "00_six_steps.ipynb"
+
+
+@pytest.fixture(scope="module")
+def written_out():
+    """The functions of the lesson, as the learner has them after running its cells."""
+    names = {"torch": torch, "nn": nn, "F": F, "classes": ["one", "two"]}
+    for cell in nbformat.read(LESSON, as_version=4).cells:
+        if cell.cell_type == "code" and cell.source.lstrip("@").startswith(("def ", "torch.no_grad()\ndef ")):
+            exec(cell.source.split("\n\n\nprint")[0].split("\n\n\nx_train")[0], names)
+    return names
+
+
+def test_freezing_by_hand_holds_what_freeze_to_holds(written_out):
+    by_hand, by_tool = (models.load("resnet18", pretrained=False, input_size=64) for _ in range(2))
+    backbone, _ = surgery.split_at(by_hand, "head")
+    written_out["freeze"](backbone)
+    surgery.freeze_to(by_tool, "head")
+    flags = [[p.requires_grad for p in model.parameters()] for model in (by_hand, by_tool)]
+    assert flags[0] == flags[1]
+    assert written_out["trainable"](by_hand) == by_tool.fc.weight.numel() + by_tool.fc.bias.numel()
+
+
+def test_the_head_trained_by_hand_agrees_with_the_solved_probe(written_out):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 200)
+    codes = rng.normal(size=(400, 8)).astype(np.float32)
+    codes[:, 0] += 1.5 * labels
+    rows = rng.permutation(400)
+    x, y = torch.from_numpy(codes[rows]), torch.from_numpy(labels[rows])
+    written_out["y_train"], written_out["y_val"] = y[:300], y[300:]
+    torch.manual_seed(0)
+    head, history = written_out["train_head"](x[:300], x[300:])
+    solved = probe.fit_probe(x[:300].numpy(), y[:300].numpy())
+    with torch.no_grad():
+        by_hand = head(x[300:]).argmax(1).numpy()
+    assert (by_hand == solved.predict(x[300:].numpy())).mean() > 0.95
+    assert history["val"][-1] == pytest.approx((by_hand == y[300:].numpy()).mean())
