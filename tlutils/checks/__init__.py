@@ -4,12 +4,14 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
 from .common import compare_guess, within
+from .full_finetuning import check_cka, check_recipe, check_stage_rate
 from .linear_probing import check_nearest, check_penalty, check_scaled
 from .looking import check_excitement, check_receptive_field, check_saliency, check_similar_channels
 from .partial_freezing import check_freeze, check_optimizer, check_trainable
 from .six_steps import check_frozen_before, check_head_size
 
 __all__ = [
+    "check_cka",
     "check_excitement",
     "check_freeze",
     "check_frozen_before",
@@ -18,9 +20,11 @@ __all__ = [
     "check_optimizer",
     "check_penalty",
     "check_receptive_field",
+    "check_recipe",
     "check_saliency",
     "check_scaled",
     "check_similar_channels",
+    "check_stage_rate",
     "check_trainable",
     "compare_guess",
     "within",

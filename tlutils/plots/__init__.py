@@ -1,6 +1,7 @@
 """Arrays in, matplotlib figures out: one function a picture, nothing computed, nothing shown by itself."""
 
 from .depth import by_cut, lines, movement, shares
+from .finetuning import stage_panels
 from .looking import by_stage, image_rows, overlays, share_curves
 from .probing import bands
 from .results import confusion, curves, gallery, right_and_wrong, strategies
@@ -27,5 +28,6 @@ __all__ = [
     "share_curves",
     "shares",
     "show_image",
+    "stage_panels",
     "strategies",
 ]

@@ -147,7 +147,7 @@ class Run:
             checkpoint.save(
                 folder, self._key, self.progress, model=self.good, good=None, moments={}, scaler=None
             )
-        except LearnerError as error:
+        except Exception as error:  # whatever kept it from being written, what was trained is not lost
             raise LearnerError(
                 f"{error} Training is finished, and the model in memory holds its weights: make room and run "
                 "the same call again, or models.save(model, path) elsewhere."
