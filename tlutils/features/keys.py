@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from types import CodeType, FunctionType
 from typing import Any
@@ -26,6 +26,7 @@ def short(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that features depend on, and of the code here."""
     return {name: version(name) for name in LIBRARIES} | {"features": str(CODE)}

@@ -22,9 +22,9 @@ def bands(
 ) -> Picture:
     """Return one line with its band for each entry of `lines`, named at its right end.
 
-    `x` are numbers (on a logarithmic axis with `log`) or names, in order. `lines` maps a strategy, or any
-    name, to an array (len(x), 3) of value, low, high, or (len(x),) without a band; "train" is dashed.
-    `mark` (x, words) points at one place of the axis.
+    `x` are numbers (on a logarithmic axis with `log`) or names, drawn from left to right as they come.
+    `lines` maps a strategy, or any name, to an array (len(x), 3) of value, low, high, or (len(x),) without a
+    band; "train" is dashed. `mark` (x, words) points at one place of the axis.
     """
     named = isinstance(x[0], str)
     places = np.arange(len(x)) if named else np.asarray(x, dtype=float)
@@ -38,10 +38,10 @@ def bands(
         colour = COLOURS.get(name, COLOURS["ink"])
         middle = values if values.ndim == 1 else values[:, 0]
         if values.ndim == 2:
-            ax.fill_between(places, values[:, 1], values[:, 2], color=colour, alpha=0.15, linewidth=0)
+            ax.fill_between(places, values[:, 1], values[:, 2], color=colour, alpha=0.12, linewidth=0)
         style = "--" if name == "train" else "-"
         ax.plot(places, middle, style, color=colour, marker="o", markersize=4, linewidth=1.8)
-        ends[name] = middle[np.argmax(places)]
+        ends[name] = middle[-1]
     for name, y in _apart(ends, 0.07 * float(np.diff(ax.get_ylim())[0])).items():
         ax.annotate(
             NAMES.get(name, name),
@@ -62,8 +62,10 @@ def bands(
             va="top",
             color="#666666",
         )
+    if places[0] > places[-1]:
+        ax.invert_xaxis()
     if named:
-        ax.set_xticks(places, x)
+        ax.set_xticks(places, x, fontsize=8)
     elif log and max(x) >= 1 and min(x) >= 1:
         ax.set_xticks(places, [f"{value:g}" for value in x], minor=False)
         ax.minorticks_off()

@@ -52,7 +52,7 @@ def scale_of(x: np.ndarray) -> Scale:
 
     Deep layers have features that all but sleep through a data set. Divided by their own tiny deviation, the
     first new image that wakes one lies a thousand deviations out and is misjudged with certainty; so no
-    deviation counts for less than `FLOOR` of the median one. Features of one network can be compared like this.
+    deviation counts for less than `FLOOR` of the median one (features of one network share a unit).
     """
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     varies = deviation > 1e-10 * np.abs(mean)  # rounding leaves a trace of a deviation

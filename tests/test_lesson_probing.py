@@ -1,0 +1,110 @@
+"""Lesson 02: what it writes out is what the library does; its checks and its picture say what they see."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from tlutils import checks, plots
+from tlutils.probe import fit_probe
+
+LESSON = Path(__file__).parent.parent / "notebooks" / "02_linear_probing.ipynb"
+
+
+def written_out(name):
+    """The function of this name, from the cell of the lesson that defines it."""
+    (source,) = (c.source for c in nbformat.read(LESSON, as_version=4).cells if f"def {name}(" in c.source)
+    scope = {"np": np}
+    exec(source, scope)
+    return scope[name]
+
+
+def test_the_neighbours_of_the_lesson_are_those_of_the_library():
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    known, new = rng.normal(size=(90, 12)) + labels[:, None], rng.normal(size=(40, 12)) + 1
+    known[:, 0], new[:, 0] = 4.0, 5.0  # a feature that never varies
+    probe = fit_probe(known, labels, kind="knn", neighbours=[5], balanced=False)
+    assert (written_out("vote")(new, known, labels) == probe.predict(new)).all()
+
+
+def nearest_in_distance(query, bank):
+    return np.argmin(np.linalg.norm(bank - query, axis=1))
+
+
+def furthest(query, bank):
+    return np.argmin(bank @ query / np.linalg.norm(bank, axis=1))
+
+
+def dot_product(query, bank):
+    return np.argmax(bank @ query)
+
+
+def cosine(query, bank):
+    return np.argmax(bank @ query / np.linalg.norm(bank, axis=1) / np.linalg.norm(query))
+
+
+@pytest.mark.parametrize(
+    ("mine", "says"),
+    [
+        (None, "Not written yet"),
+        (cosine, "Right"),
+        (dot_product, "long row"),
+        (nearest_in_distance, "nearest in distance"),
+        (furthest, "least"),
+        (lambda query, bank: bank @ query, "one integer"),
+        (lambda query, bank: 17, "does not exist"),
+    ],
+)
+def test_the_check_of_nearest_names_the_mistake(mine, says, capsys):
+    checks.check_nearest(mine)
+    assert says in capsys.readouterr().out
+
+
+def test_the_check_of_scaling_names_whose_ruler_was_used(capsys):
+    rng = np.random.default_rng(0)
+    train, val = rng.normal(1, 2, size=(30, 4)), rng.normal(2, 1, size=(20, 4))
+    both = np.vstack([train, val])
+    for like, says in [(train, "Right"), (val, "val's own"), (both, "took part")]:
+        checks.check_scaled((val - like.mean(0)) / like.std(0), train, val)
+        assert says in capsys.readouterr().out
+    for mine, says in [(None, "Not done"), (val, "Not yet"), (val.T, "shape")]:
+        checks.check_scaled(mine, train, val)
+        assert says in capsys.readouterr().out
+
+
+def test_the_check_of_the_penalty_reads_the_table_as_one_should(capsys):
+    rng = np.random.default_rng(0)
+    table = fit_probe(rng.normal(size=(60, 5)), np.arange(60) % 2, penalties=[10, 1, 0.1]).cv
+    table["log_loss"], table["balanced_accuracy"] = [0.5, 0.4, 0.6], [0.7, 0.7, 0.8]
+    for answer, says in [(None, "Not answered"), (1, "Right"), (0.1, "by a hair"), (10, "Not yet")]:
+        checks.check_penalty(answer, table)
+        assert says in capsys.readouterr().out
+
+
+def test_bands_draw_each_line_in_the_order_given_and_name_it_where_it_ends():
+    lines = {"probe": np.array([[0.5, 0.4, 0.6], [0.8, 0.7, 0.9]]), "train": [0.9, 0.8]}
+    picture = plots.bands([10, 1], lines, log=True, xlabel="penalty", ylabel="loss", title="t", alt="a")
+    ax = picture.axes[0]
+    assert ax.xaxis_inverted()
+    drawn = {tuple(line.get_ydata()): line.get_linestyle() for line in ax.lines}
+    assert drawn == {(0.5, 0.8): "-", (0.9, 0.8): "--"}
+    names = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert set(names) == {plots.NAMES["probe"], "train"}
+    assert abs(np.diff(list(names.values()))[0]) > 0.01, "names at one height would lie on each other"
+    assert len(picture.png()) < 40_000
+
+
+def test_bands_over_names_mark_one_of_them():
+    picture = plots.bands(
+        ["stem", "pool"],
+        {"random": [0.5, 0.6]},
+        xlabel="",
+        ylabel="",
+        title="",
+        alt="",
+        mark=("pool", "here"),
+    )
+    assert [tick.get_text() for tick in picture.axes[0].get_xticklabels()] == ["stem", "pool"]
+    assert any("here" in text.get_text() for text in picture.axes[0].texts)
