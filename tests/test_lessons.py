@@ -71,3 +71,12 @@ def test_an_unknown_lesson_or_parameter_comes_back_with_what_there_is(lesson):
     with pytest.raises(LearnerError, match="'NUMBER'"):
         lessons.execute(lesson, parameters={"NUMBR": 1})
     assert cli.main(["lesson", "7", "--set", "oops"]) == 1
+
+
+def test_data_sets_and_lessons_are_listed(lesson, capsys):
+    assert cli.main(["data"]) == 0
+    assert cli.main(["lessons"]) == 0
+    said = capsys.readouterr().out
+    assert "elpv-defects" in said
+    assert "Solar cells" in said
+    assert "07  How much is two and two?" in said

@@ -58,7 +58,7 @@ def list_data() -> None:
     from . import data
 
     for card in data.catalog():
-        print(f"{card.name:16} {card.summary}")
+        print(f"{card.name:16} {card.title}")
 
 
 def run_lesson(arguments: argparse.Namespace) -> None:

@@ -103,15 +103,15 @@ def right_and_wrong(
 
     `images` are PIL images, `truth` (n,) class indices, `proba` (n, C) probabilities, all in one order.
     """
-    truth, proba = np.asarray(truth), np.asarray(proba)
+    labels, proba = np.asarray(truth), np.asarray(proba)
     guess, surest = proba.argmax(1), np.argsort(-proba.max(1), kind="stable")
     picture, axes = figure(7.5, 3.9, alt=alt, rows=2, cols=columns)
     for row, (name, hit) in enumerate([("right", True), ("wrong", False)]):
-        chosen = [i for i in surest if (guess[i] == truth[i]) == hit][:columns]
+        chosen = [i for i in surest if (guess[i] == labels[i]) == hit][:columns]
         for ax in axes[row, len(chosen) :]:
             ax.axis("off")
         for ax, i in zip(axes[row], chosen, strict=False):
-            second = f"{proba[i].max():.0%} sure" if hit else f"is {classes[truth[i]]}"
+            second = f"{proba[i].max():.0%} sure" if hit else f"is {classes[labels[i]]}"
             says = f"says {classes[guess[i]]}\n{second}"
             show_image(ax, images[i], says)
             ax.title.set_color(COLOURS["probe"] if hit else COLOURS["finetune"])
