@@ -41,13 +41,14 @@ def _flat(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Te
 def cka(x: ArrayLike, y: ArrayLike) -> float:
     """Return the linear CKA of two codes of the same images, (n, p) and (n, q): 1 the same, 0 unrelated.
 
-    Unlike a distance it does not change when a code is rotated or scaled as a whole, which a later layer could
-    undo. Kornblith et al. 2019, arXiv 1905.00414. Raises LearnerError for other shapes and constant codes.
+    Unlike a distance it does not change when a code is rotated or scaled as a whole, which a later layer
+    could undo. Kornblith et al. 2019, arXiv 1905.00414. Raises LearnerError for other shapes and constant
+    codes.
     """
     a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
         raise LearnerError(
-            f"Codes of shapes {tuple(a.shape)} and {tuple(b.shape)} arrived. Expected (n, p), (n, q), "
+            f"Codes of shapes {tuple(a.shape)} and {tuple(b.shape)} came. Expected (n, p) and (n, q), "
             "one row an image, of the same images in the same order."
         )
     a, b = a - a.mean(0), b - b.mean(0)
