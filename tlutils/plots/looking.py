@@ -7,6 +7,15 @@ import numpy as np
 
 from .style import COLOURS, DIVERGING, NAMES, SEQUENTIAL, Picture, figure, show_image
 
+OTHERS = (
+    "probe",
+    "finetune",
+    "partial",
+    "random",
+    "scratch",
+    "pixels",
+)  # for lines that are no strategy
+
 
 def as_array(image: Any) -> np.ndarray:
     """Return an image or map as (H, W, 3) or (H, W); tensors (C, H, W) of 1 or 3 channels are turned."""
@@ -37,22 +46,27 @@ def image_rows(
 ) -> Picture:
     """Return rows of images, each row with its name on the left; maps (H, W) are brought to contrast.
 
-    `rows` maps a name to images (PIL, tensors (3, H, W) or arrays in [0, 1]) or maps; `captions` stand above
-    them, row by row. `colours` is the colour map of the maps.
+    `rows` maps a name to images (PIL, tensors (3, H, W) or arrays in [0, 1]), grey ones as PIL, or maps;
+    `captions` stand above them, row by row. `colours` is the colour map of the maps.
     """
     count = max(len(images) for images in rows.values())
     label = 0.9 if any(rows) else 0.0
     side = (width - label) / count
-    height = 0.35 + len(rows) * (side + (0.2 if captions else 0.04))
+    lines = max((text.count("\n") + 1 for row in captions for text in row), default=0) if captions else 0
+    height = 0.2 + 0.18 * len(title.splitlines()) + len(rows) * (side + 0.04 + 0.17 * lines)
     picture, axes = figure(width, height, alt=alt, rows=len(rows), cols=count)
     for r, (name, images) in enumerate(rows.items()):
         for ax in axes[r, len(images) :]:
             ax.axis("off")
         for c, image in enumerate(images):
             array, ax = as_array(image), axes[r, c]
-            show_image(ax, array if array.ndim == 3 else contrast(array), captions[r][c] if captions else "")
+            grey_photo = getattr(image, "mode", "") == "L"
             if array.ndim == 2:
-                ax.images[0].set_cmap(colours)
+                # Sixteen levels: more do not show at this size, and cost bytes.
+                array = np.round(15 * (array / 255 if grey_photo else contrast(array))) / 15
+            show_image(ax, array, captions[r][c] if captions else "")
+            if array.ndim == 2:
+                ax.images[0].set(cmap="gray" if grey_photo else colours, clim=(0, 1))
             ax.images[0].set_interpolation("nearest" if array.shape[0] < 60 else "antialiased")
         axes[r, 0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -94,9 +108,9 @@ def by_stage(
     """
     picture, axes = figure(7.5, height, alt=alt)
     ax, places = axes[0, 0], np.arange(len(stages))
-    for name, triples in values.items():
+    for name, triples, spare in zip(values, values.values(), OTHERS, strict=False):
         middle, low, high = np.array(triples).T
-        colour = COLOURS.get(name, COLOURS["ink"])
+        colour = COLOURS.get(name, COLOURS[spare])
         ax.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         ax.plot(places, middle, "o-", color=colour, markersize=5)
         ax.text(places[-1] + 0.12, middle[-1], NAMES.get(name, name), color=colour, va="center", fontsize=9)
@@ -114,10 +128,11 @@ def share_curves(
 ) -> Picture:
     """Return named curves over a share of pixels from 0 to 1; `curves` maps a name to values."""
     picture, axes = figure(7.5, 2.8, alt=alt)
-    ax, palette = axes[0, 0], ["probe", "finetune", "partial", "random", "scratch", "pixels"]
-    ends = sorted(curves, key=lambda name: float(np.mean(curves[name])))
+    ax = axes[0, 0]
+    curves = {name: np.asarray(values) for name, values in curves.items()}
+    ends = sorted(curves, key=lambda name: float(curves[name].mean()))
     for rank, name in enumerate(ends):
-        colour = COLOURS["majority"] if name == "random order" else COLOURS[palette[rank % len(palette)]]
+        colour = COLOURS["majority"] if name == "random order" else COLOURS[OTHERS[rank % len(OTHERS)]]
         ax.plot(shares, curves[name], color=colour, linewidth=2)
         # Named at evenly spaced heights, in the order of the areas: the ends themselves coincide.
         ax.text(
