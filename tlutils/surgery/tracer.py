@@ -1,5 +1,6 @@
 """A tracer that knows, for every step, its value at two batch sizes and what that value depends on."""
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -101,9 +102,10 @@ class Tracer(fx.Tracer):
                 self._evaluate(node)
         return node
 
-    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
-        proxy = super().create_proxy(*args, **kwargs)
-        return None if self.values.get(proxy.node) == (None, None) else proxy
+    def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        proxy = super().create_proxy(kind, target, *args, **kwargs)
+        missing = target is operator.getitem and self.values[proxy.node][0] is None
+        return None if missing else proxy  # so that `is None` is answered
 
     @contextmanager
     def _evaluation(self) -> Iterator[None]:
