@@ -54,6 +54,9 @@ class Net(nn.Module):
                 return x.relu_()
             case "clamp":
                 return x.clamp(min=0)
+            case "statement":  # what it returns is dropped: the tensor itself has changed
+                x.relu_()
+                return x
             case "hardtanh":
                 return F.hardtanh(x, 0.0, 1e6)
         return module(x)
@@ -65,7 +68,8 @@ class Net(nn.Module):
 
 
 SPELLINGS = (
-    "modules", "inplace", "shared", "functional", "inplace functional", "method", "inplace method", "clamp", "hardtanh",
+    "modules", "inplace", "shared", "functional", "inplace functional", "method", "inplace method", "statement",
+    "clamp", "hardtanh",
 )  # fmt: skip
 
 

@@ -277,6 +277,12 @@ def test_without_a_target_the_class_that_the_model_finds_is_explained():
     assert torch.equal(explain.grad_cam(model, x), explain.grad_cam(model, x, best.tolist()))
 
 
+def test_a_wrapped_model_is_explained_as_the_model_in_it():
+    model, x = Net().eval(), images()
+    for name in NAMES:
+        assert torch.equal(run(name, nn.DataParallel(model), x, 1), run(name, model, x, 1))
+
+
 def test_smoothgrad_is_seeded():
     model, x = Net().eval(), images()
     a, b, c = (explain.smoothgrad(model, x, 0, samples=2, seed=seed) for seed in (1, 1, 2))

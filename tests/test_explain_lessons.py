@@ -127,6 +127,9 @@ def test_curves_carry_their_values_and_names():
     )
     (ax,) = picture.axes
     assert ax.lines[0].get_ydata().tolist() == [0.5, 0.8]
+    tied = plots.by_stage({"a": triples, "b": triples}, ["stem", "stage1"], title="t", ylabel="y", alt="a")
+    heights = [text.get_position()[1] for text in tied.axes[0].texts]
+    assert heights[1] - heights[0] > 0.02  # labels of lines that end together do not lie on each other
     assert {t.get_text() for t in ax.texts} == {"frozen pretrained backbone", "random frozen backbone"}
     picture = plots.share_curves(
         [0, 0.5, 1], {"a": [1, 0.2, 0], "b": [1, 0.9, 0]}, title="t", xlabel="x", ylabel="y", alt="a"

@@ -81,7 +81,7 @@ def overlays(
     colour = colour / 255 if colour.max() > 1 else colour
     grey = colour.mean(2) if colour.ndim == 3 else colour
     columns = 1 + len(maps)
-    picture, axes = figure(width, width / columns + 0.6, alt=alt, cols=columns)
+    picture, axes = figure(width, width / columns * len(grey) / grey.shape[1] + 0.6, alt=alt, cols=columns)
     show_image(axes[0, 0], colour, "the photograph")
     for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
         weight = contrast(values, signed=signed)
@@ -108,12 +108,14 @@ def by_stage(
     """
     picture, axes = figure(7.5, height, alt=alt)
     ax, places = axes[0, 0], np.arange(len(stages))
-    for name, triples, spare in zip(values, values.values(), OTHERS, strict=False):
+    everything = np.array(list(values.values()))  # (lines, stages, 3)
+    ends = _apart(everything[:, -1, 0].tolist(), 0.2 / height * np.ptp(everything))
+    for (name, triples), end, spare in zip(values.items(), ends, OTHERS, strict=False):
         middle, low, high = np.array(triples).T
         colour = COLOURS.get(name, COLOURS[spare])
         ax.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         ax.plot(places, middle, "o-", color=colour, markersize=5)
-        ax.text(places[-1] + 0.12, middle[-1], NAMES.get(name, name), color=colour, va="center", fontsize=9)
+        ax.text(places[-1] + 0.15, end, NAMES.get(name, name), color=colour, va="center", fontsize=9)
     ax.set_xticks(places, stages, rotation=30 if len(stages) > 8 else 0)
     ax.set_ylabel(ylabel)
     ax.set_xlim(-0.2, len(stages) - 1 + 0.28 * len(stages))
@@ -121,6 +123,14 @@ def by_stage(
     ax.set_axisbelow(True)
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Return the heights of labels in their order, moved up where one would lie on another."""
+    moved, lowest = list(heights), -np.inf
+    for i in np.argsort(heights):
+        lowest = moved[i] = max(moved[i], lowest + gap)
+    return moved
 
 
 def share_curves(
@@ -135,15 +145,8 @@ def share_curves(
         colour = COLOURS["majority"] if name == "random order" else COLOURS[OTHERS[rank % len(OTHERS)]]
         ax.plot(shares, curves[name], color=colour, linewidth=2)
         # Named at evenly spaced heights, in the order of the areas: the ends themselves coincide.
-        ax.text(
-            1.03,
-            (rank + 0.5) / len(ends),
-            name,
-            color=colour,
-            va="center",
-            fontsize=9,
-            transform=ax.get_yaxis_transform(),
-        )
+        height = (rank + 0.5) / len(ends)
+        ax.text(1.03, height, name, color=colour, va="center", fontsize=9, transform=ax.transAxes)
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, None))
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
