@@ -8,6 +8,7 @@ import timm
 import torch
 import torch.distributed as dist
 import torchvision
+from surgery_zoo import ZOO
 from torch import nn
 from torch.nn import functional as F
 
@@ -118,6 +119,25 @@ def test_nothing_before_the_cut_moves_and_everything_behind_it_does(name):
         # ReLU may leave single tensors without gradient in so few steps; most must move.
         assert len(moved(before, model) & trains) > 0.8 * len(trains)
         assert surgery.frozen_to(model) == stage
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
+def test_nothing_before_the_middle_moves_in_any_architecture(entry):
+    model, side = entry.build()
+    surgery.replace_head(model, 3)
+    every = surgery.stages(model).names
+    stage = every[len(every) // 2]
+    surgery.freeze_to(model, stage)
+    assert not surgery.audit(model.train(), num_classes=3).findings
+    frozen, trains = parts(model, stage)
+    before = snapshot(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+    out = model(torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)))
+    sum(t.square().sum() for t in (out if isinstance(out, tuple) else (out,))).backward()
+    optimizer.step()
+    assert not moved(before, model) & frozen
+    assert len(moved(before, model) & trains) > 0.8 * len(trains)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -143,7 +143,9 @@ def test_unfrozen_parameters_enter_the_optimizer_once_and_the_rest_keeps_its_sta
         f"three.{i}.{t}" for i in (0, 1) for t in ("weight", "bias")
     }
 
+    groups = len(optimizer.param_groups)
     assert surgery.add_unfrozen(optimizer, model) == []
+    assert len(optimizer.param_groups) == groups
     assert not surgery.audit(model, optimizer).errors
     assert all(torch.equal(v, optimizer.state[model.out.weight][k]) for k, v in state.items())
     before = model.three[0].weight.clone()

@@ -18,6 +18,7 @@ from .mirror import mirror
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_SIDES = (64, 32, 96, 128, 192, 256)  # for a model that was built for another size than it states
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "InstanceNorm")
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
 
@@ -59,16 +60,17 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def trial_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield inputs (2, C, H, W) to try in turn: 64 pixels for speed, then the model's own size."""
+    """Yield inputs (2, C, H, W) to try in turn: 64 pixels for speed, the size that the model states, more."""
     info = models.info(model)
-    channels, height, width = info.input_size
+    channels, *own = info.input_size
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     if weight is None:
         raise LearnerError(
             f"{type(model).__name__} has no parameters. Expected an image classifier with a head to look at."
         )
-    for h, w in [(height, width)] if info.fixed_size else dict.fromkeys([(64, 64), (height, width)]):
-        noise = torch.randn(2, channels, h, w, generator=torch.Generator().manual_seed(0))
+    likely = [tuple(own)] if info.fixed_size else [(64, 64), tuple(own)]
+    for height, width in dict.fromkeys([*likely, *((side, side) for side in _SIDES)]):
+        noise = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
         yield noise.to(weight)
 
 
@@ -100,7 +102,7 @@ def try_out(model: nn.Module) -> Trial:
         raise LearnerError(
             "This model has lazy layers without weights yet. Run it once on a batch of images first."
         )
-    failure: Exception | None = None
+    failures: dict[tuple[int, ...], Exception] = {}
     for images in trial_inputs(model):
         with twin(model) as copy:
             try:
@@ -108,12 +110,13 @@ def try_out(model: nn.Module) -> Trial:
             except LearnerError:
                 raise
             except Exception as error:  # a model may refuse a size with any exception
-                failure = error
+                failures[tuple(images.shape)] = error
+    shape = (2, *models.info(model).input_size)
     raise LearnerError(
-        f"{type(model).__name__} could not run on a batch of shape {tuple(images.shape)}: "
-        f"{type(failure).__name__}: {failure}. Expected a model that maps images to class "
+        f"{type(model).__name__} could not run on a batch of shape {shape}: "
+        f"{type(failures[shape]).__name__}: {failures[shape]}. Expected a model that maps images to class "
         "scores. If it takes another size, say so: models.describe(model, input_size=(C, H, W))."
-    ) from failure
+    ) from failures[shape]
 
 
 @dataclass
