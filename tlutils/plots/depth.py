@@ -65,14 +65,14 @@ def lines(
     """Return one line a strategy over 1, 2, 3, …, named at its end as `names` says."""
     picture, axes = figure(7.5, 2.8, alt=alt)
     ax = axes[0, 0]
+    longest = max(map(len, series.values()))
     for key, values in series.items():
         steps, colour = np.arange(1, len(values) + 1), COLOURS.get(key, COLOURS["ink"])
         ax.plot(steps, values, color=colour)
         ax.text(steps[-1], values[-1], f" {names[key]}", color=colour, va="center", fontsize=9)
     ax.set(xlabel=x, ylabel=y)
-    ax.set_xmargin(0.28)
-    ax.set_xlim(left=1)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xticks(np.unique(np.linspace(1, longest, min(longest, 12)).astype(int)))
+    ax.set_xlim(1, 1 + (longest - 1) * 1.25)  # room for the names
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 
@@ -93,33 +93,23 @@ def by_cut(
     """
     picture, axes = figure(7.5, 3.1, alt=alt, cols=len(panels))
     where = np.arange(len(cuts))
-    shades = [COLOURS["partial"], COLOURS["quiet"]]
+    near = {"xytext": (0, 4), "textcoords": "offset points", "va": "bottom", "fontsize": 8}
     for ax, (label, series) in zip(axes[0], panels.items(), strict=True):
-        for colour, (name, values) in zip(shades, series.items(), strict=False):
+        for colour, (name, values) in zip(("partial", "ink"), series.items(), strict=False):
             values = np.asarray(values, dtype=float).reshape(len(cuts), -1)
-            repeats = values.shape[1]
-            error = 2 * values.std(1, ddof=1) / np.sqrt(repeats) if repeats > 1 else None
-            ax.errorbar(where, values.mean(1), yerr=error, color=colour, marker="o", markersize=4, capsize=3)
+            means, repeats = values.mean(1), values.shape[1]
+            style: dict[str, Any] = {"color": COLOURS[colour], "marker": "o", "markersize": 4, "capsize": 3}
             if repeats > 1:
-                ax.plot(where, values, ".", color=colour, alpha=0.35, markersize=5)
-            if name:
-                ax.text(
-                    where[-1],
-                    values[-1].mean(),
-                    f"{name} ",
-                    color=colour,
-                    ha="right",
-                    va="bottom",
-                    fontsize=9,
-                )
+                ax.plot(where, values, ".", color=COLOURS[colour], alpha=0.35, markersize=5)
+                style["yerr"] = 2 * values.std(1, ddof=1) / np.sqrt(repeats)
+            ax.errorbar(where, means, **style)
+            ax.annotate(name, (where[0], means[0]), color=COLOURS[colour], **near)
         ax.set_xticks(where, cuts, rotation=45)
         ax.set_xlabel("cut at")
         ax.set_title(label, fontweight="normal", fontsize=10)
     for name, level in (controls or {}).items():
         axes[0, 0].axhline(level, color=COLOURS[name], linestyle=":")
-        axes[0, 0].text(
-            where[-1], level, NAMES[name], color=COLOURS[name], ha="right", va="bottom", fontsize=8
-        )
+        axes[0, 0].annotate(NAMES[name], (where[0], level), color=COLOURS[name], **near)
     for ax in axes[0, 1:]:
         ax.set_ylim(bottom=0)
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
