@@ -31,7 +31,7 @@ def run(folder, *options, launcher=()):
 
 
 def result(folder, *options, launcher=()):
-    """Run the child and return its final weights and history."""
+    """Run the child and return its final weights and history, and the number of processes that trained."""
     code, said = run(folder, *options, launcher=launcher)
     assert code == 0, said
     return pickle.loads((folder / "result.pkl").read_bytes())
@@ -58,7 +58,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path
         if "die" in moment or "save" in moment:
             assert code == -signal.SIGKILL, said
     workers = [option for option in moments[-1].split() if option.startswith("workers")]
-    weights, history = result(tmp_path, *workers)
+    weights, history, _ = result(tmp_path, *workers)
     assert same(weights, unharmed[0])
     assert history == unharmed[1]
 
@@ -66,15 +66,16 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path
 @pytest.mark.parametrize(
     "options",
     [
-        # 22 images in batches of 7 leave a last one of 1, and halves that differ in size.
+        # Batches of 7 make halves that differ in size; 22 images leave a last one of 1, and 23 one of 2.
         ["norm=yes", "images=22"],
         ["norm=no", "images=23"],
     ],
 )
 def test_two_processes_reach_the_weights_of_one(tmp_path, options):
-    one, alone = result(make(tmp_path / "one"), "kind=processes", *options)
+    one, alone, _ = result(make(tmp_path / "one"), "kind=processes", *options)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    two, together = result(make(tmp_path / "two"), "kind=processes", *options, launcher=launcher)
+    two, together, processes = result(make(tmp_path / "two"), "kind=processes", *options, launcher=launcher)
+    assert processes == 2
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), atol=1e-5, rtol=0), name
     figures = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]

@@ -56,8 +56,9 @@ def main(
     history = train.fit(
         net, tiny_data(train=train_images, val=11), recipe, out=folder / "run", workers=workers
     )
-    if PartialState().is_main_process:
-        (folder / "result.pkl").write_bytes(pickle.dumps((weights(net), history)))
+    here = PartialState()
+    if here.is_main_process:
+        (folder / "result.pkl").write_bytes(pickle.dumps((weights(net), history, here.num_processes)))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def fit(
 def train_epoch(part: Part, machine: Machine, run: Run, epoch: int, workers: int) -> dict[str, float]:
     """Take one optimizer step for each batch of the epoch; return the row's train_…, lr_… and speed."""
     recipe, labels = run.recipe, part.train.labels
-    plan = batches.plan(len(part.train), recipe, epoch, least=2 * machine.world)
+    plan = batches.plan(len(part.train), recipe, epoch, least=max(2, machine.world))
     mine = [draws[machine.rank :: machine.world] for draws in plan]
     weights = class_weights(labels, run.classes, recipe)
     begun, steps = run.progress.in_phase * len(plan), part.phase.epochs * len(plan)

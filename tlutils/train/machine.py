@@ -1,6 +1,7 @@
 """Where training runs: device, precision and processes, by Hugging Face Accelerate."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -10,12 +11,13 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from .. import runtime
 from ..errors import LearnerError
 
 log = logging.getLogger("tlutils")
@@ -30,8 +32,11 @@ class Machine:
     def __init__(self, precision: str, pieces: int) -> None:
         self.notices: list[str] = []
         self.pieces = pieces
-        device = PartialState().device
-        if precision != "float32" and device.type not in ("cuda", "xpu"):
+        device = runtime.pick_device()
+        several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+        # Without being told, Accelerate leaves several processes without a GPU to train each for itself.
+        cpu = device.type == "cpu" or (several and device.type != "cuda")
+        if precision != "float32" and device.type != "cuda":
             self.note(f"{precision} was asked for, but this device ({device.type}) trains in float32.")
             precision = "float32"
         wanted = "no" if precision == "float32" else precision
@@ -39,7 +44,9 @@ class Machine:
             # Accelerate holds the first precision for the whole process; a notebook fits many times.
             AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            mixed_precision=wanted, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)]
+            cpu=cpu,
+            mixed_precision=wanted,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
 
     def recover(self, pieces: int, notices: list[str], scaler: dict[str, Any] | None) -> None:
