@@ -357,7 +357,7 @@ def test_bfloat16_is_used_within_the_bound_and_refused_beyond_it(monkeypatch):
     plain = extract(model, Photos())
     for bound, arithmetic in ((1e-6, "channels_last"), (0.5, "bfloat16")):
         monkeypatch.setattr(forward, "DRIFT", bound)
-        monkeypatch.setattr(keys, "CODE", bound)
+        monkeypatch.setattr(keys, "versions", lambda bound=bound: {"features": bound})  # a store of its own
         store = extract(model, Photos(), precision="auto")
         assert {about["arithmetic"] for about in store.manifest["stages"].values()} == {arithmetic}
         for stage in store.at:

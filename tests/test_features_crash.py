@@ -90,8 +90,19 @@ def test_killed_again_and_again_it_still_ends_right(tmp_path, unbroken):
         process.join()
     finish(cache, tmp_path / "note.json")
     assert files(cache) == unbroken
-    leftovers = [path.name for path in cache.rglob(".*")]
-    assert leftovers == []
+
+
+def test_what_a_kill_left_half_written_is_swept_up(tmp_path, unbroken):
+    cache = tmp_path / "cache"
+    process = start(cache, tmp_path / "never.json", pause=0.15)
+    wait(lambda: images_done(cache) >= 8)
+    process.kill()
+    process.join()
+    for shelf in cache.rglob("shelf.json"):
+        (shelf.parent / ".shelf.123.json").write_text('{"done": 2')
+    finish(cache, tmp_path / "note.json")
+    assert not list(cache.rglob(".*"))
+    assert files(cache) == unbroken
 
 
 def test_two_processes_at_once_do_the_work_once(tmp_path, unbroken):
