@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from features_world import SIZE, Photos, as_tensor, flipped, network
 from torch import nn
@@ -81,6 +82,37 @@ def test_pooled_features_are_averages_over_space():
         assert codes[stage].shape == whole.shape[:2]
         assert np.allclose(codes[stage], whole.reshape(*whole.shape[:2], -1).mean(2), atol=1e-6)
     assert codes.labels.tolist() == Photos().labels
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: timm.create_model("test_vit", num_classes=3, img_size=SIZE),
+        lambda: timm.create_model("test_convnext", num_classes=3),
+        lambda: timm.models.SwinTransformer(
+            SIZE, embed_dim=16, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
+        ),
+    ],
+    ids=["tokens", "maps", "maps with channels last"],
+)
+def test_tokens_and_maps_of_either_layout_become_one_number_a_channel(build):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.describe(build().eval(), input_size=(3, SIZE, SIZE))
+    stages = surgery.stages(model)
+    store = extract(model, Photos(8), at=stages.names[:-1])
+    images = torch.stack([as_tensor(Photos()[i][0]) for i in range(8)])
+    with torch.no_grad():
+        read = model.forward_head(model.forward_features(images), pre_logits=True).numpy()
+        last = model.forward_features(images)
+    assert near(store[store.at[-1]], read)
+    widths = {
+        array.shape[1] for stage in store.at for array in [store[stage]] if not isinstance(array, tuple)
+    }
+    assert widths <= {p.shape[0] for p in model.parameters()}, (
+        "a channel count, and no height or number of tokens"
+    )
+    assert last.shape[-1] in widths or last.shape[1] in widths
 
 
 def test_each_image_is_decoded_once_and_passes_once_for_any_number_of_stages():
