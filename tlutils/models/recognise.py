@@ -133,7 +133,8 @@ def timm_facts(name: str, model: nn.Module) -> ModelInfo:
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     channels, height, width = cfg.get("input_size", (3, 224, 224))
     stem = first_conv(model)
-    if stem and stem[1].groups == 1 and stem[1].in_channels % 12:  # 12, 48: pixels were folded into channels
+    plain = cfg.get("first_conv", True)  # empty where the first convolution reads something else than pixels
+    if stem and plain and stem[1].groups == 1 and stem[1].in_channels % 12:  # 12, 48: pixels folded in
         channels = stem[1].in_channels
     embed = getattr(model, "patch_embed", None)
     fixed = bool(cfg.get("fixed_input_size", False)) and getattr(embed, "strict_img_size", True)
