@@ -31,19 +31,15 @@ ARCHITECTURES = [
     "regnet_y_400mf",
     "resnet18",
     "resnet50",
-    "resnext50_32x4d",
     "shufflenet_v2_x0_5",
     "squeezenet1_0",
     "swin_t",
     "swin_v2_t",
     "vgg11",
-    "vgg11_bn",
     "vit_b_32",
-    "wide_resnet50_2",
 ]
 # timm families, each hard in its way: tokens, two branches, shared biases, in-place layers, odd heads.
 FAMILIES = [
-    "beit_base_patch16_224",
     "cait_xxs24_224",
     "coat_lite_tiny",
     "convit_tiny",
@@ -77,7 +73,6 @@ FAMILIES = [
     "swin_tiny_patch4_window7_224",
     "tf_efficientnet_lite0",
     "tnt_s_legacy_patch16_224",
-    "vgg11",
     "vit_tiny_patch16_224",
     "volo_d1_224",
     "xcit_nano_12_p16_224",
@@ -161,9 +156,7 @@ def check_cuts(model: nn.Module, side: int, *, gradients: bool = True) -> int:
             prefix, suffix = surgery.split_at(model.eval(), stage, input_size=size)
             assert equal(suffix(prefix(images)), whole), f"{stage.name}: differs in evaluation"
             again = suffix(joined(prefix(images[:2]), prefix(images[2:])))
-            torch.testing.assert_close(
-                again, whole, rtol=1e-3, atol=1e-3, msg=f"{stage.name}: differs re-batched"
-            )
+            assert close(again, whole), f"{stage.name}: differs when batched anew"
             halves, own = in_training(model, images, nn.Sequential(prefix, suffix))
             assert equal(halves, trained), f"{stage.name}: differs in training"
             assert all(torch.equal(a, b) for a, b in zip(own, buffers, strict=True)), (

@@ -191,9 +191,8 @@ class _Writer:
             if fold(flow, node) > 1:
                 self.slot[node] = self.call("flatten", self.slot[node], 0, 1)
             if any(place[m] in self.span for m in flow.changed.get(node, [])):
-                self.slot[node] = self.call(
-                    "clone", self.slot[node]
-                )  # the caller's own tensor is never written to
+                # The caller's own tensor is never written to.
+                self.slot[node] = self.call("clone", self.slot[node])
         saved: dict[tuple[str, fx.Node], Slot] = {}
         for step in flow.steps:
             if place[step] not in self.span or step in self.slot:
