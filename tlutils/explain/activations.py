@@ -131,8 +131,7 @@ def _patch(
 def receptive_boxes(
     model: nn.Module, x: Tensor, units: Sequence[tuple[int, int]], *, at: str
 ) -> list[tuple[int, int, int, int]]:
-    """Return what each unit (row, column) of a stage's maps can see: (top, left, bottom, right), cut at the
-    border.
+    """Return what each unit (row, column) of a stage's maps sees: (top, left, bottom, right), in the image.
 
     Measured, not derived from a list of kernels, so padding of any kind is right: pixels that become NaN
     make NaN of every unit that depends on them. Three units per axis are bisected; the others lie a stride
@@ -157,8 +156,7 @@ def _extent(run: Callable[[Tensor], Tensor], x: Tensor, axis: int) -> Callable[[
     """Return the function from a unit's index along `axis` to the pixels [first, last) that it sees there."""
     length = x.shape[axis]
     count = run(x).shape[axis]
-    # Each question is (unit, whether pixels from `cut` on count, or those before): bisected together in one
-    # batch.
+    # Each question is (unit, whether pixels from `cut` on count, or those before), bisected in one batch.
     asked = [(0, True), (min(1, count - 1), True), (count - 1, False)]
     low, high = [0] * len(asked), [length] * len(asked)
     pixels = torch.arange(length, device=x.device)

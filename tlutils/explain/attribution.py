@@ -47,8 +47,7 @@ def occlusion(
     A pixel gets the mean over the squares that cover it. `window` and `stride` are in pixels: the stride is a
     fourteenth of the shorter side unless given, the window twice the stride. The last square of a row is cut
     at the border. `fill` is what covers, in preprocessed values: a number (0 is the data's mean colour) or a
-    tensor that broadcasts to (C, H, W). `batch_size` pictures run at once. Zeiler and Fergus 2014, section
-    4.2.
+    tensor that broadcasts to (C, H, W). `batch_size` pictures run at once. Zeiler and Fergus 2014.
     """
     with examined(model, x) as (model, x), torch.no_grad():
         squares = _squares(x.shape[2], x.shape[3], window, stride)
@@ -95,8 +94,7 @@ def filled(fill: float | Tensor, like: Tensor) -> Tensor:
     except RuntimeError as error:
         raise LearnerError(
             f"A fill of shape {tuple(cover.shape)} does not fit {tuple(like.shape)}. Expected a number, one "
-            "number "
-            "a channel as (C, 1, 1), or a whole image."
+            "number a channel as (C, 1, 1), or a whole image."
         ) from error
 
 
@@ -145,8 +143,7 @@ def _ruled(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: 
             return _strongest(gradient, per_channel)
     raise LearnerError(
         f"{models.info(model).name} has no ReLU, and this method is a rule for ReLUs: it would be plain "
-        "saliency "
-        "under another name. Use saliency, smoothgrad, integrated_gradients or occlusion."
+        "saliency under another name. Use saliency, smoothgrad, integrated_gradients or occlusion."
     )
 
 

@@ -13,9 +13,7 @@ from .hooks import Reader, Target, chosen, class_index, examined, scores, stages
 
 
 class _Maps:
-    """Maps (N, C, h, w) that leave a stage, the last spatial one unless named, and the scores, in one
-    graph.
-    """
+    """Maps (N, C, h, w) that leave a stage, the last spatial one by default, and scores, in one graph."""
 
     def __init__(self, model: nn.Module, x: Tensor, at: str | None, method: str) -> None:
         if at is None:
@@ -48,9 +46,8 @@ class _Maps:
 def _no_maps(model: nn.Module, method: str, what: str) -> LearnerError:
     return LearnerError(
         f"{method} weighs maps, and {models.info(model).name} {what}. It needs a stage that gives (N, "
-        "channels, "
-        "height, width) with more than one position. On any model occlusion, saliency, smoothgrad and "
-        "integrated_gradients work."
+        "channels, height, width) with more than one position. On any model occlusion, saliency, smoothgrad "
+        "and integrated_gradients work."
     )
 
 
@@ -67,9 +64,8 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
     """
     with examined(model, x) as (model, x):
         found = _Maps(model, x, at, "Grad-CAM")
-        weights = found.gradient(chosen(found.scores, class_index(target, found.scores)).sum()).mean(
-            (2, 3), keepdim=True
-        )
+        score = chosen(found.scores, class_index(target, found.scores)).sum()
+        weights = found.gradient(score).mean((2, 3), keepdim=True)
         return upsampled((weights * found.maps).sum(1).relu(), x)
 
 

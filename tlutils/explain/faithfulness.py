@@ -169,8 +169,7 @@ def pointing_game(maps: Tensor, boxes: Tensor | list) -> HitRate:
     if maps.ndim != 3 or boxes.shape != (len(maps), 4) or not len(maps):
         raise LearnerError(
             f"maps {tuple(maps.shape)}, boxes {tuple(boxes.shape)}. Expected (N, H, W) and (N, 4): one box "
-            "per "
-            "map."
+            "per map."
         )
     peak = maps.flatten(1).argmax(1).cpu()
     row, column = peak // maps.shape[2], peak % maps.shape[2]

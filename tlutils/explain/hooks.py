@@ -105,24 +105,34 @@ def scores(model: nn.Module, x: Tensor) -> Tensor:
     return class_scores(_run(model, x, model))
 
 
+def indices(name: str, value: object) -> Tensor:
+    """Return whole numbers as a tensor (n,); anything else is a LearnerError that calls it `name`."""
+    try:
+        index = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        index = None
+    if (
+        index is None
+        or index.is_floating_point()
+        or index.dtype == torch.bool
+        or index.ndim > 1
+        or not index.numel()
+    ):
+        raise LearnerError(f"{name} is {value!r}. Expected a whole number, or several in a list.")
+    return index.flatten().long()
+
+
 def class_index(target: Target, out: Tensor) -> Tensor:
     """Return the class (N,) to explain for each row of the scores `out` (N, K): the highest one for None."""
     count, classes = out.shape
     if target is None:
         return out.detach().argmax(1)
-    try:
-        index = torch.as_tensor(target, device=out.device)
-    except (TypeError, ValueError, RuntimeError) as error:
+    index = indices("target", target).to(out.device)
+    if len(index) not in (1, count):
         raise LearnerError(
-            f"target is {target!r}. Expected a class index, one index per image, or None."
-        ) from error
-    if index.is_floating_point() or index.dtype == torch.bool or index.shape not in ((), (1,), (count,)):
-        raise LearnerError(
-            f"target is {target!r}. Expected a whole number, {count} whole numbers (one per image), or None "
-            "for "
-            "the class that the model finds."
+            f"target has {len(index)} classes for {count} images. Expected one, or one per image."
         )
-    index = index.long().expand(count)
+    index = index.expand(count)
     wrong = index[(index < 0) | (index >= classes)].tolist()
     if wrong:
         raise LearnerError(

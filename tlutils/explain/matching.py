@@ -26,8 +26,7 @@ def invert(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images, grown from grey noise, that look like x (N, C, H, W) to a stage: what it still knows
-    of them.
+    """Return images, grown from grey noise, that are to a stage what x (N, C, H, W) is: what it still knows.
 
     The curve is ‖φ(image) − φ(x)‖² / ‖φ(x)‖², the share of the stage's output that is missed; `tv` weighs
     the total variation that keeps out grain. Mahendran and Vedaldi 2015.
@@ -55,8 +54,7 @@ def texture(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return new images with the textures of x (N, C, H, W): channels go together as they do there, places
-    do not matter.
+    """Return new images with the textures of x (N, C, H, W): the same channels together, at any place.
 
     The loss is the missed share of the Gram matrices, averaged over the stages `at` (the first four unless
     given). `size` is the side of the result in pixels. Gatys, Ecker and Bethge 2015.
@@ -80,12 +78,11 @@ def style_transfer(
     tv: float = 0.0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return `content` (N, C, H, W) repainted with the textures of `style` (1 or N, C, H, W), from content
-    on.
+    """Return `content` (N, C, H, W) repainted with the textures of `style` (1 or N, C, H, W).
 
-    The loss is the missed share of what leaves `content_at` (the fourth stage unless given), plus
-    `style_weight` times the missed share of the style's Gram matrices at `style_at` (the first four).
-    Gatys, Ecker and Bethge 2016.
+    The search starts from `content`. The loss is the missed share of what leaves `content_at` (the fourth
+    stage unless given), plus `style_weight` times the missed share of the style's Gram matrices at `style_at`
+    (the first four). Gatys, Ecker and Bethge 2016.
     """
     if len(style) not in (1, len(content)):
         raise LearnerError(
@@ -106,9 +103,7 @@ def style_transfer(
 
 
 def gram(values: Tensor, x: Tensor) -> Tensor:
-    """Return how channels go together (N, C, C) in a stage's output for the batch x: their mean product
-    over positions.
-    """
+    """Return the mean product over positions of each pair of channels (N, C, C) that leave a stage."""
     flat = by_channel(values, x)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 

@@ -53,8 +53,7 @@ def nearest(
     if asking is not None and asking.shape[1] != known.shape[1]:
         raise LearnerError(
             f"Queries have {asking.shape[1]} numbers each and codes {known.shape[1]}. Take both from the "
-            "same "
-            "stage, at the same image size."
+            "same stage, at the same image size."
         )
     most = len(known) - (asking is None)
     if not 1 <= count <= most:

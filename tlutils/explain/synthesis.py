@@ -15,7 +15,7 @@ from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
 from .activations import by_channel, map_axes
-from .hooks import Reader, checked, chosen, class_index, examined, scores
+from .hooks import Reader, checked, chosen, class_index, examined, indices, scores
 from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
 
 
@@ -33,14 +33,13 @@ def class_image(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images that raise the unnormalised score of each class in `target`, from grey noise or from
-    `start`.
+    """Return images that raise the unnormalised score of their class in `target`, one image a class.
 
-    `start` is a preprocessed batch, one image per class. The curve is the score. L2 penalty, jitter and
-    blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
+    They grow from grey noise, or from `start`, a preprocessed batch. The curve is the score. L2 penalty,
+    jitter and blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
     """
     with examined(model) as (model,), seeded(seed):
-        index = torch.as_tensor(target).flatten()
+        index = indices("target", target)
         first = noise(model, len(index), size) if start is None else to_image(model, checked(model, start))
         with torch.no_grad():
             index = class_index(index, scores(model, to_input(model, first)))
@@ -67,8 +66,7 @@ def favourite_image(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return the image that excites a channel most (one image per channel), or the whole stage for
-    `channel=None`.
+    """Return the image that excites a channel most, one image a channel, or the whole stage for None.
 
     `at` is a stage or a module. The objective is the channel's mean over the map, or its middle unit with
     `unit="centre"`; for a whole stage it is the mean square. Tokens count as positions. Erhan et al. 2009;
@@ -77,7 +75,7 @@ def favourite_image(
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
     with examined(model) as (model,), seeded(seed):
-        wanted = None if channel is None else torch.as_tensor(channel).flatten()
+        wanted = None if channel is None else indices("channel", channel)
         count = 1 if wanted is None else len(wanted)
         first = noise(model, count, size) if start is None else to_image(model, checked(model, start))
         reader = Reader(model, [at], like=first)
@@ -197,8 +195,7 @@ def deepdream(
         if min(sizes[0]) < 32:
             raise LearnerError(
                 f"The smallest octave would be {sizes[0][0]}×{sizes[0][1]} pixels, and 32 are needed. Use "
-                "fewer "
-                "octaves or a larger image."
+                "fewer octaves or a larger image."
             )
         reader = Reader(model, [at], like=x)
 
@@ -215,9 +212,8 @@ def deepdream(
 
         def shown(step: int, images: Tensor, values: Tensor) -> bool:
             nonlocal stopped
-            stopped = (
-                on_step is not None and on_step(step + sum(len(c) for c in curves), images, values) is False
-            )
+            done = sum(len(curve) for curve in curves)
+            stopped = on_step is not None and on_step(done + step, images, values) is False
             return not stopped
 
         for size in sizes:
@@ -225,15 +221,9 @@ def deepdream(
             detail = dream - _resized(original, dream.shape[2:])
             start = (_resized(original, size) + _resized(detail, size)).clamp(0, 1)
             result = ascend(
-                excitement,
-                start,
-                model=model,
-                steps=steps,
-                lr=lr,
-                jitter=jitter,
-                on_step=shown,
-                desc="deepdream",
-            )
+                excitement, start,
+                model=model, steps=steps, lr=lr, jitter=jitter, on_step=shown, desc="deepdream",
+            )  # fmt: skip
             dream = result.images
             curves.append(result.curve)
             if stopped:
