@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--of", nargs="+", default=["torchvision", "families"], choices=["torchvision", "families", "all"]
     )
-    parser.add_argument("--results", type=Path, default=ROOT / ".surgery-sweep.jsonl")
+    parser.add_argument("--results", type=Path, default=ROOT / "runs" / "surgery-sweep.jsonl")
     parser.add_argument("--memory", type=float, default=8, help="GiB that one model may use")
     parser.add_argument("--seconds", type=float, default=600, help="how long one model may take")
     parser.add_argument("--one", help="check this model in this process (the sweep starts itself so)")
@@ -38,6 +38,7 @@ def main() -> None:
         print(json.dumps(check(options.one, options.memory)))
         return
     done = read(options.results)
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     for name in names(options.of):
         if name not in done:
             result = in_process(name, options)
@@ -133,7 +134,9 @@ def table(done: dict[str, dict]) -> str:
         "Written by `benchmarks/surgery_sweep.py`. A model passes when, at every one of its cuts, the two "
         "halves give bit for bit what the whole model gives, in evaluation and in training mode (buffers "
         "included); when the prefix's results may be batched anew; and when the suffix's gradients are the "
-        "model's own. Weights are random; images are the smallest that the model takes.",
+        "model's own (below 300 million parameters). Weights are random; images are the smallest that the model "
+        "takes. Names that the counts do not show as tried have not been run yet: the sweep over all of timm goes "
+        "on where it was stopped.",
         "",
         f"torch with torchvision {torchvision.__version__} and timm {timm.__version__}.",
         "",

@@ -172,9 +172,10 @@ def _after(
 ) -> Reach | None:
     """Return the reach of `out`, one result of function `name`."""
     first, x = before[0], inputs[0]
-    if name in ELEMENTWISE or name in ("cat", "concat", "stack"):
-        same = all(r.dims == first.dims and r.jump == first.jump for r in before) and out.dim() == x.dim()
-        return _widest(before) if same else None
+    if name in ELEMENTWISE or name in ("cat", "concat"):
+        alike = all(r.dims == first.dims and r.jump == first.jump for r in before) and out.dim() == x.dim()
+        along = name in ELEMENTWISE or all(out.shape[d] == x.shape[d] for d in first.dims)
+        return _widest(before) if alike and along else None
     if len(before) > 1:
         return None
     if name in _WINDOWS:
@@ -254,10 +255,3 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, dict):
         return [t for v in value.values() for t in _tensors(v)]
     return []
-
-
-def run_measured(run: Callable[[], Any], reach: Receptive) -> tuple[Any, int]:
-    """Return what `run` returns and the multiply-adds that it took, with `reach` following along."""
-    with torch.no_grad(), Multiplications() as count, reach:
-        out = run()
-    return out, count.total

@@ -115,8 +115,8 @@ def split_at(
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
     entry an image along its first dimension, so they may be kept and batched anew. `stage` is a Stage, its
-    name, or the dotted path of the module that begins it. Raises LearnerError for an unknown stage, naming
-    the nearest.
+    name, or the dotted path of the module that begins it. A hook on a module that spans several stages is not
+    run by the halves. Raises LearnerError for an unknown stage, naming the nearest.
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)

@@ -119,14 +119,23 @@ def _check_scores(name: str, flow: Flow) -> None:
 def _same_places(layout: Layout, flow: Flow) -> dict[fx.Node, int]:
     """Return each step's stage in another flow of the model; modules that only this one runs are head."""
     known = {key: layout.place[node] for node, key in key_of(layout.flow).items()}
-    paths = {str(s.target) for s in layout.flow.steps if s.op == "call_module"}
-    place = {}
-    for node, key in key_of(flow).items():
-        if key in known:
-            place[node] = known[key]
-        elif node.op == "call_module" and str(node.target) not in paths:
-            place[node] = len(layout.names) - 1
+    calls = {call: layout.place[node] for call, node in _calls(layout.flow).items()}
+    paths = {path for path, _ in calls}
+    place = {node: known[key] for node, key in key_of(flow).items() if key in known}
+    for (path, time), node in _calls(flow).items():
+        if node not in place:  # something before it differs, or it only trains
+            place[node] = calls.get((path, time), len(layout.names) - 1 if path not in paths else 0)
     return complete(flow, place)
+
+
+def _calls(flow: Flow) -> dict[tuple[str, int], fx.Node]:
+    """Return the steps that are modules, by path and by how often the module ran before."""
+    found: dict[tuple[str, int], fx.Node] = {}
+    for step in flow.steps:
+        if step.op == "call_module":
+            path = str(step.target)
+            found[path, sum(p == path for p, _ in found)] = step
+    return found
 
 
 def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:
