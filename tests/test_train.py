@@ -67,6 +67,17 @@ def stage_of(module):
     return next(stage.name for stage in surgery.stages(tiny_net()) if module in stage.modules)
 
 
+def test_a_start_may_be_a_stage_or_the_module_that_begins_it():
+    stages = surgery.stages(tiny_net())
+    by_name, _ = trained(Recipe.partial(stage_of("last"), epochs=1))
+    by_stage, _ = trained(Recipe.partial(stages[stage_of("last")], epochs=1))
+    by_module, _ = trained(Recipe.partial("last", epochs=1))
+    assert same(by_name, by_stage)
+    assert same(by_name, by_module)
+    with pytest.raises(LearnerError, match="stage9"):
+        trained(Recipe.partial("stage9"))
+
+
 def test_training_learns_the_task():
     net = tiny_net()
     history = train.fit(net, tiny_data(), Recipe.finetune(epochs=10, lr=1e-2, head_lr=1e-2, batch_size=7))

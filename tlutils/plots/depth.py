@@ -93,7 +93,7 @@ def by_cut(
     """
     picture, axes = figure(7.5, 3.1, alt=alt, cols=len(panels))
     where = np.arange(len(cuts))
-    near = {"xytext": (0, 4), "textcoords": "offset points", "va": "bottom", "fontsize": 8}
+    near = {"xytext": (0, 7), "textcoords": "offset points", "va": "bottom", "fontsize": 8}
     for ax, (label, series) in zip(axes[0], panels.items(), strict=True):
         for colour, (name, values) in zip(("partial", "ink"), series.items(), strict=False):
             values = np.asarray(values, dtype=float).reshape(len(cuts), -1)

@@ -83,7 +83,7 @@ def open_part(
     held = [] if recipe.train_bn else _hold_batchnorm(model)
     optimizer = _optimizer(model, recipe, phase)
     model.to(machine.device)
-    inner, train, val = _fed(model, dataset, recipe, phase)
+    inner, train, val = _fed(model, dataset, recipe)
     checkpoint.recall(optimizer, model, moments)
     module, prepared = machine.prepare(inner, optimizer)
     return Part(phase, model, inner, module, prepared, train, val, held)
@@ -110,21 +110,17 @@ def _optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=phase.lr)
 
 
-def _fed(
-    model: nn.Module, dataset: Any, recipe: Recipe, phase: Phase
-) -> tuple[nn.Module, Images | Maps, Images | Maps]:
+def _fed(model: nn.Module, dataset: Any, recipe: Recipe) -> tuple[nn.Module, Images | Maps, Images | Maps]:
     """Return what trains, and what feeds it in training and on val: images, or a prefix' kept outputs."""
     train, val = data.transform_for(model, train=recipe.augment), data.transform_for(model)
     names = [stage.name for stage in surgery.stages(model)]
-    if not recipe.views or phase.start in (None, names[0]):
-        return (
-            model,
-            Images(dataset.train, train, seed=recipe.seed),
-            Images(dataset.val, val, seed=recipe.seed),
-        )
+    start = surgery.frozen_to(model) or names[0]  # as the stages call it, were it given by a module's name
+    if not recipe.views or start == names[0]:
+        augmented = Images(dataset.train, train, seed=recipe.seed, fixed=not recipe.augment)
+        return model, augmented, Images(dataset.val, val, seed=recipe.seed, fixed=True)
 
-    _, suffix = surgery.split_at(model, phase.start)
-    before = names[names.index(phase.start) - 1]
+    _, suffix = surgery.split_at(model, start)
+    before = names[names.index(start) - 1]
     views = recipe.views if recipe.augment else None
 
     def kept(split: Any, transform: Any, views: int | None) -> Maps:

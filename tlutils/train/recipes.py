@@ -26,6 +26,7 @@ class Phase:
     head_lr: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "start", getattr(self.start, "name", self.start))  # a Stage will do, too
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
         for name, rate in (("lr", self.lr), ("head_lr", self.head_lr)):
