@@ -6,6 +6,4 @@ import pytest
 def pytest_runtest_setup(item):
     cell = getattr(item, "cell", None)
     if cell is not None and cell.execution_count is None:
-        pytest.fail(
-            "This cell was committed unrun. `tlutils lesson NUMBER --update` runs them all."
-        )
+        pytest.fail("This cell was committed unrun. `tlutils lesson NUMBER --update` runs them all.")

@@ -24,7 +24,7 @@ class Linear(nn.Module):
 
 
 class Net(nn.Module):
-    """Two convolutions, an average and a head; `spelling` is how it writes its ReLUs, with the same weights."""
+    """Two convolutions, an average and a head; `spelling` is how it writes its ReLUs, same weights."""
 
     def __init__(self, spelling="modules", classes=5, seed=0, dropout=0.0):
         super().__init__()
@@ -68,7 +68,8 @@ class Net(nn.Module):
 
 
 SPELLINGS = (
-    "modules", "inplace", "shared", "functional", "inplace functional", "method", "inplace method", "statement",
+    "modules", "inplace", "shared", "functional",
+    "inplace functional", "method", "inplace method", "statement",
     "clamp", "hardtanh",
 )  # fmt: skip
 
@@ -109,7 +110,7 @@ def _same(a, b):
 
 @contextmanager
 def unchanged(model):
-    """Fail unless the block leaves the model, its flags, modes, hooks, gradients and the generator as they were."""
+    """Fail unless the block leaves model, flags, modes, hooks, gradients and generator as they were."""
     before = state(model)
     yield
     after = state(model)
