@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from .style import COLOURS, Picture, figure
 
@@ -28,6 +29,7 @@ def stage_panels(
             ax.plot(places, values, "o-", color=COLOURS[name], markersize=4)
         if quantity == log:
             ax.set_yscale("log")
+            ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xticks(places, stages, rotation=45)
         ax.set_title(quantity, fontweight="normal", fontsize=10)
         ax.grid(axis="y", color="#EEEEEE")
