@@ -283,6 +283,18 @@ def test_a_wrapped_model_is_explained_as_the_model_in_it():
         assert torch.equal(run(name, nn.DataParallel(model), x, 1), run(name, model, x, 1))
 
 
+def test_a_model_that_draws_numbers_gives_the_same_map_each_time_and_leaves_the_generator():
+    class Noisy(Net):
+        def forward(self, x):
+            return super().forward(x + 0.1 * torch.randn_like(x))
+
+    model, x = Noisy().eval(), images()
+    with unchanged(model):
+        first = explain.saliency(model, x, 1)
+    torch.rand(3)
+    assert torch.equal(first, explain.saliency(model, x, 1))
+
+
 def test_smoothgrad_is_seeded():
     model, x = Net().eval(), images()
     a, b, c = (explain.smoothgrad(model, x, 0, samples=2, seed=seed) for seed in (1, 1, 2))

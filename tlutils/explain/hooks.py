@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import models, surgery
 from ..errors import LearnerError, unknown
 from ..models.metadata import require_module
+from ..runtime import seeded
 
 Target = int | Sequence[int] | Tensor | None
 
@@ -22,15 +23,16 @@ Target = int | Sequence[int] | Tensor | None
 def examined(model: nn.Module, *batches: Tensor) -> Iterator[tuple]:
     """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`.
 
-    Each module's own train or eval mode comes back at the end. Modes are set module by module, because a
-    model may define `train()` itself (frozen parts do).
+    The random generators come back as they were. Each module's own train or eval mode comes back at the end.
+    Modes are set module by module, because a model may define `train()` itself (frozen parts do).
     """
     inner = require_module(model)
     modes = [(module, module.training) for module in inner.modules()]
     try:
         for module, _ in modes:
             module.training = False
-        with torch.inference_mode(False), torch.enable_grad():
+        # Seeded, because some models draw numbers in evaluation mode, too: the same map each time.
+        with torch.inference_mode(False), torch.enable_grad(), seeded(0):
             yield inner, *(checked(inner, x) for x in batches)
     finally:
         for module, training in modes:
