@@ -108,7 +108,8 @@ def _images(model: nn.Module, size: tuple[int, ...], *, meta: bool) -> list[Tens
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     if meta:
         return [torch.empty(n, *size, dtype=weight.dtype, device="meta") for n in BATCHES]
-    return [torch.randn(n, *size, device=weight.device).to(weight.dtype) for n in BATCHES]
+    with runtime.seeded(0):  # the caller's randomness stays as it was
+        return [torch.randn(n, *size, device=weight.device).to(weight.dtype) for n in BATCHES]
 
 
 def _trace(
