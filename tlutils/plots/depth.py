@@ -109,7 +109,8 @@ def by_cut(
         ax.set_title(label, fontweight="normal", fontsize=10)
     for name, level in (controls or {}).items():
         axes[0, 0].axhline(level, color=COLOURS[name], linestyle=":")
-        axes[0, 0].annotate(NAMES[name], (where[0], level), color=COLOURS[name], **near)
+        below = {**near, "xytext": (0, -4), "va": "top"}  # above it are the results
+        axes[0, 0].annotate(NAMES[name], (where[0], level), color=COLOURS[name], **below)
     for ax in axes[0, 1:]:
         ax.set_ylim(bottom=0)
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")

@@ -42,8 +42,7 @@ def fit(
     workers: int = 0,
     on_epoch: Callable[[History], object] | None = None,
 ) -> History:
-    """Train `model` in place on `dataset.train` as `recipe` says, judge on `dataset.val`, return the
-    `History`.
+    """Train `model` in place on `dataset.train` as `recipe` says, judge on `dataset.val`; return a `History`.
 
     At the end the model holds the weights of the best epoch on val (or the last, as the recipe says), in eval
     mode, frozen as in the last phase. `dataset.test` is never touched. Same seed, same machine: same result,
@@ -133,8 +132,7 @@ def words(rates: dict[str, float]) -> str:
 def gradients(
     part: Part, machine: Machine, batch: batches.Batch, objective: Objective, count: int, seed: int
 ) -> torch.Tensor:
-    """Leave the gradients of one global batch of `count` images; return (mean loss, number of right answers),
-    (2,).
+    """Leave the gradients of one global batch of `count` images; return (mean loss, right answers), (2,).
 
     When memory runs out, nothing of the attempt remains, and the step is cut into twice as many pieces.
     """
@@ -181,8 +179,7 @@ def forward_backward(
 def loss_of(
     output: Any, batch: batches.Batch, *, recipe: Recipe, weights: torch.Tensor, total: float
 ) -> torch.Tensor:
-    """Return the cross-entropy of a part of a step: each image weighted by its class, over `total`, the
-    step's weight.
+    """Return the cross-entropy of a part of a step: its sum, weighted by class, over `total` of the step.
 
     Mixed images count for both their labels, by their shares.
     """
@@ -210,7 +207,7 @@ def judge_val(part: Part, machine: Machine, run: Run, workers: int) -> dict[str,
         part.val,
         machine.device,
         width=run.classes,
-        size=run.recipe.batch_size,
+        size=max(1, run.recipe.batch_size // machine.pieces),
         workers=workers,
         share=slice(machine.rank, None, machine.world),
     )

@@ -98,7 +98,7 @@ class Run:
         if better or self.recipe.keep == "last":
             self.good = checkpoint.snapshot(self.model)
         self.moments = checkpoint.moments_of(part.optimizer, self.model, self.moments)
-        self._save(checkpoint.snapshot(self.model))
+        self._save()
 
     def stop(self, words: str) -> None:
         """End the run before its time, and say why."""
@@ -153,7 +153,7 @@ class Run:
                 "the same call again, or models.save(model, path) elsewhere."
             ) from error
 
-    def _save(self, now: checkpoint.Weights) -> None:
+    def _save(self) -> None:
         """Save the checkpoint. A full disk is noted and does not end the training."""
         if not self.folder or self.machine.rank != 0:
             return
@@ -166,7 +166,7 @@ class Run:
                 self.folder,
                 self._key,
                 p,
-                model=now,
+                model=checkpoint.snapshot(self.model),
                 good=good,
                 moments=self.moments,
                 scaler=scaler.state_dict() if scaler else None,
