@@ -135,8 +135,8 @@ def table(done: dict[str, dict]) -> str:
         "halves give bit for bit what the whole model gives, in evaluation and in training mode (buffers "
         "included); when the prefix's results may be batched anew; and when the suffix's gradients are the "
         "model's own. Above 300 million parameters every fourth cut is tried, without gradients. Weights are "
-        "random; images are the smallest that the model takes. Names that the counts do not show as tried were "
-        "not run: the sweep over all of timm goes on where it was stopped.",
+        "random; images are the smallest that the model takes. Names that the counts do not show as tried "
+        "were not run: the sweep over all of timm goes on where it was stopped.",
         "",
         f"torch with torchvision {torchvision.__version__} and timm {timm.__version__}.",
         "",
