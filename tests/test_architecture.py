@@ -11,6 +11,8 @@ ROWS = [
     {"data", "models"},
     {"surgery", "features"},
     {"metrics", "probe", "train", "explain", "checks", "plots"},
+    {"experiments", "transferability"},
+    {"claims"},
     {"lessons", "cli"},
 ]
 # Arrows within a row, each drawn in the picture.
