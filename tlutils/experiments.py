@@ -1,4 +1,4 @@
-"""Axes in, one tidy table out: every run is a row that survives a kill, and a run that fails is a row, too."""
+"""Axes in, one tidy table out: every run is a row that survives a kill, and a run that fails is a row."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from .errors import LearnerError
 from .metrics import Estimate
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
-"""The libraries whose versions are part of a run's key: a row from other versions is not taken for this one."""
+"""The libraries whose versions are part of a run's key: rows from other versions are made anew."""
 
 ABOUT = ("seconds", "error", "threads", "machine", "versions", "key")
 """Columns of every table that are about how a run went, beside its axes and what it measured."""
@@ -211,5 +211,5 @@ def _check(runs: Sequence[Run], keys: Sequence[str], jobs: int, threads: int) ->
         raise LearnerError(f"The run {twice} is asked for twice. Expected different runs.")
     if jobs == 0 or threads < 1:
         raise LearnerError(
-            f"jobs={jobs}, threads={threads}. Expected 1 or more of each (jobs=-1: all cores)."
+            f"jobs={jobs}, threads={threads}. Expected at least 1 of each (jobs=-1: all cores)."
         )
