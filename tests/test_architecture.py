@@ -13,7 +13,7 @@ ROWS = [
     {"metrics", "probe", "train", "explain", "checks", "plots"},
     {"experiments", "transferability"},
     {"claims"},
-    {"lessons", "cli"},
+    {"lessons", "cli", "widgets"},
 ]
 # Arrows within a row, each drawn in the picture.
 SIDEWAYS = {

@@ -120,7 +120,10 @@ def set_parameters(notebook: NotebookNode, parameters: dict[str, Any]) -> None:
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Return `notebook` as it is committed: stable ids, plain metadata, no timings, no widget state."""
+    """Return `notebook` as it is committed: stable ids, plain metadata, no timings, no live widgets.
+
+    A widget lives in a kernel and has a new id on each run; the picture that stands for it stays.
+    """
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -133,8 +136,21 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = nbformat.from_dict(
             {key: value for key, value in cell.metadata.items() if key in ("tags", "alt")}
         )
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     nbformat.validate(notebook)
     return notebook
+
+
+PAGE = """{% extends 'lab/index.html.j2' %}
+{% macro described(output, kind, picture) %}
+{% set words = output | get_metadata('alt', kind) or output.data.get('text/plain', '') %}
+{{ picture | replace('<img', '<img alt="' ~ (words | replace('[picture] ', '') | e) ~ '"', 1) }}
+{% endmacro %}
+{% block data_png scoped %}{{ described(output, 'image/png', super()) }}{% endblock %}
+{% block data_jpg scoped %}{{ described(output, 'image/jpeg', super()) }}{% endblock %}
+"""
+"""The page of a lesson: nbconvert's own, with the words of each picture for who cannot see it."""
 
 
 def write_html(notebook: NotebookNode, path: Path) -> Path:
@@ -143,7 +159,7 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
 
     from .runtime import atomic_write
 
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    page, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path

@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 from .errors import LearnerError
 
 T = TypeVar("T")
+_silent = ContextVar("silent", default=False)
 
 
 def seed_everything(seed: int) -> None:
@@ -81,7 +83,18 @@ def interactive() -> bool:
 
 def progress(items: Iterable[T], *, desc: str, total: int | None = None) -> "tqdm[T]":
     """Return `items` wrapped in a progress bar that is silent where nobody watches."""
-    return tqdm(items, desc=desc, total=total, disable=not interactive(), leave=False)
+    shown = interactive() and not _silent.get()
+    return tqdm(items, desc=desc, total=total, disable=not shown, leave=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Run a block without progress bars: for work that shows by itself how far it is."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 def sha256(path: Path) -> str:

@@ -1,11 +1,12 @@
 """Arrays in, matplotlib figures out: one function a picture, nothing computed, nothing shown by itself."""
 
 from .depth import by_cut, lines, movement, shares
+from .explorers import channel, covered, cut, rates, two_maps
 from .finetuning import stage_panels
 from .looking import by_stage, image_rows, overlays, share_curves
 from .probing import bands
 from .results import confusion, curves, gallery, right_and_wrong, strategies
-from .style import COLOURS, DIVERGING, NAMES, SEQUENTIAL, Picture, figure, show_image
+from .style import COLOURS, DIVERGING, NAMES, SEQUENTIAL, Picture, figure, show_image, small_png
 
 __all__ = [
     "COLOURS",
@@ -16,18 +17,24 @@ __all__ = [
     "bands",
     "by_cut",
     "by_stage",
+    "channel",
     "confusion",
+    "covered",
     "curves",
+    "cut",
     "figure",
     "gallery",
     "image_rows",
     "lines",
     "movement",
     "overlays",
+    "rates",
     "right_and_wrong",
     "share_curves",
     "shares",
     "show_image",
+    "small_png",
     "stage_panels",
     "strategies",
+    "two_maps",
 ]

@@ -1,0 +1,370 @@
+"""Explorers without a browser: controls moved in Python, pictures and words looked at, refusals in words."""
+
+import base64
+import io
+import threading
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_net
+from torch import nn
+
+from tlutils import explain, lessons, models, runtime, surgery, widgets
+from tlutils.errors import LearnerError
+from tlutils.widgets.base import Panel
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def photos(count=3, side=32):
+    with runtime.seeded(1):
+        return torch.randn(count, 3, side, side)
+
+
+def named_net(classes=3):
+    return models.describe(tiny_net(classes), classes=["red", "green", "blue"][:classes])
+
+
+def table(reached, epochs=3):
+    steps = np.arange(1, epochs + 1) / epochs
+    both = {f"{split}_accuracy": reached * steps for split in ("train", "val")}
+    return pd.DataFrame(both | {f"{split}_loss": 2 - reached * steps for split in ("train", "val")})
+
+
+RESULTS = {"head": (0.7, 0.65, 0.75), "stem": (0.72, 0.6, 0.8)}
+MADE = {
+    "stage_explorer": lambda: widgets.stage_explorer(tiny_net(), photos()),
+    "occluder": lambda: widgets.occluder(named_net(), photos()[0]),
+    "saliency_comparer": lambda: widgets.saliency_comparer(tiny_net(), photos()[:1]),
+    "live_deepdream": lambda: widgets.live_deepdream(tiny_net(), photos()[0], octaves=1, steps=2),
+    "freeze_slider": lambda: widgets.freeze_slider(tiny_net(), results=RESULTS),
+    "rate_explorer": lambda: widgets.rate_explorer({1e-3: table(0.8), 1e-1: table(0.3)}),
+}
+each_widget = pytest.mark.parametrize("make", MADE.values(), ids=MADE.keys())
+
+
+def moved(explorer, **values):
+    """Set controls, one by one; whether the picture changed; the words now."""
+    before = explorer.screen.picture
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    return explorer.screen.picture != before, explorer.screen.words
+
+
+@each_widget
+def test_where_no_kernel_runs_a_small_picture_stands_with_its_words(make):
+    data, metadata = make()._repr_mimebundle_()
+    ((kind, told),) = metadata.items()
+    assert set(data) == {VIEW, "text/plain", kind}
+    shown = Image.open(io.BytesIO(data[kind]))
+    assert Image.MIME[shown.format] == kind
+    assert min(shown.size) >= 200
+    assert len(data[kind]) <= 60_000
+    assert len(told["alt"].split()) >= 8
+
+
+@each_widget
+def test_what_a_committed_notebook_holds_is_the_same_on_each_run(make):
+    one, other = (make()._repr_mimebundle_() for _ in range(2))
+    assert one[0].pop(VIEW) != other[0].pop(VIEW)  # ids of widgets never are
+    assert one == other
+    assert not any(letter.isdigit() for letter in one[0]["text/plain"])
+
+
+@each_widget
+def test_every_control_has_a_name_that_a_screen_reader_says(make):
+    panel = make()
+    assert isinstance(panel, Panel)
+    for control in panel.controls.values():
+        assert control.description or control.tooltip, control
+
+
+def test_a_notebook_is_committed_without_live_widgets_and_exports_with_the_picture(tmp_path):
+    data, metadata = MADE["freeze_slider"]()._repr_mimebundle_()
+    data["image/png"] = base64.b64encode(data["image/png"]).decode()
+    output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)
+    cell = nbformat.v4.new_code_cell("w", outputs=[output], execution_count=1)
+    notebook = lessons.clean(nbformat.v4.new_notebook(cells=[cell]))
+    assert set(notebook.cells[0].outputs[0].data) == {"image/png", "text/plain"}
+    page = lessons.write_html(notebook, tmp_path / "page.html").read_text()
+    assert data["image/png"] in page
+    assert metadata["image/png"]["alt"].split(":")[0] in page
+
+
+def test_channels_change_with_stage_channel_and_picture():
+    explorer = widgets.stage_explorer(tiny_net(), photos())
+    stages = list(explorer.controls["stage"].options)
+    assert stages == ["stem", "stage1", "stage2"]
+    assert (explorer.controls["stage"].value, explorer.controls["channel"].max) == ("stage1", 7)
+    for values in ({"channel": 3}, {"image": 2}, {"stage": "stem"}):
+        changed, words = moved(explorer, **values)
+        assert changed, values
+    assert words.startswith("stem, channel 3 of 6, picture 2: the map has 16×16 places.")
+    assert explorer.controls["channel"].max == 5
+
+
+def test_the_channel_follows_when_a_stage_has_fewer():
+    explorer = widgets.stage_explorer(tiny_net(), photos(), stage="stage2", channel=7)
+    assert moved(explorer, stage="stem")[1].startswith("stem, channel 5 of 6")
+
+
+def test_best_patches_on_the_screen_are_those_of_the_library():
+    model, x = tiny_net(), photos(9)
+    explorer = widgets.stage_explorer(model, x, stage="stem", channel=2, count=4)
+    best = explain.best_patches(model, [x], at="stem", channels=[2], count=4)[2]
+    assert explorer.screen.words.endswith(
+        f"best patches come from pictures {', '.join(map(str, sorted(patch.image for patch in best)))}."
+    )
+
+
+def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
+    model, x = named_net(), photos()[0]
+    explorer = widgets.occluder(model, x, 1, size=8)
+    changed, words = moved(explorer, row=4, column=28)
+    hidden = x.clone()
+    hidden[:, :8, 24:] = 0
+    with torch.no_grad():
+        now = model(hidden[None])[0, 1].item()
+    assert changed
+    assert words.startswith("A square of 8×8 pixels around row 4, column 28 is covered. The score of green")
+    assert f"to {now:.1f}." in words
+    assert moved(explorer, size=20)[0]
+
+
+def test_a_pointer_on_the_photograph_moves_the_occluder_and_one_beside_it_does_not():
+    explorer = widgets.occluder(named_net(), photos()[0], size=8)
+    photo = explorer.picture.axes[0].get_position()  # shares of the picture, from below
+    right = photo.x0 + photo.width * 0.75
+    down = 1 - (photo.y0 + photo.height * 0.75)
+    before = explorer.screen.picture
+    explorer.screen.place = [right, down]
+    assert (explorer.controls["row"].value, explorer.controls["column"].value) == (8, 24)
+    assert "around row 8, column 24" in explorer.screen.words
+    assert explorer.screen.picture != before
+    explorer.screen.place = [0.99, 0.5]
+    assert "around row 8, column 24" in explorer.screen.words
+
+
+def test_two_attributions_are_chosen_and_compared():
+    explorer = widgets.saliency_comparer(tiny_net(), photos()[0], 2)
+    assert "Why “class 2”? saliency is strongest" in explorer.screen.words
+    assert "rank correlation" in explorer.screen.words
+    changed, words = moved(explorer, left="guided_backprop")
+    assert changed
+    assert "guided backprop is strongest" in words
+    assert moved(explorer, right="guided_backprop")[0]  # the same on both sides is no error
+
+
+def test_a_method_that_has_no_meaning_on_a_model_says_so_and_the_other_is_shown():
+    smooth = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    explorer = widgets.saliency_comparer(models.describe(smooth.eval(), input_size=(3, 32, 32)), photos()[0])
+    words = moved(explorer, right="guided_backprop")[1]
+    assert "saliency is strongest" in words
+    assert "has no ReLU" in words
+
+
+def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
+    model = tiny_net()
+    stages = surgery.stages(model)
+    explorer = widgets.freeze_slider(model, results=RESULTS, measure="accuracy")
+    assert [name for name, _ in explorer.controls["cut"].options] == ["stem", "stage1", "stage2", "head"]
+    trains = stages["head"].num_params
+    total = sum(stage.num_params for stage in stages)
+    words = explorer.screen.words
+    assert f"{trains:,} of {total:,} parameters train" in words
+    assert "Measured there: accuracy 0.700, from 0.650 to 0.750." in words
+    changed, words = moved(explorer, cut=stages.names.index("stage1"))
+    work = 3 * sum(stage.macs for stage in stages[1:]) / 1e6
+    assert changed
+    assert f"A step costs {work:,.1f} million multiply-adds" in words
+    assert "Not measured there; measured: head, stem." in words
+    assert "nothing is frozen" in moved(explorer, cut=0)[1]
+    assert "easured" not in widgets.freeze_slider(model).screen.words
+    assert surgery.frozen_to(model) is None  # only looked at
+
+
+def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
+    broken = table(0.1)
+    broken.loc[1:, ["train_loss", "val_loss"]] = np.nan
+    explorer = widgets.rate_explorer({1e-1: broken, 1e-4: table(0.4), 1e-3: table(0.8)})
+    assert explorer.screen.words.startswith("Rate 0.001, 3 epochs: accuracy in training from 0.267 to 0.800")
+    assert "number 1 of 3 rates" in explorer.screen.words
+    changed, words = moved(explorer, rate=0.1)
+    assert changed
+    assert "number 3 of 3" in words
+    changed, words = moved(explorer, quantity="loss")
+    assert changed
+    assert "training broke down" in words
+
+
+def test_rates_take_what_training_returns():
+    from tiny import tiny_data
+
+    from tlutils import train
+
+    recipe = train.Recipe.probe(epochs=2, batch_size=8)
+    history = train.fit(tiny_net(), tiny_data(), recipe)
+    words = widgets.rate_explorer({1e-3: history}).screen.words
+    assert f"{history.rows[-1]['val_accuracy']:.3f}" in words
+
+
+def test_a_dream_changes_the_picture_step_by_step_and_ends_by_itself():
+    panel = widgets.live_deepdream(tiny_net(), photos()[0], stage="stage1", octaves=1, steps=5)
+    before, seen = panel.screen.picture, []
+    panel.bar.observe(lambda change: seen.append(change.new), "value")
+    panel.start()
+    panel.wait()
+    assert panel.screen.picture != before
+    assert seen[-1] == 5
+    assert panel.screen.words.startswith("Done after 5 of 5 steps: the excitement of stage1 went from")
+    assert (panel.button.value, panel.button.description) == (False, "Start")
+
+
+def endless(model=None):
+    panel = widgets.live_deepdream(model or tiny_net(), photos()[0], octaves=1, steps=100_000)
+    begun = threading.Event()
+    panel.bar.observe(lambda change: begun.set(), "value")
+    panel.start()
+    assert begun.wait(30)
+    return panel
+
+
+def test_stop_ends_a_dream_after_the_step_in_hand_and_leaves_nothing_behind():
+    model = tiny_net()
+    model.train()
+    state, modes = torch.get_rng_state(), [module.training for module in model.modules()]
+    panel = endless(model)
+    assert panel.button.value is True
+    panel.button.value = False  # the click: it only asks, so the kernel is free at once
+    panel.wait()
+    assert panel.screen.words.startswith("Stopped after ")
+    assert panel.button.description == "Start"
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert not any(hook for module in model.modules() for hook in module._forward_hooks)
+    assert "deepdream" not in [thread.name for thread in threading.enumerate()]
+    panel.start()  # and again
+    panel.stop()
+    assert panel.screen.words.startswith("Stopped after ")
+
+
+def test_a_dream_looks_the_same_as_the_librarys():
+    model, x = tiny_net(), photos()[0]
+    panel = widgets.live_deepdream(model, x, stage="stage1", octaves=1, steps=3, seed=4)
+    panel.start()
+    panel.wait()
+    result = explain.deepdream(model, x[None], at="stage1", octaves=1, steps=3, seed=4)
+    shown = widgets.live_deepdream(model, x, stage="stage1", octaves=1, dream=result)
+    assert panel.screen.picture == shown.screen.picture
+    first, last = result.curve[0, 0].item(), result.curve[-1, 0].item()
+    assert f"went from {first:.2g} to {last:.2g}." in panel.screen.words
+
+
+def test_running_a_cell_stops_a_dream(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    monkeypatch.setattr("tlutils.widgets.dreaming.get_ipython", lambda: shell)
+    registered = list(shell.events.callbacks["pre_run_cell"])
+    panel = endless()
+    assert len(shell.events.callbacks["pre_run_cell"]) == len(registered) + 1
+    shell.events.trigger("pre_run_cell", None)
+    assert not panel._worker.is_alive()
+    assert shell.events.callbacks["pre_run_cell"] == registered
+
+
+def test_a_dream_that_fails_says_so_where_the_picture_is(monkeypatch):
+    panel = widgets.live_deepdream(tiny_net(), photos()[0], octaves=1, steps=2)
+
+    def broken(*args, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(explain, "deepdream", broken)
+    panel.start()
+    panel.wait()
+    assert panel.screen.words == "The dream broke off. RuntimeError: out of memory"
+    assert panel.button.value is False
+
+
+def test_what_a_picture_refuses_is_said_in_words_and_the_next_move_works():
+    from tlutils import plots
+
+    def draw(number):
+        if number == 2:
+            raise LearnerError("Two is no number to draw. Use another.")
+        picture, axes = plots.figure(alt=f"the number {number}")
+        axes[0, 0].bar([0], [number])
+        return picture
+
+    explorer = widgets.Explorer("Numbers", draw, note="a number", number=widgets.whole("number", 1, 3, 1))
+    assert moved(explorer, number=2) == (False, "Two is no number to draw. Use another.")
+    assert moved(explorer, number=1)[1] == "the number 1"
+    assert moved(explorer, number=3) == (True, "the number 3")
+    with pytest.raises(LearnerError, match="Two is no number"):
+        widgets.Explorer("Numbers", draw, note="a number", number=widgets.whole("number", 1, 3, 2))
+
+
+def token_net():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Linear(3 * 32 * 32, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.embed(x.flatten(1)).relu())
+
+    return models.describe(Tokens().eval(), input_size=(3, 32, 32))
+
+
+ONE = photos()[0]
+REFUSED = {
+    "no such stage": (lambda: widgets.stage_explorer(tiny_net(), photos(), stage="stem1"), "'stem'"),
+    "no such channel": (lambda: widgets.stage_explorer(tiny_net(), photos(), channel=8), "0 to 7"),
+    "no maps anywhere": (lambda: widgets.stage_explorer(token_net(), photos()), "no stage with maps"),
+    "no batch": (lambda: widgets.stage_explorer(tiny_net(), "cat.jpg"), "str"),
+    "NaN": (lambda: widgets.occluder(tiny_net(), ONE * torch.nan), "NaN"),
+    "several images": (lambda: widgets.occluder(tiny_net(), photos()), "3 images"),
+    "no such class": (lambda: widgets.occluder(tiny_net(), ONE, 3), "3 classes"),
+    "too large a square": (lambda: widgets.occluder(tiny_net(), ONE, size=33), "1 to 32"),
+    "no such attribution": (lambda: widgets.saliency_comparer(tiny_net(), ONE, left="gradcam"), "'grad_cam'"),
+    "too small to dream": (lambda: widgets.live_deepdream(tiny_net(), ONE, octaves=3), "fewer octaves"),
+    "no dream at all": (lambda: widgets.live_deepdream(tiny_net(), ONE, octaves=1, steps=0), "steps=0"),
+    "a dream nowhere": (lambda: widgets.live_deepdream(tiny_net(), ONE, stage="stage11"), "'stage1'"),
+    "no such cut": (lambda: widgets.freeze_slider(tiny_net(), results={"hed": (1, 1, 1)}), "'head'"),
+    "no interval": (lambda: widgets.freeze_slider(tiny_net(), results={"head": 0.7}), "two ends"),
+    "upside down": (lambda: widgets.freeze_slider(tiny_net(), results={"head": (0.7, 0.8, 0.9)}), "low ≤"),
+    "a cut without weights": (
+        lambda: widgets.freeze_slider(tiny_net(), results={"pool": (0.7, 0.6, 0.8)}),
+        "next stage",
+    ),
+    "no histories": (lambda: widgets.rate_explorer({}), "empty"),
+    "no rate": (lambda: widgets.rate_explorer({"small": table(0.5)}), "positive numbers"),
+    "no history": (lambda: widgets.rate_explorer({0.1: [0.1, 0.2]}), "train_accuracy"),
+    "no epochs": (lambda: widgets.rate_explorer({0.1: table(0.5).iloc[:0]}), "no epochs"),
+}
+
+
+@pytest.mark.parametrize(("make", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_input_is_refused_in_words(make, says):
+    with pytest.raises(LearnerError, match=says):
+        make()
+
+
+def test_explorers_leave_no_progress_bars_and_threads_are_told_apart(monkeypatch, capfd):
+    monkeypatch.setattr(runtime, "interactive", lambda: True)
+    with runtime.silent():
+        assert list(runtime.progress(range(2), desc="hidden")) == [0, 1]
+        other = threading.Thread(target=lambda: list(runtime.progress(range(2), desc="shown")))
+        other.start()
+        other.join()
+    said = capfd.readouterr().err
+    assert "hidden" not in said
+    assert "shown" in said
+    MADE["stage_explorer"]()
+    assert capfd.readouterr().err == ""

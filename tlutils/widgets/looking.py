@@ -1,0 +1,239 @@
+"""Explorers of what a network sees: a channel's maps and patches, an occluder, two maps side by side."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from .. import explain, models, plots
+from ..errors import LearnerError, unknown
+from ..explain.activations import map_axes
+from ..explain.hooks import Target, class_index, examined, scores, stages
+from .base import Explorer, along, choice, one_image, whole
+
+METHODS = {
+    "occlusion": "occlusion",
+    "saliency": "saliency",
+    "smoothgrad": "SmoothGrad",
+    "guided_backprop": "guided backprop",
+    "deconvnet": "deconvnet",
+    "integrated_gradients": "integrated gradients",
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+}
+"""The attributions of `explain`, and what they are called in prose."""
+
+
+def stage_explorer(
+    model: nn.Module, images: Tensor, *, stage: str | None = None, channel: int = 0, count: int = 6
+) -> Explorer:
+    """Return an explorer of channels: a photograph, a channel's map of it, and the channel's best patches.
+
+    `images` is a preprocessed batch (N, C, H, W): one is shown, and the `count` best patches come from all.
+    It begins at `stage` (the second that has maps, unless given) and `channel`. A stage that is
+    chosen for the first time passes all images through the network once.
+    """
+    with examined(model, images) as (_, checked):
+        images = checked.cpu()
+    shapes = {s.name: s.output_shape for s in stages(model, images)}
+    spatial = [
+        name
+        for name, shape in shapes.items()
+        if not isinstance(shape[0], tuple) and map_axes((1, *shape), images) is not None
+    ]
+    if not spatial:
+        raise LearnerError(
+            f"{models.info(model).name} has no stage with maps: nothing with two spatial axes leaves "
+            f"{', '.join(shapes)}. A convolutional network has some, for example 'tf_efficientnet_lite0'."
+        )
+    if stage is not None and stage not in spatial:
+        raise unknown("stage with maps", stage, spatial)
+    sizes = {name: shapes[name][map_axes((1, *shapes[name]), images)[1] - 1] for name in spatial}  # type: ignore[index]
+    stage = stage or spatial[min(1, len(spatial) - 1)]
+    if not 0 <= channel < sizes[stage]:
+        raise LearnerError(
+            f"There is no channel {channel}: {stage!r} has {sizes[stage]}, 0 to {sizes[stage] - 1}."
+        )
+    photos = explain.to_image(model, images)
+
+    @cache
+    def patches(stage: str) -> dict[int, list[explain.Patch]]:
+        return explain.best_patches(
+            model, images.split(16), at=stage, channels=range(sizes[stage]), count=len(images)
+        )
+
+    @cache
+    def maps(stage: str, image: int) -> Tensor:
+        x = images[image : image + 1]
+        found = explain.maps(model, x, at=[stage])[stage]
+        return found.permute(map_axes(found.shape, x))[0]  # type: ignore[arg-type]
+
+    def draw(stage: str, channel: int, image: int) -> plots.Picture:
+        values = maps(stage, image)[channel]
+        ranked = patches(stage)[channel]  # of every picture, so the one that is shown is among them
+        best, own = ranked[:count], next(patch for patch in ranked if patch.image == image)
+        seen = own.box[2] - own.box[0], own.box[3] - own.box[1]
+        alt = (
+            f"{stage}, channel {channel} of {sizes[stage]}, picture {image}: the map has "
+            f"{values.shape[0]}×{values.shape[1]} places. {_strength(values)} "
+            f"That place sees {seen[0]}×{seen[1]} pixels. The {len(best)} best patches "
+            f"come from {_pictures(sorted({patch.image for patch in best}))}."
+        )
+        shown = [explain.to_image(model, patch.pixels[None])[0] for patch in best]
+        return plots.channel(
+            photos[image], values, shown, box=own.box, title=f"{stage}, channel {channel}", alt=alt
+        )
+
+    steps = along("stage", spatial, stage)
+    slider = whole("channel", 0, sizes[stage] - 1, channel)
+    for control in (steps, slider):
+        control.continuous_update = False
+    steps.observe(lambda change: setattr(slider, "max", sizes[change.new] - 1), "value")
+    pictures = choice("picture", list(range(len(images))), 0)
+    note = "a photograph, a channel's map of it, and the patches that excite the channel most"
+    return Explorer("Channels", draw, note=note, stage=steps, channel=slider, image=pictures)
+
+
+def _strength(values: Tensor) -> str:
+    if float(values.max() - values.min()) == 0:
+        return "It is the same everywhere: the channel is silent here."
+    return f"It is strongest {_where(values)}, at {float(values.max()):.2g}."
+
+
+def _pictures(numbers: Sequence[int]) -> str:
+    return f"picture{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _where(values: Any) -> str:
+    """Return in words where a map (h, w) is strongest."""
+    height, width = values.shape
+    row, column = divmod(int(np.argmax(np.asarray(values))), width)
+    down = ("at the top", "in the middle", "at the bottom")[min(2, 3 * row // height)]
+    along = ("left", "", "right")[min(2, 3 * column // width)]
+    return f"{down} {along}".strip()
+
+
+def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: int | None = None) -> Explorer:
+    """Return an explorer of what a covered square does to the score of a class.
+
+    `image` is one preprocessed photograph (C, H, W) or (1, C, H, W); `target` a class index, the network's
+    own answer unless given. The square has the data's mean colour and a side of `size` pixels (a quarter of
+    the shorter side unless given); sliders, or a mouse on the photograph, move its centre.
+    """
+    x, index, before, names = _asked(model, image, target)
+    _, _, height, width = x.shape
+    side = min(height, width)
+    size = max(1, side // 4) if size is None else size
+    if not 1 <= size <= side:
+        raise LearnerError(f"size={size} on an image of {height}×{width} pixels. Expected 1 to {side}.")
+
+    def draw(row: int, column: int, size: int) -> plots.Picture:
+        hidden, (top, left) = x.clone(), (row - size // 2, column - size // 2)
+        box = max(0, top), max(0, left), min(height, top + size), min(width, left + size)
+        hidden[:, :, box[0] : box[2], box[1] : box[3]] = 0
+        after = _scores(model, hidden)
+        fall = float(before[index] - after[index])
+        now, moved = int(after.argmax()), f"{'falls' if fall >= 0 else 'rises'} by {abs(fall):.1f}"
+        alt = (
+            f"A square of {size}×{size} pixels around row {row}, column {column} is covered. The score of "
+            f"{names[index]} {moved} to "
+            f"{float(after[index]):.1f}. The network's answer is {'still ' * (now == int(before.argmax()))}"
+            f"{names[now]}."
+        )
+        rivals = [int(k) for k in after.topk(min(5, len(after))).indices if int(k) != index][:3]
+        shown = [index, *rivals]
+        chances = [{names[k]: float(p[k]) for k in shown} for p in (before.softmax(0), after.softmax(0))]
+        title = f"Covered: the score of “{names[index]}” {moved}"
+        return plots.covered(explain.to_image(model, hidden)[0], *chances, box=box, title=title, alt=alt)
+
+    step = max(1, side // 28)
+    controls = {
+        "row": whole("row", 0, height - 1, height // 2, step=step),
+        "column": whole("column", 0, width - 1, width // 2, step=step),
+        "size": whole("size", 1, side, size, step=step),
+    }
+    note = "a covered square on a photograph, and what it does to the probabilities of classes"
+    explorer = Explorer("Occluder", draw, note=note, pointed=True, **controls)
+
+    def move(change: Any) -> None:
+        """Bring the square's centre to the pixel of the photograph that the pointer is on."""
+        right, down = change.new
+        photo, box = explorer.picture.axes[0], explorer.picture.bbox
+        column, row = photo.transData.inverted().transform((right * box.width, (1 - down) * box.height))
+        if -0.5 <= row <= height - 0.5 and -0.5 <= column <= width - 0.5:
+            explorer.set(row=round(row), column=round(column))
+
+    explorer.screen.observe(move, "place")
+    return explorer
+
+
+def saliency_comparer(
+    model: nn.Module,
+    image: Tensor,
+    target: Target = None,
+    *,
+    left: str = "saliency",
+    right: str = "grad_cam",
+) -> Explorer:
+    """Return an explorer of two attributions of one answer, side by side, each chosen from a list.
+
+    `image` and `target` as for `occluder`; `left` and `right` are names of attributions in `explain`. A map
+    is computed when it is first chosen: occlusion takes seconds. A method that has no meaning on this model
+    says why.
+    """
+    x, index, _, names = _asked(model, image, target)
+    for name in (left, right):
+        if name not in METHODS:
+            raise unknown("attribution", name, METHODS)
+    photo = explain.to_image(model, x)[0]
+
+    @cache
+    def attributed(method: str) -> Tensor | LearnerError:
+        try:
+            return getattr(explain, method)(model, x, index)[0].detach().cpu().abs()
+        except LearnerError as error:  # this method on this model; the picture and the class are right
+            return error
+
+    def draw(left: str, right: str) -> plots.Picture:
+        found = {METHODS[name]: attributed(name) for name in (left, right)}
+        maps = {name: None if isinstance(m, LearnerError) else m for name, m in found.items()}
+        refusals = [str(m) for m in found.values() if isinstance(m, LearnerError)]
+        told = [f"{name} is strongest {_where(m)}" for name, m in maps.items() if m is not None]
+        alt = f"Why “{names[index]}”? " + ", ".join(told) + ". " * bool(told) + " ".join(refusals)
+        if len(maps) == 2 and not refusals:
+            alt += _agreement(*maps.values())
+        return plots.two_maps(photo, maps, title=f"Why “{names[index]}”?", alt=alt.strip())
+
+    options = [(words, name) for name, words in METHODS.items()]
+    note = "a photograph and two maps of where the network's answer came from, side by side"
+    sides = {"left": choice("left", options, left), "right": choice("right", options, right)}
+    return Explorer("Attributions", draw, note=note, **sides)
+
+
+def _agreement(one: Tensor | None, other: Tensor | None) -> str:
+    # On squares of eight pixels: fine maps and coarse ones are compared at a coarse map's scale.
+    coarse = [torch.nn.functional.avg_pool2d(m[None], 8, ceil_mode=True).flatten() for m in (one, other)]  # type: ignore[index]
+    if any(float(c.max() - c.min()) == 0 for c in coarse):
+        return "One of them is the same everywhere."
+    likeness = float(spearmanr(*coarse).statistic)
+    return f"Their order of places agrees with a rank correlation of {likeness:.2f} (1 is the same order)."
+
+
+def _scores(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the class scores (K,) of a batch of one."""
+    with examined(model, x) as (bare, x), torch.no_grad():
+        return scores(bare, x)[0].cpu()
+
+
+def _asked(model: nn.Module, image: Tensor, target: Target) -> tuple[Tensor, int, Tensor, Sequence[str]]:
+    """Return the checked image (1, C, H, W), the class to ask about, all scores (K,), and classes' names."""
+    with examined(model, one_image(image)) as (bare, x), torch.no_grad():
+        out = scores(bare, x)
+        index = int(class_index(target, out))
+    known = models.info(model).classes
+    names = known if known and len(known) == out.shape[1] else [f"class {k}" for k in range(out.shape[1])]
+    return x.cpu(), index, out[0].cpu(), names

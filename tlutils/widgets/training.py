@@ -1,0 +1,127 @@
+"""Explorers of training: where to cut, and how large a learning rate."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .. import plots, surgery
+from ..errors import LearnerError
+from .base import Explorer, along, choice
+
+
+def freeze_slider(
+    model: nn.Module,
+    *,
+    results: Mapping[str, Sequence[float]] | None = None,
+    measure: str = "balanced accuracy on val",
+    input_size: tuple[int, int, int] | None = None,
+) -> Explorer:
+    """Return an explorer of cuts: what trains, what a training step costs, and what was measured there.
+
+    `results` maps a stage, from which training began, to (value, low, high) of `measure`; stages that were
+    not measured may be missing. `input_size` (C, H, W) is that of the images, the model's own unless given.
+    The cost counts one image, the frozen prefix having run before: forward, and a backward pass of twice
+    that.
+    """
+    stages = surgery.stages(model, input_size=input_size)
+    table = {name: _interval(name, values, stages, measure) for name, values in (results or {}).items()}
+    weighty = [k for k, stage in enumerate(stages) if stage.parameters]
+    shares = {
+        "parameters": [stage.param_share for stage in stages],
+        "multiply-adds": [stage.macs_share for stage in stages],
+    }
+    params, macs = sum(s.num_params for s in stages), sum(s.macs for s in stages)
+
+    def draw(cut: int) -> plots.Picture:
+        name, after = stages[cut].name, stages[cut:]
+        own, work = sum(s.num_params for s in after), sum(s.macs for s in after)
+        alt = (
+            f"Trained from {name} on, {'nothing is' if cut == 0 else f'{cut} stages are'} frozen: {own:,} of "
+            f"{params:,} parameters train ({own / params:.1%}). A step costs {3 * work / 1e6:,.1f} million "
+            f"multiply-adds an image, {work / macs:.1%} of training everything. "
+        )
+        if name in table:
+            value, low, high = table[name]
+            alt += f"Measured there: {measure} {value:.3f}, from {low:.3f} to {high:.3f}."
+        elif table:
+            alt += f"Not measured there; measured: {', '.join(table)}."
+        title = f"Cut at {name}: {own / params:.0%} of the numbers learn, at {work / macs:.0%} of the work"
+        return plots.cut(
+            stages.names, shares, cut, results=table, ylabel=measure, title=title, alt=alt.strip()
+        )
+
+    measured = [stages.names.index(name) for name in table]
+    start = max(measured) if measured else weighty[len(weighty) // 2]
+    slider = along("train from", [(stages[k].name, k) for k in weighty], start)
+    note = "what trains and what it costs when the network is cut at a stage, and the accuracy measured there"
+    return Explorer("Cuts", draw, note=note, cut=slider)
+
+
+def _interval(name: str, values: Any, stages: surgery.Stages, measure: str) -> tuple[float, float, float]:
+    """Return (value, low, high) of a row of `results`, or raise what is wrong with it."""
+    stage = stages[name]  # an unknown name says which there are
+    if not stage.parameters:
+        raise LearnerError(f"{name} has no parameters, so nothing begins to train there. Use the next stage.")
+    try:
+        value, low, high = (float(v) for v in values)
+    except (TypeError, ValueError):
+        raise LearnerError(
+            f"results[{name!r}] is {values!r}. Expected three numbers: {measure}, and "
+            "the two ends of its interval."
+        ) from None
+    if not low <= value <= high:
+        raise LearnerError(
+            f"results[{name!r}] is {values!r}. Expected low ≤ value ≤ high, as (value, low, high)."
+        )
+    return value, low, high
+
+
+def rate_explorer(histories: Mapping[float, Any]) -> Explorer:
+    """Return an explorer of learning rates: curves by epoch at one rate, and the last value at each.
+
+    `histories` maps a rate to what `train.fit` returned for it, or to any `table` with train_accuracy,
+    val_accuracy, train_loss and val_loss by epoch.
+    """
+    if not histories:
+        raise LearnerError("histories is empty. Expected {rate: what train.fit returned}, at least one.")
+    curves = {quantity: {} for quantity in ("accuracy", "loss")}  # type: dict[str, dict[float, dict[str, list[float]]]]
+    for rate, history in histories.items():
+        if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise LearnerError(
+                f"{rate!r} is no learning rate. Expected positive numbers as keys: {{1e-3: …}}."
+            )
+        table = getattr(history, "table", history)
+        for quantity, found in curves.items():
+            wanted = {split: f"{split}_{quantity}" for split in ("train", "val")}
+            missing = [name for name in wanted.values() if name not in getattr(table, "columns", ())]
+            if missing or not len(table):
+                what = f"has no {' and no '.join(missing)}" if missing else "has no epochs"
+                raise LearnerError(
+                    f"The history of rate {rate:g} {what}. Expected what `train.fit` returns, after at least "
+                    "one epoch with validation images."
+                )
+            found[float(rate)] = {split: [float(v) for v in table[name]] for split, name in wanted.items()}
+    order = sorted(curves["accuracy"])
+    last = {rate: curves["accuracy"][rate]["val"][-1] for rate in order}
+
+    def draw(rate: float, quantity: str) -> plots.Picture:
+        here = curves[quantity][rate]
+        rank = 1 + sum(value > last[rate] for value in last.values())
+        alt = (
+            f"Rate {rate:g}, {len(here['val'])} epochs: {quantity} in training from {here['train'][0]:.3f} "
+            f"to {here['train'][-1]:.3f}, on val from {here['val'][0]:.3f} to {here['val'][-1]:.3f}. By its "
+            f"last accuracy on val it is number {rank} of {len(order)} rates."
+        )
+        if not np.isfinite([*here["train"], *here["val"]]).all():
+            alt += " Values that are missing were not finite: training broke down."
+        title = f"Learning rate {rate:g}: number {rank} of {len(order)} on val"
+        return plots.rates(curves[quantity], rate, ylabel=quantity, title=title, alt=alt)
+
+    best = max(order, key=lambda rate: (math.isfinite(last[rate]), last[rate]))
+    rates = along("rate", [(f"{rate:g}", rate) for rate in order], best)
+    show = choice("show", list(curves), "accuracy")
+    note = "accuracy or loss by epoch at one learning rate, before those of the others"
+    return Explorer("Learning rates", draw, note=note, rate=rates, quantity=show)
