@@ -184,8 +184,6 @@ def families(passed: set[str]) -> str:
     missing = sorted(set(members) - set(through))
     rest = f" Without one: {', '.join(missing)}." if missing else ""
     return f"\nOf {len(members)} families (model files) of timm, {len(through)} have a passing member.{rest}"
-        f"\nOf {len(members)} families (model files) of timm, {len(through)} have a member that passes.{rest}"
-    )
 
 
 if __name__ == "__main__":
