@@ -1,49 +1,13 @@
-"""Bring a file or an archive from the network, checked and whole, or say clearly why it is not here."""
+"""Unpack a downloaded archive without harm; say clearly why a data set is not here."""
 
-import http.client
 import shutil
 import stat
-import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from .. import runtime
 from ..errors import LearnerError
-from ..models.fetch import is_offline
 from .cards import catalog
-
-TIMEOUT = 30  # seconds without a byte
-_CHUNK = 1 << 20
-
-
-class Unreachable(Exception):
-    """The reason, in words, why a file did not arrive."""
-
-
-def download(url: str, path: Path) -> None:
-    """Write what a URL sends to `path`, whole or not at all. Raises Unreachable with the reason."""
-    if is_offline():
-        raise Unreachable("TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline")
-    request = urllib.request.Request(url, headers={"User-Agent": "tlutils"})
-    try:
-        with runtime.atomic_write(path) as temporary:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, temporary.open("wb") as file:
-                expected = int(answer.headers.get("Content-Length") or -1)
-                blocks = iter(lambda: answer.read(_CHUNK), b"")
-                total = max(expected, 0) // _CHUNK
-                received = sum(
-                    map(file.write, runtime.progress(blocks, desc=f"downloading {path.name}", total=total))
-                )
-            # A connection that ends early raises nothing by itself: the count shows it.
-            if expected not in (-1, received):
-                raise Unreachable(f"the connection broke after {received:,} of {expected:,} bytes")
-    except urllib.error.HTTPError as error:
-        error.close()  # it is an open answer, too
-        raise Unreachable(f"the server answered {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise Unreachable(f"there is no connection ({error.reason})") from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise Unreachable(f"the connection broke ({error})") from error
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 from torchvision import datasets
 
 from .. import runtime
-from ..models.fetch import is_offline
+from ..download import Unreachable, download, is_offline
 from .assemble import Item
-from .fetch import Unreachable, cannot_be_had, download, unpack
+from .fetch import cannot_be_had, unpack
 from .packaged import materialised
 
 HYMENOPTERA = "https://download.pytorch.org/tutorial/hymenoptera_data.zip"

@@ -3,7 +3,6 @@ instead.
 """
 
 import http.client
-import logging
 import os
 import re
 import urllib.error
@@ -17,27 +16,16 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .. import runtime
+from ..download import TIMEOUT, Unreachable, download, is_offline
 from ..errors import LearnerError
 
-log = logging.getLogger(__name__)
-
 HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # resnet18-f37072fd.pth: the first digits of the SHA-256
-CHUNK = 1 << 20
-TIMEOUT = 30  # seconds without a byte
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def weights_dir() -> Path:
     """Return the folder of the cache in which weight files lie, also those brought by hand."""
     return runtime.cache_dir("weights")
-
-
-def is_offline() -> bool:
-    """Whether TLUTILS_OFFLINE or HF_HUB_OFFLINE says that no network is to be asked."""
-    return any(
-        os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
-        for name in ("TLUTILS_OFFLINE", "HF_HUB_OFFLINE")
-    )
 
 
 def url_path(url: str) -> Path:
@@ -58,40 +46,11 @@ def fetch_url(url: str, *, asked: str) -> Path:
         if path.is_file():
             check_hash(path, digits, asked=asked)
             return path
-        if is_offline():
-            raise missing(asked, "TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline", url, path)
-        log.info("downloading %s to %s", url, path)
         try:
-            with runtime.atomic_write(path) as temporary:
-                _download(url, temporary)
-                if not runtime.sha256(temporary).startswith(digits):
-                    raise missing(
-                        asked,
-                        f"what {url} sent has the wrong SHA-256 (it should begin with {digits})",
-                        url,
-                        path,
-                    )
-        except urllib.error.HTTPError as error:
-            raise missing(asked, f"the server answered {error.code} {error.reason}", url, path) from error
-        except urllib.error.URLError as error:
-            raise missing(asked, f"there is no connection ({error.reason})", url, path) from error
-        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            raise missing(asked, f"the connection broke ({error})", url, path) from error
+            download(url, path, digits=digits)
+        except Unreachable as error:
+            raise missing(asked, str(error), url, path) from error
     return path
-
-
-def _download(url: str, path: Path) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "tlutils"})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer, path.open("wb") as file:
-        expected = int(answer.headers.get("Content-Length") or -1)
-        received = 0
-        with runtime.progress((), desc=f"downloading {Path(url).name}", total=max(expected, 0)) as bar:
-            while block := answer.read(CHUNK):
-                received += file.write(block)
-                bar.update(len(block))
-        # A connection that ends early raises nothing by itself: the count is what shows it.
-        if expected >= 0 and received != expected:
-            raise ConnectionError(f"{received} of {expected} bytes came")
 
 
 def check_hash(path: Path, digits: str, *, asked: str) -> None:
@@ -193,8 +152,8 @@ def _unreachable(url: str) -> str:
     """Return why a server cannot be reached, "" when it answers anything at all."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT).close()
-    except urllib.error.HTTPError:
-        return ""
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an open answer, too
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         return str(getattr(error, "reason", error))
     return ""
