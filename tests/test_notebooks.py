@@ -85,10 +85,11 @@ def test_the_prose_of_a_lesson_quotes_no_measured_number(path):
 @each_lesson
 def test_the_figures_of_a_lesson_are_small(path):
     figures = [
-        base64.b64decode(out.data["image/png"])
+        base64.b64decode(out.data[image])
         for kind in ("display_data", "execute_result")
         for out in outputs(read(path), kind)
-        if "image/png" in out.data
+        for image in ("image/png", "image/jpeg")
+        if image in out.data
     ]
     assert figures
     assert max(map(len, figures)) <= 60_000

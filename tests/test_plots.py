@@ -26,6 +26,15 @@ def test_a_picture_shows_itself_as_a_small_png_with_its_words_and_without_addres
     assert 600 <= image.size[0] <= 900
 
 
+def test_a_picture_of_photographs_is_a_small_jpeg_whatever_is_in_it():
+    noise = np.random.default_rng(0).random((200, 200, 3))
+    picture = plots.image_rows({"": [noise, noise]}, title="Noise", alt="Two squares of noise.")
+    shown = picture._repr_mimebundle_()
+    assert set(shown) == {"image/jpeg", "text/plain"}
+    assert Image.open(io.BytesIO(shown["image/jpeg"])).format == "JPEG"
+    assert len(shown["image/jpeg"]) < 60_000
+
+
 def test_strategies_are_drawn_at_their_values_best_at_the_top():
     (ax,) = strategies().axes
     dots = [line for line in ax.lines if line.get_marker() == "o"]

@@ -1,5 +1,6 @@
 """Pictures of what a network sees: rows of images and maps, maps over a photograph, values by stage."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,13 +48,14 @@ def image_rows(
     """Return rows of images, each row with its name on the left; maps (H, W) are brought to contrast.
 
     `rows` maps a name to images (PIL, tensors (3, H, W) or arrays in [0, 1]), grey ones as PIL, or maps;
-    `captions` stand above them, row by row. `colours` is the colour map of the maps.
+    `captions` stand above them, for the first row or row by row. `colours` is the colour map of the maps.
     """
     count = max(len(images) for images in rows.values())
     label = 0.9 if any(rows) else 0.0
     side = (width - label) / count
-    lines = max((text.count("\n") + 1 for row in captions for text in row), default=0) if captions else 0
-    height = 0.2 + 0.18 * len(title.splitlines()) + len(rows) * (side + 0.04 + 0.17 * lines)
+    title = textwrap.fill(title, int(10.8 * width)) if "\n" not in title else title
+    lines = sum(max(text.count("\n") + 1 for text in row) for row in captions or [])
+    height = 0.2 + 0.18 * len(title.splitlines()) + len(rows) * (side + 0.04) + 0.17 * lines
     picture, axes = figure(width, height, alt=alt, rows=len(rows), cols=count)
     for r, (name, images) in enumerate(rows.items()):
         for ax in axes[r, len(images) :]:
@@ -62,12 +64,12 @@ def image_rows(
             array, ax = as_array(image), axes[r, c]
             grey_photo = getattr(image, "mode", "") == "L"
             if array.ndim == 2:
-                # Sixteen levels: more do not show at this size, and cost bytes.
-                array = np.round(15 * (array / 255 if grey_photo else contrast(array))) / 15
-            show_image(ax, array, captions[r][c] if captions else "")
+                array = array / 255 if grey_photo else contrast(array)
+            show_image(ax, array, captions[r][c] if captions and r < len(captions) else "")
+            picture.photo |= min(array.shape[:2]) >= 60
             if array.ndim == 2:
                 ax.images[0].set(cmap="gray" if grey_photo else colours, clim=(0, 1))
-            ax.images[0].set_interpolation("nearest" if array.shape[0] < 60 else "antialiased")
+            ax.images[0].set_interpolation("nearest" if array.shape[0] < 16 else "bicubic")
         axes[r, 0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
@@ -82,6 +84,7 @@ def overlays(
     grey = colour.mean(2) if colour.ndim == 3 else colour
     columns = 1 + len(maps)
     picture, axes = figure(width, width / columns * len(grey) / grey.shape[1] + 0.6, alt=alt, cols=columns)
+    picture.photo = True
     show_image(axes[0, 0], colour, "the photograph")
     for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
         weight = contrast(values, signed=signed)

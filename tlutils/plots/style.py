@@ -31,6 +31,7 @@ NAMES = {
     "scratch": "from scratch",
 }
 MOST_BYTES = 60_000  # of one picture, so that a lesson stays quick to open
+PHOTO_BYTES = 26_000  # of one picture made of photographs, of which a lesson has several
 SEQUENTIAL = "viridis"
 DIVERGING = "PuOr"
 
@@ -56,7 +57,7 @@ class Picture(Figure):
     """A matplotlib figure that shows itself in a notebook as a small PNG, with its alt text as plain text.
 
     It lives outside pyplot, so nothing stays open and nothing is shown twice; `savefig` works as ever.
-    Set `photo` on a picture made of photographs: it shows itself as a JPEG, a quarter of the PNG's bytes.
+    Set `photo` on a picture made of photographs: it shows itself as a JPEG, in a fraction of the bytes.
     """
 
     alt = ""
@@ -77,12 +78,12 @@ class Picture(Figure):
         return small_png(self.image())
 
     def jpeg(self) -> bytes:
-        """Return the picture as JPEG bytes, at most 60 KB where a middling quality allows it."""
+        """Return the picture as JPEG bytes, at most 26 KB where a middling quality allows it."""
         image = self.image()
-        for quality in (85, 75, 65, 55):
+        for quality in (85, 75, 65, 55, 45, 35):
             small = io.BytesIO()
             image.save(small, format="jpeg", quality=quality, optimize=True)
-            if small.tell() <= MOST_BYTES:
+            if small.tell() <= PHOTO_BYTES:
                 break
         return small.getvalue()
 
