@@ -1,0 +1,71 @@
+"""Yosinski's experiment, small: layers copied from one network into another, frozen or tuned."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import runtime
+from .materials import dataset, score
+from .training import descend
+
+WIDTHS = (8, 16, 16, 32, 32)
+LAYERS = len(WIDTHS)
+RATE, EPOCHS, IMAGES, HELD = 3e-3, 25, 60, 60
+
+
+def copying(*, source: str, cut: int, tune: bool, seed: int) -> dict[str, Any]:
+    """A network on digits 5 to 9 whose first `cut` layers are copied; measures `score` on held-out digits.
+
+    The rest is drawn anew and trained. The copy is from a network trained on digits 0 to 4 (`source` "other")
+    or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; it is held,
+    or, with `tune`, trains on. `cut` 0 copies nothing: the base network.
+    """
+    model = net(seed + 500)
+    if cut:
+        giver = trained("other" if source == "other" else "same", seed)
+        own = {k: v for k, v in giver.items() if int(k.partition(".")[0]) < 2 * cut}
+        model.load_state_dict({**model.state_dict(), **own})
+    x, y, new, truth = digits("same", seed)
+    names = {n for n, _ in model.named_parameters() if tune or int(n.partition(".")[0]) >= 2 * cut}
+    descend(model, names, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
+    return {"score": score(model, new, truth), "labels": len(x)}
+
+
+def net(seed: int) -> nn.Sequential:
+    """Return a small network for five classes of grey digits of 28 × 28; module 2k is layer k + 1."""
+    layers: list[nn.Module] = []
+    with runtime.seeded(seed):
+        for number, (before, width) in enumerate(zip((1, *WIDTHS), WIDTHS, strict=False)):
+            layers += [nn.Conv2d(before, width, 3, stride=1 + number % 2, padding=1), nn.ReLU()]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * WIDTHS[-1], 5))
+
+
+@cache
+def trained(half: str, seed: int) -> dict[str, torch.Tensor]:
+    """Return the weights of a network trained on one half of the classes."""
+    model = net(seed)
+    x, y, _, _ = digits(half, seed)
+    descend(model, {n for n, _ in model.named_parameters()}, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+@cache
+def digits(half: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images to learn from (N, 1, 28, 28), labels from 0 to 4, and held-out images and labels."""
+    found: list[torch.Tensor] = []
+    first = 5 if half == "same" else 0
+    whole = dataset("mnist-5k")
+    for split in (whole.train.subsample(IMAGES, seed=seed), whole.val.subsample(HELD, seed=seed)):
+        own = split.select([i for i, k in enumerate(split.labels) if first <= k < first + 5])
+        pixels = np.stack(
+            [
+                np.asarray(image.convert("L"), dtype=np.float32)
+                for image, _ in map(own.__getitem__, range(len(own)))
+            ]
+        )
+        found += [torch.from_numpy(pixels / 128 - 1)[:, None], torch.tensor(own.labels) - first]
+    x, y, new, truth = found
+    return x, y, new, truth

@@ -1,0 +1,96 @@
+"""What a claim is about, as an effect: the mean of some runs minus that of others that share their seeds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ..errors import LearnerError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """The mean of `value` over the runs of a protocol that have these `axes`, seed by seed.
+
+    An axis is one value or a tuple of values to average over. `pick` names an axis along which one run is
+    picked instead, the one that is best by the column `by`; so a stage is chosen by cross-validation, and
+    judged by its score. Two of them can be subtracted, and so can the differences.
+    """
+
+    protocol: str
+    axes: Mapping[str, Any]
+    value: str = "score"
+    pick: str | None = None
+    by: str = "cv"
+
+    def __sub__(self, other: "Effect") -> "Difference":
+        return Difference(self, other)
+
+    def means(self) -> Iterator["Mean"]:
+        """Yield the means that this effect is made of: itself."""
+        yield self
+
+    def needs(self, protocol: str, run: Mapping[str, Any]) -> bool:
+        """Return whether a run of a protocol is one that this mean is over."""
+        return protocol == self.protocol and all(run.get(k) in _values(v) for k, v in self.axes.items())
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of `table` that this mean is over and that did not fail."""
+        unknown = {*self.axes, self.value, "seed"} - set(table.columns)
+        if unknown:
+            raise LearnerError(f"This table has no columns {sorted(unknown)}, which a claim is about.")
+        chosen = table["protocol"] == self.protocol
+        for name, value in self.axes.items():
+            chosen &= table[name].isin(_values(value))
+        return table[chosen].dropna(subset=[self.value])
+
+    def per_seed(self, table: pd.DataFrame) -> pd.Series:
+        """Return the mean of each seed. A seed that lacks a run which others have does not count."""
+        rows = self.of(table)
+        if self.pick and len(rows):
+            ranked = rows.sort_values(self.by, kind="stable")
+            several = [k for k, v in self.axes.items() if k != self.pick and len(_values(v)) > 1]
+            rows = ranked.groupby([*several, "seed"], sort=False).tail(1)
+        seeds = rows.groupby("seed")[self.value]
+        return seeds.mean()[seeds.size() == seeds.size().max()]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One effect minus another, seed by seed."""
+
+    first: "Effect"
+    second: "Effect"
+
+    def __sub__(self, other: "Effect") -> "Difference":
+        return Difference(self, other)
+
+    def means(self) -> Iterator[Mean]:
+        """Yield the means that this effect is made of."""
+        yield from self.first.means()
+        yield from self.second.means()
+
+    def per_seed(self, table: pd.DataFrame) -> pd.Series:
+        """Return the difference of each seed that both have."""
+        return (self.first.per_seed(table) - self.second.per_seed(table)).dropna()
+
+
+Effect = Mean | Difference
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Names a protocol so that effects read well: `probing(stage="pool", dataset=FAR) - probing(…)`."""
+
+    name: str
+    value: str = "score"
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *, pick: str | None = None, value: str | None = None, **axes: Any) -> Mean:
+        """Return the mean over the runs with these axes; those not named are the protocol's defaults."""
+        return Mean(protocol=self.name, axes={**self.defaults, **axes}, value=value or self.value, pick=pick)
+
+
+def _values(axis: Any) -> tuple[Any, ...]:
+    return axis if isinstance(axis, tuple) else (axis,)

@@ -1,0 +1,112 @@
+"""Protocols that look into a network: first filters, saliency maps, and how far images are from ImageNet."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import data, explain, transferability
+from ..data import packaged
+from .materials import BACKBONE, dataset, network
+
+OBJECTS = ("cat", "coffee", "motorcycle", "rocket")
+"""Photographs of things that ImageNet has a class for."""
+
+GROUNDS = ("brick", "grass", "gravel")
+CANVAS, SIDE = 128, 56  # pixels: of a composed picture, and of the object in it
+
+
+def filters(*, backbone: str, seed: int) -> dict[str, Any]:
+    """How Gabor-like the first filters are: `likeness`, the mean share of energy that one explains."""
+    fit = explain.gabor_likeness(explain.kernels(network(backbone, 224, seed=seed)))
+    return {"likeness": float(fit.share.mean())}
+
+
+def pointing(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
+    """How often a map's strongest pixel is on an object pasted at random on a texture: `hits`, and `chance`.
+
+    The class that is explained is what the network sees in the object alone. `method` "random" is a map of
+    noise.
+    """
+    model = network(BACKBONE, CANVAS)
+    rng = np.random.default_rng([seed, 2])
+    composed = [compose(OBJECTS[k % len(OBJECTS)], rng) for k in range(pictures)]
+    prepare = data.transform_for(model)
+    with torch.no_grad():
+        alone = torch.stack([prepare(photo(OBJECTS[k % len(OBJECTS)])) for k in range(pictures)])
+        seen = model.eval()(alone).argmax(1)
+    x = torch.stack([to_tensor(model, image) for image, _ in composed])
+    if method == "random":
+        maps = torch.from_numpy(rng.random((pictures, CANVAS, CANVAS)))
+    else:
+        maps = getattr(explain, method)(model, x, seen)
+    rate = explain.pointing_game(maps, [box for _, box in composed])
+    return {"hits": rate.rate, "chance": (SIDE / CANVAS) ** 2}
+
+
+def randomising(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
+    """How alike a saliency map stays when all weights are replaced: `likeness`, from -1 to 1."""
+    model = network(BACKBONE, CANVAS)
+    rng = np.random.default_rng([seed, 3])
+    x = torch.stack([to_tensor(model, compose(OBJECTS[k % 4], rng)[0]) for k in range(pictures)])
+    stages = explain.cascade(model, x, getattr(explain, method), seed=seed)
+    return {"likeness": float(list(stages.values())[-1].mean())}
+
+
+def distances(*, dataset: str, images: int, seed: int) -> dict[str, Any]:
+    """How far a data set's images are from ImageNet's, in the network's own features: `distance`.
+
+    "photographs" are the colour photographs that scenes are cut from, "noise" is noise: the ends of a scale.
+    """
+    pictures = pictures_of(dataset, images, seed)
+    return {"distance": transferability.distance(network(BACKBONE, 96), pictures).value}
+
+
+def pictures_of(name: str, images: int, seed: int) -> list[tuple[Image.Image, int]]:
+    """Return images of a data set, or of the two ends of the scale."""
+    rng = np.random.default_rng([seed, 4])
+    if name == "noise":
+        return [
+            (Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)), 0) for _ in range(images)
+        ]
+    if name == "photographs":
+        return [(windowed(photo(label), rng), 0) for label in rng.choice(list(packaged.PHOTOGRAPHS), images)]
+    split = dataset(name).train
+    return [split[int(i)] for i in rng.choice(len(split), images, replace=False)]
+
+
+def windowed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Return a random square of a photograph, of half its height or more."""
+    side = int(min(image.size) * rng.uniform(0.5, 1))
+    left, top = (int(rng.integers(0, length - side + 1)) for length in image.size)
+    return image.crop((left, top, left + side, top + side))
+
+
+def compose(thing: str, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Return an object on a texture at a random place, and its box (top, left, bottom, right)."""
+    ground = photo(str(rng.choice(GROUNDS))).resize((CANVAS, CANVAS)).copy()
+    top, left = (int(rng.integers(0, CANVAS - SIDE + 1)) for _ in range(2))
+    ground.paste(photo(thing).resize((SIDE, SIDE)), (left, top))
+    return ground, (top, left, top + SIDE, left + SIDE)
+
+
+@cache
+def photo(label: str) -> Image.Image:
+    """Return the middle square of a photograph that scikit-image or scikit-learn carries."""
+    package, _, inside = packaged.PHOTOGRAPHS[label].partition("/")
+    whole = data.read_image(Path(str(files(package)), inside))
+    side = min(whole.size)
+    left, top = ((length - side) // 2 for length in whole.size)
+    return whole.crop((left, top, left + side, top + side))
+
+
+def to_tensor(model: torch.nn.Module, image: Image.Image) -> torch.Tensor:
+    """Return a picture of the network's own size as its input, nothing cropped away: boxes stay true."""
+    info = data.transform_for(model)
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (info.mean, info.std))
+    return (pixels - mean) / std

@@ -1,0 +1,126 @@
+"""The decision matrix in its three published versions, cell by cell: how similar × how much data."""
+
+from typing import Any
+
+from .effects import Mean, Protocol
+from .materials import BACKBONE, FAR, NEAR, STAGES
+from .tiers import RATE, SCRATCH_RATE
+from .verdicts import Claim
+
+probe = Protocol("probing", defaults={"backbone": BACKBONE, "stage": "pool"})
+trained = Protocol("training", defaults={"rate": RATE})
+
+LECTURE = "CS231n lectures, recent editions, Lecture 6, transfer learning matrix"
+SLIDES = "CS231n slides 2017, Lecture 7, 'Transfer Learning with CNNs'"
+NOTES = "CS231n course notes 2015, 'Transfer Learning', when and how to fine-tune"
+
+LITTLE_NEAR: dict[str, Any] = {"dataset": NEAR, "level": "little"}
+LITTLE_FAR: dict[str, Any] = {"dataset": FAR, "level": "little"}
+LOTS_NEAR: dict[str, Any] = {"dataset": NEAR, "level": "lots"}
+LOTS_FAR: dict[str, Any] = {"dataset": FAR, "level": "lots"}
+
+
+def scratch(**axes: Any) -> Mean:
+    """Return the mean score from scratch, at the rate that suits random weights."""
+    return trained(strategy="scratch", rate=SCRATCH_RATE, **axes)
+
+
+MATRIX = [
+    Claim(
+        id="lecture-little-similar",
+        says="With little data that is similar to ImageNet, a linear classifier on final features will do.",
+        source=f"{LECTURE}: little, similar",
+        effect=probe(**LITTLE_NEAR) - trained(strategy="finetune", **LITTLE_NEAR),
+        contrast="linear probe on the final features minus finetuning everything",
+        expects="no less",
+    ),
+    Claim(
+        id="lecture-little-different",
+        says="With little data that is different, look for more data or another model.",
+        source=f"{LECTURE}: little, different",
+        effect=probe(**LOTS_FAR) - probe(**LITTLE_FAR),
+        contrast="linear probe with lots of labels minus with little",
+        margin=0.05,
+        note="It measures the first half of the advice, more data; kornblith-far measures another model.",
+    ),
+    Claim(
+        id="lecture-lots-similar",
+        says="With lots of data that is similar, finetune all layers.",
+        source=f"{LECTURE}: lots, similar",
+        effect=trained(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        contrast="finetuning everything minus the linear probe it starts from",
+    ),
+    Claim(
+        id="lecture-lots-different",
+        says="With lots of data that is different, finetune all layers.",
+        source=f"{LECTURE}: lots, different",
+        effect=trained(strategy="finetune", **LOTS_FAR) - probe(**LOTS_FAR),
+        contrast="finetuning everything minus the linear probe it starts from",
+    ),
+    Claim(
+        id="lecture-lots-different-scratch",
+        says="With lots of data that is different, training from scratch is an alternative to finetuning.",
+        source=f"{LECTURE}: lots, different",
+        effect=scratch(**LOTS_FAR) - trained(strategy="finetune", **LOTS_FAR),
+        contrast="from scratch minus finetuning everything",
+        expects="no less",
+        note="Lots means hundreds of images here, and thousands to millions there.",
+    ),
+    Claim(
+        id="slides-little-similar",
+        says="With little data that is similar, put a linear classifier on top: finetune no layer.",
+        source=f"{SLIDES}: little, similar",
+        effect=probe(**LITTLE_NEAR) - trained(strategy="few", **LITTLE_NEAR),
+        contrast="linear probe on the final features minus finetuning the last stages",
+    ),
+    Claim(
+        id="slides-little-different",
+        says="With little data that is different, try linear classifiers from different stages.",
+        source=f"{SLIDES}: little, different",
+        effect=probe(stage=STAGES, pick="stage", **LITTLE_FAR) - probe(**LITTLE_FAR),
+        contrast="linear probe at the stage that cross-validation picks minus at the final features",
+    ),
+    Claim(
+        id="slides-lots-similar",
+        says="With lots of data that is similar, finetune a few layers.",
+        source=f"{SLIDES}: lots, similar",
+        effect=trained(strategy="few", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        contrast="finetuning the last stages minus the linear probe it starts from",
+    ),
+    Claim(
+        id="slides-lots-different",
+        says="With lots of data that is different, finetune a larger number of layers.",
+        source=f"{SLIDES}: lots, different",
+        effect=trained(strategy="more", **LOTS_FAR) - trained(strategy="few", **LOTS_FAR),
+        contrast="finetuning from the middle on minus finetuning the last stages",
+    ),
+    Claim(
+        id="notes-little-similar",
+        says="With little data that is similar, finetuning overfits: rather a linear classifier on codes.",
+        source=f"{NOTES}: scenario 1, small and similar",
+        effect=probe(**LITTLE_NEAR) - trained(strategy="finetune", **LITTLE_NEAR),
+        contrast="linear probe on the final features minus finetuning everything",
+    ),
+    Claim(
+        id="notes-little-different",
+        says="With little data that is different, train the linear classifier on earlier activations.",
+        source=f"{NOTES}: scenario 3, small and very different",
+        effect=probe(stage="stage5", **LITTLE_FAR) - probe(**LITTLE_FAR),
+        contrast="linear probe on stage 5 minus on the final features",
+    ),
+    Claim(
+        id="notes-lots-similar",
+        says="With lots of data that is similar, the whole network can be finetuned without overfitting.",
+        source=f"{NOTES}: scenario 2, large and similar",
+        effect=trained(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        contrast="finetuning everything minus the linear probe it starts from",
+        expects="no less",
+    ),
+    Claim(
+        id="notes-lots-different",
+        says="With lots of data that is different, it is still beneficial to start from pretrained weights.",
+        source=f"{NOTES}: scenario 4, large and very different",
+        effect=trained(strategy="finetune", **LOTS_FAR) - scratch(**LOTS_FAR),
+        contrast="finetuning everything minus training from scratch",
+    ),
+]

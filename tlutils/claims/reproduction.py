@@ -1,0 +1,95 @@
+"""All claims measured again, and the committed evidence that their verdicts follow from."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from .. import runtime
+from ..errors import LearnerError
+from ..experiments import run_grid
+from .statements import CLAIMS, claim
+from .tiers import PROTOCOLS, QUICK, VERSION, Tier, runs
+from .verdicts import Claim, Verdict, is_needed, judge
+
+TABLE, VERDICTS = "reproduction.csv", "reproduction-claims.csv"
+_HERE = Path(__file__).resolve()
+# In a wheel the evidence lies in the package; in a checkout it lies in docs, where people read it.
+_FOLDERS = (_HERE.parents[1] / "_evidence", _HERE.parents[2] / "docs")
+
+
+def evidence(folder: str | Path | None = None) -> pd.DataFrame:
+    """Return the table of runs that a folder holds; without one, the committed table of the quick tier."""
+    folders = [Path(folder)] if folder is not None else _FOLDERS
+    for place in folders:
+        if (place / TABLE).exists():
+            table = pd.read_csv(place / TABLE)
+            return table.assign(error=table["error"].fillna(""))
+    raise LearnerError(
+        f"There is no {TABLE} in {' or '.join(map(str, folders))}. `tlutils reproduce` makes one."
+    )
+
+
+def test_claim(id: str, table: pd.DataFrame | None = None) -> Verdict:  # noqa: PT028
+    """Return the verdict on a claim that follows from a table of runs; without one, from `evidence()`.
+
+    Raises LearnerError for an unknown id.
+    """
+    return judge(claim(id), evidence() if table is None else table)
+
+
+test_claim.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+
+
+def reproduce(
+    tier: Tier = QUICK, *, only: Iterable[str] = (), jobs: int = 1, out: str | Path | None = None
+) -> pd.DataFrame:
+    """Return the table of all runs of a tier, or of those alone that the claims `only` need.
+
+    What is finished is kept in the folder `out` (in the cache folder, unless given), so the same call goes on
+    after a kill, and does nothing when all is there. `jobs` runs go on at once.
+    """
+    wanted = [claim(id) for id in only]
+    plan = needed(wanted, tier) if wanted else runs(tier)
+    folder = Path(out) if out is not None else runtime.cache_dir("claims") / tier.name
+    tables = [
+        run_grid(PROTOCOLS[protocol], own, out=folder, version=VERSION, jobs=jobs)
+        for protocol, own in plan.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def needed(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:
+    """Return the runs of a tier that some claims need, by protocol."""
+    claims = list(claims)
+    found = {
+        protocol: [run for run in own if any(is_needed(c, {"protocol": protocol} | run) for c in claims)]
+        for protocol, own in runs(tier).items()
+    }
+    return {protocol: own for protocol, own in found.items() if own}
+
+
+def verdicts(table: pd.DataFrame) -> list[Verdict]:
+    """Return the verdict on every claim that this table says something about, in the order of `CLAIMS`."""
+    have = set(table["protocol"])
+    return [judge(c, table) for c in CLAIMS.values() if have.issuperset(c.protocols)]
+
+
+def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
+    """Return one row a claim: id, verdict, effect, low, high, n, threshold, unit, claim, contrast, source."""
+    return pd.DataFrame(
+        {
+            "id": v.claim.id,
+            "verdict": v.verdict,
+            "effect": v.effect.value,
+            "low": v.effect.low,
+            "high": v.effect.high,
+            "n": v.n,
+            "threshold": v.claim.threshold,
+            "unit": v.claim.unit,
+            "claim": v.claim.says,
+            "contrast": v.claim.contrast,
+            "source": v.claim.source,
+        }
+        for v in found
+    )

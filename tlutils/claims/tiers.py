@@ -1,0 +1,128 @@
+"""What is run: the quick tier that everybody can repeat in minutes, and the full one; each a grid of runs."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..experiments import Run, grid
+from .copying import LAYERS, copying
+from .looking import distances, filters, pointing, randomising
+from .materials import BACKBONE, FAR, NEAR, STAGES
+from .probing import neighbours, probing
+from .training import RATE, shifting, training
+
+PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
+    f.__name__: f
+    for f in (
+        probing,
+        neighbours,
+        training,
+        shifting,
+        copying,
+        filters,
+        pointing,
+        randomising,
+        distances,
+    )
+}
+VERSION = "1"
+"""Part of the key of every run. Raise it with every change to a protocol that changes results."""
+
+SCRATCH_RATE = 1e-3
+LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")
+RATES = (RATE, 3e-3, 3e-2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """How much is run. `images` are of each class, by data set and level; seeds by how dear a run is.
+
+    `epochs` are those of a pretrained start; from scratch there are `longer` times as many with "lots".
+    """
+
+    name: str
+    images: Mapping[str, Mapping[str, int]]
+    epochs: Mapping[str, int]
+    longer: Mapping[str, int]
+    cheap: int
+    little: int
+    lots: int
+    pictures: int
+
+
+QUICK = Tier(
+    name="quick",
+    images={
+        "scenes": {"little": 3, "lots": 20},
+        "elpv-defects": {"little": 10, "lots": 80},
+        "mnist-5k": {"little": 3, "lots": 30},
+    },
+    epochs={"little": 8, "lots": 4},
+    longer={"little": 1, "lots": 2},
+    cheap=6,
+    little=4,
+    lots=3,
+    pictures=12,
+)
+FULL = Tier(
+    name="full",
+    images={
+        "scenes": {"little": 3, "some": 20, "lots": 75},
+        "elpv-defects": {"little": 10, "some": 80, "lots": 480},
+        "mnist-5k": {"little": 3, "some": 30, "lots": 280},
+    },
+    epochs={"little": 8, "some": 4, "lots": 6},
+    longer={"little": 2, "some": 3, "lots": 4},
+    cheap=20,
+    little=10,
+    lots=10,
+    pictures=24,
+)
+TIERS = {tier.name: tier for tier in (QUICK, FULL)}
+
+
+def runs(tier: Tier) -> dict[str, list[Run]]:
+    """Return the runs of a tier, by protocol."""
+    cheap, little = range(tier.cheap), range(tier.little)
+    probes, trained, alike = [], [], []
+    for dataset, levels in tier.images.items():
+        for level, images in levels.items():
+            shared: Run = {"dataset": dataset, "level": level, "images": images}
+            probes += grid(backbone=BACKBONE, stage=STAGES, **shared, seed=cheap)
+            probes += grid(backbone="random", stage="pool", **shared, seed=cheap)
+            probes += grid(backbone="pixels", stage="pixels", **shared, seed=cheap)
+            trained += list(_trained(tier, dataset, level, images))
+            if (dataset, level) in ((NEAR, "lots"), (FAR[0], "little")):
+                probes += grid(backbone=LARGER, stage="pool", **shared, seed=little)
+        for backbone, stage in ((BACKBONE, "pool"), ("random", "pool"), ("pixels", "pixels")):
+            own = {"dataset": dataset, "images": levels["lots"], "seed": cheap}
+            alike += grid(backbone=backbone, stage=stage, **own)
+    few = {"dataset": NEAR, "images": 5, "epochs": 6, "seed": little}
+    base = grid(source="same", cut=0, tune=False, seed=cheap)
+    return {
+        "probing": probes,
+        "neighbours": alike,
+        "training": trained,
+        "shifting": grid(shift=["noise", "relabel"], tune=["first", "last", "all"], **few),
+        "copying": base
+        + grid(source=["same", "other"], cut=range(1, LAYERS + 1), tune=False, seed=cheap)
+        + grid(source="other", cut=[2, 4], tune=True, seed=cheap),
+        "filters": grid(backbone=[BACKBONE, "random"], seed=cheap),
+        "pointing": grid(method=["saliency", "random"], pictures=tier.pictures, seed=cheap),
+        "randomising": grid(method=["saliency", "guided_backprop"], pictures=4, seed=little),
+        "distances": grid(dataset=[*tier.images, "photographs", "noise"], images=60, seed=cheap),
+    }
+
+
+def _trained(tier: Tier, dataset: str, level: str, images: int) -> Iterator[Run]:
+    """Yield the training runs on one data set at one level."""
+    seeds = range(tier.little if level == "little" else tier.lots)
+    epochs = tier.epochs[level]
+    shared: Run = {"dataset": dataset, "level": level, "images": images, "seed": seeds}
+    strategies = (
+        ["finetune", "few", "at once", "norms on"] if level == "little" else ["finetune", "few", "more"]
+    )
+    yield from grid(strategy=strategies, epochs=epochs, rate=RATE, **shared)
+    yield from grid(strategy="scratch", epochs=epochs * tier.longer[level], rate=SCRATCH_RATE, **shared)
+    if level == "little":
+        yield from grid(strategy="finetune", epochs=epochs, rate=RATES[1:], **shared)

@@ -1,0 +1,95 @@
+"""How far images are from those that a network was pretrained on, measured in the network's own features."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from . import data, models, runtime
+from .errors import LearnerError
+
+
+@dataclass(frozen=True)
+class Distance:
+    """`value`, the mean over the network's BatchNorm layers, and `layers`, {dotted name: distance}.
+
+    0 means the statistics of the pretraining images themselves; 1 that means, or deviations, are off by a
+    whole standard deviation.
+    """
+
+    value: float
+    layers: dict[str, float]
+
+
+def distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> Distance:
+    """Return how far the images of a split are from those that `model` was pretrained on; nothing changes.
+
+    Every BatchNorm layer keeps mean and variance of each channel, averaged over the pretraining images: a
+    summary of ImageNet that needs no image of it. In each layer this is the squared Fréchet distance between
+    two Gaussians a channel, (m - m')² + (s - s')², for the images' mean m and deviation s and the kept ones,
+    in units of the kept variance, as the median over channels; then the mean over layers. Fréchet distance of
+    Gaussians: Dowson and Landau 1982, used for images by Heusel et al. 2017 (arXiv:1706.08500); BatchNorm's
+    statistics in place of images: Yin et al. 2020 (arXiv:1912.08795). Compare at one input size only: padding
+    weighs more in small images. `split` is a sequence of (image, label). Raises LearnerError for a model
+    without BatchNorm statistics, and for no images.
+    """
+    bare = models.unwrap(model)
+    norms = {
+        n: m for n, m in bare.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
+    }
+    if not norms:
+        raise LearnerError(
+            f"{models.info(bare).name} keeps no BatchNorm statistics, so it has no summary of what it was "
+            "pretrained on. Take a network with BatchNorm, such as a ResNet or EfficientNet."
+        )
+    if not len(split):
+        raise LearnerError("The split holds no image. Expected at least one, better a hundred.")
+    prepare = data.transform_for(bare)
+    device = next(bare.parameters()).device
+    with _summed(bare, norms) as sums:
+        for start in runtime.progress(range(0, len(split), batch_size), desc="distance"):
+            images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
+            bare(torch.stack([prepare(image) for image in images]).to(device))
+    layers = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
+    return Distance(sum(layers.values()) / len(layers), layers)
+
+
+def _frechet(norm: _BatchNorm, count: int, total: Tensor, squares: Tensor) -> float:
+    """Return the median over channels of the squared distance, in units of the kept variance."""
+    mean, variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu()  # type: ignore[union-attr]
+    own = total / count
+    deviation = (squares / count - own**2).clamp(min=0).sqrt()
+    gaps = (own - mean) ** 2 + (deviation - variance.sqrt()) ** 2
+    return float((gaps / (variance + norm.eps)).median())
+
+
+@contextmanager
+def _summed(
+    model: nn.Module, norms: dict[str, _BatchNorm]
+) -> Iterator[dict[str, tuple[int, Tensor, Tensor]]]:
+    """Run a block in eval mode; yield count, sum and sum of squares (C,) of what enters each norm in it."""
+    sums: dict[str, tuple[int, Tensor, Tensor]] = {}
+
+    def note(name: str, x: Tensor) -> None:
+        flat = x.detach().transpose(0, 1).flatten(1).double().cpu()  # (C, N * places)
+        count, total, squares = sums.get(name, (0, torch.zeros(1), torch.zeros(1)))
+        sums[name] = count + flat.shape[1], total + flat.sum(1), squares + (flat**2).sum(1)
+
+    modes = [(module, module.training) for module in model.modules()]
+    hooks = [
+        norm.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
+        for name, norm in norms.items()
+    ]
+    try:
+        with torch.no_grad():
+            model.eval()
+            yield sums
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
