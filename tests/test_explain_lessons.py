@@ -81,6 +81,59 @@ def test_excitement_exercise(function, says, capsys):
     assert says in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).sum(1).relu(), "Right"),
+        (lambda a, g: torch.einsum("nc,nchw->nhw", g.mean((2, 3)), a).clamp(min=0), "Right"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).sum(1), "ReLU is missing"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).mean(1).relu(), "Sum over the channels"),
+        (lambda a, g: (g * a).sum(1).relu(), "place by place"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).relu().sum(1), "after the sum"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).relu(), "channels are still"),
+        (lambda a, g: (g.mean((0, 2, 3), keepdim=True) * a).sum(1).relu(), "own weights"),
+        (lambda a, g: a, "(2, 4, 5)"),
+    ],
+)
+def test_grad_cam_exercise(function, says, capsys):
+    checks.check_grad_cam(function)
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda m: torch.einsum("nihw,njhw->nij", m, m) / m[0, 0].numel(), "Right"),
+        (lambda m: m.flatten(2) @ m.flatten(2).mT, "sum over the places"),
+        (lambda m: m.flatten(2).mT @ m.flatten(2) / m.shape[1], "places with places"),
+        (lambda m: torch.stack([torch.cov(one.flatten(1), correction=0) for one in m]), "covariance"),
+        (lambda m: (m.flatten(2) @ m.flatten(2).mT / m[0, 0].numel()).mean(0), "each image"),
+        (lambda m: m.flatten(2) @ m.flatten(2).mT / m[0].numel(), "channels, too"),
+        (lambda m: m, "(2, 3, 3)"),
+    ],
+)
+def test_gram_exercise(function, says, capsys):
+    checks.check_gram(function)
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("guess", "answer", "says"),
+    [
+        (None, True, "No guess"),
+        (True, True, "so it is"),
+        (False, True, "it is True"),
+        ("stage4", {"stage3", "stage4"}, "so it is"),
+        ("stem", {"stage4", "stage3"}, "it is stage3 or stage4"),
+    ],
+)
+def test_a_guess_of_a_word_is_compared_kindly(guess, answer, says, capsys):
+    checks.compare_choice(guess, answer)
+    assert says in capsys.readouterr().out
+
+
 def pixels(picture):
     picture.canvas.draw()
     return np.asarray(picture.canvas.buffer_rgba())[..., :3].astype(int)

@@ -6,7 +6,15 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 from .common import compare_guess, within
 from .full_finetuning import check_cka, check_recipe, check_stage_rate
 from .linear_probing import check_nearest, check_penalty, check_scaled
-from .looking import check_excitement, check_receptive_field, check_saliency, check_similar_channels
+from .looking import (
+    check_excitement,
+    check_grad_cam,
+    check_gram,
+    check_receptive_field,
+    check_saliency,
+    check_similar_channels,
+    compare_choice,
+)
 from .partial_freezing import check_freeze, check_optimizer, check_trainable
 from .six_steps import check_frozen_before, check_head_size
 
@@ -15,6 +23,8 @@ __all__ = [
     "check_excitement",
     "check_freeze",
     "check_frozen_before",
+    "check_grad_cam",
+    "check_gram",
     "check_head_size",
     "check_nearest",
     "check_optimizer",
@@ -26,6 +36,7 @@ __all__ = [
     "check_similar_channels",
     "check_stage_rate",
     "check_trainable",
+    "compare_choice",
     "compare_guess",
     "within",
 ]

@@ -97,6 +97,84 @@ def check_excitement(function: Callable[[Tensor, int], Tensor] | None) -> None:
         print(seen[0] if seen else f"Not yet. Expected shape (2,), and {_shape(found)} came.")
 
 
+def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    """Print whether `function(maps, gradient)` is Grad-CAM's map (N, h, w), or which mistake it is.
+
+    Both arguments are (N, C, h, w): what the last stage gives, and the gradient of the class score by it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        maps, gradient = torch.rand(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    found = None if function is None else function(maps.clone(), gradient.clone())
+    weights = gradient.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+    mistakes = {
+        "The ReLU is missing: keep what speaks for the class.": (weights * maps).sum(1),
+        "Sum over the channels; a mean only changes the scale, but then two layers cannot be compared.": (
+            (weights * maps).mean(1).relu()
+        ),
+        "You multiplied place by place. Grad-CAM first averages the gradient over the places.": (
+            (gradient * maps).sum(1).relu()
+        ),
+        "ReLU comes after the sum: a channel that speaks against the class must count against it.": (
+            (weights * maps).relu().sum(1)
+        ),
+        "The channels are still there: add the weighted maps up.": (weights * maps).relu(),
+        "Each image has its own weights: average over the places alone, not over the batch.": (
+            (gradient.mean((0, 2, 3), keepdim=True) * maps).sum(1).relu()
+        ),
+    }
+    if found is None:
+        print("Not answered yet. Return one map an image, (N, h, w).")
+    elif _alike(found, (weights * maps).sum(1).relu()):
+        print("Right: weights from the mean gradient, a weighted sum of maps, and what is positive of it.")
+    else:
+        seen = [text for text, wrong in mistakes.items() if _alike(found, wrong)]
+        print(seen[0] if seen else f"Not yet. Expected shape (2, 4, 5), and {_shape(found)} came.")
+
+
+def check_gram(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether `function(maps)` is the Gram matrix (N, C, C) of maps (N, C, h, w), mean over places."""
+    maps = torch.arange(2 * 3 * 2 * 4, dtype=torch.float32).view(2, 3, 2, 4).sin()
+    found = None if function is None else function(maps.clone())
+    flat = maps.flatten(2)  # (N, C, places)
+    whole = flat @ flat.mT / flat.shape[2]
+    centred = flat - flat.mean(2, keepdim=True)
+    mistakes = {
+        "This is the sum over the places. Take the mean, so that a large picture has the same texture.": (
+            flat @ flat.mT
+        ),
+        "This compares places with places. Channels with channels are asked for: (N, C, C).": (
+            flat.mT @ flat / flat.shape[1]
+        ),
+        "You subtracted the means: that is the covariance. A Gram matrix keeps them.": (
+            centred @ centred.mT / flat.shape[2]
+        ),
+        "One matrix for the whole batch: keep one for each image.": whole.mean(0),
+        "You divided by the channels, too. The mean is over the places alone.": whole / flat.shape[1],
+    }
+    if found is None:
+        print("Not answered yet. Return one matrix an image, (N, C, C).")
+    elif _alike(found, whole):
+        print("Right: which channels are strong together, wherever that is.")
+    else:
+        seen = [text for text, wrong in mistakes.items() if _alike(found, wrong)]
+        print(seen[0] if seen else f"Not yet. Expected shape (2, 3, 3), and {_shape(found)} came.")
+
+
+def compare_choice(guess: object, answer: object) -> None:
+    """Print how a guess of a word, a name or True/False compares with what was found.
+
+    `answer` is the right one, or a set of those that are right.
+    """
+    right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
+    if guess is None:
+        print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
+    elif str(guess) in right:
+        print(f"You said {guess}, and so it is.")
+    else:
+        print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")
+
+
 def _gradient(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     with torch.enable_grad():
