@@ -6,44 +6,20 @@ import threading
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_net
+from tiny import tiny_data, tiny_net
 from torch import nn
+from widget_toys import MADE, RESULTS, named_net, photos, table
 
-from tlutils import explain, lessons, models, runtime, surgery, widgets
+from tlutils import explain, lessons, models, plots, runtime, surgery, train, widgets
 from tlutils.errors import LearnerError
 from tlutils.widgets.base import Panel
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def photos(count=3, side=32):
-    with runtime.seeded(1):
-        return torch.randn(count, 3, side, side)
-
-
-def named_net(classes=3):
-    return models.describe(tiny_net(classes), classes=["red", "green", "blue"][:classes])
-
-
-def table(reached, epochs=3):
-    steps = np.arange(1, epochs + 1) / epochs
-    both = {f"{split}_accuracy": reached * steps for split in ("train", "val")}
-    return pd.DataFrame(both | {f"{split}_loss": 2 - reached * steps for split in ("train", "val")})
-
-
-RESULTS = {"head": (0.7, 0.65, 0.75), "stem": (0.72, 0.6, 0.8)}
-MADE = {
-    "stage_explorer": lambda: widgets.stage_explorer(tiny_net(), photos()),
-    "occluder": lambda: widgets.occluder(named_net(), photos()[0]),
-    "saliency_comparer": lambda: widgets.saliency_comparer(tiny_net(), photos()[:1]),
-    "live_deepdream": lambda: widgets.live_deepdream(tiny_net(), photos()[0], octaves=1, steps=2),
-    "freeze_slider": lambda: widgets.freeze_slider(tiny_net(), results=RESULTS),
-    "rate_explorer": lambda: widgets.rate_explorer({1e-3: table(0.8), 1e-1: table(0.3)}),
-}
 each_widget = pytest.mark.parametrize("make", MADE.values(), ids=MADE.keys())
 
 
@@ -204,10 +180,6 @@ def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
 
 
 def test_rates_take_what_training_returns():
-    from tiny import tiny_data
-
-    from tlutils import train
-
     recipe = train.Recipe.probe(epochs=2, batch_size=8)
     history = train.fit(tiny_net(), tiny_data(), recipe)
     words = widgets.rate_explorer({1e-3: history}).screen.words
@@ -293,8 +265,6 @@ def test_a_dream_that_fails_says_so_where_the_picture_is(monkeypatch):
 
 
 def test_what_a_picture_refuses_is_said_in_words_and_the_next_move_works():
-    from tlutils import plots
-
     def draw(number):
         if number == 2:
             raise LearnerError("Two is no number to draw. Use another.")

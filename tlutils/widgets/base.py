@@ -68,6 +68,7 @@ class Panel(ipywidgets.VBox):
         self.screen = Screen(title=title, pointed=pointed)
         row = ipywidgets.Box(list(controls.values()), layout={"flex_flow": "row wrap"})
         super().__init__([row, self.screen])
+        self.add_class("tlutils-panel")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the live view, and beside it the picture as it is now, with its words as alt text.
@@ -131,22 +132,25 @@ class Explorer(Panel):
             self.screen.words = str(error)
 
 
-LAYOUT = {"width": "20em", "max_width": "100%"}
+LOOK: dict[str, Any] = {
+    "layout": {"width": "17em", "max_width": "100%", "margin": "2px 1em 2px 0"},
+    "style": {"description_width": "initial"},
+}
 
 
 def whole(label: str, low: int, high: int, value: int, *, step: int = 1) -> ipywidgets.IntSlider:
     """Return a slider over whole numbers from `low` to `high`; arrow keys move it by `step`."""
-    return ipywidgets.IntSlider(value, low, high, step, description=label, layout=LAYOUT)
+    return ipywidgets.IntSlider(value, low, high, step, description=label, **LOOK)
 
 
 def along(label: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
     """Return a slider over ordered options: values, or pairs (words, value)."""
-    return ipywidgets.SelectionSlider(options=options, value=value, description=label, layout=LAYOUT)
+    return ipywidgets.SelectionSlider(options=options, value=value, description=label, **LOOK)
 
 
 def choice(label: str, options: Sequence[Any], value: Any) -> ipywidgets.Dropdown:
     """Return a list to choose one option from: values, or pairs (words, value)."""
-    return ipywidgets.Dropdown(options=options, value=value, description=label, layout=LAYOUT)
+    return ipywidgets.Dropdown(options=options, value=value, description=label, **LOOK)
 
 
 def one_image(image: Any) -> Any:

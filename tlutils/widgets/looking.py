@@ -122,7 +122,8 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
 
     `image` is one preprocessed photograph (C, H, W) or (1, C, H, W); `target` a class index, the network's
     own answer unless given. The square has the data's mean colour and a side of `size` pixels (a quarter of
-    the shorter side unless given); sliders, or a mouse on the photograph, move its centre.
+    the shorter side unless given). Sliders in steps of a 28th of that side, or a mouse on the photograph,
+    move its centre.
     """
     x, index, before, names = _asked(model, image, target)
     _, _, height, width = x.shape
@@ -151,10 +152,14 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
         return plots.covered(explain.to_image(model, hidden)[0], *chances, box=box, title=title, alt=alt)
 
     step = max(1, side // 28)
+
+    def on_step(pixel: float) -> int:
+        return step * round(pixel / step)
+
     controls = {
-        "row": whole("row", 0, height - 1, height // 2, step=step),
-        "column": whole("column", 0, width - 1, width // 2, step=step),
-        "size": whole("size", 1, side, size, step=step),
+        "row": whole("row", 0, on_step(height - step), on_step(height / 2), step=step),
+        "column": whole("column", 0, on_step(width - step), on_step(width / 2), step=step),
+        "size": whole("size", step, on_step(side), max(step, on_step(size)), step=step),
     }
     note = "a covered square on a photograph, and what it does to the probabilities of classes"
     explorer = Explorer("Occluder", draw, note=note, pointed=True, **controls)
@@ -165,7 +170,7 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
         photo, box = explorer.picture.axes[0], explorer.picture.bbox
         column, row = photo.transData.inverted().transform((right * box.width, (1 - down) * box.height))
         if -0.5 <= row <= height - 0.5 and -0.5 <= column <= width - 0.5:
-            explorer.set(row=round(row), column=round(column))
+            explorer.set(row=on_step(row), column=on_step(column))
 
     explorer.screen.observe(move, "place")
     return explorer

@@ -40,7 +40,26 @@ function render({ model, el }) {
     });
   }
 
+  // What the controls beside need for a keyboard and a screen reader, once all of them are laid out.
+  const laidOut = new ResizeObserver(() => {
+    const panel = el.closest(".tlutils-panel");
+    if (!panel) return;
+    // JupyterLab would take arrow keys and letters for itself: no list could be moved by them.
+    for (const control of panel.querySelectorAll("select, button, [role=slider]")) {
+      control.dataset.lmSuppressShortcuts = "true";
+    }
+    // ipywidgets gives its sliders, and the number to type beside them, no name to say.
+    for (const slider of panel.querySelectorAll(".widget-slider")) {
+      const label = slider.querySelector(".widget-label").textContent;
+      slider.querySelector("[role=slider]").ariaLabel = label;
+      slider.querySelector(".widget-readout").role = "textbox";
+      slider.querySelector(".widget-readout").ariaLabel = `${label}, typed`;
+    }
+  });
+  laidOut.observe(el);
+
   return () => {
+    laidOut.disconnect();
     model.off("change:picture", draw);
     model.off("change:words", say);
     URL.revokeObjectURL(image.src);

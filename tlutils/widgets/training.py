@@ -48,16 +48,21 @@ def freeze_slider(
             alt += f"Measured there: {measure} {value:.3f}, from {low:.3f} to {high:.3f}."
         elif table:
             alt += f"Not measured there; measured: {', '.join(table)}."
-        title = f"Cut at {name}: {own / params:.0%} of the numbers learn, at {work / macs:.0%} of the work"
-        return plots.cut(
-            stages.names, shares, cut, results=table, ylabel=measure, title=title, alt=alt.strip()
+        title = (
+            f"Cut at {name}: {_share(own / params)} of the numbers learn, {_share(work / macs)} of the work"
         )
+        words = {"ylabel": measure, "title": title, "alt": alt.strip()}
+        return plots.cut(stages.names, shares, cut, results=table, **words)
 
     measured = [stages.names.index(name) for name in table]
     start = max(measured) if measured else weighty[len(weighty) // 2]
     slider = along("train from", [(stages[k].name, k) for k in weighty], start)
     note = "what trains and what it costs when the network is cut at a stage, and the accuracy measured there"
     return Explorer("Cuts", draw, note=note, cut=slider)
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
 
 
 def _interval(name: str, values: Any, stages: surgery.Stages, measure: str) -> tuple[float, float, float]:

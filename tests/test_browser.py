@@ -1,0 +1,213 @@
+"""Every explorer in a real browser: JupyterLab opened, run, moved by keyboard and mouse, console read."""
+
+import browser
+import nbformat
+import pytest
+from widget_toys import MADE
+
+from tlutils import lessons
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install -e .[test]"
+)
+pytestmark = [
+    pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.timeout(600),
+]
+SETUP = """
+import sys
+sys.path.insert(0, {tests!r})
+from widget_toys import MADE
+
+panels = {{}}
+
+
+def show(name):
+    panels[name] = MADE[name]()
+    return panels[name]
+"""
+
+
+def notebook(*sources, outputs=()):
+    cells = [nbformat.v4.new_code_cell(source.strip(), outputs=list(outputs)) for source in sources]
+    return lessons.clean(nbformat.v4.new_notebook(cells=cells))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a notebook that shows every explorer, one that was never run here, and the lessons."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
+    sources = [SETUP.format(tests=str(browser.TESTS)), *(f"show({name!r})" for name in MADE)]
+    nbformat.write(notebook(*sources), folder / "notebooks" / "explorers.ipynb")
+    shown = [browser.as_output(make()) for make in (MADE["occluder"], MADE["freeze_slider"])]
+    nbformat.write(notebook("show", outputs=shown), folder / "notebooks" / "still.ipynb")
+    for path in browser.LESSONS:
+        (folder / "notebooks" / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(home):
+    with browser.served(home / "notebooks", home) as address, sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=browser.CHROMIUM, args=browser.ARGUMENTS)
+        page = chromium.new_page(viewport={"width": 1100, "height": 1000})
+        yield browser.Lab(page, address)
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def explorers(lab):
+    lab.open("explorers.ipynb")
+    lab.run_all()
+    lab.until(lambda: lab.page.locator(".tlutils-screen img").count() == len(MADE), "all explorers shown")
+    return lab
+
+
+# For each explorer: which of its controls, which keys, and what the words say afterwards.
+MOVES = {
+    "stage_explorer": [
+        ("stage", ["ArrowLeft"], "stem, channel 0"),
+        ("channel", ["ArrowRight", "ArrowRight"], "stem, channel 2"),
+        ("picture", ["ArrowDown"], "picture 1"),
+    ],
+    "occluder": [
+        ("row", ["ArrowRight"], "row 17, column 16"),
+        ("column", ["Home"], "row 17, column 0"),
+        ("size", ["PageUp"], "13×13 pixels"),
+    ],
+    "saliency_comparer": [
+        ("left", ["ArrowDown"], "SmoothGrad is strongest"),
+        ("right", ["ArrowUp"], "CAM is strongest"),
+    ],
+    "freeze_slider": [
+        ("train from", ["ArrowLeft"], "Trained from stage2"),
+        ("train from", ["Home"], "nothing is"),
+    ],
+    "rate_explorer": [("rate", ["ArrowRight"], "Rate 0.1"), ("show", ["ArrowDown"], "loss in training")],
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_keyboard_moves_every_control_and_picture_and_words_follow(explorers, name):
+    panel = explorers.panel(list(MADE).index(name))
+    for label, keys, words in MOVES[name]:
+        before = panel.picture()
+        panel.press(label, *keys)
+        explorers.until(lambda words=words: words in panel.words(), f"{label}: {words!r}", panel.words)
+        explorers.until(lambda before=before: panel.picture() != before, f"another picture after {label}")
+    explorers.screenshot(name)
+    assert explorers.errors() == []
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(explorers):
+    panel = explorers.panel(0)
+    panel.control("stage").focus()
+    reached = [explorers.focused()]
+    for _ in range(4):
+        explorers.page.keyboard.press("Tab")
+        reached.append(explorers.focused())
+    assert reached == ["stage", "stage, typed", "channel", "channel, typed", "picture"]
+
+
+def test_the_words_are_a_live_region_that_describes_the_picture(explorers):
+    for index in range(len(MADE)):
+        screen = explorers.panel(index).screen
+        words = screen.locator("p[role=status]")
+        assert words.inner_text()
+        assert screen.locator("img").get_attribute("aria-describedby") == words.get_attribute("id")
+        assert screen.locator("img").get_attribute("alt")
+
+
+def test_a_mouse_drags_the_occluder(explorers):
+    panel = explorers.panel(list(MADE).index("occluder"))
+    panel.press("column", "Home")
+    panel.press("row", "Home")
+    box = panel.screen.locator("img").bounding_box()
+    mouse = explorers.page.mouse
+
+    def point(right):
+        mouse.move(box["x"] + right * box["width"], box["y"] + 0.5 * box["height"])
+
+    def column():
+        return int(panel.words().split("column ")[1].split()[0])
+
+    point(0.15)
+    mouse.down()
+    explorers.until(lambda: column() > 5, "the square is where the mouse was pressed", panel.words)
+    pressed = column()
+    point(0.25)
+    explorers.until(lambda: column() > pressed, "the square follows the mouse", panel.words)
+    mouse.up()
+    dragged = column()
+    point(0.15)
+    explorers.page.wait_for_timeout(500)
+    assert column() == dragged
+
+
+def test_a_dream_starts_and_stops_by_keyboard_and_the_kernel_stays_free(explorers):
+    index = list(MADE).index("live_deepdream")
+    explorers.run("panels['live_deepdream'].settings['steps'] = 100_000")
+    panel = explorers.panel(index)
+    before = panel.picture()
+    panel.press("Start", "Space")
+    explorers.until(lambda: panel.words().startswith("Dreaming"), "the dream runs", panel.words)
+    explorers.until(lambda: panel.picture() != before, "the picture changes while it runs")
+    other = explorers.panel(list(MADE).index("freeze_slider"))
+    other.press("train from", "End")
+    explorers.until(lambda: "from head" in other.words(), "another explorer moves", other.words)
+    assert panel.words().startswith("Dreaming")
+    panel.press("Stop", "Space")
+    explorers.until(lambda: panel.words().startswith("Stopped after"), "the dream stops", panel.words)
+    panel.press("Start", "Space")
+    explorers.until(lambda: panel.words().startswith("Dreaming"), "it starts again", panel.words)
+    explorers.run("1 + 1")
+    explorers.until(lambda: panel.words().startswith("Stopped after"), "a cell stops it", panel.words)
+    assert explorers.errors() == []
+
+
+def test_a_notebook_that_was_not_run_here_shows_the_pictures(lab):
+    lab.open("still.ipynb")
+    images = lab.page.locator(".jp-OutputArea-output img")
+    lab.until(lambda: images.count() == 2, "two still pictures")
+    assert all(image.evaluate("image => image.naturalWidth") > 300 for image in images.all())
+    assert lab.page.locator(".jp-OutputArea-output").filter(has_text="Error displaying widget").count() == 0
+    lab.screenshot("still")
+    assert lab.errors() == []
+
+
+@pytest.mark.parametrize("path", browser.LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_opens_with_its_still_explorers(lab, path):
+    lab.open(path.name)
+    shows = [i for i, cell in enumerate(browser.code_cells(path)) if "widgets." in cell.source]
+    for index in shows:
+        image = lab.page.locator(".jp-CodeCell").nth(index).locator(".jp-OutputArea-output img")
+        lab.until(lambda image=image: image.count() == 1, "its still picture")
+    assert lab.errors() == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("path", browser.LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_runs_in_the_browser_and_its_explorers_move(lab, path):
+    lab.open(path.name)
+    count = sum("widgets." in cell.source for cell in browser.code_cells(path))
+    lab.run_all()
+    lab.until(lambda: lab.page.locator(".tlutils-screen img").count() == count, "all explorers", held=1200)
+    lab.until(lambda: lab.idle(), "the kernel is idle", held=1200)
+    for index in range(count):
+        panel = lab.panel(index)
+        before = panel.picture()
+        control = panel.root.locator("[role=slider], select").first
+        control.focus()
+        first = control.evaluate("e => e.ariaValueNow === e.ariaValueMin || e.selectedIndex === 0")
+        is_list = control.evaluate("e => e.matches('select')")
+        keys = ["ArrowUp", "ArrowDown"] if is_list else ["ArrowLeft", "ArrowRight"]
+        lab.page.keyboard.press(keys[first])
+        if panel.root.get_by_role("button", name="Start").count():
+            panel.press("Start", "Space")
+        lab.until(lambda before=before, panel=panel: panel.picture() != before, "another picture", held=300)
+        if panel.root.get_by_role("button", name="Stop").count():
+            panel.press("Stop", "Space")
+        lab.screenshot(f"{path.stem}-{index}")
+    assert lab.errors() == []
