@@ -106,6 +106,7 @@ def test_values_of_an_axis_are_averaged_and_incomplete_seeds_left_out():
     own = claim(effect=tried(way="a", size=("small", "large")) - tried(way="b", size=("small", "large")))
     assert judge(own, both).effect.value == pytest.approx(0.11)
     assert judge(own, both.drop(index=len(both) - 1)).n == 2
+    assert judge(own, table([0.05, 0.06, 0.07])).n == 0  # one half of what it is about was never run
 
 
 def test_differences_of_differences():
@@ -167,3 +168,13 @@ def test_training_and_probing_of_a_seed_see_the_same_images():
     assert one.val.hashes == two.val.hashes
     assert not set(one.val.hashes) & set(two.train.hashes)
     assert draw("scenes", 3, 2).train.hashes != one.train.hashes
+
+
+def test_an_effect_over_several_data_sets_is_told_for_each():
+    near, far = (
+        table(gains).assign(dataset=name) for name, gains in (("near", [0.01] * 3), ("far", [0.2] * 3))
+    )
+    both = ("near", "far")
+    own = claim(effect=tried(way="a", dataset=both) - tried(way="b", dataset=both))
+    parts = judge(own, pd.concat([near, far])).parts
+    assert {name: part.value for name, part in parts.items()} == pytest.approx({"near": 0.01, "far": 0.2})

@@ -1,4 +1,4 @@
-"""The same verbs for a terminal: `tlutils lessons`, `tlutils lesson 00`, `tlutils data`."""
+"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `data`, `reproduce`."""
 
 import argparse
 import ast
@@ -29,6 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--out", type=Path, help="folder for the page (default: in the cache folder)")
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
     verbs.add_parser("data", help="list the data sets")
+    again = verbs.add_parser("reproduce", help="measure what lectures and papers claim; goes on after a stop")
+    again.add_argument("--full", action="store_true", help="more seeds and images: hours, not minutes")
+    again.add_argument("--jobs", type=int, default=2, help="how many runs go on at once (default: 2)")
+    again.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone")
+    again.add_argument(
+        "--out", type=Path, help="folder for page and tables (default: docs of a checkout, else in the cache)"
+    )
     arguments = parser.parse_args(argv)
     try:
         match arguments.verb:
@@ -38,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
                 run_lesson(arguments)
             case "data":
                 list_data()
+            case "reproduce":
+                reproduce(arguments)
     except LearnerError as error:
         print(f"tlutils: {error}", file=sys.stderr)
         return 1
@@ -85,6 +94,23 @@ def run_lesson(arguments: argparse.Namespace) -> None:
             nbformat.write(notebook, temporary)
     seconds = time.monotonic() - started
     print(f"\n{lessons.result(notebook)}\n\nDone in {seconds:.0f} s. The executed lesson: {page}")
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    """Measure the claims, print their verdicts, and write the page and the tables."""
+    from . import claims
+
+    tier = claims.FULL if arguments.full else claims.QUICK
+    own = Path("docs") if tier is claims.QUICK and not arguments.only else Path()
+    committed = (
+        own / "reproduction.md"
+    )  # in a checkout the whole quick tier renews the page that is read there
+    out = arguments.out or (own if committed.exists() else runtime.cache_dir("reproduction") / tier.name)
+    table = claims.reproduce(tier, only=arguments.only, jobs=arguments.jobs)
+    for verdict in claims.verdicts(table, only=arguments.only):
+        print(verdict)
+    page = claims.write(table, tier, out, only=arguments.only)
+    print(f"\n{len(table)} runs, {table['seconds'].sum():.0f} seconds of one core. The page: {page}")
 
 
 def parse_setting(text: str) -> tuple[str, object]:

@@ -6,6 +6,7 @@ the mean of some runs minus that of others.
 """
 
 from .effects import Difference, Mean, Protocol
+from .report import write
 from .reproduction import as_table, evidence, reproduce, test_claim, verdicts
 from .statements import CLAIMS, claim
 from .tiers import FULL, PROTOCOLS, QUICK, TIERS, Tier, runs
@@ -35,4 +36,5 @@ __all__ = [
     "runs",
     "test_claim",
     "verdicts",
+    "write",
 ]

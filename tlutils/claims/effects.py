@@ -1,7 +1,8 @@
 """What a claim is about, as an effect: the mean of some runs minus that of others that share their seeds."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import pandas as pd
@@ -31,6 +32,11 @@ class Mean:
         """Yield the means that this effect is made of: itself."""
         yield self
 
+    def only(self, axis: str, value: Any) -> "Mean":
+        """Return this mean over one of the values of an axis; the same where it does not average over it."""
+        several = value in _values(self.axes.get(axis)) and axis != self.pick
+        return replace(self, axes={**self.axes, axis: value}) if several else self
+
     def needs(self, protocol: str, run: Mapping[str, Any]) -> bool:
         """Return whether a run of a protocol is one that this mean is over."""
         return protocol == self.protocol and all(run.get(k) in _values(v) for k, v in self.axes.items())
@@ -46,14 +52,15 @@ class Mean:
         return table[chosen].dropna(subset=[self.value])
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the mean of each seed. A seed that lacks a run which others have does not count."""
+        """Return the mean of each seed. A seed that lacks one of the runs to average over does not count."""
         rows = self.of(table)
-        if self.pick and len(rows):
+        several = {k: v for k, v in self.axes.items() if k != self.pick and len(_values(v)) > 1}
+        if self.pick:
             ranked = rows.sort_values(self.by, kind="stable")
-            several = [k for k, v in self.axes.items() if k != self.pick and len(_values(v)) > 1]
             rows = ranked.groupby([*several, "seed"], sort=False).tail(1)
-        seeds = rows.groupby("seed")[self.value]
-        return seeds.mean()[seeds.size() == seeds.size().max()]
+        found = rows[[*several, "seed"]].drop_duplicates().groupby("seed").size()
+        complete = found[found == prod(len(v) for v in several.values())].index
+        return rows[rows["seed"].isin(complete)].groupby("seed")[self.value].mean()
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,10 @@ class Difference:
         """Yield the means that this effect is made of."""
         yield from self.first.means()
         yield from self.second.means()
+
+    def only(self, axis: str, value: Any) -> "Difference":
+        """Return the effect over one of the values of an axis."""
+        return Difference(self.first.only(axis, value), self.second.only(axis, value))
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
         """Return the difference of each seed that both have."""

@@ -69,10 +69,9 @@ def needed(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:
     return {protocol: own for protocol, own in found.items() if own}
 
 
-def verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """Return the verdict on every claim that this table says something about, in the order of `CLAIMS`."""
-    have = set(table["protocol"])
-    return [judge(c, table) for c in CLAIMS.values() if have.issuperset(c.protocols)]
+def verdicts(table: pd.DataFrame, *, only: Iterable[str] = ()) -> list[Verdict]:
+    """Return the verdicts that follow from a table of runs, on all claims or `only` on those of these ids."""
+    return [judge(c, table) for c in [claim(id) for id in only] or CLAIMS.values()]
 
 
 def as_table(found: Iterable[Verdict]) -> pd.DataFrame:

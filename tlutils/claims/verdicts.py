@@ -1,7 +1,7 @@
 """From an effect and its interval to a verdict: computed, never written down."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
@@ -50,12 +50,14 @@ class Claim:
 class Verdict:
     """What became of a claim: effect with its 95 % interval over `n` seeds, and the verdict that follows.
 
-    `failed` are the errors of runs that the claim needs, in words; `also` is a further computed sentence.
+    `parts` are the effects by data set, where it is a mean over several; `failed` the errors of runs that the
+    claim needs, in words; `also` is a further computed sentence.
     """
 
     claim: Claim
     effect: Estimate
     n: int
+    parts: Mapping[str, Estimate] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
     also: str = ""
 
@@ -90,7 +92,10 @@ def judge(claim: Claim, table: pd.DataFrame) -> Verdict:
     effects = claim.effect.per_seed(table)
     failed = tuple(dict.fromkeys(r["error"] for r in _rows(table) if is_needed(claim, r) and r["error"]))
     also = claim.also(table) if claim.also and len(effects) else ""
-    return Verdict(claim, interval(effects), len(effects), failed, also)
+    several = [m.axes.get("dataset") for m in claim.effect.means()]
+    names = dict.fromkeys(name for axis in several if isinstance(axis, tuple) for name in axis)
+    parts = {name: interval(claim.effect.only("dataset", name).per_seed(table)) for name in names}
+    return Verdict(claim, interval(effects), len(effects), parts, failed, also)
 
 
 def is_needed(claim: Claim, row: Mapping[str, Any]) -> bool:

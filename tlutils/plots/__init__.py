@@ -1,5 +1,6 @@
 """Arrays in, matplotlib figures out: one function a picture, nothing computed, nothing shown by itself."""
 
+from .claims import corners, effects, profiles
 from .depth import by_cut, lines, movement, shares
 from .explorers import channel, covered, cut, rates, two_maps
 from .finetuning import stage_panels
@@ -19,15 +20,18 @@ __all__ = [
     "by_stage",
     "channel",
     "confusion",
+    "corners",
     "covered",
     "curves",
     "cut",
+    "effects",
     "figure",
     "gallery",
     "image_rows",
     "lines",
     "movement",
     "overlays",
+    "profiles",
     "rates",
     "right_and_wrong",
     "share_curves",
