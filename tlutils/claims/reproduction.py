@@ -23,7 +23,7 @@ def evidence(folder: str | Path | None = None) -> pd.DataFrame:
     folders = [Path(folder)] if folder is not None else _FOLDERS
     for place in folders:
         if (place / TABLE).exists():
-            table = pd.read_csv(place / TABLE)
+            table = pd.read_csv(place / TABLE, dtype={"error": object})
             return table.assign(error=table["error"].fillna(""))
     raise LearnerError(
         f"There is no {TABLE} in {' or '.join(map(str, folders))}. `tlutils reproduce` makes one."
