@@ -43,9 +43,9 @@ class Screen(AnyWidget):
     def static(self) -> tuple[str, bytes]:
         """Return (MIME type, bytes) of the picture as it is now, small enough to be committed.
 
-        Drawings are smaller as PNG, photographs as JPEG: 10 to 40 KB for 750×300 pixels.
+        Drawings are smaller as PNG, photographs as JPEG: 10 to 35 KB for 750×300 pixels.
         """
-        kinds = {"image/png": small_png(self.image), "image/jpeg": jpeg(self.image, 75)}
+        kinds = {"image/png": small_png(self.image), "image/jpeg": jpeg(self.image, 65)}
         return min(kinds.items(), key=lambda item: len(item[1]))
 
 
@@ -133,7 +133,7 @@ class Explorer(Panel):
 
 
 LOOK: dict[str, Any] = {
-    "layout": {"width": "17em", "max_width": "100%", "margin": "2px 1em 2px 0"},
+    "layout": {"width": "15em", "max_width": "100%", "margin": "2px 1em 2px 0"},
     "style": {"description_width": "initial"},
 }
 

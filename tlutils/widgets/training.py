@@ -48,9 +48,8 @@ def freeze_slider(
             alt += f"Measured there: {measure} {value:.3f}, from {low:.3f} to {high:.3f}."
         elif table:
             alt += f"Not measured there; measured: {', '.join(table)}."
-        title = (
-            f"Cut at {name}: {_share(own / params)} of the numbers learn, {_share(work / macs)} of the work"
-        )
+        learn, effort = _share(own / params), _share(work / macs)
+        title = f"Cut at {name}: {learn} of the numbers learn, for {effort} of the work"
         words = {"ylabel": measure, "title": title, "alt": alt.strip()}
         return plots.cut(stages.names, shares, cut, results=table, **words)
 
