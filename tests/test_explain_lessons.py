@@ -149,6 +149,22 @@ def test_rows_of_images_show_what_they_are_given():
     shown = [ax.images[0].get_array() for ax in picture.axes if ax.images]
     assert [float(s.mean()) for s in shown] == [0.0, 1.0, 1.0]
     assert picture.alt == "two rows"
+    headed = plots.image_rows({"a": [dark], "b": [bright]}, title="t", alt="a", captions=[["x"]])
+    assert [ax.get_title() for ax in headed.axes] == ["x", ""]  # captions for the first row alone
+
+
+def test_a_long_title_stays_inside_a_narrow_picture():
+    photo = torch.zeros(3, 8, 8)
+    picture = plots.image_rows(
+        {"": [photo, photo]},
+        title="Pixels that the map calls important bring the answer back early",
+        alt="a",
+        captions=[["one", "two"]],
+        width=3.0,
+    )
+    picture.canvas.draw()
+    box = picture._suptitle.get_window_extent()
+    assert box.x1 <= 100 * picture.get_figwidth()
 
 
 def test_maps_are_brought_to_contrast_whatever_their_scale():
