@@ -32,7 +32,8 @@ def test_profiles_draw_a_line_over_the_stages():
     )
     assert len(picture.axes) == 2
     assert [list(line.get_ydata()) for line in picture.axes[0].lines] == [[0.5, 0.6], [0.7, 0.9]]
-    assert [text.get_text() for text in picture.axes[0].texts] == ["little", "lots"]
+    words = [text.get_text() for text in picture.axes[0].get_legend().get_texts()]
+    assert words == ["little", "lots"]
 
 
 @pytest.mark.parametrize("verdict", [HOLDS, FAILS, OPEN])

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from .style import COLOURS, NAMES, Picture, figure
+from .style import COLOURS, Picture, figure
 
 Interval = tuple[float, float, float]
+SHORT = {"random": "random, frozen", "probe": "probe", "partial": "last stages", "finetune": "finetuned"}
 VERDICTS = {"holds": "partial", "does not hold here": "finetune", "undecided at this sample size": "majority"}
 
 
@@ -19,7 +20,7 @@ def corners(
     Panels of one column share their range of values; strategies are named below the last row.
     """
     rows, columns = (list(dict.fromkeys(key[k] for key in panels)) for k in range(2))
-    size = (7.5, 0.9 + 1.9 * len(rows))
+    size = (7.5, 1.1 + 1.8 * len(rows))
     picture, axes = figure(*size, alt=alt, rows=len(rows), cols=len(columns), sharex=True, sharey="col")
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     for (row, column), panel in panels.items():
@@ -32,9 +33,7 @@ def corners(
                 ax.plot(place, value, "o", color=colour, markersize=6)
         ax.grid(axis="y", color="#EEEEEE")
         ax.set_axisbelow(True)
-        ax.set_xticks(
-            range(len(names)), [NAMES.get(n, n) for n in names], rotation=35, ha="right", fontsize=8
-        )
+        ax.set_xticks(range(len(names)), [SHORT.get(n, n) for n in names], rotation=90, fontsize=8)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.tick_params(axis="x", length=0)
         ax.set_title(f"{column}, {row}", fontweight="normal", fontsize=9)
@@ -52,26 +51,19 @@ def profiles(
     title: str,
     alt: str,
 ) -> Picture:
-    """Return a panel for each name: lines over the stages, with bands, each named at its end."""
+    """Return a panel for each name: lines over the stages, with bands, named in the first panel."""
     picture, axes = figure(7.5, 2.9, alt=alt, cols=len(panels))
     where = np.arange(len(stages))
     for ax, (name, series) in zip(axes[0], panels.items(), strict=True):
         for shade, (label, intervals) in zip(("probe", "scratch", "partial"), series.items(), strict=False):
             value, low, high = np.array(intervals, dtype=float).T
             ax.fill_between(where, low, high, color=COLOURS[shade], alpha=0.2, linewidth=0)
-            ax.plot(where, value, color=COLOURS[shade], marker="o", markersize=3)
-            ax.annotate(
-                label,
-                (0, value[0]),
-                xytext=(0, 7),
-                textcoords="offset points",
-                color=COLOURS[shade],
-                fontsize=8,
-            )
+            ax.plot(where, value, color=COLOURS[shade], marker="o", markersize=3, label=label)
         ax.set_xticks(where, [stage.removeprefix("stage") for stage in stages], fontsize=8)
         ax.set_title(name, fontweight="normal", fontsize=10)
         ax.set_xlabel("codes of stage")
     axes[0, 0].set_ylabel(ylabel)
+    axes[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 
@@ -92,7 +84,7 @@ def effects(rows: Sequence[Mapping[str, Any]], *, xlabel: str, title: str, alt: 
         ax.plot([row["threshold"]] * 2, [place - 0.32, place + 0.32], color=COLOURS["ink"], linewidth=1)
     for verdict, shade in VERDICTS.items():
         ax.plot([], [], "o", color=COLOURS[shade], label=verdict)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, fontsize=8, borderpad=0.1)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, fontsize=8, frameon=False)
     ax.set_yticks(range(len(rows)), [row["id"] for row in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(-reach, reach)
