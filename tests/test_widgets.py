@@ -108,6 +108,10 @@ def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
     assert changed
     assert words.startswith("A square of 8×8 pixels around row 4, column 28 is covered. The score of green")
     assert f"to {now:.1f}." in words
+    shown = np.asarray(explorer.picture.axes[0].images[0].get_array())
+    grey = (shown == 0.5).all(2)  # the mean colour
+    assert grey[:8, 24:].all()
+    assert grey.sum() == 64
     assert moved(explorer, size=20)[0]
 
 
@@ -160,7 +164,9 @@ def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
     assert changed
     assert f"A step costs {work:,.1f} million multiply-adds" in words
     assert "Not measured there; measured: head, stem." in words
-    assert "nothing is frozen" in moved(explorer, cut=0)[1]
+    words = moved(explorer, cut=0)[1]
+    assert "nothing is frozen" in words
+    assert "100.0% of training everything" in words
     assert "easured" not in widgets.freeze_slider(model).screen.words
     assert surgery.frozen_to(model) is None  # only looked at
 
@@ -213,9 +219,13 @@ def test_stop_ends_a_dream_after_the_step_in_hand_and_leaves_nothing_behind():
     state, modes = torch.get_rng_state(), [module.training for module in model.modules()]
     panel = endless(model)
     assert panel.button.value is True
+    assert [module.training for module in model.modules()] == modes  # also while it runs
+    late = []
+    panel.bar.observe(lambda change: late.append(change.new) if panel._halt.is_set() else None, "value")
     panel.button.value = False  # the click: it only asks, so the kernel is free at once
     panel.wait()
     assert panel.screen.words.startswith("Stopped after ")
+    assert len(late) <= 1
     assert panel.button.description == "Start"
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model.modules()] == modes
