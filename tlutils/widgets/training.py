@@ -40,8 +40,8 @@ def freeze_slider(
         own, work = sum(s.num_params for s in after), sum(s.macs for s in after)
         alt = (
             f"Trained from {name} on, {'nothing is' if cut == 0 else f'{cut} stages are'} frozen: {own:,} of "
-            f"{params:,} parameters train ({own / params:.1%}). A step costs {3 * work / 1e6:,.1f} million "
-            f"multiply-adds an image, {work / macs:.1%} of training everything. "
+            f"{params:,} parameters train ({own / params:.1%}). A step costs {_count(3 * work)} "
+            f"multiply-adds an image, {_share(work / macs)} of training everything. "
         )
         if name in table:
             value, low, high = table[name]
@@ -58,6 +58,10 @@ def freeze_slider(
     slider = along("train from", [(stages[k].name, k) for k in weighty], start)
     note = "what trains and what it costs when the network is cut at a stage, and the accuracy measured there"
     return Explorer("Cuts", draw, note=note, cut=slider)
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:,.1f} million" if number >= 1e6 else f"{number:,}"
 
 
 def _share(share: float) -> str:
