@@ -16,12 +16,12 @@ LAYERS = len(WIDTHS)
 RATE, EPOCHS, IMAGES, HELD = 3e-3, 25, 60, 60
 
 
-def copying(*, source: str, cut: int, tune: bool, seed: int) -> dict[str, Any]:
+def copying(*, source: str, cut: int, layers: str, seed: int) -> dict[str, Any]:
     """A network on digits 5 to 9 whose first `cut` layers are copied; measures `score` on held-out digits.
 
     The rest is drawn anew and trained. The copy is from a network trained on digits 0 to 4 (`source` "other")
-    or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; it is held,
-    or, with `tune`, trains on. `cut` 0 copies nothing: the base network.
+    or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; the copied
+    `layers` are "held", or "tuned" with the rest. `cut` 0 copies nothing: the base network.
     """
     model = net(seed + 500)
     if cut:
@@ -29,7 +29,9 @@ def copying(*, source: str, cut: int, tune: bool, seed: int) -> dict[str, Any]:
         own = {k: v for k, v in giver.items() if int(k.partition(".")[0]) < 2 * cut}
         model.load_state_dict({**model.state_dict(), **own})
     x, y, new, truth = digits("same", seed)
-    names = {n for n, _ in model.named_parameters() if tune or int(n.partition(".")[0]) >= 2 * cut}
+    names = {
+        n for n, _ in model.named_parameters() if layers == "tuned" or int(n.partition(".")[0]) >= 2 * cut
+    }
     descend(model, names, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
     return {"score": score(model, new, truth), "labels": len(x)}
 

