@@ -7,7 +7,7 @@ import pandas as pd
 
 from .. import runtime
 from ..errors import LearnerError
-from ..experiments import run_grid
+from ..experiments import ABOUT, run_grid
 from .statements import CLAIMS, claim
 from .tiers import PROTOCOLS, QUICK, VERSION, Tier, runs
 from .verdicts import Claim, Verdict, is_needed, judge
@@ -56,7 +56,8 @@ def reproduce(
         run_grid(PROTOCOLS[protocol], own, out=folder, version=VERSION, jobs=jobs)
         for protocol, own in plan.items()
     ]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    return table[[name for name in table if name not in ABOUT] + list(ABOUT)]
 
 
 def needed(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:

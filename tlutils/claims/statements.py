@@ -38,7 +38,7 @@ def crossing(table: pd.DataFrame) -> str:
         both = own.merge(base, on=["labels", "seed"], suffixes=("", "_probe"))
         gaps = (both["score"] - both["score_probe"]).groupby(both["labels"]).mean()
         level = gaps[gaps >= 0]
-        first = f"at {level.index[0]}" if len(level) else f"beyond {gaps.index.max()}"
+        first = f"at {level.index[0]:g}" if len(level) else f"beyond {gaps.index.max():g}"
         words.append(f"{dataset}: {first}")
     return f"Images from which on scratch is level with the frozen probe: {'; '.join(words)}."
 
