@@ -4,6 +4,7 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
 from .common import compare_guess, within
+from .decision_matrix import check_cheapest, check_seeds
 from .full_finetuning import check_cka, check_recipe, check_stage_rate
 from .linear_probing import check_nearest, check_penalty, check_scaled
 from .looking import (
@@ -19,6 +20,7 @@ from .partial_freezing import check_freeze, check_optimizer, check_trainable
 from .six_steps import check_frozen_before, check_head_size
 
 __all__ = [
+    "check_cheapest",
     "check_cka",
     "check_excitement",
     "check_freeze",
@@ -33,6 +35,7 @@ __all__ = [
     "check_recipe",
     "check_saliency",
     "check_scaled",
+    "check_seeds",
     "check_similar_channels",
     "check_stage_rate",
     "check_trainable",

@@ -5,6 +5,7 @@ from .depth import by_cut, lines, movement, shares
 from .explorers import channel, covered, cut, rates, two_maps
 from .finetuning import stage_panels
 from .looking import by_stage, image_rows, overlays, share_curves
+from .matrix import matrix_place
 from .probing import bands
 from .results import confusion, curves, gallery, right_and_wrong, strategies
 from .style import COLOURS, DIVERGING, NAMES, SEQUENTIAL, Picture, figure, show_image, small_png
@@ -29,6 +30,7 @@ __all__ = [
     "gallery",
     "image_rows",
     "lines",
+    "matrix_place",
     "movement",
     "overlays",
     "profiles",

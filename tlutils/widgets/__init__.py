@@ -6,6 +6,7 @@ that says in words what the picture shows; where no kernel runs, the picture is 
 """
 
 from .base import Explorer, along, choice, whole
+from .deciding import matrix_explorer
 from .dreaming import Dream, live_deepdream
 from .looking import occluder, saliency_comparer, stage_explorer
 from .training import freeze_slider, rate_explorer
@@ -17,6 +18,7 @@ __all__ = [
     "choice",
     "freeze_slider",
     "live_deepdream",
+    "matrix_explorer",
     "occluder",
     "rate_explorer",
     "saliency_comparer",

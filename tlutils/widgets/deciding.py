@@ -1,0 +1,105 @@
+"""An explorer of the decision matrix: a place in it, what tables advise there, and what was measured."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from .. import claims, plots
+from ..claims.materials import FAR, NEAR
+from ..claims.matrix import MATRIX
+from ..claims.report import corners
+from ..errors import LearnerError
+from .base import Explorer, along
+
+TABLES = {"lecture": "Recent lecture", "slides": "Older slides", "notes": "Course notes"}
+DISTANCES = [round(0.01 * k, 2) for k in range(51)]
+IMAGES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500]
+SHORT = {claims.HOLDS: "Holds.", claims.FAILS: "Does not hold here.", claims.OPEN: "Undecided."}
+LEVELS = ("little", "lots")
+
+
+def matrix_explorer(
+    table: pd.DataFrame | None = None, *, distance: float = 0.2, images: int = 10
+) -> Explorer:
+    """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
+
+    `table` has the runs that the claims are judged by (`claims.reproduce`), the committed ones unless given.
+    It begins at `distance` (that of `transferability.distance` on 96 pixels) and `images` of each class. The
+    border between similar and different lies halfway between the measured data sets of the two kinds; that
+    between little and lots halfway, in powers, between the two sizes of the nearest data set.
+    """
+    if not (math.isfinite(distance) and distance >= 0 and images >= 1):
+        raise LearnerError(
+            f"distance={distance}, images={images}. Expected a distance of 0 or more and at least 1 image."
+        )
+    runs = claims.evidence() if table is None else table
+    sets, border = _measured(runs)
+    scores = corners(runs)
+    found = {v.claim.id: v for v in claims.verdicts(runs, only=[c.id for c in MATRIX])}
+
+    def draw(distance: float, images: int) -> plots.Picture:
+        name = min(sets, key=lambda name: abs(sets[name][0] - distance))
+        kind = "similar" if distance < border else "different"
+        numbers = sets[name][1]
+        level = LEVELS[images >= math.sqrt(math.prod(numbers.values()))]
+        own = scores[level, name]
+        best = max(own, key=lambda strategy: own[strategy][0])
+        rows = [
+            (who, v)
+            for key, who in TABLES.items()
+            for id, v in found.items()
+            if id.startswith(f"{key}-{level}-{kind}")
+        ]
+        near, number = sets[name][0], numbers[level]
+        words = [
+            f"Distance {distance:.2f}, {images} images of each class: {level}, {kind}.",
+            *(f"{who}: “{v.claim.says}” Measured: {v.verdict}." for who, v in rows),
+            f"Nearest measured: {name}, distance {near:.2f}, {number} of each class; the best mean there is "
+            f"{plots.NAMES[best]}, {own[best][0]:.2f} ({own[best][1]:.2f} to {own[best][2]:.2f}).",
+        ]
+        if abs(near - distance) > 0.05:
+            words.append("No data set was measured near this distance: take this with care.")
+        return plots.matrix_place(
+            {key: (far, list(own.values())) for key, (far, own) in sets.items()},
+            (distance, images),
+            (name, number),
+            own,
+            [(f"{who}: {v.claim.says} {SHORT[v.verdict]}", v.verdict) for who, v in rows],
+            border=border,
+            title=f"{level.capitalize()}, {kind}: what three tables advise, and what was measured",
+            alt=" ".join(words),
+        )
+
+    note = "where images lie in the decision matrix, what three tables advise there, and what was measured"
+    return Explorer(
+        "Decision matrix",
+        draw,
+        note=note,
+        distance=along("distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)),
+        images=along("images a class", IMAGES, _nearest(IMAGES, images)),
+    )
+
+
+def _nearest(options: list[Any], value: float) -> Any:
+    return min(options, key=lambda option: abs(option - value))
+
+
+def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, int]]], float]:
+    """Return each data set's distance and images of each class by level, and the border of similarity."""
+    far = runs[runs["protocol"] == "distances"]
+    sized = runs[(runs["protocol"] == "training") & runs["level"].isin(LEVELS)]
+    if far.empty or set(sized["level"]) != set(LEVELS):
+        raise LearnerError(
+            "This table lacks runs of distances or of training with little and with lots. Expected the table "
+            "of all claims: claims.reproduce(), or claims.evidence()."
+        )
+    distances = far.groupby("dataset")["distance"].mean()
+    numbers = sized.groupby(["dataset", "level"])["images"].first().astype(int)
+    sets = {
+        name: (float(distances[name]), {level: int(numbers[name, level]) for level in LEVELS})
+        for name in (NEAR, *FAR)
+    }
+    first = min(sets[name][0] for name in FAR)
+    return sets, (sets[NEAR][0] + first) / 2
