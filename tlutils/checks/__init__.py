@@ -6,6 +6,7 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 from .common import compare_guess, within
 from .decision_matrix import check_cheapest, check_seeds
 from .full_finetuning import check_cka, check_recipe, check_stage_rate
+from .how_transferable import check_give, check_honest
 from .linear_probing import check_nearest, check_penalty, check_scaled
 from .looking import (
     check_excitement,
@@ -25,9 +26,11 @@ __all__ = [
     "check_excitement",
     "check_freeze",
     "check_frozen_before",
+    "check_give",
     "check_grad_cam",
     "check_gram",
     "check_head_size",
+    "check_honest",
     "check_nearest",
     "check_optimizer",
     "check_penalty",

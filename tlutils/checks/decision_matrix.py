@@ -7,7 +7,7 @@ from scipy import stats
 
 Choose = Callable[[Mapping[str, np.ndarray]], str]
 
-# Balanced accuracy by seed, the cheapest strategy first; what each mistake would choose is in `check_cheapest`.
+# Balanced accuracy by seed, the cheapest strategy first. Each mistake chooses another than it should in one.
 CASES = {
     "tie": {"probe": [0.70, 0.72, 0.71], "partial": [0.71, 0.71, 0.72], "finetune": [0.72, 0.70, 0.74]},
     "pairs": {"probe": [0.60, 0.70, 0.80], "partial": [0.61, 0.72, 0.80], "finetune": [0.65, 0.76, 0.85]},
@@ -65,9 +65,7 @@ def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> N
     gap = abs(mean - margin)
     right = least(gap, deviation, student)
     mistakes = {
-        least(
-            gap, deviation, normal
-        ): "With so few seeds the factor is Student's, which is larger than 1.96.",
+        least(gap, deviation, normal): "With few seeds the factor is Student's, which is larger than 1.96.",
         least(abs(mean), deviation, student): "That decides against 0. The threshold is the margin.",
         least(gap, np.std(differences), student): "A deviation of a sample divides by n - 1 (ddof=1).",
         len(differences): "That is how many there are, and they left it undecided.",

@@ -1,0 +1,112 @@
+"""Lesson 06: its exercises know the mistakes, and what it writes out does what it says."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tlutils import checks, runtime
+
+LESSON = Path(__file__).parent.parent / "notebooks" / "06_how_transferable.ipynb"
+
+TABLE = np.array([[0.71, 0.70], [0.80, 0.74], [0.78, 0.77], [0.75, 0.79]])
+
+
+def give(giver, taker, layers):
+    for k in range(layers):
+        taker[k].load_state_dict(giver[k].state_dict())
+        taker[k].requires_grad_(False)
+
+
+def shares(giver, taker, layers):
+    for k in range(layers):
+        for name in ("weight", "bias"):
+            setattr(taker[k][0], name, getattr(giver[k][0], name))
+
+
+def forgets_biases(giver, taker, layers):
+    for k in range(layers):
+        with torch.no_grad():
+            taker[k][0].weight.copy_(giver[k][0].weight)
+        taker[k].requires_grad_(False)
+
+
+def does_not_hold(giver, taker, layers):
+    for k in range(layers):
+        taker[k].load_state_dict(giver[k].state_dict())
+
+
+def holds_all(giver, taker, layers):
+    give(giver, taker, layers)
+    taker.requires_grad_(False)
+
+
+def freezes_the_giver(giver, taker, layers):
+    give(giver, taker, layers)
+    giver.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "Not written yet"),
+        (give, "Right"),
+        (lambda giver, taker, layers: None, "Nothing was copied"),
+        (lambda giver, taker, layers: give(giver, taker, layers - 1), "One layer too few"),
+        (lambda giver, taker, layers: give(giver, taker, layers + 1), "One layer too many"),
+        (shares, "share their weights"),
+        (forgets_biases, "the biases are not"),
+        (does_not_hold, "can still learn"),
+        (holds_all, "The rest is held"),
+        (freezes_the_giver, "The giver was frozen"),
+    ],
+)
+def test_the_check_of_copied_layers_names_the_mistake(answer, words, capsys):
+    checks.check_give(answer)
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "Not answered yet"),
+        (0.74, "Right"),
+        (0.80, "too good on average"),
+        (0.79, "judges have chosen"),
+        (0.75, "mean over all stages"),
+        (0.77, "have no say"),
+        (0.5, "Not yet"),
+    ],
+)
+def test_the_check_of_an_honest_choice_names_the_mistake(answer, words, capsys):
+    checks.check_honest(answer, TABLE)
+    assert words in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def written():
+    """What the lesson writes out: net, learn and receive."""
+    names = {"np": np, "torch": torch, "nn": nn, "F": F, "runtime": runtime}
+    for cell in nbformat.read(LESSON, as_version=4).cells:
+        if cell.cell_type == "code" and cell.source.startswith(("WIDTHS", "def half", "def receive")):
+            exec(cell.source, names)
+    return names
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_received_layers_stand_still_when_held_and_the_rest_learns(written, hold):
+    giver, x = written["net"](0), torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    model = written["receive"](giver, 2, 1, hold=hold)
+    assert all(torch.equal(model[k][0].weight, giver[k][0].weight) for k in range(2))
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    written["learn"](model, x, torch.arange(32) % 5, 0, epochs=1)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, start[name])}
+    given = {name for name in start if name.startswith(("0.", "1."))}
+    assert moved == set(start) - (given if hold else set())
+    assert all(
+        torch.equal(p, q) for p, q in zip(giver.parameters(), written["net"](0).parameters(), strict=True)
+    )
