@@ -182,7 +182,7 @@ def test_a_wrong_hash_is_refused_and_nothing_is_kept(kind, request, server):
 def test_a_connection_that_breaks_in_mid_file_says_so_and_leaves_nothing(source, server):
     name, expected, path = source
     server.broken.add(path)
-    with pytest.raises(LearnerError, match="the connection broke|did not send it"):
+    with pytest.raises(LearnerError, match=r"the connection broke|did not send it"):
         models.load(name)
     assert not [p for p in cached_files() if p.suffix in (".pth", ".safetensors")]
     server.broken.clear()

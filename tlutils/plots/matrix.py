@@ -56,10 +56,10 @@ def matrix_place(
     plane.set_title("similar", loc="left", fontweight="normal", fontsize=8, color="#777777")
     plane.set_title("different", loc="right", fontweight="normal", fontsize=8, color="#777777")
     rows = np.arange(len(strategies))
-    for row, (name, (value, low, high)) in zip(rows, strategies.items(), strict=True):
+    for row, (name, (middle, low, high)) in zip(rows, strategies.items(), strict=True):
         colour = COLOURS.get(name, COLOURS["ink"])
         scores.plot([low, high], [row, row], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt")
-        scores.plot(value, row, "o", color=colour, markersize=6)
+        scores.plot(middle, row, "o", color=colour, markersize=6)
     scores.set_yticks(rows, [SHORT.get(name, name) for name in strategies], fontsize=8)
     scores.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="balanced accuracy")
     scores.grid(axis="x", color="#EEEEEE")

@@ -97,7 +97,7 @@ def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, i
         )
     distances = far.groupby("dataset")["distance"].mean()
     numbers = sized.groupby(["dataset", "level"])["images"].first().astype(int)
-    sets = {
+    sets: dict[str, tuple[float, Mapping[str, int]]] = {
         name: (float(distances[name]), {level: int(numbers[name, level]) for level in LEVELS})
         for name in (NEAR, *FAR)
     }
