@@ -43,10 +43,10 @@ def matrix_place(
         align = "left" if left else "right"
         plane.annotate(name, (distance, max(numbers)), ha=align, fontsize=8, **side)
     plane.plot(*place, "X", color=COLOURS["ink"], markeredgecolor="white", markersize=13)
-    high = place[1] > 60
-    near = {"xytext": (0, 10 if high else -10), "textcoords": "offset points", "ha": "center"}
+    above = place[1] > 60
+    near = {"xytext": (0, 10 if above else -10), "textcoords": "offset points", "ha": "center"}
     plane.annotate(
-        "your images", place, va="bottom" if high else "top", fontsize=8, fontweight="bold", **near
+        "your images", place, va="bottom" if above else "top", fontsize=8, fontweight="bold", **near
     )
     plane.axvline(border, color=COLOURS["quiet"], linestyle=":")
     plane.set(xlim=(0, 0.5), ylim=(0.5, 700), yscale="log", xlabel="distance from ImageNet")
