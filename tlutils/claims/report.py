@@ -67,7 +67,7 @@ def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Seque
         "Nothing is chosen on the images that judge. They come from each data set's validation split, which "
         "no protocol looks at before its end: penalties, and the stage where one is picked, are chosen by "
         "cross-validation within the training images. Rates, epochs, cuts and the strength of the noise are "
-        "the same for all seeds; a pilot with one seed, seen on such images, set some of them, mostly for cost. "
+        "the same for all seeds; a pilot with one seed, seen on such images, set some, mostly for cost. "
         "The test split stays untouched.",
         "## Pictures",
         *drawn,
