@@ -31,4 +31,5 @@ MADE = {
     "live_deepdream": lambda: widgets.live_deepdream(tiny_net(), photos()[0], octaves=1, steps=2),
     "freeze_slider": lambda: widgets.freeze_slider(tiny_net(), results=RESULTS),
     "rate_explorer": lambda: widgets.rate_explorer({1e-3: table(0.8), 1e-1: table(0.3)}),
+    "matrix_explorer": lambda: widgets.matrix_explorer(distance=0.3, images=3),
 }
