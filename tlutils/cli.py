@@ -101,11 +101,9 @@ def reproduce(arguments: argparse.Namespace) -> None:
     from . import claims
 
     tier = claims.FULL if arguments.full else claims.QUICK
-    own = Path("docs") if tier is claims.QUICK and not arguments.only else Path()
-    committed = (
-        own / "reproduction.md"
-    )  # in a checkout the whole quick tier renews the page that is read there
-    out = arguments.out or (own if committed.exists() else runtime.cache_dir("reproduction") / tier.name)
+    # In a checkout, the whole quick tier renews the page that is read there.
+    renews = tier is claims.QUICK and not arguments.only and Path("docs/reproduction.md").exists()
+    out = arguments.out or (Path("docs") if renews else runtime.cache_dir("reproduction") / tier.name)
     table = claims.reproduce(tier, only=arguments.only, jobs=arguments.jobs)
     for verdict in claims.verdicts(table, only=arguments.only):
         print(verdict)

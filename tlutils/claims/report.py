@@ -78,7 +78,7 @@ def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Seque
             ["claim", "source", "effect [95 % interval]", "seeds", "holds above", "verdict"],
             [
                 [
-                    f"[{v.claim.id}](#{v.claim.id})",
+                    link(v),
                     v.claim.source,
                     _effect(v),
                     v.n,

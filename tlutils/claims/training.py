@@ -12,10 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from .. import runtime, surgery, train
 from ..errors import unknown
-from ..probe import fit_probe
 from ..train import Recipe
 from .materials import BACKBONE, MATERIALS, codes, draw, fresh, head_of, score, stack
-from .probing import PENALTIES
+from .probing import solve
 
 RATE, HEAD_RATE, BATCH = 3e-4, 3e-3, 16
 CUTS = {"few": "stage7", "more": "stage4"}
@@ -31,7 +30,7 @@ def training(
     from a cut on. "at once" is finetuning with a random head at a rate of its own; "norms on" lets BatchNorm
     learn and update its statistics in finetuning, everything else holds them; "scratch" begins with random
     weights and BatchNorm on. For the first two, `noisy` is the score on the same held-out images under
-    noise. Nothing is augmented, and nothing chosen: rates and epochs are fixed beforehand.
+    noise. Nothing is augmented, and no run chooses its rate or its number of epochs.
     """
     sample, size = draw(dataset, images, seed), MATERIALS[dataset].size
     model = fresh(size, len(sample.classes), seed)
@@ -51,11 +50,7 @@ def training(
         raise unknown("strategy", strategy, ["finetune", "at once", "norms on", "scratch", *CUTS])
     history = train.fit(model, replace(sample, val=sample.val.select([])), recipe)
     if history.stopped:  # the rate was too large: what is left is no trained network
-        return {
-            "score": 1 / len(sample.classes),
-            "noisy": 1 / len(sample.classes),
-            "labels": len(sample.train),
-        }
+        return dict.fromkeys(["score", "noisy"], 1 / len(sample.classes)) | {"labels": len(sample.train)}
     labels = sample.val.labels
     found = {"score": score(model, stack(model, sample.val), labels), "labels": len(sample.train)}
     if strategy in ("finetune", "at once"):
@@ -66,11 +61,7 @@ def training(
 def put_probe_on(model: nn.Module, sample: Any, size: int, seed: int) -> None:
     """Solve a linear probe on the pretrained final codes, and make it the head of `model`, in place."""
     known = codes(sample.train, backbone=BACKBONE, stage="pool", size=size)
-    folds = min(4, max(2, min(sample.train.counts.values())))
-    probe = fit_probe(
-        known, np.array(sample.train.labels), penalties=PENALTIES, folds=folds, seed=seed
-    ).head()
-    head_of(model).load_state_dict(probe.state_dict())
+    head_of(model).load_state_dict(solve(known, sample.train, seed).head().state_dict())
 
 
 def noise(seed: int, deviation: float = 20.0) -> Callable[[Image.Image], Image.Image]:

@@ -39,7 +39,18 @@ def live_deepdream(
     It works in a thread on a copy of the model, so the kernel stays free for the click on stop. Running
     another cell stops it, so that no cell shares its random numbers or the processor with a dream.
     """
-    return Dream(model, image, stage=stage, dream=dream, octaves=octaves, steps=steps, seed=seed)
+    with examined(model, one_image(image)) as (_, checked):
+        x = checked
+    shapes = {s.name: s.output_shape for s in stages(model, x)}
+    names = [name for name, shape in shapes.items() if not isinstance(shape[0], tuple)]
+    if stage is not None and stage not in names:
+        raise unknown("stage", stage, names)
+    at = choice("stage", names, stage or names[len(names) // 2])
+    # No steps: whatever is wrong with the settings is said here, and not at the first click.
+    explain.deepdream(model, x, at=at.value, octaves=octaves, steps=0, seed=seed)
+    if steps < 1:
+        raise LearnerError(f"steps={steps}. Expected at least 1 for each size.")
+    return Dream(model, x, at, dream, octaves=octaves, steps=steps, seed=seed)
 
 
 class Dream(Panel):
@@ -48,32 +59,16 @@ class Dream(Panel):
     def __init__(
         self,
         model: nn.Module,
-        image: Tensor,
-        *,
-        stage: str | None,
+        x: Tensor,
+        at: ipywidgets.Dropdown,
         dream: explain.Synthesis | None,
-        octaves: int,
-        steps: int,
-        seed: int,
+        **settings: int,
     ) -> None:
-        x = one_image(image)
-        with examined(model, x) as (_, checked):
-            self.x = checked
-        shapes = {s.name: s.output_shape for s in stages(model, self.x)}
-        names = [name for name, shape in shapes.items() if not isinstance(shape[0], tuple)]
-        if stage is not None and stage not in names:
-            raise unknown("stage", stage, names)
-        stage = stage or names[len(names) // 2]
-        self.model = model
-        self.settings: dict[str, Any] = {"octaves": octaves, "steps": steps, "seed": seed}
-        # No steps: whatever is wrong with the settings is said here, and not at the first click.
-        explain.deepdream(model, self.x, at=stage, **self.settings | {"steps": 0})
-        if steps < 1:
-            raise LearnerError(f"steps={steps}. Expected at least 1 for each size.")
-        self.total = octaves * steps
+        self.model, self.x, self.at = model, x, at
+        self.settings: dict[str, Any] = settings
+        self.total = settings["octaves"] * settings["steps"]
         self.button = ipywidgets.ToggleButton(description="Start", icon="play", tooltip="Start or stop")
         self.bar = ipywidgets.IntProgress(max=self.total, description="steps", layout={"width": "16em"})
-        self.at = choice("stage", names, stage)
         note = "a photograph, and beside it what the network dreams into it after a click on Start"
         super().__init__("DeepDream", note, {"stage": self.at, "run": self.button, "progress": self.bar})
         self.photo = explain.to_image(model, self.x)

@@ -95,7 +95,7 @@ def rate_explorer(histories: Mapping[float, Any]) -> Explorer:
     """
     if not histories:
         raise LearnerError("histories is empty. Expected {rate: what train.fit returned}, at least one.")
-    curves = {quantity: {} for quantity in ("accuracy", "loss")}  # type: dict[str, dict[float, dict[str, list[float]]]]
+    curves: dict[str, dict[float, dict[str, list[float]]]] = {"accuracy": {}, "loss": {}}
     for rate, history in histories.items():
         if not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise LearnerError(
