@@ -111,6 +111,9 @@ def by_cut(
         axes[0, 0].axhline(level, color=COLOURS[name], linestyle=":")
         below = {**near, "xytext": (0, -4), "va": "top"}  # above it are the results
         axes[0, 0].annotate(NAMES[name], (where[0], level), color=COLOURS[name], **below)
+    if controls:
+        low, high = axes[0, 0].get_ylim()
+        axes[0, 0].set_ylim(bottom=low - 0.08 * (high - low))  # room for the lowest name
     for ax in axes[0, 1:]:
         ax.set_ylim(bottom=0)
     picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
