@@ -27,3 +27,17 @@ def compare_guess(guess: float | None, value: float, *, close: float = 0.05) -> 
         print("Your guess is within reach of the measurement. What made you sure?")
     else:
         print(f"Your guess is too {'high' if guess > value else 'low'}. Read on: the explanation says why.")
+
+
+def compare_choice(guess: object, answer: object) -> None:
+    """Print how a guess of a word, a name or True/False compares with what was found.
+
+    `answer` is the right one, or a set of those that are right.
+    """
+    right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
+    if guess is None:
+        print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
+    elif str(guess) in right:
+        print(f"You said {guess}, and so it is.")
+    else:
+        print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")

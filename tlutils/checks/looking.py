@@ -1,9 +1,71 @@
-"""Checks of the exercises in lessons 01, 01b and 01c."""
+"""Checks of the exercises in lesson 01."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .answers import alike, attempt, tell
+
+
+def check_explained(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    """Print whether `function(filters, fits)` is the share of energy that each fit explains (K,).
+
+    Both arguments are (K, C, h, w); the share is one of the filter's energy.
+    """
+    draw = torch.Generator().manual_seed(0)
+    filters = torch.randn(5, 3, 3, 3, generator=draw) * torch.tensor([1.0, 2, 3, 4, 5]).view(-1, 1, 1, 1)
+    shapes = filters + 4 * torch.randn(5, 3, 3, 3, generator=draw)
+    along = (filters * shapes).sum((1, 2, 3), keepdim=True) / shapes.square().sum((1, 2, 3), keepdim=True)
+    fits = along * shapes  # as near to the filter as this shape gets
+    left, energy, fitted = (v.square().sum((1, 2, 3)) for v in (filters - fits, filters, fits))
+    right = 1 - left / energy
+    mistakes = {
+        "This is the share that is left over. The share explained is one minus it.": left / energy,
+        "You divided lengths. Energy is the sum of the squares, without a root.": 1 - (left / energy).sqrt(),
+        "You divided lengths of fit and filter. Energy is the sum of the squares.": (fitted / energy).sqrt(),
+        "One number for all filters: keep one for each, (K,).": right.mean(),
+        "You added up all filters first: keep one share for each, (K,).": 1 - left.sum() / energy.sum(),
+        "You divided by the energy of the fit. The share is one of the filter's energy.": 1 - left / fitted,
+        "This is the energy of the fit itself. Divide by the filter's.": fitted,
+        "This is the energy that is left. Divide by the filter's, and take it from one.": left,
+        "The weights are still there: add up their squares in each filter, over colours and places.": (
+            1 - (filters - fits).square() / filters.square()
+        ),
+    }
+    found = attempt(function, filters, fits, todo="Return one number a filter, (K,), between 0 and 1.")
+    if found is not None:
+        tell(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
+
+
+def check_dead(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether `function(maps)` says which channels (C,) of maps (N, C, h, w) are dead."""
+    maps = torch.arange(1, 1 + 3 * 5 * 2 * 4, dtype=torch.float32).view(3, 5, 2, 4)
+    maps[:, 0] = 0  # dead
+    maps[0, 1] = 0  # silent on the first image alone
+    maps[:, 2, 0] = 0  # half of the places
+    maps[:, 4] = 0  # dead
+    right = maps.amax((0, 2, 3)) <= 0
+    silent = maps.amax((2, 3)) <= 0  # (N, C)
+    mistakes = {
+        "Your True are the channels that are alive. Dead means: nowhere above zero.": ~right,
+        "These are silent on *some* image. Dead means silent on every one.": silent.any(0),
+        "These are zero at *some* place. Dead means zero at every place of every image.": (
+            (maps <= 0).flatten(2).any(2).any(0)
+        ),
+        "The images are still there: ask once more, whether a channel is silent on all of them.": silent,
+        "This is the share of zeros. A channel is dead when that share is one.": (
+            (maps <= 0).float().mean((0, 2, 3))
+        ),
+        "This is how many there are. Say which: one True or False a channel.": right.sum(),
+        "These are their numbers. Say it for each channel: one True or False, (C,).": right.nonzero()[:, 0],
+        "You asked over the channels. The channels are the second axis; go over all the others.": (
+            maps.amax((1, 2, 3)) <= 0
+        ),
+    }
+    found = attempt(function, maps, todo="Return one True or False a channel, (C,): dead or not.")
+    if found is not None:
+        tell(found, right, mistakes, praise="not above zero at any place of any image.")
 
 
 def check_receptive_field(answer: int | None) -> None:
@@ -15,181 +77,60 @@ def check_receptive_field(answer: int | None) -> None:
         3: "That is what one unit of the first convolution sees. The second sees three such units.",
         49: "That is the area. The question is for one side.",
     }
+    hint = "Draw one row of pixels, and what three neighbouring units see of it."
     if answer is None:
-        print("Not answered yet. Draw one row of pixels, and what three neighbouring units see of it.")
+        print(f"Not answered yet. {hint}")
     elif answer == 7:
         print("Right: three units, two pixels apart, each three pixels wide: 3 + 2 + 2.")
     else:
-        print(
-            mistakes.get(
-                answer, "Not yet. Draw one row of pixels, and what three neighbouring units see of it."
-            )
-        )
+        print(mistakes.get(answer if isinstance(answer, int) else 0, f"Not yet. {hint}"))
 
 
 def check_similar_channels(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
     """Print whether `function(a, b)` is the cosine similarity of two vectors, or which mistake it is."""
-    a, b = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0])
-    found = None if function is None else function(a, b)
+    a, b, right = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]), torch.tensor(0.96)
+    mistakes = {
+        "Return one number. A sum over the entries is missing.": a * b,
+        "Both lengths are right, but a sum over the entries is missing. Return one number.": a * b / 25,
+        "That is the dot product: it grows with the length of the vectors. Divide by both lengths.": (a @ b),
+        "You divided by one length. Divide by both.": a @ b / 5,
+        "That is the distance. Near means a small angle here: divide the dot product by both lengths.": (
+            (a - b).norm()
+        ),
+        "That is one minus the cosine. Alike should be near one.": torch.tensor(0.04),
+        "That is the angle itself. Its cosine is asked for.": torch.tensor(0.96).acos(),
+    }
+    todo = "Return one number for two vectors: 1 when they point the same way."
+    found = attempt(function, a, b, todo=todo)
     if found is None:
-        print("Not answered yet. Return one number for two vectors: 1 when they point the same way.")
-    elif not isinstance(found, Tensor | float) or torch.as_tensor(found).numel() != 1:
-        print("Return one number. A sum over the entries is missing.")
-    elif abs(float(found) - 24.0) < 1e-4:
-        print("That is the dot product: it grows with the length of the vectors. Divide by both lengths.")
-    elif abs(float(found) - 0.96) > 1e-4:
-        print("Not yet: for (3, 4) and (4, 3) it should be 24 / (5 · 5).")
-    elif abs(float(function(2 * a, b)) - 0.96) > 1e-4:  # type: ignore[misc]
+        return
+    longer = attempt(function, 2 * a, b, todo=todo)
+    if alike(found, right) and longer is not None and not alike(longer, right):
         print("The result changes when one vector is made longer. Divide by both lengths.")
     else:
-        print("Right: the direction counts, not the length.")
+        tell(found, right, mistakes, praise="the direction counts, not the length.")
 
 
-def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) -> None:
-    """Print whether `function(model, x, target)` is the saliency (N, H, W), or which mistake it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
-        x = torch.randn(2, 3, 8, 8)
-    found = None if function is None else function(model, x.clone(), 1)
-    signed = _gradient(lambda images: model(images)[:, 1], x)
+def check_directions(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether `function(eigenvalues)` is the number of directions that a cloud fills."""
+    values = torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])
+    squares = values.square().sum()
     mistakes = {
-        "The signs are still there: a pixel that pulls the score down matters, too.": signed.amax(1),
-        "You averaged over the colours. The papers take the strongest one.": signed.abs().mean(1),
-        "You added up the colours. The papers take the strongest one.": signed.abs().sum(1),
-        "The colours are still there: one number a pixel, (N, H, W), is asked for.": signed.abs(),
-        "This is the raw gradient: take its absolute value, and the strongest colour.": signed,
-        "This is of class 0; the target is the last argument.": _saliency(
-            lambda images: model(images)[:, 0], x
+        "Upside down: the square of the sum goes above, the sum of the squares below.": squares / 64,
+        "You squared before you added above. There it is the sum that is squared.": torch.tensor(1.0),
+        "The square above the line is missing: (the sum of all) squared.": 8 / squares,
+        "You took a root below. It is the plain sum of the squares.": 64 / squares.sqrt(),
+        "This counts those above zero. A direction that is hardly used should hardly count.": (
+            torch.tensor(4.0)
         ),
-        "This is of the probability. Take the score before softmax: it is about this class alone.": _saliency(
-            lambda images: model(images).softmax(1)[:, 1], x
+        "This is the sum, the size of the cloud. A larger cloud fills no more directions.": values.sum(),
+        "This measures by the largest alone. Divide the square of the sum by the sum of the squares.": (
+            torch.tensor(2.0)
         ),
     }
-    if found is None:
-        print("Not answered yet. Return one number a pixel, (N, H, W).")
-    elif _alike(found, signed.abs().amax(1)):
-        print("Right: the strongest absolute gradient over the colours.")
-    else:
-        seen = [text for text, wrong in mistakes.items() if _alike(found, wrong)]
-        print(seen[0] if seen else f"Not yet. Expected shape (2, 8, 8), and {_shape(found)} came.")
-
-
-def check_excitement(function: Callable[[Tensor, int], Tensor] | None) -> None:
-    """Print whether `function(maps, channel)` is a channel's mean in each image, or which mistake it is."""
-    maps = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4).square() / 1000
-    found = None if function is None else function(maps, 1)
-    mistakes = {
-        "One number for the whole batch: keep one for each image, or they cannot be told apart.": maps[
-            :, 1
-        ].mean(),
-        "The batch comes first: `maps[:, channel]` is the channel of every image.": maps[1].mean((1, 2)),
-        "You averaged over all channels: pick one first.": maps.mean((1, 2, 3)),
-        "This is the strongest place alone; the mean over all places is asked for.": maps[:, 1].amax((1, 2)),
-        "The places are still there: average over height and width.": maps[:, 1],
-    }
-    if found is None:
-        print("Not answered yet. Return one number an image: how strongly the channel responds on average.")
-    elif _alike(found, maps[:, 1].mean((1, 2))):
-        print("Right: the mean over height and width of one channel, for each image.")
-    else:
-        seen = [text for text, wrong in mistakes.items() if _alike(found, wrong)]
-        print(seen[0] if seen else f"Not yet. Expected shape (2,), and {_shape(found)} came.")
-
-
-def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether `function(maps, gradient)` is Grad-CAM's map (N, h, w), or which mistake it is.
-
-    Both arguments are (N, C, h, w): what the last stage gives, and the gradient of the class score by it.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        maps, gradient = torch.rand(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
-    found = None if function is None else function(maps.clone(), gradient.clone())
-    weights = gradient.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
-    mistakes = {
-        "The ReLU is missing: keep what speaks for the class.": (weights * maps).sum(1),
-        "Sum over the channels; a mean only changes the scale, but then two layers cannot be compared.": (
-            (weights * maps).mean(1).relu()
-        ),
-        "You multiplied place by place. Grad-CAM first averages the gradient over the places.": (
-            (gradient * maps).sum(1).relu()
-        ),
-        "ReLU comes after the sum: a channel that speaks against the class must count against it.": (
-            (weights * maps).relu().sum(1)
-        ),
-        "The channels are still there: add the weighted maps up.": (weights * maps).relu(),
-        "Each image has its own weights: average over the places alone, not over the batch.": (
-            (gradient.mean((0, 2, 3), keepdim=True) * maps).sum(1).relu()
-        ),
-    }
-    if found is None:
-        print("Not answered yet. Return one map an image, (N, h, w).")
-    elif _alike(found, (weights * maps).sum(1).relu()):
-        print("Right: weights from the mean gradient, a weighted sum of maps, and what is positive of it.")
-    else:
-        seen = [text for text, wrong in mistakes.items() if _alike(found, wrong)]
-        print(seen[0] if seen else f"Not yet. Expected shape (2, 4, 5), and {_shape(found)} came.")
-
-
-def check_gram(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether `function(maps)` is the Gram matrix (N, C, C) of maps (N, C, h, w), mean over places."""
-    maps = torch.arange(2 * 3 * 2 * 4, dtype=torch.float32).view(2, 3, 2, 4).sin()
-    found = None if function is None else function(maps.clone())
-    flat = maps.flatten(2)  # (N, C, places)
-    whole = flat @ flat.mT / flat.shape[2]
-    centred = flat - flat.mean(2, keepdim=True)
-    mistakes = {
-        "This is the sum over the places. Take the mean, so that a large picture has the same texture.": (
-            flat @ flat.mT
-        ),
-        "This compares places with places. Channels with channels are asked for: (N, C, C).": (
-            flat.mT @ flat / flat.shape[1]
-        ),
-        "You subtracted the means: that is the covariance. A Gram matrix keeps them.": (
-            centred @ centred.mT / flat.shape[2]
-        ),
-        "One matrix for the whole batch: keep one for each image.": whole.mean(0),
-        "You divided by the channels, too. The mean is over the places alone.": whole / flat.shape[1],
-    }
-    if found is None:
-        print("Not answered yet. Return one matrix an image, (N, C, C).")
-    elif _alike(found, whole):
-        print("Right: which channels are strong together, wherever that is.")
-    else:
-        seen = [text for text, wrong in mistakes.items() if _alike(found, wrong)]
-        print(seen[0] if seen else f"Not yet. Expected shape (2, 3, 3), and {_shape(found)} came.")
-
-
-def compare_choice(guess: object, answer: object) -> None:
-    """Print how a guess of a word, a name or True/False compares with what was found.
-
-    `answer` is the right one, or a set of those that are right.
-    """
-    right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
-    if guess is None:
-        print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
-    elif str(guess) in right:
-        print(f"You said {guess}, and so it is.")
-    else:
-        print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")
-
-
-def _gradient(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    x = x.clone().requires_grad_()
-    with torch.enable_grad():
-        return torch.autograd.grad(score(x).sum(), x)[0]
-
-
-def _saliency(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    return _gradient(score, x).abs().amax(1)
-
-
-def _alike(found: object, wanted: Tensor) -> bool:
-    return (
-        isinstance(found, Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
-    )
-
-
-def _shape(found: object) -> object:
-    return tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    found = attempt(function, values, todo="Return one number, between 1 and the number of eigenvalues.")
+    if found is not None:
+        tell(
+            found, 64 / squares, mistakes,
+            praise="one when a single direction has it all, D when D directions share alike.",
+        )  # fmt: skip

@@ -1,0 +1,258 @@
+"""The exercises of lesson 01b: right answers pass, each mistake is named, and none ends the lesson."""
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from tlutils import checks, explain
+
+
+def covered(x, rows, columns):
+    x = x.clone()
+    x[..., rows, columns] = 0
+    return x
+
+
+def falls(m, x, t, rows, columns):
+    return (m(x) - m(covered(x, rows, columns)))[:, t]
+
+
+def painted(m, x, t, rows, columns):
+    before = m(x)
+    x[..., rows, columns] = 0
+    return (before - m(x))[:, t]
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda m, x, t, r, c: None, "Not answered"),
+        (falls, "Right"),
+        (painted, "photograph itself"),
+        (lambda *a: -falls(*a), "turned round"),
+        (lambda m, *a: falls(lambda x: m(x).softmax(1), *a), "probability"),
+        (lambda m, x, t, r, c: m(x) - m(covered(x, r, c)), "every class"),
+        (lambda m, x, t, r, c: falls(m, x, 0, r, c), "class 0"),
+        (lambda m, x, t, r, c: m(covered(x, r, c))[:, t], "score that is left"),
+        (lambda m, x, t, r, c: (m(x) - m(x - covered(x, r, c)))[:, t], "everything *but*"),
+        (lambda *a: falls(*a).relu(), "cut off at zero"),
+        (lambda *a: falls(*a).abs(), "sign is gone"),
+        (lambda *a: falls(*a).mean(), "whole batch"),
+        (lambda *a: falls(*a).sum(), "added up the images"),
+        (lambda *a: torch.zeros(7), "(7,) came"),
+        (lambda m, x, t, r, c: m(x)[t, 9], "stopped with IndexError"),
+    ],
+)
+def test_occlusion_exercise(function, says, capsys):
+    checks.check_occlusion(function)
+    assert says in capsys.readouterr().out
+
+
+def gradient(model, x, target):
+    x.requires_grad_()
+    return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda m, x, t: explain.saliency(m, x, t), "Right"),
+        (lambda m, x, t: gradient(m, x, t).abs().amax(1), "Right"),
+        (lambda m, x, t: gradient(m, x, t).amax(1), "signs"),
+        (lambda m, x, t: gradient(m, x, t).abs().mean(1), "averaged"),
+        (lambda m, x, t: gradient(m, x, t).abs().sum(1), "added"),
+        (lambda m, x, t: gradient(m, x, t).abs(), "colours are still"),
+        (lambda m, x, t: gradient(m, x, t), "raw gradient"),
+        (lambda m, x, t: gradient(m, x, 0).abs().amax(1), "class 0"),
+        (lambda m, x, t: gradient(lambda y: m(y).softmax(1), x, t).abs().amax(1), "probability"),
+        (lambda m, x, t: torch.zeros(3), "(2, 8, 8)"),
+        (lambda m, x, t: m(x)[:, t].sum().backward(), "stopped with RuntimeError"),
+    ],
+)
+def test_saliency_exercise(function, says, capsys):
+    checks.check_saliency(function)
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rule", ["guided backprop", "deconvnet"])
+@pytest.mark.parametrize(
+    ("function", "guided", "deconvnet"),
+    [
+        (None, "Not answered", "Not answered"),
+        (lambda a, g: g.relu() * (a > 0), "Right", "rule of guided backprop"),
+        (lambda a, g: g.clamp(min=0), "rule of deconvnet", "Right"),
+        (lambda a, g: g * (a > 0), "rule of plain backprop", "rule of plain backprop"),
+        (lambda a, g: g.relu() * a.relu(), "do not multiply", "do not multiply"),
+        (lambda a, g: a.relu(), "way forward", "way forward"),
+        (lambda a, g: g.abs() * (a > 0), "turned round", "turned round"),
+        (lambda a, g: g.abs(), "turned round", "turned round"),
+        (lambda a, g: g, "nothing was dropped", "nothing was dropped"),
+        (lambda a, g: (g > 0) & (a > 0), "where something passes", "numbers are not"),
+        (lambda a, g: g > 0, "numbers are not", "where something passes"),
+        (lambda a, g: g.max(), "(6,), and () came", "(6,), and () came"),
+        (lambda a, g: g.relux(), "stopped with AttributeError", "stopped with AttributeError"),
+    ],
+)
+def test_relu_rule_exercise(function, guided, deconvnet, rule, capsys):
+    checks.check_relu_rule(function, rule)
+    assert {"guided backprop": guided, "deconvnet": deconvnet}[rule] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda g: g.mean(0).abs().amax(0), "Right"),
+        (lambda g: g.abs().mean(0).amax(0), "Average first"),
+        (lambda g: g.abs().amax(1).mean(0), "mean of saliency maps"),
+        (lambda g: g.sum(0).abs().amax(0), "number of copies"),
+        (lambda g: g.mean(0).amax(0), "signs are still"),
+        (lambda g: g.mean(0).abs().mean(0), "colours, too"),
+        (lambda g: g.mean(1).abs().amax(0), "strongest copy"),
+        (lambda g: g.mean(0), "colours are still"),
+        (lambda g: g.mean(0).abs(), "colours are still"),
+        (lambda g: g.abs().amax(1), "average over the copies"),
+        (lambda g: g, "(4, 6)"),
+        (lambda g: g.mean(9), "stopped with IndexError"),
+    ],
+)
+def test_smooth_exercise(function, says, capsys):
+    checks.check_smooth(function)
+    assert says in capsys.readouterr().out
+
+
+def along(slope, x, steps, first=1):
+    return torch.stack([slope(x * (k + first) / steps) for k in range(steps)])
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda slope, x, n: x * along(slope, x, n).mean(0), "Right"),
+        (lambda slope, x, n: x * along(slope, x, n, first=0).mean(0), "Right"),
+        (lambda slope, x, n: x * along(slope, x, n, first=0.5).mean(0), "Right"),
+        (lambda slope, x, n: x * slope(x), "end of the way"),
+        (lambda slope, x, n: x * slope(x / 2), "half-way"),
+        (lambda slope, x, n: along(slope, x, n, first=0.5).mean(0), "Multiply it by x"),
+        (lambda slope, x, n: x * along(slope, x, n).sum(0), "too large"),
+        (lambda slope, x, n: (x * along(slope, x, n).mean(0)).abs(), "Keep the signs"),
+        (lambda slope, x, n: (x * along(slope, x, n).mean(0)).sum(), "one share for each number"),
+        (lambda slope, x, n: (x * along(slope, x, n).mean(0)).sum(0), "over the colours"),
+        (lambda slope, x, n: torch.zeros(2), "(3, 4, 5)"),
+        (lambda slope, x, n: x * slope(x, n), "stopped with TypeError"),
+    ],
+)
+def test_integrated_gradients_exercise(function, says, capsys):
+    checks.check_integrated(function)
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).sum(1).relu(), "Right"),
+        (lambda a, g: torch.einsum("nc,nchw->nhw", g.mean((2, 3)), a).clamp(min=0), "Right"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).sum(1), "ReLU is missing"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).mean(1).relu(), "Sum over the channels"),
+        (lambda a, g: (g * a).sum(1).relu(), "place by place"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).relu().sum(1), "after the sum"),
+        (lambda a, g: (g.mean((2, 3), keepdim=True) * a).relu(), "channels are still"),
+        (lambda a, g: (g.mean((0, 2, 3), keepdim=True) * a).sum(1).relu(), "own weights"),
+        (lambda a, g: a, "(2, 4, 5)"),
+    ],
+)
+def test_grad_cam_exercise(function, says, capsys):
+    checks.check_grad_cam(function)
+    assert says in capsys.readouterr().out
+
+
+def top(heat, share):
+    kept = torch.zeros(heat.numel(), dtype=torch.bool)
+    kept[heat.flatten().topk(round(share * heat.numel())).indices] = True
+    return kept.view_as(heat)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda x, h, s: x * top(h, s), "Right"),
+        (lambda x, h, s: torch.where(h >= h.quantile(1 - s), x, 0.0), "Right"),
+        (lambda x, h, s: x * ~top(h, s), "deletion"),
+        (lambda x, h, s: x * top(-h, s), "weakest"),
+        (lambda x, h, s: x * (h > h.quantile(s)), "the other share"),
+        (lambda x, h, s: x * (h > s), "compared the heat with the share"),
+        (lambda x, h, s: x * h, "multiply by the heat"),
+        (lambda x, h, s: x * h * top(h, s), "multiply by the heat"),
+        (lambda x, h, s: top(h, s), "Put the photograph"),
+        (lambda x, h, s: top(h, s).expand(3, -1, -1), "Put the photograph"),
+        (lambda x, h, s: x[0], "(3, 4, 5)"),
+        (lambda x, h, s: x[h], "stopped with IndexError"),
+    ],
+)
+def test_insertion_exercise(function, says, capsys):
+    checks.check_revealed(function)
+    assert says in capsys.readouterr().out
+
+
+def correlation(a, b):
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]).double())[0, 1]
+
+
+def ranks(values):
+    return values.flatten().argsort().argsort()
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda a, b: correlation(ranks(a.abs()), ranks(b.abs())), "Right"),
+        (lambda a, b: spearmanr(a.abs().flatten(), b.abs().flatten()).statistic, "Right"),
+        (lambda a, b: correlation(a.abs(), b.abs()), "a few strong pixels"),
+        (lambda a, b: correlation(a, b), "with their signs"),
+        (lambda a, b: correlation(ranks(a), ranks(b)), "signs took part"),
+        (lambda a, b: correlation(a.abs().flatten().argsort(), b.abs().flatten().argsort()), "One argsort"),
+        (lambda a, b: 1 - correlation(ranks(a.abs()), ranks(b.abs())), "distance"),
+        (lambda a, b: a, "(6, 7) came"),
+        (lambda a, b: correlation(a[:2], b), "stopped with RuntimeError"),
+    ],
+)
+def test_map_similarity_exercise(function, says, capsys):
+    checks.check_map_similarity(function)
+    assert says in capsys.readouterr().out
+
+
+def place(heat):
+    return divmod(int(heat.argmax()), heat.shape[1])
+
+
+def inside(row, column, box):
+    top, left, bottom, right = box
+    return top <= row < bottom and left <= column < right
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda heat, box: None, "Not answered"),
+        (lambda heat, box: inside(*place(heat), box), "Right"),
+        (lambda heat, box: explain.pointing_game(heat[None], [box]).hits, "Right"),
+        (lambda heat, box: inside(*place(heat)[::-1], box), "swapped"),
+        (lambda heat, box: inside(*place(heat), (*box[:2], box[2] + 1, box[3] + 1)), "*outside*"),
+        (lambda heat, box: inside(*place(heat), (box[0] + 1, box[1] + 1, *box[2:])), "Top and left"),
+        (lambda heat, box: inside(*divmod(int(heat.argmax()), heat.shape[0]), box), "*width*"),
+        (lambda heat, box: heat[box[0] : box[2], box[1] : box[3]].sum() > heat.sum() / 2, "most of the heat"),
+        (lambda heat, box: not inside(*place(heat), box), "misses"),
+        (lambda heat, box: True, "numbers are not"),
+        (lambda heat, box: heat > 0, "stopped with RuntimeError"),
+    ],
+)
+def test_pointing_game_exercise(function, says, capsys):
+    checks.check_hit(function)
+    assert says in capsys.readouterr().out
