@@ -9,18 +9,21 @@ table goes to docs/surgery-coverage.md.
 
 import argparse
 import json
+import multiprocessing
 import random
 import resource
-import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 TABLE = ROOT / "docs" / "surgery-coverage.md"
 GIB = 2**30
+PROCESSES = multiprocessing.get_context("forkserver")  # a fresh process for each model, libraries already in
 
 
 def main() -> None:
@@ -33,20 +36,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "surgery-sweep.jsonl")
     parser.add_argument("--memory", type=float, default=8, help="GiB that one model may use")
     parser.add_argument("--seconds", type=float, default=600, help="how long one model may take")
-    parser.add_argument("--one", help="check this model in this process (the sweep starts itself so)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many models are tried at once")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(check(options.one, options.memory)))
-        return
+    PROCESSES.set_forkserver_preload(["torch", "torchvision", "timm"])
     done = read(options.results)
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    for name in names(options.of):
-        if name not in done:
-            result = in_process(name, options)
+    todo = [name for name in names(options.of) if name not in done]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for result in pool.map(lambda name: in_process(name, options.memory, options.seconds), todo):
             with options.results.open("a") as file:
                 file.write(json.dumps(result) + "\n")
-            done[name] = result
-            print(f"{len(done)} {name}: {result['status']} {result['why']}", flush=True)
+            done[result["name"]] = result
+            print(f"{len(done)} {result['name']}: {result['status']} {result['why']}", flush=True)
     TABLE.write_text(table(done))
 
 
@@ -74,25 +75,35 @@ def read(path: Path) -> dict[str, dict]:
     return {result["name"]: result for result in map(json.loads, lines)}
 
 
-def in_process(name: str, options: argparse.Namespace) -> dict:
+def in_process(name: str, memory: float, seconds: float) -> dict:
     """Return the result of one model, checked in a process that may fail as it likes."""
-    command = [sys.executable, __file__, "--one", name, "--memory", str(options.memory)]
-    start = time.monotonic()
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=send, args=(sender, name, memory))
+    process.start()
+    sender.close()
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
-    except subprocess.TimeoutExpired:
-        return row(name, "skipped", f"took longer than {options.seconds:.0f} s", seconds=options.seconds)
-    try:
-        return json.loads(ran.stdout.splitlines()[-1])
-    except (IndexError, json.JSONDecodeError):
-        last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
-        return row(name, "skipped", f"the process ended: {last}"[:200], seconds=time.monotonic() - start)
+        if not receiver.poll(seconds):
+            return row(name, "skipped", f"took longer than {seconds:.0f} s", seconds=seconds)
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return row(name, "skipped", f"the process ended with code {process.exitcode}")
+    finally:
+        process.kill()
+        process.join()
+
+
+def send(sender: Connection, name: str, memory: float) -> None:
+    """Check one model and send the result."""
+    sender.send(check(name, memory))
 
 
 def check(name: str, memory: float) -> dict:
     """Return the result of one model, checked in this process with at most `memory` GiB."""
     import torch
     from surgery_zoo import Entry, check_cuts
+
+    from tlutils.errors import LearnerError
 
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory * GIB),) * 2)
     torch.set_num_threads(1)
@@ -104,6 +115,10 @@ def check(name: str, memory: float) -> dict:
     size = sum(p.numel() for p in model.parameters())
     try:
         cuts = check_cuts(model, side)
+    except LearnerError as error:
+        return row(
+            name, "refused", str(error)[:300], side=side, parameters=size, seconds=time.monotonic() - start
+        )
     except Exception as error:
         status = "skipped" if _memory(error) else "failed"
         why = (
@@ -143,8 +158,8 @@ def table(done: dict[str, dict]) -> str:
         "",
         f"torch with torchvision {torchvision.__version__} and timm {timm.__version__}.",
         "",
-        "| library | names | tried | passed | failed | skipped |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| library | names | tried | passed | refused | failed | skipped |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     every = {
         "torchvision": torchvision.models.list_models(module=torchvision.models),
@@ -154,7 +169,7 @@ def table(done: dict[str, dict]) -> str:
         found = Counter(r["status"] for n, r in done.items() if n.startswith(f"{library}/"))
         lines.append(
             f"| {library} | {len(known)} | {found.total()} | "
-            f"{found['passed']} | {found['failed']} | {found['skipped']} |"
+            f"{found['passed']} | {found['refused']} | {found['failed']} | {found['skipped']} |"
         )
     lines.append(families({n.removeprefix("timm/") for n, r in done.items() if r["status"] == "passed"}))
     bad = sorted((r for r in done.values() if r["status"] != "passed"), key=lambda r: r["name"])
