@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version as installed
@@ -74,9 +75,12 @@ def run_grid(
     missing = [(key, run) for key, run in zip(keys, runs, strict=True) if _read(files[key]).get("error", "?")]
     if missing:
         tasks = (delayed(_do)(function, run, files[key], key, threads) for key, run in missing)
-        done = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
-        for _ in runtime.progress(done, desc=name, total=len(missing)):
-            pass
+        with warnings.catch_warnings():
+            # loky renews a worker whose memory has grown, by the networks that it keeps: nothing is lost.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+            done = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
+            for _ in runtime.progress(done, desc=name, total=len(missing)):
+                pass
     return tidy([_read(files[key]) for key in keys])
 
 

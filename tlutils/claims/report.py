@@ -55,7 +55,7 @@ def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Seque
     flag = "" if tier.name == "quick" else f" --{tier.name}"
     parts = [
         "# What the lectures claim, measured",
-        f"{len(found)} claims: {', '.join(f'{n} {v}' for v, n in counts.items())}. This page is made by "
+        f"{len(found)} claims; {'; '.join(f'{v}: {n}' for v, n in counts.items())}. This page is made by "
         f"`tlutils reproduce{flag}`; `{TABLE}` has one row a run, `{VERDICTS}` one row a claim. "
         f"Of {len(table)} runs, {failed} failed; their seconds by the clock, each on one core of a machine "
         f"that may have had other work ({', '.join(sorted(set(table['machine'])))}), add up to "
