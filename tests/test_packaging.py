@@ -1,9 +1,11 @@
 """The promises of the top level: one set of packages, one README that cannot drift, clean code."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,37 @@ def test_the_gate_runs_the_command_that_the_readme_shows():
     ).stdout.strip()
     assert shown in (ROOT / "README.md").read_text().splitlines()
     assert shown.endswith("pytest")
+
+
+def test_an_installed_package_has_lessons_cards_and_evidence_outside_a_checkout(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "from tlutils import claims, data, lessons\n"
+        "print(len(claims.evidence()), len(lessons.catalog()), data.card('elpv-defects').name)\n"
+        "print(lessons.__file__)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    evidence = (ROOT / "docs" / "reproduction.csv").read_text().splitlines()
+    assert found[:3] == [
+        str(len(evidence) - 1),
+        str(len(list((ROOT / "notebooks").glob("0*.ipynb")))),
+        "elpv-defects",
+    ]
+    assert found[3].startswith(str(tmp_path))
 
 
 def test_the_top_level_holds_nothing_unexpected():
