@@ -93,9 +93,12 @@ def by_cut(
     """
     picture, axes = figure(7.5, 3.1, alt=alt, cols=len(panels))
     where = np.arange(len(cuts))
-    near = {"xytext": (0, 7), "textcoords": "offset points", "va": "bottom", "fontsize": 8}
+    small: dict[str, Any] = {"va": "top", "fontsize": 8}
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
     for ax, (label, series) in zip(axes[0], panels.items(), strict=True):
-        for colour, (name, values) in zip(("partial", "ink"), series.items(), strict=False):
+        for line, (colour, (name, values)) in enumerate(
+            zip(("partial", "ink"), series.items(), strict=False)
+        ):
             values = np.asarray(values, dtype=float).reshape(len(cuts), -1)
             means, repeats = values.mean(1), values.shape[1]
             style: dict[str, Any] = {"color": COLOURS[colour], "marker": "o", "markersize": 4, "capsize": 3}
@@ -103,14 +106,17 @@ def by_cut(
                 ax.plot(where, values, ".", color=COLOURS[colour], alpha=0.35, markersize=5)
                 style["yerr"] = 2 * values.std(1, ddof=1) / np.sqrt(repeats)
             ax.errorbar(where, means, **style)
-            ax.annotate(name, (where[0], means[0]), color=COLOURS[colour], **near)
+            # costs rise from left to right, so the upper left is free
+            ax.text(0.03, 0.97 - 0.1 * line, name, color=COLOURS[colour], transform=ax.transAxes, **small)
         ax.set_xticks(where, cuts, rotation=45)
         ax.set_xlabel("cut at")
         ax.set_title(label, fontweight="normal", fontsize=10)
     for name, level in (controls or {}).items():
         axes[0, 0].axhline(level, color=COLOURS[name], linestyle=":")
-        below = {**near, "xytext": (0, -4), "va": "top"}  # above it are the results
-        axes[0, 0].annotate(NAMES[name], (where[0], level), color=COLOURS[name], **below)
+        below = {"xytext": (0, -4), "textcoords": "offset points"}  # above it are the results
+        axes[0, 0].annotate(
+            NAMES[name], (where[0], level), color=COLOURS[name], bbox=behind, **below, **small
+        )
     if controls:
         low, high = axes[0, 0].get_ylim()
         axes[0, 0].set_ylim(bottom=low - 0.08 * (high - low))  # room for the lowest name
