@@ -299,6 +299,16 @@ def test_a_fixed_architecture_is_built_for_the_size_asked_for(name):
         models.describe(model, input_size=64)
 
 
+def test_a_model_that_timm_built_for_another_size_tells_it_or_is_told_it():
+    mixer = timm.create_model("mixer_s32_224", img_size=64)
+    assert models.info(mixer).input_size == (3, 64, 64)
+    hiera = timm.create_model("hiera_tiny_224", img_size=64)  # which does not keep its size
+    assert "made for another size" in models.info(hiera).notes[-1]
+    assert models.info(models.describe(hiera, input_size=64)).input_size == (3, 64, 64)
+    with pytest.raises(LearnerError, match=r"224x224 and got 64x64"):
+        models.check_input(models.load("hiera_tiny_224", pretrained=False), torch.zeros(1, 3, 64, 64))
+
+
 def test_a_convolutional_network_takes_another_size_in_its_facts_alone(lite0):
     model = models.load("tf_efficientnet_lite0", input_size=(96, 128))
     assert models.info(model).input_size == (3, 96, 128)

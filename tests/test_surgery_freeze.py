@@ -12,7 +12,7 @@ from surgery_zoo import ZOO
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import surgery
+from tlutils import models, surgery
 from tlutils.errors import LearnerError
 
 # With all the dropout that they take, so that what should be still would be seen to move.
@@ -125,19 +125,25 @@ def test_nothing_before_the_cut_moves_and_everything_behind_it_does(name):
 @pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
 def test_nothing_before_the_middle_moves_in_any_architecture(entry):
     model, side = entry.build()
-    surgery.replace_head(model, 3)
+    surgery.replace_head(models.describe(model, input_size=side), 3)
     every = surgery.stages(model).names
     stage = every[len(every) // 2]
     surgery.freeze_to(model, stage)
     assert not surgery.audit(model.train(), num_classes=3).findings
     frozen, trains = parts(model, stage)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # many branches begin with a factor of zero, which would let nothing through
+        for p in model.parameters():
+            p += 0.01 * torch.randn(p.shape, generator=generator)
     before = snapshot(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
-    out = model(torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)))
+    out = model(torch.rand(2, 3, side, side, generator=generator))
     sum(t.square().sum() for t in (out if isinstance(out, tuple) else (out,))).backward()
     optimizer.step()
     assert not moved(before, model) & frozen
-    assert len(moved(before, model) & trains) > 0.8 * len(trains)
+    pulled = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert pulled <= moved(before, model) & trains
+    assert len(pulled) > 0.8 * len(trains)
 
 
 @pytest.mark.parametrize("name", MODELS)

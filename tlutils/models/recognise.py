@@ -139,9 +139,9 @@ def timm_facts(name: str, model: nn.Module) -> ModelInfo:
     embed = getattr(model, "patch_embed", None)
     fixed = bool(cfg.get("fixed_input_size", False)) and getattr(embed, "strict_img_size", True)
     fixed = fixed and not getattr(model, "dynamic_img_size", False)
-    built = getattr(embed, "img_size", None)
+    built = built_for(model)
     if fixed and built is not None:
-        height, width = (built, built) if isinstance(built, int) else tuple(built)
+        height, width = built
     mean, std = tuple(cfg.get("mean", (0.5,) * 3)), tuple(cfg.get("std", (0.5,) * 3))
     return ModelInfo(
         name=name, source="timm", input_size=(channels, height, width),
@@ -152,11 +152,24 @@ def timm_facts(name: str, model: nn.Module) -> ModelInfo:
     )  # fmt: skip
 
 
+def built_for(model: nn.Module) -> tuple[int, int] | None:
+    """Return the height and width that a timm model was made for, if its first module with a size says so."""
+    for module in model.modules():
+        size = getattr(module, "img_size", None)
+        if isinstance(size, int | tuple | list):
+            return (size, size) if isinstance(size, int) else tuple(size)
+    return None
+
+
 def _raw_timm(model: nn.Module) -> ModelInfo:
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     name, tag = cfg.get("architecture") or type(model).__name__, cfg.get("tag")
     known = timm.get_pretrained_cfg(name) if timm.models.is_model(name) else None
-    return timm_facts(timm_name(name, tag if known is None or tag != known.tag else None), model)
+    facts = timm_facts(timm_name(name, tag if known is None or tag != known.tag else None), model)
+    if facts.fixed_size and built_for(model) is None:  # made with another img_size, it would not tell
+        note = "if it was made for another size of images, say so: models.describe(model, input_size=...)"
+        return replace(facts, fixed_size=False, notes=(*facts.notes, note))
+    return facts
 
 
 def timm_name(name: str, tag: str | None) -> str:
