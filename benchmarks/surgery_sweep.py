@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 TABLE = ROOT / "docs" / "surgery-coverage.md"
 GIB = 2**30
+MOST = 5  # cuts tried of a name that is neither torchvision's nor its family's smallest
 PROCESSES = multiprocessing.get_context("forkserver")  # a fresh process for each model, libraries already in
 
 
@@ -101,7 +102,7 @@ def send(sender: Connection, name: str, memory: float) -> None:
 def check(name: str, memory: float) -> dict:
     """Return the result of one model, checked in this process with at most `memory` GiB."""
     import torch
-    from surgery_zoo import Entry, check_cuts
+    from surgery_zoo import Entry, check_cuts, smallest_of_each_family
 
     from tlutils.errors import LearnerError
 
@@ -114,7 +115,8 @@ def check(name: str, memory: float) -> dict:
         return row(name, "skipped" if _memory(error) else "failed", f"cannot be built: {error}"[:200])
     size = sum(p.numel() for p in model.parameters())
     try:
-        cuts = check_cuts(model, side)
+        whole = name.startswith("torchvision/") or name.removeprefix("timm/") in smallest_of_each_family()
+        cuts = check_cuts(model, side, most=None if whole else MOST)
     except LearnerError as error:
         return row(
             name, "refused", str(error)[:300], side=side, parameters=size, seconds=time.monotonic() - start
@@ -152,9 +154,10 @@ def table(done: dict[str, dict]) -> str:
         "Written by `benchmarks/surgery_sweep.py`. A model passes when, at every one of its cuts, the two "
         "halves give bit for bit what the whole model gives, in evaluation and in training mode (buffers "
         "included); when the prefix's results may be batched anew; and when the suffix's gradients are the "
-        "model's own. Above 300 million parameters every fourth cut is tried, without gradients. Weights are "
-        "random; images are the smallest that the model takes. Names that the counts do not show as tried "
-        "were not run: the sweep over all of timm goes on where it was stopped.",
+        "model's own. Every cut is tried of torchvision's models and of a small member of each of timm's "
+        f"families, and {MOST} evenly spaced ones at least of every other name; above 300 million parameters "
+        "every fourth, without gradients. Weights are random; images are the smallest that the model takes. "
+        "Names that the counts do not show as tried were not run: the sweep goes on where it was stopped.",
         "",
         f"torch with torchvision {torchvision.__version__} and timm {timm.__version__}.",
         "",

@@ -138,12 +138,13 @@ def _timm(name: str, side: int | None) -> nn.Module | None:
         return None
 
 
-def check_cuts(model: nn.Module, side: int) -> int:
+def check_cuts(model: nn.Module, side: int, *, most: int | None = None) -> int:
     """Assert at every stage that the halves are the model; return how many cuts there are.
 
     In evaluation mode; with the prefix on batches of 2 and 1 and the suffix on 3; in training mode with the
-    same seed, the buffers included; and with equal gradients for the stage in the middle. Above 300 million
-    parameters every fourth cut is tried, without gradients.
+    same seed, the buffers included; and with equal gradients for the stage in the middle. Of more than `most`
+    cuts, so many are tried, evenly spaced. Above 300 million parameters every fourth cut is tried, without
+    gradients.
     """
     large = sum(p.numel() for p in model.parameters()) > 3e8
     size = (3, side, side)
@@ -155,7 +156,10 @@ def check_cuts(model: nn.Module, side: int) -> int:
     with torch.no_grad():
         whole = model(images)
         trained, buffers = in_training(model, images, model)
-        for stage in stages[:: 4 if large else 1]:
+        tried = stages[::4] if large else stages
+        if most and len(tried) > most:
+            tried = [tried[round(i * (len(tried) - 1) / (most - 1))] for i in range(most)]
+        for stage in tried:
             prefix, suffix = surgery.split_at(model.eval(), stage, input_size=size)
             assert equal(suffix(prefix(images)), whole), f"{stage.name}: differs in evaluation"
             same = close(batched_anew(prefix, suffix, images), whole) or same_in_double(model, images, stage)
