@@ -15,7 +15,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,7 +44,8 @@ def main() -> None:
     options.results.parent.mkdir(parents=True, exist_ok=True)
     todo = [name for name in names(options.of) if name not in done]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for result in pool.map(lambda name: in_process(name, options.memory, options.seconds), todo):
+        for task in as_completed([pool.submit(in_process, n, options.memory, options.seconds) for n in todo]):
+            result = task.result()
             with options.results.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             done[result["name"]] = result
