@@ -152,7 +152,7 @@ def table(done: dict[str, dict]) -> str:
     lines = [
         "# Surgery: what was tried",
         "",
-        "Written by `benchmarks/surgery_sweep.py`. A model passes when, at every one of its cuts, the two "
+        "Written by `benchmarks/surgery_sweep.py`. A model passes when, at every cut that is tried, the two "
         "halves give bit for bit what the whole model gives, in evaluation and in training mode (buffers "
         "included); when the prefix's results may be batched anew; and when the suffix's gradients are the "
         "model's own. Every cut is tried of torchvision's models and of a small member of each of timm's "

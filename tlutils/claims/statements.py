@@ -215,7 +215,7 @@ OTHERS = [
     Claim(
         id="kumar-id",
         says="Probing first and finetuning then beats finetuning at once.",
-        source="Kumar et al. 2022, section 4, table 1",
+        source="Kumar et al. 2022, experiments in distribution",
         effect=trained(strategy="finetune", dataset=ALL, level="little")
         - trained(strategy="at once", dataset=ALL, level="little"),
         contrast="finetuning from a solved probe minus from a random head",
@@ -223,7 +223,7 @@ OTHERS = [
     Claim(
         id="kumar-ood",
         says="Out of distribution, probing first and finetuning then does better than finetuning at once.",
-        source="Kumar et al. 2022, section 4, table 2",
+        source="Kumar et al. 2022, experiments out of distribution",
         effect=trained(strategy="finetune", dataset=ALL, level="little", value="noisy")
         - trained(strategy="at once", dataset=ALL, level="little", value="noisy"),
         contrast="as kumar-id, judged on images with noise",
