@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from tlutils import surgery
+from tlutils.errors import LearnerError
 from tlutils.surgery.mirror import mirror
 
 SIZES = (64, 96, 128, 160, 192, 224, 256)
@@ -142,9 +143,9 @@ def check_cuts(model: nn.Module, side: int, *, most: int | None = None) -> int:
     """Assert at every stage that the halves are the model; return how many cuts there are.
 
     In evaluation mode; with the prefix on batches of 2 and 1 and the suffix on 3; in training mode with the
-    same seed, the buffers included; and with equal gradients for the stage in the middle. Of more than `most`
-    cuts, so many are tried, evenly spaced. Above 300 million parameters every fourth cut is tried, without
-    gradients.
+    same seed, the buffers included (of a model frozen up to there, where a cut asks for that); and with equal
+    gradients for the stage in the middle. Of more than `most` cuts, so many are tried, evenly spaced. Above
+    300 million parameters every fourth cut is tried, without gradients.
     """
     large = sum(p.numel() for p in model.parameters()) > 3e8
     size = (3, side, side)
@@ -159,20 +160,37 @@ def check_cuts(model: nn.Module, side: int, *, most: int | None = None) -> int:
         tried = stages[::4] if large else stages
         if most and len(tried) > most:
             tried = [tried[round(i * (len(tried) - 1) / (most - 1))] for i in range(most)]
+        refused = False
         for stage in tried:
             prefix, suffix = surgery.split_at(model.eval(), stage, input_size=size)
             assert equal(suffix(prefix(images)), whole), f"{stage.name}: differs in evaluation"
             same = close(batched_anew(prefix, suffix, images), whole) or same_in_double(model, images, stage)
             assert same, f"{stage.name}: differs when batched anew"
-            halves, own = in_training(model, images, nn.Sequential(prefix, suffix))
+            try:
+                halves, own = in_training(model, images, nn.Sequential(prefix, suffix))
+            except LearnerError:  # for good reason only if freezing helps
+                check_cut_of_frozen(model, images, stage)
+                refused = True
+                continue
             assert equal(halves, trained), f"{stage.name}: differs in training"
             assert all(torch.equal(a, b) for a, b in zip(own, buffers, strict=True)), (
                 f"{stage.name}: buffers differ"
             )
     model.eval()
-    if not large:
-        check_gradients(model, images, stages[len(stages) // 2], size)
+    if not large and not refused:
+        check_gradients(model, images, stages[len(stages) // 2])
     return len(stages) - 1
+
+
+def check_cut_of_frozen(model: nn.Module, images: Tensor, stage: surgery.Stage) -> None:
+    """Assert that what cannot be cut for training can be, and is the model, once it is frozen up to there."""
+    frozen = surgery.freeze_to(copy.deepcopy(model), stage)
+    halves = surgery.split_at(frozen, stage, input_size=tuple(images.shape[1:]))
+    whole, buffers = in_training(frozen, images, frozen)
+    out, own = in_training(frozen, images, nn.Sequential(*halves))
+    assert equal(out, whole), f"{stage.name}: differs in training, frozen"
+    assert all(torch.equal(a, b) for a, b in zip(own, buffers, strict=True)), f"{stage.name}: buffers differ"
+    check_gradients(frozen, images, stage)
 
 
 def batched_anew(prefix: nn.Module, suffix: nn.Module, images: Tensor) -> object:
@@ -209,9 +227,10 @@ def in_training(
                 buffer.copy_(value)
 
 
-def check_gradients(model: nn.Module, images: Tensor, stage: surgery.Stage, size: tuple[int, ...]) -> None:
+@torch.enable_grad()
+def check_gradients(model: nn.Module, images: Tensor, stage: surgery.Stage) -> None:
     """Assert that the suffix's gradients are the model's own, on the model's own tensors."""
-    prefix, suffix = surgery.split_at(model, stage, input_size=size)
+    prefix, suffix = surgery.split_at(model, stage.name, input_size=tuple(images.shape[1:]))
     own = dict(model.named_parameters(remove_duplicate=False))
     assert all(own[name] is p for name, p in suffix.named_parameters()), (
         "the suffix has the model's own tensors"

@@ -366,6 +366,36 @@ def test_a_model_that_decides_at_random_in_training_is_cut_in_evaluation_only():
         suffix.train()(prefix(images))
 
 
+class SharedBias(Chain):
+    """Adds a bias that no image changes to its maps, twice; it comes from a layer with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("places", torch.ones(1, 8, 64, 64))
+        self.bias = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.bias(self.places)
+        return self.scores(self.flat(self.pool(self.second(self.first(x) + bias) + bias)))
+
+
+def test_what_dropout_makes_for_both_halves_is_not_made_twice_in_training():
+    net, images = SharedBias().eval(), torch.randn(2, *SMALL)
+    prefix, suffix = surgery.split_at(net, "pool", input_size=SMALL)  # behind all use of the bias
+    suffix.train()(prefix.train()(images))
+    net.eval()
+    prefix, suffix = surgery.split_at(net, "second", input_size=SMALL)
+    assert torch.equal(suffix(prefix(images)), net(images))
+    with pytest.raises(LearnerError, match=r"bias\.1 drops values at random.*freeze_to"):
+        suffix.train()(prefix(images))
+
+    surgery.freeze_to(net, "second").train()
+    torch.manual_seed(0)
+    whole = net(images)
+    torch.manual_seed(0)
+    assert torch.equal(suffix.train()(prefix.train()(images)), whole)
+
+
 def test_a_plan_is_made_anew_when_the_model_changes():
     net = torchvision.models.resnet18()
     assert surgery.stages(net)["head"].output_shape == (1000,)

@@ -14,7 +14,8 @@ from .audit_input import input_findings
 from .audit_model import freeze_findings, model_findings, trial_findings
 from .audit_optimizer import optimizer_findings
 from .findings import Finding
-from .freeze import frozen_to, is_held, is_norm
+from .freeze import frozen_to, is_held
+from .kinds import is_norm
 from .trial import Trial, try_out
 
 _MARKS = {"error": "✗", "warning": "!", "note": "·"}

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from .findings import Finding, listed
-from .freeze import PRINTS, is_dropout, is_held, is_norm, record, take_prints
+from .freeze import PRINTS, is_held, record, take_prints
+from .kinds import drop_rate, is_dropout, is_norm
 from .trial import Trial
 
 
@@ -155,17 +156,12 @@ def _alive(model: nn.Module) -> tuple[list[str], list[str]]:
         for module, mode in modes.items():
             module.training = mode
     drifting = [n for n, m in woken if _has_statistics(m) and _is_frozen(model, n)]
-    dropping = [n for n, m in woken if is_dropout(m) and _rate(m) > 0 and _is_frozen(model, n)]
+    dropping = [n for n, m in woken if is_dropout(m) and drop_rate(m) > 0 and _is_frozen(model, n)]
     return drifting, dropping
 
 
 def _has_statistics(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
-
-
-def _rate(module: nn.Module) -> float:
-    rates = (getattr(module, name, None) for name in ("p", "drop_prob"))
-    return next((float(rate) for rate in rates if isinstance(rate, int | float)), 0.0)
 
 
 def _is_frozen(model: nn.Module, name: str) -> bool:

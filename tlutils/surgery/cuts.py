@@ -44,7 +44,10 @@ class Device:
 
 @dataclass
 class Instruction:
-    """A call of kind "module", "method", "attribute" or "function" into slot `out`; slots `free` end then."""
+    """A call of kind "module", "method", "attribute" or "function" into slot `out`; slots `free` end then.
+
+    `again` says that the part before the cut computes it, too.
+    """
 
     kind: str
     target: Any
@@ -52,6 +55,7 @@ class Instruction:
     kwargs: Any
     out: int
     free: tuple[int, ...] = ()
+    again: bool = False
 
 
 @dataclass
@@ -245,7 +249,8 @@ class _Writer:
         )
         target = str(node.target) if kind != "function" else node.target
         self.slot[node] = Slot(self.number[node])
-        self.out.instructions.append(Instruction(kind, target, args, kwargs, self.number[node]))
+        again = self.place[node] < self.span.start
+        self.out.instructions.append(Instruction(kind, target, args, kwargs, self.number[node], again=again))
 
 
 def _resolve(value: Any, argument: Callable[[fx.Node], Any]) -> Any:

@@ -6,11 +6,11 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from .. import models
 from ..errors import LearnerError, unknown
 from ..models.metadata import require_module
+from .kinds import is_dropout, is_norm
 from .split import find_stage
 from .stages import Stage, plan
 
@@ -146,20 +146,6 @@ def record(model: nn.Module) -> Record | None:
 def is_held(module: nn.Module) -> bool:
     """Return whether `module` stays in eval mode whatever `train()` asks for."""
     return isinstance(module.__dict__.get("train"), Held)
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so."""
-    if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
-        return True
-    own = list(module.parameters())
-    return "norm" in type(module).__name__.lower() and bool(own) and all(p.squeeze().ndim < 2 for p in own)
-
-
-def is_dropout(module: nn.Module) -> bool:
-    """Return whether a module drops values or paths at random in training."""
-    name = type(module).__name__
-    return "Drop" in name or name == "StochasticDepth"
 
 
 def fingerprint(tensor: torch.Tensor) -> int:

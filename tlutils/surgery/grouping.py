@@ -13,10 +13,10 @@ import torch
 from torch import fx, nn
 
 from .graph import Flow, Untraceable, trace
+from .kinds import DROPOUTS
 from .shapes import kind, positions, size_of
 from .tracer import DATA, tensors
 
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
 _STEMS = ("stem", "embed", "conv1", "conv_proj")
 

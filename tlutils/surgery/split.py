@@ -9,6 +9,7 @@ from ..errors import LearnerError
 from ..models.metadata import require_module
 from .cuts import Batch, Device, Program, Slot, program
 from .graph import Flow
+from .kinds import drop_rate, is_dropout
 from .stage import Stage
 from .stages import Plan, plan
 from .tracer import fetch, replaced
@@ -66,6 +67,8 @@ class Part(nn.Module):
             )
         if ready.shapes is not None:
             self._check(given, ready.shapes)
+        if self.training:
+            self._check_dropout(ready)
         values: dict[int, Any] = dict(zip(ready.inputs, given, strict=True))
 
         def leaf(value: Any) -> Any:
@@ -97,6 +100,20 @@ class Part(nn.Module):
                     f"This part was cut for tensors of shape {shape} an image and {tuple(tensor.shape[1:])} "
                     "came. The model decides by the image size: cut it again with input_size= set to yours."
                 )
+
+    def _check_dropout(self, ready: Program) -> None:
+        """Refuse to compute anew what dropout made before the cut: it would drop other values."""
+        for step in ready.instructions:
+            if not step.again or step.kind != "module":
+                continue
+            for name, module in fetch(self, step.target).named_modules(prefix=step.target):
+                if module.training and is_dropout(module) and drop_rate(module) > 0:
+                    raise LearnerError(
+                        f"In training mode this part cannot do without the part before it: {name} drops "
+                        "values at random there, of something that both parts use and no image changes. "
+                        "Freeze the model up to this cut with freeze_to, which switches that dropout off, "
+                        "or call .eval() on this part."
+                    )
 
 
 class Half(Part):

@@ -14,10 +14,10 @@ from torch import nn
 
 from .. import models, runtime
 from ..errors import LearnerError
+from .kinds import DROPOUTS
 from .mirror import mirror
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _SIDES = (64, 32, 96, 128, 192, 256)  # for a model that was built for another size than it states
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "InstanceNorm")
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
