@@ -67,15 +67,15 @@ QUICK = Tier(
 FULL = Tier(
     name="full",
     images={
-        "scenes": {"little": 3, "some": 20, "lots": 75},
-        "elpv-defects": {"little": 10, "some": 80, "lots": 480},
-        "mnist-5k": {"little": 3, "some": 30, "lots": 280},
+        "scenes": {"little": 3, "some": 20, "lots": 40},
+        "elpv-defects": {"little": 10, "some": 80, "lots": 160},
+        "mnist-5k": {"little": 3, "some": 30, "lots": 60},
     },
-    epochs={"little": 8, "some": 4, "lots": 6},
-    longer={"little": 2, "some": 3, "lots": 4},
-    cheap=20,
-    little=10,
-    lots=10,
+    epochs={"little": 8, "some": 4, "lots": 4},
+    longer={"little": 2, "some": 2, "lots": 3},
+    cheap=10,
+    little=8,
+    lots=5,
     pictures=24,
 )
 TIERS = {tier.name: tier for tier in (QUICK, FULL)}
