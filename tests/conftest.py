@@ -32,3 +32,11 @@ def loopback_only(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    """The default backbone with its weights, in eval mode."""
+    from tlutils import models  # after the variables above are set
+
+    return models.load(models.DEFAULT)

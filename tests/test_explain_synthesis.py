@@ -21,11 +21,6 @@ def photo(model, count=1, side=32, seed=3):
 
 
 @pytest.fixture(scope="module")
-def lite0():
-    return models.load("tf_efficientnet_lite0")
-
-
-@pytest.fixture(scope="module")
 def cat(lite0):
     from PIL import Image
     from skimage.data import chelsea
