@@ -1,0 +1,208 @@
+"""A model is an ordered list of stages: what they hold, cost and see, also when a model is odd."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torchvision
+from odd_networks import SMALL, Chain, Fork, Mismatch, OddNames, WrongOutput
+from torch import nn
+
+from tlutils import surgery
+from tlutils.errors import LearnerError
+
+
+def test_resnet_is_stem_four_stages_pool_and_head():
+    stages = surgery.stages(torchvision.models.resnet18())
+    assert stages.names == ["stem", "stage1", "stage2", "stage3", "stage4", "pool", "head"]
+    assert [s.modules[0] for s in stages] == [
+        "conv1",
+        "layer1",
+        "layer2",
+        "layer3",
+        "layer4",
+        "avgpool",
+        "fc",
+    ]
+    assert [s.stride for s in stages] == [4, 4, 8, 16, 32, None, None]
+    # 7x7/2 and pool 3/2 see 11; a block adds 2 x 2 x its stride before, and 2 x 2 x its stride after it.
+    assert [s.receptive_field for s in stages] == [11, 43, 99, 211, 435, None, None]
+    assert [s.output_shape for s in stages[3:]] == [(256, 14, 14), (512, 7, 7), (512,), (1000,)]
+    assert stages["stem"].num_params == 3 * 64 * 49 + 2 * 64
+    assert stages["head"].num_params == 512 * 1000 + 1000
+    assert sum(s.num_params for s in stages) == 11_689_512  # torchvision's own table
+    assert sum(s.param_share for s in stages) == pytest.approx(1)
+    assert sum(s.macs_share for s in stages) == pytest.approx(1)
+
+
+def test_multiply_adds_of_resnet50_are_those_of_its_paper():
+    # torchvision's table says 4.09 GFLOPS, its word for multiply-adds; the stem is 112 x 112 x 64 x 3 x 49.
+    stages = surgery.stages(torchvision.models.resnet50())
+    assert sum(s.macs for s in stages) / 1e9 == pytest.approx(4.09, abs=0.005)
+    assert stages["stem"].macs == 112 * 112 * 64 * 3 * 49
+
+
+def test_vgg16_has_five_blocks_and_two_codes():
+    stages = surgery.stages(torchvision.models.vgg16())
+    assert stages.names == ["stage1", "stage2", "stage3", "stage4", "stage5", "pool", "fc1", "fc2", "head"]
+    assert [s.receptive_field for s in stages[:5]] == [6, 16, 44, 100, 212]  # pool5 of VGG-16 sees 212 pixels
+    assert stages["fc1"].num_params == 25088 * 4096 + 4096
+    assert stages["fc2"].modules[0] == "classifier.2", "dropout goes with the layer that it feeds"
+    assert stages["head"].modules == ("classifier.5", "classifier.6")
+
+
+def test_vgg16_conv5_3_sees_196_pixels():
+    features = torchvision.models.vgg16().features
+    net = nn.Sequential(features[:30], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+    body = [s for s in surgery.stages(net, input_size=(3, 224, 224)) if s.name.startswith("stage")]
+    assert body[-1].receptive_field == 196
+
+
+def test_a_transformer_has_one_stage_a_block_and_no_receptive_field():
+    stages = surgery.stages(timm.create_model("vit_tiny_patch16_224"))
+    assert stages.names == ["stem", *(f"stage{i}" for i in range(1, 13)), "pool", "head"]
+    assert {"cls_token", "pos_embed"} <= set(stages["stem"].parameters), (
+        "root tensors belong where first used"
+    )
+    assert {s.receptive_field for s in stages} == {None}
+    assert stages["stage1"].stride == 16
+    assert stages["stage1"].output_shape == (197, 192)
+
+
+def test_channels_last_maps_keep_their_receptive_field():
+    stages = surgery.stages(timm.create_model("convnext_atto"))
+    # Patches of 4; a 7 x 7 filter a block adds 6 x the stride, a downsampling of 2 adds the stride.
+    expected, field, stride = [4], 4, 4
+    for depth in (2, 2, 6, 2):
+        if len(expected) > 1:
+            field, stride = field + stride, stride * 2
+        field += depth * 6 * stride
+        expected.append(field)
+    assert [s.receptive_field for s in stages[:5]] == expected
+
+
+def test_squeeze_and_excitation_sees_the_whole_image():
+    stages = surgery.stages(torchvision.models.efficientnet_b0())
+    assert stages["stem"].receptive_field == 3
+    assert stages["stage1"].receptive_field is None
+
+
+def test_every_tensor_belongs_to_one_stage_and_auxiliary_heads_to_the_head():
+    model = torchvision.models.googlenet(init_weights=False)
+    stages = surgery.stages(model)
+    names = [n for n, _ in model.named_parameters()]
+    assert sorted(p for s in stages for p in s.parameters) == sorted(names)
+    assert sorted(b for s in stages for b in s.buffers) == sorted(n for n, _ in model.named_buffers())
+    assert {n for n in names if n.startswith("aux")} <= set(stages["head"].parameters)
+
+
+def test_what_nothing_uses_belongs_to_the_first_stage():
+    model = Chain()
+    model.first.spare = nn.Parameter(torch.zeros(3))
+    model.forgotten = nn.Linear(2, 2)
+    stages = surgery.stages(model, input_size=SMALL)
+    assert {"forgotten.weight", "forgotten.bias"} <= set(stages[0].parameters)
+    assert sum(s.num_params for s in stages) == sum(p.numel() for p in model.parameters())
+
+
+def test_stages_do_not_depend_on_how_small_the_image_is():
+    model = torchvision.models.mobilenet_v2()
+    assert surgery.stages(model, input_size=(3, 32, 32)).names == surgery.stages(model).names
+
+
+def test_it_prints_as_a_table_with_bars():
+    stages = surgery.stages(torchvision.models.resnet18())
+    text, page = repr(stages), stages._repr_html_()
+    assert "0x" not in text, "no addresses"
+    lines = text.splitlines()
+    assert lines[0] == "ResNet, 11,689,512 parameters"
+    assert lines[6].split()[:2] == ["stage4", "layer4"]
+    assert "71.8%" in lines[6]
+    assert lines[6].count("█") == round(0.718 * 12) + round(0.227 * 12)
+    assert page.count("<tr>") == 8
+    assert "512×7×7" in page
+
+
+def test_the_model_is_not_touched():
+    model = torchvision.models.resnet18()
+    calls: list[str] = []
+    model.layer1.register_forward_hook(lambda *_: calls.append("hook"))
+    model.train()
+    model.layer2.eval()
+    before = copy.deepcopy(model.state_dict())
+    modes = [m.training for m in model.modules()]
+    torch.manual_seed(3)
+    first = torch.rand(2)
+    torch.manual_seed(3)
+    surgery.split_at(model, surgery.stages(model)[2])
+    assert torch.equal(torch.rand(2), first), "the generator is where it was"
+    assert not calls
+    assert modes == [m.training for m in model.modules()]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_wrappers_are_looked_through():
+    net = torchvision.models.resnet18()
+    assert surgery.stages(torch.compile(net)).names == surgery.stages(net).names
+    assert surgery.stages(nn.DataParallel(net)).names == surgery.stages(net).names
+
+
+def test_a_wrapped_model_has_the_stages_of_what_it_wraps():
+    net = nn.Sequential(nn.Identity(), torchvision.models.resnet18())
+    assert surgery.stages(net, input_size=SMALL).names == surgery.stages(torchvision.models.resnet18()).names
+
+
+def test_a_students_network_needs_no_registration():
+    net, images = OddNames().eval(), torch.randn(3, 3, 32, 32)
+    stages = surgery.stages(net, input_size=(3, 32, 32))
+    assert stages.names == ["stage1", "stage2", "stage3", "stage4", "pool", "head"]
+    assert [s.modules for s in stages[:4]] == [("anfang",), ("mitte.0",), ("mitte.1",), ("mitte.2",)]
+    for stage in stages:
+        prefix, suffix = surgery.split_at(net, stage, input_size=(3, 32, 32))
+        assert torch.equal(suffix.eval()(prefix.eval()(images)), net.eval()(images))
+        torch.manual_seed(0)
+        trained = net.train()(images)
+        torch.manual_seed(0)
+        assert torch.equal(suffix.train()(prefix.train()(images)), trained)
+
+
+def test_a_plan_is_made_anew_when_the_model_changes():
+    net = torchvision.models.resnet18()
+    assert surgery.stages(net)["head"].output_shape == (1000,)
+    net.fc = nn.Linear(512, 7)
+    assert surgery.stages(net)["head"].output_shape == (7,)
+    images = torch.randn(1, *SMALL)
+    prefix, suffix = surgery.split_at(net.eval(), "head", input_size=SMALL)
+    assert torch.equal(suffix(prefix(images)), net(images))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (Fork(), "depends on the values in the image"),
+        (Mismatch(), "scores fails on"),
+        (WrongOutput(), "no image classifier"),
+        (nn.Linear(3, 4), "cannot be followed"),
+        ("resnet18", "Expected a model"),
+    ],
+)
+def test_what_cannot_be_seen_as_stages_is_told_so(model, says):
+    with pytest.raises(LearnerError, match=says):
+        surgery.stages(model, input_size=SMALL)
+
+
+def test_a_segmentation_model_is_told_so():
+    model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
+    with pytest.raises(LearnerError, match="no image classifier"):
+        surgery.stages(model, input_size=SMALL)
+
+
+def test_an_unknown_stage_names_the_nearest():
+    net = torchvision.models.resnet18()
+    with pytest.raises(LearnerError, match="Did you mean 'stage"):
+        surgery.split_at(net, "stage7")
+    with pytest.raises(LearnerError, match="lies inside stage3, which begins at layer3"):
+        surgery.split_at(net, "layer3.1.conv2")
+    with pytest.raises(LearnerError, match="Expected a list of stages"):
+        surgery.outputs(net, [])
