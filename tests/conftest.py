@@ -20,6 +20,12 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TLUTILS_CACHE", str(folder))
 
 
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """This test alone writes to the cache folder, which is empty at first."""
+    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch):
     """A connection to anywhere but this machine fails the test that tries it."""

@@ -3,12 +3,16 @@
 import json
 import os
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+
+from tlutils import features, surgery
+from tlutils.features import extraction
 
 SIZE = 32
 
@@ -73,8 +77,6 @@ def work(cache, note, *, pause=0.0, largest_file=None):
     """In a process of its own: extract slowly, count each finished batch at once, and note what was done."""
     os.environ["TLUTILS_CACHE"] = str(cache)
     torch.set_num_threads(1)
-    from tlutils import features, surgery
-    from tlutils.features import extraction
 
     if largest_file is not None:
         import resource
@@ -97,3 +99,14 @@ def work(cache, note, *, pause=0.0, largest_file=None):
     except Exception as error:
         result["error"] = f"{type(error).__name__}: {error}"
     Path(note).write_text(json.dumps(result | {"decoded": sorted(photos.decoded), "forwards": sum(forwards)}))
+
+
+@cache
+def body():
+    """The names of all stages of the student's network but the head."""
+    return surgery.stages(network()).names[:-1]
+
+
+def extract(model, split, **options):
+    options = {"at": body(), "transform": as_tensor, "precision": "float32"} | options
+    return features.extract(model, split, **options)

@@ -21,10 +21,7 @@ from tlutils import data, runtime
 from tlutils.data import fetch, networked
 from tlutils.errors import LearnerError
 
-
-@pytest.fixture(autouse=True)
-def fresh_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 @contextmanager

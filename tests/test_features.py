@@ -3,41 +3,20 @@
 import copy
 import pickle
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
-from features_world import SIZE, Photos, as_tensor, flipped, network
+from features_world import SIZE, Photos, as_tensor, body, extract, flipped, network
 from torch import nn
-from torchvision import transforms
 
 from tlutils import data, features, models, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import forward, keys
 
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
-
-
-@cache
-def body():
-    """The names of all stages of the student's network but the head."""
-    return surgery.stages(network()).names[:-1]
-
-
-def extract(model, split, **options):
-    options = {"at": body(), "transform": as_tensor, "precision": "float32"} | options
-    return features.extract(model, split, **options)
+pytestmark = pytest.mark.usefixtures("empty_cache")
 
 
 def truth(model, photos):
@@ -144,130 +123,6 @@ def test_fewer_stages_are_served_from_what_is_there_and_more_add_only_what_lacks
     assert extract(model, photos, at=names).at == tuple(names)
     assert sorted(photos.decoded) == list(range(24))
     assert all(path.stat().st_mtime_ns == then for path, then in written.items())
-
-
-def nudge_weight(model, photos, options):
-    with torch.no_grad():
-        weight = model.begin[0].weight
-        weight[0, 0, 0, 0] = torch.nextafter(weight[0, 0, 0, 0], torch.tensor(9.0))
-
-
-def nudge_statistics(model, photos, options):
-    model.begin[1].running_mean[0] += 1e-3
-
-
-def change_images(model, photos, options):
-    photos.fingerprint = "other"
-
-
-def change_size(model, photos, options):
-    options["transform"] = transforms.Compose([transforms.Resize(16), as_tensor])
-
-
-def change_lambda(model, photos, options):
-    options["transform"] = lambda image: as_tensor(image) * 2
-
-
-def change_pool(model, photos, options):
-    options["pool"] = False
-
-
-def change_views(model, photos, options):
-    options["views"] = 1
-
-
-def change_precision(model, photos, options):
-    options["precision"] = "auto"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        nudge_weight,
-        nudge_statistics,
-        change_images,
-        change_size,
-        change_lambda,
-        change_pool,
-        change_views,
-        change_precision,
-    ],
-)
-def test_any_changed_ingredient_makes_a_new_store(change):
-    model, photos, options = network(), Photos(), {}
-    extract(model, photos)
-    photos.decoded.clear()
-    change(model, photos, options)
-    extract(model, photos, **options)
-    assert sorted(photos.decoded) == list(range(24))
-
-
-@pytest.mark.parametrize("name", [*keys.LIBRARIES, "features"])
-def test_another_version_of_a_library_makes_a_new_store(name, monkeypatch):
-    model, photos, now = network(), Photos(), keys.versions()
-    extract(model, photos)
-    monkeypatch.setattr(keys, "versions", lambda: now | {name: "0.0"})
-    extract(model, photos)
-    assert len(photos.decoded) == 48
-
-
-def test_what_comes_after_the_stage_does_not_matter():
-    # A new head, or a trained suffix, leaves the features of the frozen part as they were.
-    model, photos = network(), Photos()
-    extract(model, photos, at=body()[1:2])
-    with torch.no_grad():
-        model.answer.weight.zero_()
-        model.late[0].weight.zero_()
-    photos.decoded.clear()
-    extract(model, photos, at=body()[1:2])
-    assert photos.decoded == []
-
-
-def test_fingerprints_are_the_same_in_another_process():
-    compose = "transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])"
-    code = f"""if True:
-        from functools import cache, partial
-        from torchvision import transforms
-        from features_world import as_tensor, network
-        from tlutils.features import keys
-        print(keys.of_model(network()), keys.of_transform({compose}), keys.of_transform(as_tensor))
-    """
-    made = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True, check=True)
-    here = transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])
-    assert made.stdout.split() == [
-        keys.of_model(network()),
-        keys.of_transform(here),
-        keys.of_transform(as_tensor),
-    ]
-
-
-class Scaled:
-    def __init__(self, factor):
-        self.factor = factor
-
-    def __call__(self, image):
-        return as_tensor(image) * self.factor
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (Scaled(1.0), Scaled(1.001)),
-        (
-            partial(lambda f, image: as_tensor(image) * f, 1),
-            partial(lambda f, image: as_tensor(image) * f, 2),
-        ),
-        (transforms.Normalize([0.5], [0.5]), transforms.Normalize([0.5], [0.25])),
-        ((lambda image: as_tensor(image) + 0), (lambda image: as_tensor(image) + 1)),
-    ],
-)
-def test_transforms_that_differ_in_a_value_have_different_fingerprints(one, other):
-    whole = [
-        t if not isinstance(t, transforms.Normalize) else transforms.Compose([as_tensor, t])
-        for t in (one, other)
-    ]
-    assert keys.of_transform(whole[0]) == keys.of_transform(copy.deepcopy(whole[0]))
-    assert keys.of_transform(whole[0]) != keys.of_transform(whole[1])
 
 
 def trained(model, *, look):

@@ -62,8 +62,7 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
+def online(empty_cache, monkeypatch):
     monkeypatch.delenv("TLUTILS_OFFLINE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
