@@ -1,8 +1,11 @@
 """The exercises of lesson 01: right answers pass, each mistake is named, and none ends the lesson."""
 
+import numpy as np
 import pytest
+import torch
+from sklearn.decomposition import PCA
 
-from tlutils import checks
+from tlutils import checks, explain
 
 
 def energy(filters):
@@ -118,4 +121,132 @@ def test_similarity_exercise(function, says, capsys):
 )
 def test_directions_exercise(function, says, capsys):
     checks.check_directions(function)
+    assert says in capsys.readouterr().out
+
+
+def recording(keep, *, removed="always"):
+    """An answer that keeps `keep(inputs, output)` of a module in a hook."""
+
+    def record(model, module, x):
+        seen = []
+        handle = module.register_forward_hook(
+            lambda module, inputs, output: seen.append(keep(inputs, output))
+        )
+        try:
+            model(x)
+            if removed == "at the end":
+                handle.remove()
+        finally:
+            if removed == "always":
+                handle.remove()
+        return seen[0]
+
+    return record
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda model, module, x: None, "Not answered"),
+        (recording(lambda inputs, output: output.clone()), "Right"),
+        (recording(lambda inputs, output: output), "wrote into what you kept"),
+        (recording(lambda inputs, output: inputs[0].clone()), "goes into the module"),
+        (recording(lambda inputs, output: output.clone(), removed="never"), "hook is still there"),
+        (recording(lambda inputs, output: output.clone(), removed="at the end"), "in `finally`"),
+        (lambda model, module, x: model(x), "whole model"),
+        (lambda model, module, x: x[0], "(3, 8, 8) came"),
+        (lambda model, module, x: "maps", "str came"),
+        (lambda model, module, x: module(x), "stopped with RuntimeError"),
+    ],
+)
+def test_hook_exercise(function, says, capsys):
+    checks.check_recorded(function)
+    assert says in capsys.readouterr().out
+
+
+def directions(codes):
+    """The directions of variance of codes (N, D), a direction each row, the widest first."""
+    return torch.linalg.svd(codes, full_matrices=False).Vh
+
+
+def centred(codes):
+    return codes - codes.mean(0)
+
+
+def scaled(codes):
+    return centred(codes) / codes.std(0)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda c: centred(c) @ directions(centred(c))[:2].T, "Right"),
+        (lambda c: -centred(c) @ directions(centred(c))[:2].T, "Right"),
+        (lambda c: PCA(2).fit_transform(c.numpy()), "Right"),
+        (lambda c: centred(c) @ torch.linalg.eigh(torch.cov(c.T)).eigenvectors[:, -2:].flip(1), "Right"),
+        (lambda c: c @ directions(c)[:2].T, "did not centre"),
+        (lambda c: centred(c) @ directions(c)[:2].T, "did not centre"),
+        (lambda c: c @ directions(centred(c))[:2].T, "mean is still there"),
+        (lambda c: centred(c) @ directions(centred(c))[:, :2], "*rows*"),
+        (lambda c: torch.linalg.svd(centred(c), full_matrices=False).U[:, :2], "same spread. Use"),
+        (lambda c: centred(c) @ torch.linalg.eigh(torch.cov(c.T)).eigenvectors[:, :2], "*least*"),
+        (lambda c: centred(c) @ directions(centred(c))[-2:].T, "*least*"),
+        (lambda c: centred(c) @ torch.linalg.eigh(torch.cov(c.T)).eigenvectors[:, -2:], "swapped"),
+        (lambda c: scaled(c) @ directions(scaled(c))[:2].T, "same spread first"),
+        (lambda c: centred(c)[:, :2], "two numbers of the code"),
+        (lambda c: directions(centred(c))[:2], "the directions. Place"),
+        (lambda c: directions(centred(c))[:2].T, "the directions. Place"),
+        (lambda c: centred(c) @ directions(centred(c)).T, "all directions"),
+        (lambda c: c[:, 0], "(12,) came"),
+        (lambda c: torch.zeros(0, 2), "(0, 2) came"),
+        (lambda c: "pca", "str came"),
+        (lambda c: c @ c, "stopped with RuntimeError"),
+    ],
+)
+def test_pca_exercise(function, says, capsys):
+    checks.check_plane(function)
+    assert says in capsys.readouterr().out
+
+
+def neighbours(places):
+    return torch.cdist(places, places).fill_diagonal_(torch.inf).argmin(1)
+
+
+def kept(codes, points):
+    return (neighbours(codes) == neighbours(points)).float().mean()
+
+
+def alike_distances(codes, points):
+    pairs = torch.triu_indices(len(codes), len(codes), 1)
+    apart = [torch.cdist(places, places)[*pairs] for places in (codes, points)]
+    return torch.corrcoef(torch.stack(apart))[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (kept, "Right"),
+        (lambda c, p: float(kept(c, p)), "Right"),
+        (lambda c, p: np.mean(explain.nearest(c, count=1)[0] == explain.nearest(p, count=1)[0]), "Right"),
+        (alike_distances, "moved one group far away"),
+        (lambda c, p: alike_distances(c, p).item(), "moved one group far away"),
+        (lambda c, p: np.float64(alike_distances(c, p)), "moved one group far away"),
+        (lambda c, p: (torch.cdist(c, c).argmin(1) == torch.cdist(p, p).argmin(1)).float().mean(), "its own"),
+        (lambda c, p: (neighbours(c) == neighbours(p)).sum(), "Divide by all"),
+        (lambda c, p: neighbours(c) == neighbours(p), "take the mean"),
+        (lambda c, p: 1 - kept(c, p), "were lost"),
+        (
+            lambda c, p: (torch.cdist(c, c).argmax(1) == torch.cdist(p, p).argmax(1)).float().mean(),
+            "farthest away",
+        ),
+        (lambda c, p: c, "(15, 3) came"),
+        (lambda c, p: "0.5", "str came"),
+        (lambda c, p: c - p, "stopped with RuntimeError"),
+    ],
+)
+def test_neighbours_on_a_map_exercise(function, says, capsys):
+    checks.check_kept(function)
     assert says in capsys.readouterr().out

@@ -4,18 +4,17 @@ Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
 from .attribution import (
+    check_cam,
     check_grad_cam,
-    check_hit,
     check_integrated,
-    check_map_similarity,
     check_occlusion,
     check_relu_rule,
-    check_revealed,
     check_saliency,
     check_smooth,
 )
 from .common import compare_choice, compare_guess, within
 from .decision_matrix import check_cheapest, check_seeds
+from .faithfulness import check_deletion, check_hit, check_map_similarity, check_revealed
 from .full_finetuning import check_cka, check_recipe, check_stage_rate
 from .how_transferable import check_give, check_honest
 from .linear_probing import check_nearest, check_penalty, check_scaled
@@ -23,24 +22,31 @@ from .looking import (
     check_dead,
     check_directions,
     check_explained,
+    check_kept,
+    check_plane,
     check_receptive_field,
+    check_recorded,
     check_similar_channels,
 )
+from .matching import check_gram, check_missed, check_painted
 from .partial_freezing import check_freeze, check_optimizer, check_trainable
 from .six_steps import check_frozen_before, check_head_size
 from .synthesis import (
+    check_blur,
     check_dream,
     check_excitement,
     check_fooling_step,
-    check_gram,
     check_jitter,
-    check_missed,
+    check_pull,
 )
 
 __all__ = [
+    "check_blur",
+    "check_cam",
     "check_cheapest",
     "check_cka",
     "check_dead",
+    "check_deletion",
     "check_directions",
     "check_dream",
     "check_excitement",
@@ -56,14 +62,19 @@ __all__ = [
     "check_honest",
     "check_integrated",
     "check_jitter",
+    "check_kept",
     "check_map_similarity",
     "check_missed",
     "check_nearest",
     "check_occlusion",
     "check_optimizer",
+    "check_painted",
     "check_penalty",
+    "check_plane",
+    "check_pull",
     "check_receptive_field",
     "check_recipe",
+    "check_recorded",
     "check_relu_rule",
     "check_revealed",
     "check_saliency",

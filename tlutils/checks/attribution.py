@@ -1,4 +1,4 @@
-"""Checks of the exercises in lesson 01b."""
+"""Checks of the exercises in lesson 01b that make a map."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -202,119 +202,47 @@ def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
         )  # fmt: skip
 
 
-def check_revealed(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
-    """Print whether `function(x, heat, share)` is x (C, H, W) where heat (H, W) is strongest, zero elsewhere.
+def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> None:
+    """Print whether `function(maps, head, target)` is CAM's map (N, h, w), or which mistake it is.
 
-    `share` is how many of the pixels are shown, between 0 and 1.
+    maps (N, C, h, w) are what the last stage gives; head is the linear layer on their averages.
     """
-    draw = torch.Generator().manual_seed(0)
-    x, share = 1 + torch.rand(3, 4, 5, generator=draw), 0.25
-    heat = torch.randperm(20, generator=draw).view(4, 5) / 20
-    strongest, weakest, most = heat >= 0.75, heat < 0.25, heat >= 0.25
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        maps, head, target = torch.rand(2, 3, 4, 5), nn.Linear(3, 4).requires_grad_(False), 2
+    every = torch.einsum("kc,nchw->nkhw", head.weight, maps)  # (N, classes, h, w)
+    right, weighted = every[:, target], head.weight[target].view(3, 1, 1) * maps
+    others = tuple(every[:, other] for other in range(4) if other != target)
     mistakes: Mistakes = {
-        "You hid the strongest pixels: that is deletion. Insertion shows them.": x * ~strongest,
-        "These are the weakest pixels. The strongest come first.": x * weakest,
-        "This shows the other share, one minus it: a share of 0.1 is the strongest tenth.": x * most,
-        "You compared the heat with the share. Order the pixels: the share says how *many* are shown.": (
-            x * (heat > share)
+        "This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.": (
+            maps.mean(1)
         ),
-        "A pixel is shown or not: do not multiply by the heat.": (x * heat, x * heat * strongest),
-        "This says which pixels are shown. Put the photograph's there.": (
-            strongest,
-            strongest.expand(3, 4, 5),
+        "This is the plain sum of the maps, the same for every class: weigh each with `head.weight`.": (
+            maps.sum(1)
         ),
+        "These are the weights of another class: row `target` of `head.weight` belongs to this one.": others,
+        "You added the bias. It belongs to no place: the map shares out what the picture gave.": (
+            right + head.bias[target]
+        ),
+        "You cut off at zero. CAM keeps its signs: what speaks against the class is in the map, too.": (
+            right.relu()
+        ),
+        "Add the weighted maps up; a mean over the channels makes the map weaker the more there are.": (
+            weighted.mean(1)
+        ),
+        "You divided by the number of places, as the gradient does. CAM takes the weights as they are.": (
+            right / 20
+        ),
+        "This is the score, one number an image. Do not average over the places: they are the map.": (
+            right.mean((1, 2)),
+            head(maps.mean((2, 3)))[:, target],
+        ),
+        "These are the maps of every class: keep the one of the target.": (
+            every,
+            every + head.bias.view(4, 1, 1),
+        ),
+        "The channels are still there: add the weighted maps up.": weighted,
     }
-    todo = "Return a picture, (C, H, W): the strongest pixels as they are, all others zero."
-    found = attempt(function, x.clone(), heat.clone(), share, todo=todo)
+    found = attempt(function, maps.clone(), head, target, todo="Return one map an image, (N, h, w).")
     if found is not None:
-        tell(found, x * strongest, mistakes, praise="the strongest pixels, as many as the share says.")
-
-
-def check_map_similarity(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> None:
-    """Print whether `function(before, after)` is the rank correlation of the absolute values of two maps."""
-    draw = torch.Generator().manual_seed(0)
-    before = torch.randn(6, 7, generator=draw)
-    before, after = before.pow(3), (before + torch.randn(6, 7, generator=draw)).pow(5)
-
-    def correlation(a: Tensor, b: Tensor) -> Tensor:
-        return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]).double())[0, 1]
-
-    def ranks(values: Tensor) -> Tensor:
-        return values.flatten().argsort().argsort()
-
-    mistakes = {
-        "This compares the values: a few strong pixels decide. Compare the ranks.": (
-            correlation(before.abs(), after.abs())
-        ),
-        "This compares the values, with their signs. Compare the ranks of the absolute values.": (
-            correlation(before, after)
-        ),
-        "The signs took part: a pixel that speaks strongly *against* the class is important, too.": (
-            correlation(ranks(before), ranks(after))
-        ),
-        "One argsort says which pixel comes first; the rank of each pixel is the argsort of that.": (
-            correlation(before.abs().flatten().argsort(), after.abs().flatten().argsort())
-        ),
-        "One minus it would be a distance. Alike should be near one.": (
-            1 - correlation(ranks(before.abs()), ranks(after.abs()))
-        ),
-    }
-    right = correlation(ranks(before.abs()), ranks(after.abs()))
-    todo = "Return one number for two maps: 1 when they order the pixels alike."
-    found = attempt(function, before.clone(), after.clone(), todo=todo)
-    if found is not None:
-        tell(found, right, mistakes, praise="the order counts, not the scale.", close=1e-3)
-
-
-def check_hit(function: Callable[[Tensor, tuple[int, int, int, int]], bool] | None) -> None:
-    """Print whether `function(heat, box)` says that the strongest pixel of heat (H, W) lies in its box.
-
-    `box` is (top, left, bottom, right), bottom and right excluded.
-    """
-    # The peak (row, column): inside, outside, in the first corner, on both excluded edges; then other boxes,
-    # where rows and columns differ, and where most of the heat lies elsewhere than the peak.
-    box = (1, 3, 4, 6)
-    games = [((2, 4), box), ((5, 8), box), ((1, 3), box), ((4, 4), box), ((2, 6), box)]
-    games += [((1, 7), (0, 5, 3, 9)), ((5, 1), (0, 0, 5, 9)), ((3, 1), (0, 3, 2, 9))]
-    heats = [
-        torch.full((6, 9), 0.1).index_put_(tuple(map(torch.tensor, peak)), torch.tensor(1.0))
-        for peak, _ in games
-    ]
-
-    def judged(rule: Callable[..., bool]) -> Tensor:
-        return torch.tensor([rule(*peak, *box) for peak, box in games])
-
-    right = judged(lambda y, x, top, left, bottom, right: top <= y < bottom and left <= x < right)
-    mistakes = {
-        "Rows and columns are swapped somewhere: a box is (top, left, bottom, right).": judged(
-            lambda y, x, top, left, bottom, right: top <= x < bottom and left <= y < right
-        ),
-        "Bottom and right are the first row and column *outside* the box.": judged(
-            lambda y, x, top, left, bottom, right: top <= y <= bottom and left <= x <= right
-        ),
-        "Top and left belong to the box.": judged(
-            lambda y, x, top, left, bottom, right: top < y < bottom and left < x < right
-        ),
-        "A place number divided by the *width* gives the row; you divided by the height.": judged(
-            lambda y, x, top, left, bottom, right: (
-                top <= (9 * y + x) // 6 < bottom and left <= (9 * y + x) % 6 < right
-            )
-        ),
-        "You asked where most of the heat lies. The pointing game asks for the strongest pixel alone.": (
-            torch.tensor(
-                [
-                    bool(heat[top:bottom, left:right].sum() > heat.sum() / 2)
-                    for heat, (_, (top, left, bottom, right)) in zip(heats, games, strict=True)
-                ]
-            )
-        ),
-        "These are the misses.": ~right,
-    }
-
-    def answers() -> Tensor | None:
-        given = [function(heat.clone(), box) for heat, (_, box) in zip(heats, games, strict=True)]  # type: ignore[misc]
-        return None if given[0] is None else torch.tensor([bool(answer) for answer in given])
-
-    found = attempt(function and answers, todo="Return True or False: is the strongest pixel in the box?")
-    if found is not None:
-        tell(found, right, mistakes, praise="the strongest pixel alone decides.")
+        tell(found, right, mistakes, praise="its mean over the places is the score, without bias.")

@@ -1,11 +1,12 @@
 """Checks of the exercises in lesson 01."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .answers import alike, attempt, tell
+from .answers import Mistakes, alike, attempt, tell
 
 
 def check_explained(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
@@ -68,6 +69,47 @@ def check_dead(function: Callable[[Tensor], Tensor] | None) -> None:
         tell(found, right, mistakes, praise="not above zero at any place of any image.")
 
 
+def check_recorded(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
+    """Print whether `function(model, module, x)` is what this module gives while the model sees x.
+
+    Judged by effect: the tensor is that of the module and not of the ReLU in place behind it, and the hook is
+    gone afterwards, also where the model raises an error.
+    """
+
+    class Torn(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("this model stops in the middle")
+
+    def toy(end: nn.Module) -> nn.Sequential:
+        front = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.ReLU(inplace=True)
+        return nn.Sequential(*front, nn.Flatten(), end).requires_grad_(False)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, torn, x = toy(nn.Linear(32, 3)), toy(Torn()), torch.randn(2, 3, 8, 8)
+    entered = model[:2](x)
+    right = model[2](entered)
+    mistakes: Mistakes = {
+        "Nothing is below zero: the ReLU behind wrote into what you kept. Keep a copy, `clone()`.": (
+            right.relu()
+        ),
+        "This is what goes into the module. The hook's third argument is what comes out.": entered,
+        "This is what the whole model gives. Keep what the hook is handed.": model(x),
+    }
+    todo = "Return what the module gives, as a tensor: register a hook, run the model, remove the hook."
+    found = attempt(function, model, model[2], x.clone(), todo=todo)
+    if found is None or function is None:
+        return
+    with suppress(Exception):  # the torn model raises; what counts is whether the hook has gone
+        function(torn, torn[2], x.clone())
+    if model[2]._forward_hooks:
+        print("The hook is still there, and runs whenever the model does: remove its handle.")
+    elif alike(found, right) and torn[2]._forward_hooks:
+        print("Nearly: when the model raises an error, your hook stays. Remove its handle in `finally`.")
+    else:
+        tell(found, right, mistakes, praise="a copy, and the hook is gone, also after an error.")
+
+
 def check_receptive_field(answer: int | None) -> None:
     """Print whether `answer` is the side of what 3×3 with stride 2, then 3×3 convolutions see, in pixels."""
     mistakes = {
@@ -109,6 +151,109 @@ def check_similar_channels(function: Callable[[Tensor, Tensor], Tensor] | None) 
         print("The result changes when one vector is made longer. Divide by both lengths.")
     else:
         tell(found, right, mistakes, praise="the direction counts, not the length.")
+
+
+def check_plane(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether `function(codes)` places codes (N, D) in the plane by PCA (N, 2); either sign will do."""
+    draw = torch.Generator().manual_seed(0)
+    spread = torch.randn(12, 5, generator=draw) * torch.tensor([5.0, 3.0, 1.0, 0.6, 0.3])
+    turned = torch.linalg.qr(torch.randn(5, 5, generator=draw)).Q
+    codes = spread @ turned + torch.tensor([4.0, -6.0, 8.0, 2.0, 5.0])
+    centred = codes - codes.mean(0)
+    left, _, rows = torch.linalg.svd(centred, full_matrices=False)  # a direction each row
+    widest = torch.linalg.svd(codes, full_matrices=False).Vh[:2].T
+    right = centred @ rows[:2].T
+    scaled = centred / codes.std(0)
+    answers = {
+        "You did not centre the codes: the first direction then points at their mean. Subtract it first.": (
+            codes @ widest,
+            centred @ widest,
+        ),
+        "The directions are right, and the mean is still there: subtract it before you turn the codes.": (
+            codes @ rows[:2].T
+        ),
+        "`svd` gives the directions as the *rows* of its third result; you took columns.": (
+            centred @ rows[:, :2]
+        ),
+        "This is the first result of `svd`: both directions with the same spread. Use the third one.": (
+            left[:, :2]
+        ),
+        "These are the directions of *least* variance. `eigh` sorts upwards, `svd` downwards.": (
+            centred @ rows[-2:].T,
+            centred @ rows[-2:].flip(0).T,
+        ),
+        "The two directions are swapped: the widest comes first.": right.flip(1),
+        "You gave each number of the code the same spread first. PCA takes them as they are.": (
+            scaled @ torch.linalg.svd(scaled, full_matrices=False).Vh[:2].T
+        ),
+        "These are two numbers of the code. PCA looks for directions between the axes, too.": (
+            centred[:, :2],
+            codes[:, :2],
+        ),
+        "These are the directions. Place the codes: multiply the centred codes by them.": (
+            rows[:2],
+            rows[:2].T,
+        ),
+        "These are all directions. The plane has two.": centred @ rows.T,
+    }
+    mistakes: Mistakes = {
+        text: tuple(map(_upright, wrong)) if isinstance(wrong, tuple) else _upright(wrong)
+        for text, wrong in answers.items()
+    }
+    found = attempt(function, codes.clone(), todo="Return a place in the plane for each code, (N, 2).")
+    if found is None:
+        return
+    with suppress(TypeError, ValueError, RuntimeError):  # else it is no array, and `tell` says so
+        found = _upright(torch.as_tensor(found))
+    tell(found, _upright(right), mistakes, praise="the cloud from its widest side.", close=1e-4)
+
+
+def _upright(points: Tensor) -> Tensor:
+    """Return points (N, k) with the largest entry of each column above zero; others as they are."""
+    if points.ndim != 2 or not points.numel():
+        return points
+    return points * points.gather(0, points.abs().argmax(0, keepdim=True)).sign()
+
+
+def check_kept(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> None:
+    """Print whether `function(codes, points)` is the share of neighbours that a map keeps.
+
+    codes (N, D) lie at points (N, 2). An image counts when the image with the nearest code is also the one at
+    the nearest point.
+    """
+    draw = torch.Generator().manual_seed(0)
+    centres = 20 * torch.eye(3).repeat_interleave(5, 0)  # three groups of five, far apart
+    codes = centres + torch.randn(15, 3, generator=draw)
+    places = torch.tensor([[0.0, 0.0], [30.0, 0.0], [0.0, 40.0]]).repeat_interleave(5, 0)
+    points = places + codes[:, :2] - centres[:, :2] + 0.5 * torch.randn(15, 2, generator=draw)
+    away = points + torch.tensor([300.0, 0.0]) * (torch.arange(15) >= 10)[:, None]
+    between, seen = torch.cdist(codes, codes), torch.cdist(points, points)
+    itself = torch.full((15,), torch.inf).diag()
+    same = (between + itself).argmin(1) == (seen + itself).argmin(1)
+    right = same.float().mean()
+    farthest = (between.argmax(1) == seen.argmax(1)).float().mean()
+    mistakes: Mistakes = {
+        "Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.": (
+            torch.tensor(1.0)
+        ),
+        "This is how many. Divide by all: a share.": same.sum(),
+        "This says it for each image: take the mean.": (same, same.float()),
+        "These are the neighbours that were lost.": 1 - right,
+        "You compared those farthest away. A map of t-SNE promises nothing about them.": farthest,
+    }
+    todo = "Return one number between 0 and 1: how often the nearest code is the nearest point."
+    found = attempt(function, codes.clone(), points.clone(), todo=todo)
+    if found is None:
+        return
+    moved = attempt(function, codes.clone(), away, todo=todo)
+    distant = isinstance(moved, Tensor | float) and not alike(found, torch.as_tensor(moved))
+    if not distant or alike(found, farthest):
+        tell(found, right, mistakes, praise="who is beside whom, wherever the groups lie.")
+    else:
+        print(
+            "We moved one group far away, all its neighbours with it, and your number changed. How far apart "
+            "two groups lie means little on this map: compare nearest neighbours, not distances."
+        )
 
 
 def check_directions(function: Callable[[Tensor], Tensor] | None) -> None:

@@ -1,11 +1,12 @@
-"""Checks of the exercises in lesson 01c."""
+"""Checks of the exercises in lesson 01c that climb: class and favourite images, fooling, dreams."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from .answers import attempt, tell
+from .answers import Mistakes, attempt, tell
 
 
 def check_excitement(function: Callable[[Tensor, int], Tensor] | None) -> None:
@@ -28,6 +29,116 @@ def check_excitement(function: Callable[[Tensor, int], Tensor] | None) -> None:
             found, maps[:, 1].mean((1, 2)), mistakes,
             praise="the mean over height and width of one channel, for each image.",
         )  # fmt: skip
+
+
+def check_pull(function: Callable[[Tensor, Tensor, float, float], Tensor] | None) -> None:
+    """Print whether `function(picture, gradient, rate, weight)` is one step up score minus L2 penalty.
+
+    picture (N, 3, H, W) lies in [0, 1], gradient is that of the score, and the penalty is `weight` times the
+    mean of (picture - 1/2)² over all numbers of each image.
+    """
+    draw = torch.Generator().manual_seed(0)
+    picture = 0.3 + 0.4 * torch.rand(3, 3, 4, 4, generator=draw)
+    gradient, rate, weight = torch.randn(3, 3, 4, 4, generator=draw), 0.02, 100.0
+    pull = weight * 2 * (picture - 0.5) / 48  # the derivative of the penalty; 48 numbers an image
+    right = picture + rate * (gradient - pull)
+    mistakes: Mistakes = {
+        "The pull has the wrong sign: it drives the pixels away from grey.": (
+            picture + rate * (gradient + pull)
+        ),
+        "You went down. The score should rise and the penalty fall: add the step.": (
+            picture - rate * (gradient - pull)
+        ),
+        "This is the step alone. Add it to the picture.": (rate * (gradient - pull), gradient - pull),
+        "The pull is missing: this is the plain climb.": picture + rate * gradient,
+        "You took the penalty itself. The step needs its derivative, 2 (x - 1/2) for each square.": (
+            picture + rate * (gradient - weight * (picture - 0.5).square().mean((1, 2, 3), keepdim=True)),
+            picture + rate * (gradient - weight * (picture - 0.5).square() / 48),
+        ),
+        "You pulled towards black. Mid-grey is 1/2.": (
+            picture + rate * (gradient - weight * 2 * picture / 48)
+        ),
+        "The derivative of a square has a factor of two.": picture + rate * (gradient - pull / 2),
+        "The penalty is a mean: divide its derivative by how many numbers an image has.": (
+            picture + rate * (gradient - 48 * pull)
+        ),
+        "You divided by the places alone. The mean is over the three colours, too.": (
+            picture + rate * (gradient - 3 * pull)
+        ),
+        "You divided by the numbers of the whole batch. Each image has its own penalty.": (
+            picture + rate * (gradient - pull / 3)
+        ),
+        "The weight is missing from the pull.": picture + rate * (gradient - pull / weight),
+        "The rate is missing: multiply the whole step by it.": picture + gradient - pull,
+        "Multiply the pull by the rate, too: it is part of the gradient.": picture + rate * gradient - pull,
+    }
+    todo = "L2: return pictures, (N, 3, H, W), one step further."
+    found = attempt(function, picture.clone(), gradient.clone(), rate, weight, todo=todo)
+    if found is not None:
+        tell(found, right, mistakes, praise="up the score, and gently back to grey.")
+
+
+Due = Callable[[int], bool]
+
+
+def check_blur(
+    function: Callable[[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor, float, int], Tensor]
+    | None,
+) -> None:
+    """Print whether `function(gradient_of, blur, picture, rate, steps)` climbs, and blurs each tenth result.
+
+    `gradient_of` and `blur` map pictures (N, 3, H, W) to such.
+    """
+    draw = torch.Generator().manual_seed(0)
+    picture, weights = (torch.rand(1, 3, 6, 7, generator=draw) for _ in range(2))
+    rate, steps = 0.05, 20
+
+    def never(k: int) -> bool:
+        return False
+
+    def always(k: int) -> bool:
+        return True
+
+    def first(k: int) -> bool:
+        return k % 10 == 1
+
+    def tenth(k: int) -> bool:
+        return k % 10 == 0
+
+    def slope(images: Tensor) -> Tensor:
+        return weights * (2 - images)
+
+    def blur(images: Tensor) -> Tensor:
+        return F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+
+    def climbed(*, before: Due = never, gradient: Due = never, after: Due = never, sign: int = 1) -> Tensor:
+        """Return the picture after all steps, with what is blurred in step k, counted from one."""
+        images = picture
+        for k in range(1, steps + 1):
+            images = blur(images) if before(k) else images
+            upwards = blur(slope(images)) if gradient(k) else slope(images)
+            images = images + sign * rate * upwards
+            images = blur(images) if after(k) else images
+        return images
+
+    mistakes: Mistakes = {
+        "You blurred the gradient. Blur the picture: what has settled in it is to be smoothed away.": (
+            climbed(gradient=always), climbed(gradient=tenth), climbed(gradient=first),
+        ),
+        "Nothing was blurred. `blur` returns a new picture: keep it.": climbed(),
+        "You blurred after every step. Then nothing fine can grow: every tenth.": climbed(after=always),
+        "You blurred once, at the end. Blur on the way, after every tenth step.": blur(climbed()),
+        "You blurred at the first step. Count from one: after steps 10, 20, and so on.": (
+            climbed(after=first), climbed(before=first),
+        ),
+        "The picture is blurred after the step, not before it.": climbed(before=tenth),
+        "You went down. Towards the class is up: add the step.": climbed(after=tenth, sign=-1),
+        "This is after one step. Climb all `steps` of them.": picture + rate * slope(picture),
+    }  # fmt: skip
+    todo = "Blur: return pictures, (N, 3, H, W), after all steps."
+    found = attempt(function, slope, blur, picture.clone(), rate, steps, todo=todo)
+    if found is not None:
+        tell(found, climbed(after=tenth), mistakes, praise="grain grows for ten steps, and is smoothed away.")
 
 
 def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
@@ -76,38 +187,6 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
         )
 
 
-def check_missed(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether `function(found, wanted)` is the share of `wanted` that is missed, for each image (N,).
-
-    Both are what leaves a stage, (N, C, h, w).
-    """
-    draw = torch.Generator().manual_seed(0)
-    wanted = torch.randn(2, 3, 4, 4, generator=draw) * torch.tensor([1.0, 3.0]).view(-1, 1, 1, 1)
-    maps = wanted + torch.randn(2, 3, 4, 4, generator=draw)
-    off, length, own = ((v).square().sum((1, 2, 3)) for v in (maps - wanted, wanted, maps))
-    right = off / length
-    mistakes = {
-        "This is the squared distance. Divide by that of what is wanted, or no two stages compare.": off,
-        "This is the mean squared error. Divide by the mean square of what is wanted.": off / 48,
-        "The squares are missing: the lengths are squared, above and below.": right.sqrt(),
-        "You divided by what was found. Divide by what is *wanted*: that stays the same during the search.": (
-            off / own
-        ),
-        "You divided by the length without its square.": off / length.sqrt(),
-        "One number for the whole batch: keep one for each image.": right.mean(),
-        "You added up all images first: keep one number for each.": off.sum() / length.sum(),
-        "Upside down: what is missed goes above.": length / off,
-        "This is what was kept. Missed is one minus it.": 1 - right,
-        "You took absolute values. The formula has squares.": (
-            (maps - wanted).abs().sum((1, 2, 3)) / wanted.abs().sum((1, 2, 3))
-        ),
-    }
-    todo = "Return one number an image, (N,): 0 when all is found."
-    found = attempt(function, maps.clone(), wanted.clone(), todo=todo)
-    if found is not None:
-        tell(found, right, mistakes, praise="zero when all is found, one for a picture that gives nothing.")
-
-
 def check_dream(function: Callable[[Tensor], Tensor] | None) -> None:
     """Print whether `function(maps)` is DeepDream's objective (N,), the mean square of maps (N, C, h, w)."""
     maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.5
@@ -131,30 +210,6 @@ def check_dream(function: Callable[[Tensor], Tensor] | None) -> None:
     found = attempt(function, maps.clone(), todo="Return one number an image, (N,): how much the stage sees.")
     if found is not None:
         tell(found, right, mistakes, praise="the more a stage sees, the more it counts.")
-
-
-def check_gram(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether `function(maps)` is the Gram matrix (N, C, C) of maps (N, C, h, w), mean over places."""
-    maps = torch.arange(2 * 3 * 2 * 4, dtype=torch.float32).view(2, 3, 2, 4).sin()
-    flat = maps.flatten(2)  # (N, C, places)
-    whole = flat @ flat.mT / flat.shape[2]
-    centred = flat - flat.mean(2, keepdim=True)
-    mistakes = {
-        "This is the sum over the places. Take the mean, so that a large picture has the same texture.": (
-            flat @ flat.mT
-        ),
-        "This compares places with places. Channels with channels are asked for: (N, C, C).": (
-            flat.mT @ flat / flat.shape[1]
-        ),
-        "You subtracted the means: that is the covariance. A Gram matrix keeps them.": (
-            centred @ centred.mT / flat.shape[2]
-        ),
-        "One matrix for the whole batch: keep one for each image.": whole.mean(0),
-        "You divided by the channels, too. The mean is over the places alone.": whole / flat.shape[1],
-    }
-    found = attempt(function, maps.clone(), todo="Return one matrix an image, (N, C, C).")
-    if found is not None:
-        tell(found, whole, mistakes, praise="which channels are strong together, wherever that is.")
 
 
 def check_jitter(
