@@ -46,3 +46,12 @@ def lite0():
     from tlutils import models  # after the variables above are set
 
     return models.load(models.DEFAULT)
+
+
+@pytest.fixture
+def one_thread():
+    """For networks so small that a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,49 +1,25 @@
 """What training promises when all goes well: what moves, at which rates, and the same again by seed."""
 
-import csv
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from tiny import TinySplit, same, tiny_data, tiny_net, weights
+from tiny import FAST, near, same, tiny_data, tiny_net, trained, weights
 from torch import nn
 
 from tlutils import data, models, surgery, train
 from tlutils.errors import LearnerError
-from tlutils.train import History, Phase, Recipe, batches
-from tlutils.train.loop import loss_of
-from tlutils.train.ready import class_weights
+from tlutils.train import Phase, Recipe, batches
 from tlutils.train.reset import forget
 
-FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=7, keep="last")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """These networks are so small that a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def trained(recipe, dataset=None, net=None, **options):
-    """Return the weights and history after a fit."""
-    net = net or tiny_net(dropout=0.2)
-    history = train.fit(net, dataset or tiny_data(), recipe, **options)
-    return weights(net), history
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def moved(before, after):
     """Return the names of stages-to-be (first part of the name) in which any tensor changed."""
     return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-
-
-def near(one, other, tolerance):
-    return all(torch.allclose(one[n].float(), other[n].float(), atol=tolerance, rtol=0) for n in one)
 
 
 # --- what moves ---
@@ -290,193 +266,6 @@ def test_the_spread_over_seeds_is_a_table_with_a_row_for_each():
     table = train.over_seeds(lambda seed: tiny_net(seed=seed), tiny_data(), FAST, seeds=(0, 1, 2))
     assert table["seed"].tolist() == [0, 1, 2]
     assert table["val_loss"].nunique() == 3
-
-
-# --- batches and the loss ---
-
-
-@pytest.mark.parametrize(("images", "size"), [(9, 4), (3, 4), (2, 4), (8, 4), (5, 2)])
-def test_every_image_is_trained_on_once_an_epoch_and_never_alone(images, size):
-    plan = batches.plan(images, replace(FAST, batch_size=size), 0)
-    assert sorted(draw.image for batch in plan for draw in batch) == list(range(images))
-    assert min(map(len, plan)) >= 2
-    dataset = tiny_data(train=images, classes=2)
-    history = train.fit(tiny_net(2), dataset, replace(FAST, batch_size=size))
-    assert history.table["train_loss"].gt(0).all()
-
-
-def test_each_epoch_has_an_order_of_its_own():
-    orders = [[d.image for b in batches.plan(20, FAST, epoch) for d in b] for epoch in range(3)]
-    assert orders[0] != orders[1] != orders[2]
-
-
-def test_accumulated_pieces_make_the_same_step_as_one_batch():
-    recipe = replace(FAST, batch_size=8, class_weights="balanced", optimizer="sgd")
-    dataset = tiny_data(train=23)
-    whole, _ = trained(recipe, dataset, tiny_net(norm=False))
-    pieces, _ = trained(replace(recipe, accumulate=3), dataset, tiny_net(norm=False))
-    assert near(whole, pieces, 1e-6)
-
-
-def test_the_loss_is_torchs_own_with_class_weights_and_smoothing():
-    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([0, 0, 1, 2, 2, 2])
-    chosen = replace(FAST, label_smoothing=0.1, class_weights="balanced")
-    weight = class_weights(labels, 3, chosen)
-    batch = batches.Batch((), labels, labels, torch.ones(6))
-    ours = loss_of(logits, batch, recipe=chosen, weights=weight, total=weight[labels].sum().item())
-    oracle = nn.functional.cross_entropy(logits, labels, weight=weight, label_smoothing=0.1)
-    assert torch.allclose(ours, oracle)
-
-
-def test_mixed_images_count_for_both_labels_by_their_shares():
-    logits, labels = torch.tensor([[2.0, -1.0], [0.5, 0.0]]), torch.tensor([0, 1])
-    others, shares = torch.tensor([1, 1]), torch.tensor([0.25, 1.0])
-    soft = torch.tensor([[0.25, 0.75], [0.0, 1.0]])
-    ours = loss_of(
-        logits,
-        batches.Batch((), labels, others, shares),
-        recipe=replace(FAST, mixup=0.2),
-        weights=torch.ones(2),
-        total=2.0,
-    )
-    assert torch.allclose(ours, nn.functional.cross_entropy(logits, soft))
-
-
-def test_mixup_blends_each_image_with_its_partner():
-    images = batches.Images(tiny_data().train, Number(), seed=0)
-    draw = batches.Draw(image=2, view=0, partner=5, share=0.25)
-    (x,) = images.__getitems__([draw]).inputs
-    (own,) = images.__getitems__([draw._replace(share=1.0)]).inputs
-    (other,) = images.__getitems__([draw._replace(image=5, share=1.0)]).inputs
-    assert torch.allclose(x, 0.25 * own + 0.75 * other)
-
-
-class Number:
-    """A transform that gives the sum of the picture."""
-
-    def __call__(self, image):
-        return torch.tensor(np.asarray(image).sum() / 1e5, dtype=torch.float32).view(1, 1, 1)
-
-
-def test_class_weights_come_from_the_images_that_train():
-    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
-    balanced = class_weights(labels, 3, replace(FAST, class_weights="balanced"))
-    assert torch.allclose(balanced, torch.tensor([100 / 270, 100 / 27, 100 / 3]))
-    assert class_weights(labels, 3, FAST).tolist() == [1, 1, 1]
-
-
-def test_a_class_missing_from_val_leaves_the_balanced_accuracy_to_the_others():
-    dataset = tiny_data()
-    dataset.val = TinySplit("val", [0, 1, 0, 1], dataset.classes, 1)
-    _, history = trained(FAST, dataset)
-    assert history.table["val_balanced_accuracy"].between(0, 1).all()
-
-
-def test_auxiliary_heads_add_their_share_of_the_loss():
-    logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
-    batch = batches.Batch((), labels, labels, torch.ones(2))
-    loss = partial(loss_of, recipe=FAST, weights=torch.ones(2), total=2.0)
-    assert loss((logits, logits, None), batch).item() == pytest.approx(1.4 * np.log(2))
-
-
-# --- history ---
-
-
-def test_the_history_is_a_tidy_table_of_every_epoch():
-    _, history = trained(FAST)
-    table = history.table
-    assert table["epoch"].tolist() == [1, 2, 3]
-    wanted = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "lr_head"}
-    assert wanted | {"trainable_params", "seconds", "images_per_second", "peak_memory_mib"} <= set(table)
-    assert table["trainable_params"].tolist() == [sum(p.numel() for p in tiny_net().parameters())] * 3
-    assert table.select_dtypes("number").drop(columns=["epoch", "phase"]).gt(0).all().all()
-    assert "3 of 3 epochs" in repr(history)
-    assert "<table" in history._repr_html_()
-
-
-@pytest.mark.parametrize("recipe", [FAST, Recipe.probe(epochs=2)])
-def test_without_val_images_training_runs_and_the_last_weights_are_kept(recipe):
-    _, history = trained(recipe, tiny_data(val=0))
-    assert "val_loss" not in history.table
-    assert history.best_epoch == len(history)
-    assert "train_loss" in repr(history)
-
-
-def test_histories_are_equal_whatever_the_clock_said():
-    _, history = trained(FAST)
-    later = [
-        row | {"seconds": 99.0, "images_per_second": 1.0, "peak_memory_mib": 5.0} for row in history.rows
-    ]
-    assert history == replace(history, rows=later)
-    changed = [row | {"val_loss": row["val_loss"] + 1e-12} for row in history.rows]
-    assert history != replace(history, rows=changed)
-    assert History(FAST) != history
-
-
-def test_a_history_survives_csv_to_the_last_bit(tmp_path):
-    _, history = trained(FAST)
-    with history.to_csv(tmp_path / "history.csv").open(newline="") as file:
-        read = [float(row["val_loss"]) for row in csv.DictReader(file)]
-    assert read == history.table["val_loss"].tolist()
-
-
-# --- judging and predicting ---
-
-
-def test_a_prediction_takes_one_image_many_arrays_paths_and_splits(tmp_path):
-    net, dataset = tiny_net(), tiny_data()
-    image = dataset.val[0][0]
-    image.save(tmp_path / "one.png")
-    one = train.predict(net, image)
-    assert one.probabilities.shape == (1, 3)
-    assert one.probabilities.sum() == pytest.approx(1)
-    for images in (np.asarray(image), tmp_path / "one.png", [image], [str(tmp_path / "one.png")]):
-        assert np.array_equal(train.predict(net, images).probabilities, one.probabilities)
-    assert len(train.predict(net, dataset.val)) == 12
-    assert one.names == [train.predict(net, dataset.val).names[0]]
-    with pytest.raises(LearnerError, match="No images"):
-        train.predict(net, [])
-
-
-def test_a_saved_model_predicts_with_its_class_names(tmp_path):
-    dataset = tiny_data()
-    net = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=32)
-    train.fit(net, dataset, Recipe.finetune(epochs=1), out=tmp_path)
-    back = models.load(tmp_path / "model.safetensors")
-    image = dataset.val[0][0]
-    assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
-    assert train.predict(back, image).names[0] in dataset.classes
-
-
-def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error():
-    net = tiny_net(dropout=0.5).train()
-    net.body.eval()
-    net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    modes = [m.training for m in net.modules()]
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    first = train.predict(net, tiny_data().val).probabilities
-    assert np.array_equal(first, train.predict(net, tiny_data().val).probabilities), "dropout was active"
-    with pytest.raises(RuntimeError):
-        net.body[0].register_forward_hook(fail)
-        train.predict(net, tiny_data().val)
-    assert [m.training for m in net.modules()] == modes
-    assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def fail(*_):
-    raise RuntimeError("a hook that fails")
-
-
-def test_reading_the_test_split_again_is_marked(caplog):
-    dataset = tiny_data()
-    dataset.test = TinySplit("test", [0, 1, 2], dataset.classes, 2)
-    train.evaluate(tiny_net(), dataset.test)
-    assert not caplog.records
-    train.evaluate(tiny_net(), dataset.test)
-    assert "read before" in caplog.text
 
 
 def test_training_uses_the_transform_of_the_weights(monkeypatch):

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tlutils import models, runtime
+from tlutils import models, runtime, train
+from tlutils.train import Recipe
 
 SIDE = 16
 
@@ -128,3 +129,17 @@ def weights(net: nn.Module) -> dict[str, torch.Tensor]:
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two copies are equal to the last bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=7, keep="last")
+
+
+def trained(recipe, dataset=None, net=None, **options):
+    """Return the weights and history after a fit."""
+    net = net or tiny_net(dropout=0.2)
+    history = train.fit(net, dataset or tiny_data(), recipe, **options)
+    return weights(net), history
+
+
+def near(one, other, tolerance):
+    return all(torch.allclose(one[n].float(), other[n].float(), atol=tolerance, rtol=0) for n in one)
