@@ -133,8 +133,8 @@ def split_at(
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
     entry an image along its first dimension, so they may be kept and batched anew. `stage` is a Stage, its
     name, or the dotted path of the module that begins it. A hook on a module that spans several stages is not
-    run by the halves. Raises LearnerError for an unknown stage, naming the nearest; the suffix does in training
-    mode where dropout makes something that both halves use and no image changes, until it is frozen.
+    run by the halves. Raises LearnerError for an unknown stage, naming the nearest. So does the suffix, in
+    training mode, where dropout makes something that both halves use and no image changes: freeze it first.
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
