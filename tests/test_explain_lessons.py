@@ -94,3 +94,13 @@ def test_curves_carry_their_values_and_names():
     (ax,) = picture.axes
     assert {t.get_text() for t in ax.texts} == {"a", "b"}
     assert sorted(line.get_ydata()[1] for line in ax.lines) == [0.2, 0.9]
+
+
+def test_a_curve_keeps_its_colour_when_it_comes_out_elsewhere():
+    def colours(curves):
+        picture = plots.share_curves([0, 1], curves, title="t", xlabel="x", ylabel="y", alt="a")
+        return {text.get_text(): text.get_color() for text in picture.axes[0].texts}
+
+    assert colours({"a": [0, 1], "b": [0, 2], "random order": [0, 0]}) == colours(
+        {"a": [0, 2], "b": [0, 1], "random order": [0, 3]}
+    )
