@@ -110,27 +110,21 @@ def check(name: str, memory: float) -> dict:
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory * GIB),) * 2)
     torch.set_num_threads(1)
     start = time.monotonic()
+    known: dict[str, float] = {}
     try:
         model, side = Entry(name).build()
-    except (RuntimeError, MemoryError) as error:
-        return row(name, "skipped" if _memory(error) else "failed", f"cannot be built: {error}"[:200])
-    size = sum(p.numel() for p in model.parameters())
-    try:
+        known = {"side": side, "parameters": sum(p.numel() for p in model.parameters())}
         whole = name.startswith("torchvision/") or name.removeprefix("timm/") in smallest_of_each_family()
-        cuts = check_cuts(model, side, most=None if whole else MOST)
+        known["cuts"] = check_cuts(model, side, most=None if whole else MOST)
+        status, why = "passed", ""
     except LearnerError as error:
-        return row(
-            name, "refused", str(error)[:300], side=side, parameters=size, seconds=time.monotonic() - start
-        )
+        status, why = "refused", str(error)
     except Exception as error:
-        status = "skipped" if _memory(error) else "failed"
-        why = (
-            "needs more memory"
-            if status == "skipped"
-            else f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
-        )
-        return row(name, status, why, side=side, parameters=size, seconds=time.monotonic() - start)
-    return row(name, "passed", "", cuts=cuts, side=side, parameters=size, seconds=time.monotonic() - start)
+        if _memory(error):
+            status, why = "skipped", f"does not fit in {memory:g} GiB"
+        else:
+            status, why = "failed", f"{type(error).__name__}: {error}".replace("\n", " ")
+    return row(name, status, why[:300], **known, seconds=time.monotonic() - start)
 
 
 def _memory(error: BaseException) -> bool:
