@@ -85,7 +85,7 @@ def test_pointing_game_counts_peaks_in_boxes():
 
 
 def pasted(lite0, count, seed=0):
-    """A cat's face, 80 pixels wide, pasted at random on gravel, grass and brick; images and boxes."""
+    """A cat's face, 96 pixels wide, pasted at random on gravel, grass and brick; images and boxes."""
     from skimage import data
 
     rng = np.random.default_rng(seed)

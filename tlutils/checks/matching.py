@@ -16,10 +16,12 @@ def check_missed(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
     draw = torch.Generator().manual_seed(0)
     wanted = torch.randn(2, 3, 4, 4, generator=draw) * torch.tensor([1.0, 3.0]).view(-1, 1, 1, 1)
     maps = wanted + torch.randn(2, 3, 4, 4, generator=draw)
-    off, length, own = ((v).square().sum((1, 2, 3)) for v in (maps - wanted, wanted, maps))
+    off, length, own = (v.square().sum((1, 2, 3)) for v in (maps - wanted, wanted, maps))
     right = off / length
     mistakes = {
-        "This is the squared distance. Divide by that of what is wanted, or no two stages compare.": off,
+        "This is the squared distance. Divide by the squared length of what is wanted, or stages differ.": (
+            off
+        ),
         "This is the mean squared error. Divide by the mean square of what is wanted.": off / 48,
         "The squares are missing: the lengths are squared, above and below.": right.sqrt(),
         "You divided by what was found. Divide by what is *wanted*: that stays the same during the search.": (

@@ -37,7 +37,7 @@ RATES = (RATE, 3e-3, 3e-2)
 class Tier:
     """How much is run. `images` are of each class, by data set and level; seeds by how dear a run is.
 
-    `epochs` are those of a pretrained start; from scratch there are `longer` times as many with "lots".
+    `epochs` are those of a pretrained start; from scratch there are `longer` times as many, by level.
     """
 
     name: str

@@ -52,8 +52,8 @@ def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Te
     """Return which channels of a stage or module are dead (C,): the same value everywhere, on every image.
 
     `batches` are preprocessed (N, C, H, W): one tensor in a list, or a loader of tensors or (tensor,
-    label). After a ReLU such a channel is zero throughout. Few images call many channels dead; take a
-    hundred or more.
+    label). After a ReLU such a channel is zero throughout. On a few images of one kind many late
+    channels look dead: take many, and different ones.
     """
     ends: list[tuple[Tensor, Tensor]] = []
     for x in progress(_batches(batches), desc=f"channels of {at}"):

@@ -21,6 +21,6 @@ def is_dropout(module: nn.Module) -> bool:
 
 
 def drop_rate(module: nn.Module) -> float:
-    """Return the share that a dropout layer drops, from 0 to 1."""
-    rates = (getattr(module, name, None) for name in ("p", "drop_prob"))
+    """Return the share that a dropout layer drops, from 0 to 1; 0 where it states none."""
+    rates = (getattr(module, name, None) for name in ("p", "drop_prob", "prob"))
     return next((float(rate) for rate in rates if isinstance(rate, int | float)), 0.0)

@@ -109,10 +109,9 @@ class Part(nn.Module):
             for name, module in fetch(self, step.target).named_modules(prefix=step.target):
                 if module.training and is_dropout(module) and drop_rate(module) > 0:
                     raise LearnerError(
-                        f"In training mode this part cannot do without the part before it: {name} drops "
-                        "values at random there, of something that both parts use and no image changes. "
-                        "Freeze the model up to this cut with freeze_to, which switches that dropout off, "
-                        "or call .eval() on this part."
+                        "In training mode this part would compute again what the part before it computes, "
+                        f"and {name} drops values at random there: the two would differ. Freeze the model up "
+                        "to this cut with freeze_to, which switches that dropout off, or call .eval() on it."
                     )
 
 
@@ -133,8 +132,9 @@ def split_at(
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
     entry an image along its first dimension, so they may be kept and batched anew. `stage` is a Stage, its
     name, or the dotted path of the module that begins it. A hook on a module that spans several stages is not
-    run by the halves. Raises LearnerError for an unknown stage, naming the nearest. So does the suffix, in
-    training mode, where dropout makes something that both halves use and no image changes: freeze it first.
+    run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix
+    raises one, too, in training mode, where both halves use something that dropout made and no image changes:
+    `freeze_to` the cut first.
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
