@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
     verbs.add_parser("data", help="list the data sets")
     again = verbs.add_parser("reproduce", help="measure what lectures and papers claim; goes on after a stop")
-    again.add_argument("--full", action="store_true", help="more seeds and images: hours, not minutes")
+    again.add_argument("--full", action="store_true", help="more seeds and images: an hour or two")
     again.add_argument("--jobs", type=int, default=2, help="how many runs go on at once (default: 2)")
     again.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone")
     again.add_argument(

@@ -19,7 +19,7 @@ def check_missed(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
     off, length, own = (v.square().sum((1, 2, 3)) for v in (maps - wanted, wanted, maps))
     right = off / length
     mistakes = {
-        "This is the squared distance. Divide by the squared length of what is wanted, or stages differ.": (
+        "This is the squared distance. Divide by the squared length of the wanted maps, as stages differ.": (
             off
         ),
         "This is the mean squared error. Divide by the mean square of what is wanted.": off / 48,
