@@ -18,24 +18,26 @@ from tlutils.experiments import ABOUT, grid
 DOCS = reproduction._FOLDERS[1]
 
 
+both_tiers = pytest.mark.parametrize(
+    ("tier", "folder"), [(claims.QUICK, DOCS), (claims.FULL, DOCS / "full")], ids=["quick", "full"]
+)
+
+
 @pytest.fixture(scope="module")
 def table():
     return claims.evidence(DOCS)
 
 
-@pytest.fixture(scope="module")
-def committed():
-    return pd.read_csv(DOCS / reproduction.VERDICTS, keep_default_na=False).set_index("id")
-
-
-def test_every_run_of_the_quick_tier_is_there_with_seed_seconds_and_environment(table):
+@both_tiers
+def test_every_run_of_a_tier_is_there_with_seed_seconds_and_environment(tier, folder):
+    table = claims.evidence(folder)
     wanted = {
         (name, json.dumps(run, sort_keys=True, default=float))
-        for name, own in claims.runs(claims.QUICK).items()
+        for name, own in claims.runs(tier).items()
         for run in own
     }
     assert len(table) == len(wanted)
-    for name, own in claims.runs(claims.QUICK).items():
+    for name, own in claims.runs(tier).items():
         axes = sorted(own[0])
         rows = table[table["protocol"] == name]
         have = rows[axes].sort_values(axes, ignore_index=True)
@@ -44,17 +46,21 @@ def test_every_run_of_the_quick_tier_is_there_with_seed_seconds_and_environment(
     assert table[["seed", "seconds", "threads", "machine", "versions"]].notna().all().all()
 
 
-def test_the_committed_verdicts_follow_from_the_committed_runs(table, committed):
-    found = claims.verdicts(table)
+@both_tiers
+def test_the_committed_verdicts_follow_from_the_committed_runs(tier, folder):
+    committed = pd.read_csv(folder / reproduction.VERDICTS, keep_default_na=False).set_index("id")
+    found = claims.verdicts(claims.evidence(folder))
     assert [v.claim.id for v in found] == list(committed.index) == list(claims.CLAIMS)
     for v in found:
         assert v.verdict == committed.loc[v.claim.id, "verdict"], v
         assert v.effect.value == pytest.approx(float(committed.loc[v.claim.id, "effect"]), abs=1e-5)
 
 
-def test_the_page_says_what_follows_from_the_runs(table):
-    page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
-    for v in claims.verdicts(table):
+@both_tiers
+def test_the_page_says_what_follows_from_the_runs(tier, folder):
+    page = (folder / "reproduction.md").read_text(encoding="utf-8")
+    assert f"--{tier.name}" in page or tier is claims.QUICK
+    for v in claims.verdicts(claims.evidence(folder)):
         paragraph = page.partition(f"### {v.claim.id}\n")[2].partition("\n###")[0]
         assert f"**{v.verdict}**" in paragraph
         assert f"{v.effect.value:+.3f}" in paragraph

@@ -101,9 +101,10 @@ def reproduce(arguments: argparse.Namespace) -> None:
     from . import claims
 
     tier = claims.FULL if arguments.full else claims.QUICK
-    # In a checkout, the whole quick tier renews the page that is read there.
-    renews = tier is claims.QUICK and not arguments.only and Path("docs/reproduction.md").exists()
-    out = arguments.out or (Path("docs") if renews else runtime.cache_dir("reproduction") / tier.name)
+    # In a checkout, a whole tier renews the page that is read there.
+    folder = Path("docs") if tier is claims.QUICK else Path("docs") / tier.name
+    renews = not arguments.only and (folder / "reproduction.md").exists()
+    out = arguments.out or (folder if renews else runtime.cache_dir("reproduction") / tier.name)
     table = claims.reproduce(tier, only=arguments.only, jobs=arguments.jobs)
     for verdict in claims.verdicts(table, only=arguments.only):
         print(verdict)

@@ -11,7 +11,7 @@ from ..experiments import summarise
 from ..metrics import Estimate
 from .materials import BACKBONE, FAR, MATERIALS, NEAR, STAGES
 from .matrix import LECTURE, NOTES, SLIDES
-from .reproduction import TABLE, VERDICTS, as_table, verdicts
+from .reproduction import TABLE, VERDICTS, as_table, evidence, verdicts
 from .tiers import RATE, Tier
 from .verdicts import FAILS, HOLDS, OPEN, Verdict
 
@@ -34,10 +34,10 @@ def write(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence
     The page is about all claims, or `only` about those of these ids.
     """
     folder = Path(folder)
+    _write_table(table, folder / TABLE)
+    table = evidence(folder)  # what is in the file, rounded: all else follows from it
     found = verdicts(table, only=only)
-    for name, frame in ((TABLE, table), (VERDICTS, as_table(found))):
-        with runtime.atomic_write(folder / name) as temporary:
-            frame.to_csv(temporary, index=False, float_format="%.6g")
+    _write_table(as_table(found), folder / VERDICTS)
     drawn = []
     for name, picture in pictures(table, found).items():
         with runtime.atomic_write(folder / "reproduction" / f"{name}.png") as temporary:
@@ -46,6 +46,11 @@ def write(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence
     with runtime.atomic_write(folder / PAGE) as temporary:
         temporary.write_text(page(table, tier, found, drawn), encoding="utf-8")
     return folder / PAGE
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with runtime.atomic_write(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Sequence[str]) -> str:
@@ -184,24 +189,25 @@ def profiles(table: pd.DataFrame) -> dict[str, dict[str, list[tuple[Any, ...]]]]
 def _sizes(table: pd.DataFrame, tier: Tier) -> str:
     far = table[table["protocol"] == "distances"]
     distance = far.groupby("dataset")["distance"].mean() if len(far) else pd.Series(dtype=float)
+    levels = list(tier.images[NEAR])
     rows = [
         [
             name,
             "similar" if own.similar else "different",
             f"{distance[name]:.2f}" if name in distance else "–",
-            *(tier.images[name][level] for level in ("little", "lots")),
+            *(tier.images[name][level] for level in levels),
             own.held,
             own.size,
         ]
         for name, own in MATERIALS.items()
     ]
     ends = [f"{n} {distance[n]:.2f}" for n in ("photographs", "noise") if n in distance]
-    columns = ["data set", "column", "distance", "little", "lots", "held out", "pixels"]
+    columns = ["data set", "column", "distance", *levels, "held out", "pixels"]
     scale = f" The ends of that scale: {', '.join(ends)}." if ends else ""
     return (
-        f"{_rows(columns, rows)}\n\nLittle, lots and held out are images of each class. The distance is how "
-        "far the images are from ImageNet in the network's own features (`transferability.distance`): 0 is "
-        f"ImageNet itself.{scale} The network is `{BACKBONE}` unless a claim says otherwise."
+        f"{_rows(columns, rows)}\n\n{', '.join(levels).capitalize()} and held out are images of each class. "
+        "The distance is how far the images are from ImageNet in the network's own features "
+        f"(`transferability.distance`): 0 is ImageNet itself.{scale} The network is `{BACKBONE}` unless a claim says otherwise."
     )
 
 
