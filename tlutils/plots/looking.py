@@ -143,13 +143,11 @@ def share_curves(
     picture, axes = figure(7.5, 2.8, alt=alt)
     ax = axes[0, 0]
     curves = {name: np.asarray(values) for name, values in curves.items()}
-    # By the order given, so that two pictures of the same names agree.
-    colours = {name: COLOURS[OTHERS[place % len(OTHERS)]] for place, name in enumerate(curves)}
-    if "random order" in colours:
-        colours["random order"] = COLOURS["majority"]
+    given = list(curves)  # colours follow this order, so that two pictures of the same names agree
     ends = sorted(curves, key=lambda name: float(curves[name].mean()))
     for rank, name in enumerate(ends):
-        colour = colours[name]
+        other = COLOURS[OTHERS[given.index(name) % len(OTHERS)]]
+        colour = COLOURS["majority"] if name == "random order" else other
         ax.plot(shares, curves[name], color=colour, linewidth=2)
         # Named at evenly spaced heights, in the order of the areas: the ends themselves coincide.
         height = (rank + 0.5) / len(ends)
