@@ -132,8 +132,8 @@ def split_at(
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
     entry an image along its first dimension, so they may be kept and batched anew. `stage` is a Stage, its
     name, or the dotted path of the module that begins it. A hook on a module that spans several stages is not
-    run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix raises one, too, in
-    training mode, where both halves use something that dropout made and no image changes: `freeze_to` the cut
+    run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix raises one in
+    training mode where both halves use something that dropout made and no image changes: `freeze_to` the cut
     first.
     """
     model = require_module(model)
