@@ -62,9 +62,9 @@ def main() -> None:
         "saliency": (lambda: explain.saliency(model, x, 281), None),
         "occlusion, 14 × 14": (lambda: explain.occlusion(model, x, 281, window=SQUARE, stride=SQUARE), 5.0),
         "occlusion, 14 × 14, captum": (lambda: captum(), None),
-        f"class image, {steps} steps": (lambda: explain.class_image(model, 281, steps=steps), 20.0),
+        f"class image, {steps} steps": (lambda: explain.class_visualization(model, 281, steps=steps), 20.0),
         f"class image, {steps} steps, lucent-style": (lambda: lucent_style(model, 281, steps), None),
-        "inversion of stage4, 100 steps": (lambda: explain.invert(model, x, at="stage4"), 15.0),
+        "inversion of stage4, 100 steps": (lambda: explain.feature_inversion(model, x, at="stage4"), 15.0),
     }
 
     def captum() -> Tensor:

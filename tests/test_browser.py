@@ -98,7 +98,7 @@ def test_a_keyboard_moves_every_control_and_picture_and_words_follow(explorers, 
     for label, keys, words in MOVES[name]:
         before = panel.picture()
         panel.press(label, *keys)
-        explorers.until(lambda words=words: words in panel.words(), f"{label}: {words!r}", panel.words)
+        explorers.until(lambda words=words: words in panel.message(), f"{label}: {words!r}", panel.message)
         explorers.until(lambda before=before: panel.picture() != before, f"another picture after {label}")
     explorers.screenshot(name)
     assert explorers.errors() == []
@@ -134,14 +134,14 @@ def test_a_mouse_drags_the_occluder(explorers):
         mouse.move(box["x"] + right * box["width"], box["y"] + 0.5 * box["height"])
 
     def column():
-        return int(panel.words().split("column ")[1].split()[0])
+        return int(panel.message().split("column ")[1].split()[0])
 
     point(0.15)
     mouse.down()
-    explorers.until(lambda: column() > 5, "the square is where the mouse was pressed", panel.words)
+    explorers.until(lambda: column() > 5, "the square is where the mouse was pressed", panel.message)
     pressed = column()
     point(0.25)
-    explorers.until(lambda: column() > pressed, "the square follows the mouse", panel.words)
+    explorers.until(lambda: column() > pressed, "the square follows the mouse", panel.message)
     mouse.up()
     dragged = column()
     point(0.15)
@@ -155,18 +155,18 @@ def test_a_dream_starts_and_stops_by_keyboard_and_the_kernel_stays_free(explorer
     panel = explorers.panel(index)
     before = panel.picture()
     panel.press("Start", "Space")
-    explorers.until(lambda: panel.words().startswith("Dreaming"), "the dream runs", panel.words)
+    explorers.until(lambda: panel.message().startswith("Dreaming"), "the dream runs", panel.message)
     explorers.until(lambda: panel.picture() != before, "the picture changes while it runs")
     other = explorers.panel(list(MADE).index("freeze_slider"))
     other.press("train from", "End")
-    explorers.until(lambda: "from head" in other.words(), "another explorer moves", other.words)
-    assert panel.words().startswith("Dreaming")
+    explorers.until(lambda: "from head" in other.message(), "another explorer moves", other.message)
+    assert panel.message().startswith("Dreaming")
     panel.press("Stop", "Space")
-    explorers.until(lambda: panel.words().startswith("Stopped after"), "the dream stops", panel.words)
+    explorers.until(lambda: panel.message().startswith("Stopped after"), "the dream stops", panel.message)
     panel.press("Start", "Space")
-    explorers.until(lambda: panel.words().startswith("Dreaming"), "it starts again", panel.words)
+    explorers.until(lambda: panel.message().startswith("Dreaming"), "it starts again", panel.message)
     explorers.run("1 + 1")
-    explorers.until(lambda: panel.words().startswith("Stopped after"), "a cell stops it", panel.words)
+    explorers.until(lambda: panel.message().startswith("Stopped after"), "a cell stops it", panel.message)
     assert explorers.errors() == []
 
 

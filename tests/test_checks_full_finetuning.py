@@ -53,7 +53,7 @@ GOOD = Recipe.lp_ft(lr=1e-4, head_lr=3e-3, train_bn=False)
         (Recipe.gradual(["head", None], lr=1e-2), "as large as"),
         (replace(GOOD, train_bn=True), "BatchNorm"),
         (
-            replace(GOOD, phases=(*GOOD.phases[:1], Phase(start=None, epochs=1, lr=3e-4, head_lr=3e-4))),
+            replace(GOOD, phases=(*GOOD.phases[:1], Phase(from_stage=None, epochs=1, lr=3e-4, head_lr=3e-4))),
             "Right",
         ),
     ],

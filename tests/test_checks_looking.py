@@ -230,7 +230,12 @@ def alike_distances(codes, points):
         (None, "Not answered"),
         (kept, "Right"),
         (lambda c, p: float(kept(c, p)), "Right"),
-        (lambda c, p: np.mean(explain.nearest(c, count=1)[0] == explain.nearest(p, count=1)[0]), "Right"),
+        (
+            lambda c, p: np.mean(
+                explain.nearest(c, n_neighbors=1)[0] == explain.nearest(p, n_neighbors=1)[0]
+            ),
+            "Right",
+        ),
         (alike_distances, "moved one group far away"),
         (lambda c, p: alike_distances(c, p).item(), "moved one group far away"),
         (lambda c, p: np.float64(alike_distances(c, p)), "moved one group far away"),

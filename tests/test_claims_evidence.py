@@ -69,11 +69,11 @@ def test_the_page_says_what_follows_from_the_runs(tier, folder):
 @pytest.mark.parametrize("id", ["gabor-filters", "random-control", "code-neighbours", "lee-output"])
 def test_other_numbers_in_the_table_turn_a_verdict_round(table, id):
     """No verdict is written down anywhere: edit what was measured, and it follows."""
-    assert claims.test_claim(id, table).verdict == HOLDS
+    assert claims.evaluate_claim(id, table).verdict == HOLDS
     first = next(claims.CLAIMS[id].effect.means())
     edited = table.copy()
     edited.loc[first.of(table).index, first.value] = 0.0
-    assert claims.test_claim(id, edited).verdict == FAILS
+    assert claims.evaluate_claim(id, edited).verdict == FAILS
 
 
 # Half a minute of one core. Another processor rounds otherwise, and training makes more of it.

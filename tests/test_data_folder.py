@@ -123,7 +123,7 @@ def test_broken_files_are_found_at_the_scan_and_listed_with_their_paths(root):
     (root / "dog" / "gone.jpg").symlink_to(root / "nowhere.jpg")
     ds = data.load(root)
     assert len(all_paths(ds)) == 20
-    bad = {p.path.name: p.words for p in ds.problems}
+    bad = {p.path.name: p.message for p in ds.problems}
     assert set(bad) == {"cut.png", "zero.jpg", "text.jpg", "gone.jpg"}
     assert all(bad.values())
 
@@ -139,7 +139,7 @@ def test_an_unsupported_or_misnamed_file_is_handled_by_content(root):
     assert {"bitmap.jpg", "no_ending"} <= {path.name for path in all_paths(ds)}
     assert noted(ds, "unsupported") == ["IMG.HEIC", "IMG.jpg"]
     assert noted(ds, "not-an-image") == ["readme.md"]
-    assert all("pillow-heif" in p.words for p in ds.problems if p.kind == "unsupported")
+    assert all("pillow-heif" in p.message for p in ds.problems if p.kind == "unsupported")
 
 
 def test_endings_in_any_case_count_once(root):

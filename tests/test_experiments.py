@@ -84,9 +84,9 @@ def test_the_same_call_again_does_nothing_and_more_runs_do_only_what_is_new(tmp_
 
 def test_results_do_not_depend_on_how_many_run_at_once(tmp_path):
     alone = run_grid(measure, RUNS, out=tmp_path / "one")
-    together = run_grid(measure, RUNS, out=tmp_path / "two", jobs=2)
+    together = run_grid(measure, RUNS, out=tmp_path / "two", n_jobs=2)
     with joblib.parallel_config(backend="threading"):
-        threaded = run_grid(measure, RUNS, out=tmp_path / "three", jobs=2)
+        threaded = run_grid(measure, RUNS, out=tmp_path / "three", n_jobs=2)
     pd.testing.assert_frame_equal(results(alone), results(together))
     # Threads share the cores, and with them the order in which sums are added up.
     assert alone["score"].tolist() == pytest.approx(threaded["score"].tolist(), rel=1e-5)
@@ -95,7 +95,7 @@ def test_results_do_not_depend_on_how_many_run_at_once(tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_has_the_threads_that_were_asked_for_and_the_caller_gets_its_own_back(tmp_path, jobs):
     before = torch.get_num_threads()
-    table = run_grid(measure, RUNS[:2], out=tmp_path, jobs=jobs, threads=1)
+    table = run_grid(measure, RUNS[:2], out=tmp_path, n_jobs=jobs, threads=1)
     assert set(table["threads_seen"]) == {1}
     assert torch.get_num_threads() == before
 
@@ -161,7 +161,7 @@ def test_whatever_decides_a_result_makes_a_new_row(tmp_path, notes, monkeypatch,
         ([{"size": 1}], {}, "seed"),
         ([RUNS[0], RUNS[0]], {}, "twice"),
         ([{"size": object(), "seed": 0}], {}, "plain value"),
-        (RUNS, {"jobs": 0}, "jobs=0"),
+        (RUNS, {"n_jobs": 0}, "n_jobs=0"),
     ],
 )
 def test_what_cannot_run_is_said_before_anything_runs(tmp_path, notes, runs, options, words):

@@ -201,7 +201,7 @@ def test_grad_cam_at_a_stage_or_module_before_an_inplace_relu_sees_the_true_outp
         torch.testing.assert_close(
             explain.grad_cam(inplace, x, 1, at=at), explain.grad_cam(plain, x, 1, at=at)
         )
-        assert (explain.maps(inplace, x, at=[at])[at] < 0).any()
+        assert (explain.activations(inplace, x, at=[at])[at] < 0).any()
 
 
 # --- Architectures ---

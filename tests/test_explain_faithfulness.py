@@ -61,9 +61,9 @@ def test_cascade_tells_a_map_of_the_network_from_one_of_the_picture():
         return (x[:, 0] - x[:, 0].roll(1, 2)).abs()
 
     with unchanged(model):
-        of_picture = explain.cascade(model, x, edges)
-        of_network = explain.cascade(model, x, explain.saliency, 1)
-        again = explain.cascade(model, x, explain.saliency, 1)
+        of_picture = explain.cascading_randomization(model, x, edges)
+        of_network = explain.cascading_randomization(model, x, explain.saliency, 1)
+        again = explain.cascading_randomization(model, x, explain.saliency, 1)
     assert list(of_picture) == list(reversed([s.name for s in surgery.stages(model) if s.num_params]))
     assert all((value > 0.999).all() for value in of_picture.values())
     last = list(of_network.values())[-1]

@@ -44,23 +44,23 @@ def test_the_share_is_of_energy_and_does_not_depend_on_scale():
 
 
 def test_trained_filters_are_more_gabor_like_than_random_ones(lite0):
-    trained = explain.gabor_likeness(explain.kernels(lite0)).share
+    trained = explain.gabor_likeness(explain.filters(lite0)).share
     random = explain.gabor_likeness(
-        explain.kernels(models.load("tf_efficientnet_lite0", pretrained=False))
+        explain.filters(models.load("tf_efficientnet_lite0", pretrained=False))
     ).share
     assert trained.mean() > random.mean() + 0.2
 
 
 def test_kernels_are_copies_of_the_first_convolution_or_of_one_deeper_in(lite0):
-    first = explain.kernels(lite0)
+    first = explain.filters(lite0)
     assert torch.equal(first, lite0.conv_stem.weight)
     with unchanged(lite0):
         first.zero_()
-    assert explain.kernels(lite0, "blocks.1").shape[2:] == (1, 1)
+    assert explain.filters(lite0, "blocks.1").shape[2:] == (1, 1)
     with pytest.raises(LearnerError, match=r"blocks"):
-        explain.kernels(lite0, "block.1")
+        explain.filters(lite0, "block.1")
     with pytest.raises(LearnerError, match="no 2-D convolution"):
-        explain.kernels(Linear())
+        explain.filters(Linear())
 
 
 def test_filters_as_images_have_zero_at_mid_grey():
@@ -90,7 +90,7 @@ def test_maps_are_what_plain_hooks_see_before_an_inplace_relu_overwrites_it():
     for name in names:
         model.get_submodule(name)._forward_hooks.clear()
     with unchanged(model):
-        found = explain.maps(model, x, at=names)
+        found = explain.activations(model, x, at=names)
     for name in names:
         assert torch.equal(found[name], seen[name])
     assert found["features.norm0"].min() < 0
@@ -98,15 +98,16 @@ def test_maps_are_what_plain_hooks_see_before_an_inplace_relu_overwrites_it():
 
 def test_maps_at_stages_are_what_surgery_hands_over(lite0):
     x = images(1, 64)
-    found = explain.maps(lite0, x, at=["stem", "stage3", "pool"])
+    found = explain.activations(lite0, x, at=["stem", "stage3", "pool"])
     with torch.no_grad():
         prefix, _ = surgery.split_at(lite0, "stage4")
         torch.testing.assert_close(found["stage3"], prefix(x), rtol=1e-4, atol=1e-4)
     assert found["stem"].shape == (1, 32, 32, 32)
     assert found["pool"].shape == (1, 1280)
-    for bad in ([], "stem", ["stage33"]):
+    assert torch.equal(explain.activations(lite0, x, at="stem")["stem"], found["stem"])
+    for bad in ([], "", ["stage33"]):
         with pytest.raises(LearnerError, match="stage"):
-            explain.maps(lite0, x, at=bad)
+            explain.activations(lite0, x, at=bad)
 
 
 def test_dead_channels_are_those_that_never_change():
@@ -162,7 +163,7 @@ def test_receptive_boxes_are_exact_by_brute_force(pad_after, at):
 def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
     stages = surgery.stages(lite0)
     for name in ("stem", "stage1", "stage2", "stage3"):
-        shape = explain.maps(lite0, images(1, 224), at=[name])[name].shape
+        shape = explain.activations(lite0, images(1, 224), at=[name])[name].shape
         ((top, left, bottom, right),) = explain.receptive_boxes(
             lite0, images(1, 224), [(shape[2] // 2, shape[3] // 2)], at=name
         )
@@ -181,9 +182,7 @@ def test_best_patches_are_the_pixels_that_excite_a_channel():
     spots = {1: (6, 20, 3.0), 3: (24, 2, 5.0), 4: (10, 10, 1.0)}
     for image, (row, column, value) in spots.items():
         x[image, :, row : row + 3, column : column + 3] = value
-    found = explain.best_patches(
-        model, [x[:2], (x[2:], torch.zeros(3))], at="conv1", channels=[1, 0], count=3
-    )
+    found = explain.top_patches(model, [x[:2], (x[2:], torch.zeros(3))], at="conv1", channels=[1, 0], count=3)
     assert list(found) == [1, 0]
     patches = found[0]
     assert [p.image for p in patches] == [3, 1, 4]
@@ -196,11 +195,11 @@ def test_best_patches_are_the_pixels_that_excite_a_channel():
         assert left <= column + 1 < right
         assert patch.pixels.max() == value
     with pytest.raises(LearnerError, match="no channel 2"):
-        explain.best_patches(model, [x], at="conv1", channels=[0, 2])
+        explain.top_patches(model, [x], at="conv1", channels=[0, 2])
     with pytest.raises(LearnerError, match="spatial"):
-        explain.best_patches(model, [x], at="head", channels=[0])
+        explain.top_patches(model, [x], at="head", channels=[0])
     with pytest.raises(LearnerError, match="No batch"):
-        explain.best_patches(model, [], at="conv1", channels=[0])
+        explain.top_patches(model, [], at="conv1", channels=[0])
 
 
 # --- Neighbours ---
@@ -208,13 +207,13 @@ def test_best_patches_are_the_pixels_that_excite_a_channel():
 
 def test_nearest_by_hand():
     codes = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    indices, distances = explain.nearest(codes, count=2)
+    indices, distances = explain.nearest(codes, n_neighbors=2)
     assert indices.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
     assert distances[0].tolist() == [1.0, 3.0]
-    indices, _ = explain.nearest(codes, [[6.0]], count=1)
+    indices, _ = explain.nearest(codes, [[6.0]], n_neighbors=1)
     assert indices.tolist() == [[3]]
     pictures = torch.stack([torch.full((3, 4, 4), v) for v in (0.0, 0.1, 0.9)])
-    assert explain.nearest(pictures, count=1)[0].flatten().tolist() == [1, 0, 1]
+    assert explain.nearest(pictures, n_neighbors=1)[0].flatten().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +228,7 @@ def test_nearest_by_hand():
 )
 def test_codes_that_do_not_fit_are_named(codes, queries, count):
     with pytest.raises(LearnerError, match=r"(neighbours|stage|NaN|Expected)"):
-        explain.nearest(codes, queries, count=count)
+        explain.nearest(codes, queries, n_neighbors=count)
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])

@@ -33,12 +33,16 @@ def cat(lite0):
 # Every synthesis on the toy: name -> (call with these steps, whether its curve rises)
 def every(model, x, steps=12, **options):
     return {
-        "class_image": lambda: explain.class_image(model, [1, 2], steps=steps, size=32, **options),
-        "favourite_image": lambda: explain.favourite_image(model, "conv2", [0, 5], steps=steps, **options),
-        "whole stage": lambda: explain.favourite_image(model, "conv2", steps=steps, **options),
+        "class_visualization": lambda: explain.class_visualization(
+            model, [1, 2], steps=steps, size=32, **options
+        ),
+        "maximise_activation": lambda: explain.maximise_activation(
+            model, "conv2", [0, 5], steps=steps, **options
+        ),
+        "whole stage": lambda: explain.maximise_activation(model, "conv2", steps=steps, **options),
         "deepdream": lambda: explain.deepdream(model, x, at="conv1", octaves=1, steps=steps, **options),
-        "invert": lambda: explain.invert(model, x, at="conv1", steps=steps, **options),
-        "texture": lambda: explain.texture(model, x, at=["conv1", "conv2"], steps=steps, **options),
+        "invert": lambda: explain.feature_inversion(model, x, at="conv1", steps=steps, **options),
+        "texture": lambda: explain.texture_synthesis(model, x, at=["conv1", "conv2"], steps=steps, **options),
         "style_transfer": lambda: explain.style_transfer(
             model,
             x,
@@ -48,7 +52,9 @@ def every(model, x, steps=12, **options):
             steps=steps,
             **without_seed(options),
         ),
-        "fooling": lambda: explain.fooling(model, x, 2, steps=steps, lr=0.001, **without_seed(options)),
+        "fooling": lambda: explain.fooling_images(
+            model, x, 2, steps=steps, lr=0.001, **without_seed(options)
+        ),
     }
 
 
@@ -57,7 +63,7 @@ def without_seed(options):
 
 
 NAMES = list(every(None, images()))
-RISING = {"class_image", "favourite_image", "whole stage", "deepdream", "fooling"}
+RISING = {"class_visualization", "maximise_activation", "whole stage", "deepdream", "fooling"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,11 +100,11 @@ def test_no_steps_give_the_start_image_with_the_models_own_brightness():
     model = toy().eval()
     pictures, x = photo(model, 2)
     found = [
-        explain.class_image(model, [0, 1], start=x, steps=0),
-        explain.favourite_image(model, "conv1", [0, 1], start=x, steps=0),
+        explain.class_visualization(model, [0, 1], start=x, steps=0),
+        explain.maximise_activation(model, "conv1", [0, 1], start=x, steps=0),
         explain.deepdream(model, x, at="conv1", octaves=1, steps=0),
         explain.style_transfer(model, x, x, content_at="conv1", style_at=["conv1"], steps=0),
-        explain.fooling(model, x, 0, steps=0),
+        explain.fooling_images(model, x, 0, steps=0),
     ]
     for result in found:
         torch.testing.assert_close(result.images, pictures, rtol=0, atol=1e-5)
@@ -110,11 +116,11 @@ def test_the_model_reads_normalised_images():
     _, x = photo(model, 2)
     with torch.no_grad():
         scores, conv1 = model(x), model.conv1(x)
-    result = explain.class_image(model, [3, 0], start=x, steps=1, jitter=0)
+    result = explain.class_visualization(model, [3, 0], start=x, steps=1, jitter=0)
     torch.testing.assert_close(result.curve[0], scores[[0, 1], [3, 0]], rtol=1e-4, atol=1e-4)
-    result = explain.favourite_image(model, "conv1", [2, 4], start=x, steps=1, jitter=0)
+    result = explain.maximise_activation(model, "conv1", [2, 4], start=x, steps=1, jitter=0)
     torch.testing.assert_close(result.curve[0], conv1.mean((2, 3))[[0, 1], [2, 4]], rtol=1e-4, atol=1e-4)
-    result = explain.favourite_image(model, "conv1", [2, 4], start=x, steps=1, jitter=0, unit="centre")
+    result = explain.maximise_activation(model, "conv1", [2, 4], start=x, steps=1, jitter=0, unit="centre")
     torch.testing.assert_close(result.curve[0], conv1[[0, 1], [2, 4], 16, 16], rtol=1e-4, atol=1e-4)
     result = explain.deepdream(model, x, at="conv1", octaves=1, steps=1, jitter=0)
     torch.testing.assert_close(result.curve[0], conv1.square().mean((1, 2, 3)), rtol=1e-4, atol=1e-4)
@@ -153,7 +159,7 @@ def test_a_dream_is_stopped_in_any_octave_and_keeps_its_size():
 
 
 def test_fooling_hardly_changes_the_picture_of_a_real_network(lite0, cat):
-    result = explain.fooling(lite0, cat, 504)  # a coffee mug
+    result = explain.fooling_images(lite0, cat, 504)  # a coffee mug
     assert result.fooled.all()
     assert (result.images - explain.to_image(lite0, cat)).square().mean().sqrt() < 0.05
 
@@ -163,7 +169,7 @@ def test_fooling_changes_the_class_and_stops_there():
     pictures, x = photo(model, 4)
     with torch.no_grad():
         target = model(x).argsort(1)[:, -2]  # the runner-up of each
-    result = explain.fooling(model, x, target, steps=200, lr=0.002)
+    result = explain.fooling_images(model, x, target, steps=200, lr=0.002)
     assert result.fooled.all()
     assert torch.equal(model(explain.to_input(model, result.images)).argmax(1), target)
     torch.testing.assert_close(
@@ -172,21 +178,23 @@ def test_fooling_changes_the_class_and_stops_there():
     # One step fewer would not have done: each image stopped as soon as it was fooled.
     for i in range(4):
         steps = int(result.steps[i])
-        shorter = explain.fooling(model, x[i : i + 1], int(target[i]), steps=max(0, steps - 1), lr=0.002)
+        shorter = explain.fooling_images(
+            model, x[i : i + 1], int(target[i]), steps=max(0, steps - 1), lr=0.002
+        )
         assert steps == 0 or not shorter.fooled.any()
 
 
 def test_an_image_that_is_already_called_the_target_is_left_alone():
     model = toy().eval()
     pictures, x = photo(model)
-    result = explain.fooling(model, x, int(model(x).argmax()))
+    result = explain.fooling_images(model, x, int(model(x).argmax()))
     assert result.fooled.all()
     assert result.steps.tolist() == [0]
     torch.testing.assert_close(result.images, pictures, rtol=0, atol=1e-5)
 
 
 def test_a_class_image_convinces_the_real_network(lite0):
-    result = explain.class_image(lite0, 281, size=96, steps=25)  # a tabby cat
+    result = explain.class_visualization(lite0, 281, size=96, steps=25)  # a tabby cat
     assert result.curve[-1] > result.curve[0] + 10
     with torch.no_grad():
         assert lite0(explain.to_input(lite0, result.images)).argmax(1).tolist() == [281]
@@ -196,7 +204,7 @@ def test_inversion_falls_below_a_bound_at_early_stages_and_keeps_less_of_late_on
     pixels, missed = {}, {}
     original = explain.to_image(lite0, cat)
     for at in ("stem", "stage5"):
-        result = explain.invert(lite0, cat, at=at, steps=40)
+        result = explain.feature_inversion(lite0, cat, at=at, steps=40)
         missed[at] = float(result.curve[-1])
         pixels[at] = float((result.images - original).square().mean())
     assert missed["stem"] < 0.05
@@ -205,10 +213,10 @@ def test_inversion_falls_below_a_bound_at_early_stages_and_keeps_less_of_late_on
 
 
 def test_a_texture_has_the_gram_matrices_and_not_the_places(lite0, cat):
-    result = explain.texture(lite0, cat, at=["stem", "stage1"], steps=40)
+    result = explain.texture_synthesis(lite0, cat, at=["stem", "stage1"], steps=40)
     assert result.curve[-1] < 0.15 * result.curve[0]
     assert (result.images - explain.to_image(lite0, cat)).square().mean() > 0.005
-    larger = explain.texture(lite0, cat, at=["stem"], size=64, steps=1)
+    larger = explain.texture_synthesis(lite0, cat, at=["stem"], size=64, steps=1)
     assert larger.images.shape == (1, 3, 64, 64)
 
 
@@ -230,10 +238,10 @@ def test_tokens_and_channels_last_stages_have_channels_too():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         vit = timm.create_model("vit_tiny_patch16_224", num_classes=4, depth=2, img_size=64).eval()
-    result = explain.favourite_image(vit, "blocks.0", [0, 191], steps=3)
+    result = explain.maximise_activation(vit, "blocks.0", [0, 191], steps=3)
     assert (result.curve[-1] > result.curve[0]).all()
     with pytest.raises(LearnerError, match="192 channels"):
-        explain.favourite_image(vit, "blocks.0", 192)
+        explain.maximise_activation(vit, "blocks.0", 192)
     with pytest.raises(LearnerError, match="octaves=1"):
         explain.deepdream(vit, images(1, 64), at="blocks.0")
 
@@ -241,23 +249,23 @@ def test_tokens_and_channels_last_stages_have_channels_too():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m, x: explain.class_image(m, 5), "no class 5"),
-        (lambda m, x: explain.class_image(m, 0, steps=-1), "steps=-1"),
-        (lambda m, x: explain.class_image(m, 0, lr=0), "lr=0"),
-        (lambda m, x: explain.class_image(m, 0, size=4), "8 pixels"),
-        (lambda m, x: explain.class_image(m, [0, 1], start=x), "2 classes for 1 images"),
-        (lambda m, x: explain.class_image(m, "cat"), "whole number"),
-        (lambda m, x: explain.favourite_image(m, "conv1", 1.5), "whole number"),
-        (lambda m, x: explain.favourite_image(m, "conv9", 0), "conv"),
-        (lambda m, x: explain.favourite_image(m, "conv1", 8), "8 channels"),
-        (lambda m, x: explain.favourite_image(m, "conv1", 0, unit="corner"), "corner"),
-        (lambda m, x: explain.fooling(m, x, 9), "no class 9"),
+        (lambda m, x: explain.class_visualization(m, 5), "no class 5"),
+        (lambda m, x: explain.class_visualization(m, 0, steps=-1), "steps=-1"),
+        (lambda m, x: explain.class_visualization(m, 0, lr=0), "lr=0"),
+        (lambda m, x: explain.class_visualization(m, 0, size=4), "8 pixels"),
+        (lambda m, x: explain.class_visualization(m, [0, 1], start=x), "2 classes for 1 images"),
+        (lambda m, x: explain.class_visualization(m, "cat"), "whole number"),
+        (lambda m, x: explain.maximise_activation(m, "conv1", 1.5), "whole number"),
+        (lambda m, x: explain.maximise_activation(m, "conv9", 0), "conv"),
+        (lambda m, x: explain.maximise_activation(m, "conv1", 8), "8 channels"),
+        (lambda m, x: explain.maximise_activation(m, "conv1", 0, unit="corner"), "corner"),
+        (lambda m, x: explain.fooling_images(m, x, 9), "no class 9"),
         (lambda m, x: explain.deepdream(m, x, at="conv1", octaves=0), "octaves=0"),
         (lambda m, x: explain.deepdream(m, x, at="conv1", octaves=9), "Fewer|fewer"),
         (lambda m, x: explain.deepdream(m, x, at="conv1", channel=99, octaves=1), "8 channels"),
-        (lambda m, x: explain.invert(m, x * float("nan"), at="conv1"), "NaN"),
-        (lambda m, x: explain.invert(m, x, at="stage77"), "stage77"),
-        (lambda m, x: explain.texture(m, x, at=[]), "list of stage names"),
+        (lambda m, x: explain.feature_inversion(m, x * float("nan"), at="conv1"), "NaN"),
+        (lambda m, x: explain.feature_inversion(m, x, at="stage77"), "stage77"),
+        (lambda m, x: explain.texture_synthesis(m, x, at=[]), "list of names"),
         (lambda m, x: explain.style_transfer(m, x, x.repeat(3, 1, 1, 1)), "3 styles"),
     ],
 )

@@ -41,7 +41,7 @@ def test_the_distance_that_is_written_out_is_that_of_the_library(lesson):
     model = models.load(models.DEFAULT, input_size=96)
     pictures = lesson["pictures_of"]("mnist-5k", 12, 0)
     written = lesson["distance"](model, [image for image, _ in pictures])
-    assert written == pytest.approx(transferability.distance(model, pictures).value, rel=0.01)
+    assert written == pytest.approx(transferability.domain_distance(model, pictures).value, rel=0.01)
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
@@ -139,16 +139,16 @@ def test_the_check_of_seeds_names_the_mistake(capsys):
 def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():
     explorer = widgets.matrix_explorer(distance=0.3, images=3)
     for table in ("lecture", "slides", "notes"):
-        verdict = claims.test_claim(f"{table}-little-different")
-        assert f"“{verdict.claim.says}” Measured: {verdict.verdict}." in explorer.screen.words
-    assert "Nearest measured: mnist-5k" in explorer.screen.words
+        verdict = claims.evaluate_claim(f"{table}-little-different")
+        assert f"“{verdict.claim.says}” Measured: {verdict.verdict}." in explorer.screen.message
+    assert "Nearest measured: mnist-5k" in explorer.screen.message
     explorer.set(distance=0.08, images=100)
-    assert explorer.screen.words.startswith("Distance 0.08, 100 images of each class: lots, similar.")
-    assert "Nearest measured: scenes" in explorer.screen.words
-    assert "take this with care" not in explorer.screen.words
+    assert explorer.screen.message.startswith("Distance 0.08, 100 images of each class: lots, similar.")
+    assert "Nearest measured: scenes" in explorer.screen.message
+    assert "take this with care" not in explorer.screen.message
     explorer.controls["distance"].value = 0.2
-    assert "lots, different" in explorer.screen.words
-    assert "take this with care" in explorer.screen.words
+    assert "lots, different" in explorer.screen.message
+    assert "take this with care" in explorer.screen.message
 
 
 def test_the_explorer_follows_another_table_of_runs():
@@ -158,8 +158,8 @@ def test_the_explorer_follows_another_table_of_runs():
         runs.assign(score=runs["score"].mask(scratch, 1.0)), distance=0.3, images=99
     )
     says = claims.claim("notes-lots-different").says
-    assert f"“{says}” Measured: does not hold here." in explorer.screen.words
-    assert "the best mean there is from scratch, 1.00" in explorer.screen.words
+    assert f"“{says}” Measured: does not hold here." in explorer.screen.message
+    assert "the best mean there is from scratch, 1.00" in explorer.screen.message
 
 
 @pytest.mark.parametrize(

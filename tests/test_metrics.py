@@ -113,7 +113,7 @@ def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
     good = metrics.report(labels, proba)
     nudged = metrics.report(labels, 0.97 * proba + 0.03 / 4)
     poor = metrics.report(labels, np.roll(proba, 1, axis=1))
-    same = metrics.compare(good, nudged, figure="accuracy")
+    same = metrics.compare(good, nudged, metric="accuracy")
     assert same.tie
     assert "tie" in str(same)
     far = metrics.compare(good, poor)
@@ -130,7 +130,7 @@ def test_pairing_sees_a_steady_gain_that_unpaired_intervals_hide():
     better[wrong, labels[wrong]] = 0.85
     one, two = metrics.report(labels, better), metrics.report(labels, proba)
     assert one.accuracy.low < two.accuracy.high
-    assert not metrics.compare(one, two, figure="accuracy").tie
+    assert not metrics.compare(one, two, metric="accuracy").tie
 
 
 def test_a_report_reads_well_without_addresses_and_pickles():
@@ -166,6 +166,6 @@ def test_reports_that_cannot_be_paired_are_refused():
     with pytest.raises(LearnerError, match="different images"):
         metrics.compare(one, two)
     with pytest.raises(LearnerError, match="balanced_accuracy"):
-        metrics.compare(one, one, figure="balancedaccuracy")
+        metrics.compare(one, one, metric="balancedaccuracy")
     with pytest.raises(LearnerError, match="3 class names"):
         metrics.report(*classifier(), classes=["a", "b", "c"])

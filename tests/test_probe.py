@@ -64,7 +64,7 @@ def test_sgd_ends_where_the_solver_does():
     exact = fit_probe(x, y, penalties=[0.05])
     taught = fit_probe(x, y, penalties=[0.05], kind="sgd", epochs=200)
     assert np.abs(exact.predict_proba(x) - taught.predict_proba(x)).max() < 0.02
-    best, reached = (loss(p, x, y, 0.05, balanced=True) for p in (exact, taught))
+    best, reached = (loss(p, x, y, 0.05, class_weights="balanced") for p in (exact, taught))
     assert best <= reached <= best + 1e-3
     assert reached == pytest.approx(taught.losses[-1])
     assert taught.losses[0] > taught.losses[-1]
@@ -76,7 +76,7 @@ def test_neighbours_are_those_of_scikit_learn():
     scaler = StandardScaler().fit(x)
     oracle = KNeighborsClassifier(5, metric="cosine").fit(scaler.transform(x), y)
     right = oracle.predict_proba(scaler.transform(fresh))
-    got = fit_probe(x, y, kind="knn", neighbours=[5]).predict_proba(fresh)
+    got = fit_probe(x, y, kind="knn", n_neighbors=[5]).predict_proba(fresh)
     assert got == pytest.approx((5 * right + 1 / 3) / 6)
 
 
@@ -93,12 +93,12 @@ def test_the_penalty_is_chosen_on_rows_that_were_held_out():
 
 def test_the_table_is_what_one_gets_by_holding_out_by_hand():
     x, y = features(50, 12)
-    table = fit_probe(x, y, penalties=[0.1, 1.0], balanced=False, folds=4, seed=3).cv
+    table = fit_probe(x, y, penalties=[0.1, 1.0], class_weights=None, folds=4, seed=3).cv
     fold = _folds(y, 4, 3)
     for _, row in table.iterrows():
         proba = np.empty((50, 3))
         for k in range(4):
-            inner = fit_probe(x[fold != k], y[fold != k], penalties=[row["penalty"]], balanced=False)
+            inner = fit_probe(x[fold != k], y[fold != k], penalties=[row["penalty"]], class_weights=None)
             proba[fold == k] = inner.predict_proba(x[fold == k])
         assert row["log_loss"] == pytest.approx(-np.log(proba[np.arange(50), y]).mean(), rel=1e-3)
     assert table.loc[table["chosen"], "log_loss"].item() == table["log_loss"].min()

@@ -176,7 +176,7 @@ def test_each_mistake_is_named_where_it_is(mistake):
     make(model)
     finding = find(surgery.audit(model), code)
     assert where in finding.module
-    assert finding.words
+    assert finding.message
     assert finding.fix
 
 
@@ -242,7 +242,7 @@ def test_a_hand_frozen_drift_is_seen_afterwards():
     step(model, optimizer)
     model.two.requires_grad_(False)
     finding = find(surgery.audit(model, optimizer), "optimizer-moves-frozen")
-    assert all(cause in finding.words for cause in ("momentum", "weight decay"))
+    assert all(cause in finding.message for cause in ("momentum", "weight decay"))
     before = model.two[0].weight.clone()
     optimizer.zero_grad(set_to_none=False)
     F.cross_entropy(model(X), torch.arange(8) % 3).backward()
@@ -266,7 +266,7 @@ def test_an_optimizer_made_before_the_head():
     surgery.replace_head(model, 4)
     found = surgery.audit(model, optimizer)
     assert "out.weight" in find(found, "optimizer-lacks").module
-    assert find(found, "optimizer-stranger").words.startswith("2 tensors")
+    assert find(found, "optimizer-stranger").message.startswith("2 tensors")
 
 
 def test_an_optimizer_that_holds_a_parameter_twice():
@@ -311,7 +311,7 @@ NORMALISE = T.Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
 )  # fmt: skip
 def test_a_transform_that_is_not_the_weights_own(steps, code, words):
     finding = find(surgery.audit(net(), transform=T.Compose(steps)), code)
-    assert words in finding.words
+    assert words in finding.message
 
 
 @pytest.mark.parametrize("train", [False, True])

@@ -27,13 +27,15 @@ def moved(before, after):
 
 @pytest.mark.parametrize("views", [0, 1])
 @pytest.mark.parametrize(
-    ("start", "expected"),
+    ("from_stage", "expected"),
     [("head", {"fc"}), ("last", {"last", "fc"}), (None, {"stem", "body", "last", "fc"})],
 )
-def test_a_fit_moves_the_start_stage_and_all_after_it_and_no_bit_before_it(start, expected, views):
-    if start not in ("head", None):  # whatever surgery calls the stage that begins with this module
-        start = stage_of("last")
-    recipe = replace(FAST, phases=(Phase(start=start, epochs=2, lr=1e-2, head_lr=1e-2),), views=views)
+def test_a_fit_moves_the_start_stage_and_all_after_it_and_no_bit_before_it(from_stage, expected, views):
+    if from_stage not in ("head", None):  # whatever surgery calls the stage that begins with this module
+        from_stage = stage_of("last")
+    recipe = replace(
+        FAST, phases=(Phase(from_stage=from_stage, epochs=2, lr=1e-2, head_lr=1e-2),), views=views
+    )
     before = weights(tiny_net(dropout=0.2))
     assert moved(before, trained(recipe)[0]) == expected
 
@@ -139,7 +141,7 @@ def test_a_frozen_prefix_sees_each_image_once_however_many_epochs(monkeypatch, t
 
 
 def test_the_optimizer_remembers_across_phases():
-    whole = Phase(start=None, epochs=2, lr=1e-2, head_lr=1e-2)
+    whole = Phase(from_stage=None, epochs=2, lr=1e-2, head_lr=1e-2)
     flat = replace(FAST, warmup=0.0, schedule="constant")
     one, _ = trained(replace(flat, phases=(whole,)))
     two, _ = trained(replace(flat, phases=(replace(whole, epochs=1),) * 2))
@@ -215,9 +217,9 @@ def test_the_same_seed_gives_the_same_weights_and_history_to_the_last_bit():
     assert first != third
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_any_number_of_workers_gives_the_same_weights(workers):
-    assert same(trained(RICH)[0], trained(RICH, workers=workers)[0])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_weights(num_workers):
+    assert same(trained(RICH)[0], trained(RICH, num_workers=num_workers)[0])
 
 
 class NumpyNoise:
@@ -227,11 +229,16 @@ class NumpyNoise:
         return torch.full((1, 1, 1), np.random.rand())  # noqa: NPY002
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_random_numbers_differ_by_image_and_epoch_whichever_library_draws_them(workers):
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_random_numbers_differ_by_image_and_epoch_whichever_library_draws_them(num_workers):
     images = batches.Images(tiny_data().train, NumpyNoise(), seed=0)
     epochs = [
-        torch.cat([b.inputs[0] for b in batches.load(images, batches.plan(24, FAST, epoch), workers=workers)])
+        torch.cat(
+            [
+                b.inputs[0]
+                for b in batches.load(images, batches.plan(24, FAST, epoch), num_workers=num_workers)
+            ]
+        )
         for epoch in (0, 1)
     ]
     drawn = torch.cat(epochs).flatten()

@@ -36,8 +36,8 @@ def test_accumulated_pieces_make_the_same_step_as_one_batch():
     recipe = replace(FAST, batch_size=8, class_weights="balanced", optimizer="sgd")
     dataset = tiny_data(train=23)
     whole, _ = trained(recipe, dataset, tiny_net(norm=False))
-    pieces, _ = trained(replace(recipe, accumulate=3), dataset, tiny_net(norm=False))
-    assert near(whole, pieces, 1e-6)
+    micro_batches, _ = trained(replace(recipe, accumulate=3), dataset, tiny_net(norm=False))
+    assert near(whole, micro_batches, 1e-6)
 
 
 def test_the_loss_is_torchs_own_with_class_weights_and_smoothing():

@@ -49,7 +49,7 @@ def unharmed(tmp_path_factory):
         ["die=2", "die=7"],
         ["die=11", "save=1"],
         # Workers are at work when the process dies, and again when it goes on.
-        ["workers=2 die=10"],
+        ["num_workers=2 die=10"],
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path, moments):
@@ -57,8 +57,8 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path
         code, said = run(tmp_path, *moment.split())
         if "die" in moment or "save" in moment:
             assert code == -signal.SIGKILL, said
-    workers = [option for option in moments[-1].split() if option.startswith("workers")]
-    weights, history, _ = result(tmp_path, *workers)
+    num_workers = [option for option in moments[-1].split() if option.startswith("num_workers")]
+    weights, history, _ = result(tmp_path, *num_workers)
     assert same(weights, unharmed[0])
     assert history == unharmed[1]
 

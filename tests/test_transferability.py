@@ -32,23 +32,25 @@ def halves(low, high):
 
 def test_one_layer_by_hand():
     # Pixels 0 and 1 in equal parts: mean 1/2, deviation 1/2. Kept: mean 1, variance 4, deviation 2.
-    found = transferability.distance(network(1.0, 4.0), [halves(0, 255)] * 3)
+    found = transferability.domain_distance(network(1.0, 4.0), [halves(0, 255)] * 3)
     assert found.value == pytest.approx(((0.5 - 1) ** 2 + (0.5 - 2) ** 2) / 4)
     assert found.layers == {"0": pytest.approx(found.value)}
     # The statistics themselves are at distance 0.
-    assert transferability.distance(network(0.5, 0.25), [halves(0, 255)]).value == pytest.approx(0, abs=1e-12)
+    assert transferability.domain_distance(network(0.5, 0.25), [halves(0, 255)]).value == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_the_order_and_the_batch_size_do_not_matter():
     images = [halves(0, 255), halves(10, 20), halves(100, 200)]
-    one = transferability.distance(network(), images, batch_size=1).value
-    assert transferability.distance(network(), images[::-1], batch_size=3).value == pytest.approx(one)
+    one = transferability.domain_distance(network(), images, batch_size=1).value
+    assert transferability.domain_distance(network(), images[::-1], batch_size=3).value == pytest.approx(one)
 
 
 def test_the_model_stays_as_it_was():
     model = network().train()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    transferability.distance(model, [halves(0, 255)])
+    transferability.domain_distance(model, [halves(0, 255)])
     assert model.training
     assert model[0].training
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
@@ -58,9 +60,9 @@ def test_the_model_stays_as_it_was():
 def test_what_has_no_statistics_or_no_images_is_told():
     bare = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     with pytest.raises(LearnerError, match="BatchNorm"):
-        transferability.distance(bare, [halves(0, 255)])
+        transferability.domain_distance(bare, [halves(0, 255)])
     with pytest.raises(LearnerError, match="no image"):
-        transferability.distance(network(), [])
+        transferability.domain_distance(network(), [])
 
 
 def test_photographs_of_imagenet_are_nearest_and_noise_is_furthest():
@@ -70,7 +72,7 @@ def test_photographs_of_imagenet_are_nearest_and_noise_is_furthest():
     assert len(photos) == 20
     model = models.load(models.DEFAULT, input_size=96)
     sets = {"imagenet": photos} | {n: pictures_of(n, 20, 0) for n in ("scenes", "elpv-defects", "noise")}
-    values = {name: transferability.distance(model, images).value for name, images in sets.items()}
+    values = {name: transferability.domain_distance(model, images).value for name, images in sets.items()}
     assert values["imagenet"] < 0.12
     assert values["imagenet"] < values["elpv-defects"] < values["noise"]
     assert values["scenes"] < values["elpv-defects"]

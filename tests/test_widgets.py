@@ -28,7 +28,7 @@ def moved(explorer, **values):
     before = explorer.screen.picture
     for name, value in values.items():
         explorer.controls[name].value = value
-    return explorer.screen.picture != before, explorer.screen.words
+    return explorer.screen.picture != before, explorer.screen.message
 
 
 @each_widget
@@ -91,8 +91,8 @@ def test_the_channel_follows_when_a_stage_has_fewer():
 def test_best_patches_on_the_screen_are_those_of_the_library():
     model, x = tiny_net(), photos(9)
     explorer = widgets.stage_explorer(model, x, stage="stem", channel=2, count=4)
-    best = explain.best_patches(model, [x], at="stem", channels=[2], count=4)[2]
-    assert explorer.screen.words.endswith(
+    best = explain.top_patches(model, [x], at="stem", channels=[2], count=4)[2]
+    assert explorer.screen.message.endswith(
         f"best patches come from pictures {', '.join(map(str, sorted(patch.image for patch in best)))}."
     )
 
@@ -123,16 +123,16 @@ def test_a_pointer_on_the_photograph_moves_the_occluder_and_one_beside_it_does_n
     before = explorer.screen.picture
     explorer.screen.place = [right, down]
     assert (explorer.controls["row"].value, explorer.controls["column"].value) == (8, 24)
-    assert "around row 8, column 24" in explorer.screen.words
+    assert "around row 8, column 24" in explorer.screen.message
     assert explorer.screen.picture != before
     explorer.screen.place = [0.99, 0.5]
-    assert "around row 8, column 24" in explorer.screen.words
+    assert "around row 8, column 24" in explorer.screen.message
 
 
 def test_two_attributions_are_chosen_and_compared():
     explorer = widgets.saliency_comparer(tiny_net(), photos()[0], 2)
-    assert "Why “class 2”? saliency is strongest" in explorer.screen.words
-    assert "rank correlation" in explorer.screen.words
+    assert "Why “class 2”? saliency is strongest" in explorer.screen.message
+    assert "rank correlation" in explorer.screen.message
     changed, words = moved(explorer, left="guided_backprop")
     assert changed
     assert "guided backprop is strongest" in words
@@ -156,7 +156,7 @@ def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
     assert [name for name, _ in explorer.controls["cut"].options] == ["stem", "stage1", "stage2", "head"]
     trains = stages["head"].num_params
     total = sum(stage.num_params for stage in stages)
-    words = explorer.screen.words
+    words = explorer.screen.message
     assert f"{trains:,} of {total:,} parameters train" in words
     assert "Measured there: accuracy 0.700, from 0.650 to 0.750." in words
     changed, words = moved(explorer, cut=stages.names.index("stage1"))
@@ -167,7 +167,7 @@ def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
     words = moved(explorer, cut=0)[1]
     assert "nothing is frozen" in words
     assert "100% of training everything" in words
-    assert "easured" not in widgets.freeze_slider(model).screen.words
+    assert "easured" not in widgets.freeze_slider(model).screen.message
     assert surgery.frozen_to(model) is None  # only looked at
 
 
@@ -175,8 +175,10 @@ def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
     broken = table(0.1)
     broken.loc[1:, ["train_loss", "val_loss"]] = np.nan
     explorer = widgets.rate_explorer({1e-1: broken, 1e-4: table(0.4), 1e-3: table(0.8)})
-    assert explorer.screen.words.startswith("Rate 0.001, 3 epochs: accuracy in training from 0.267 to 0.800")
-    assert "number 1 of 3 rates" in explorer.screen.words
+    assert explorer.screen.message.startswith(
+        "Rate 0.001, 3 epochs: accuracy in training from 0.267 to 0.800"
+    )
+    assert "number 1 of 3 rates" in explorer.screen.message
     changed, words = moved(explorer, rate=0.1)
     assert changed
     assert "number 3 of 3" in words
@@ -188,7 +190,7 @@ def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
 def test_rates_take_what_training_returns():
     recipe = train.Recipe.probe(epochs=2, batch_size=8)
     history = train.fit(tiny_net(), tiny_data(), recipe)
-    words = widgets.rate_explorer({1e-3: history}).screen.words
+    words = widgets.rate_explorer({1e-3: history}).screen.message
     assert f"{history.rows[-1]['val_accuracy']:.3f}" in words
 
 
@@ -200,7 +202,7 @@ def test_a_dream_changes_the_picture_step_by_step_and_ends_by_itself():
     panel.wait()
     assert panel.screen.picture != before
     assert seen[-1] == 5
-    assert panel.screen.words.startswith("Done after 5 of 5 steps: the excitement of stage1 went from")
+    assert panel.screen.message.startswith("Done after 5 of 5 steps: the excitement of stage1 went from")
     assert (panel.button.value, panel.button.description) == (False, "Start")
 
 
@@ -224,7 +226,7 @@ def test_stop_ends_a_dream_after_the_step_in_hand_and_leaves_nothing_behind():
     panel.bar.observe(lambda change: late.append(change.new) if panel._halt.is_set() else None, "value")
     panel.button.value = False  # the click: it only asks, so the kernel is free at once
     panel.wait()
-    assert panel.screen.words.startswith("Stopped after ")
+    assert panel.screen.message.startswith("Stopped after ")
     assert len(late) <= 1
     assert panel.button.description == "Start"
     assert torch.equal(torch.get_rng_state(), state)
@@ -233,7 +235,7 @@ def test_stop_ends_a_dream_after_the_step_in_hand_and_leaves_nothing_behind():
     assert "deepdream" not in [thread.name for thread in threading.enumerate()]
     panel.start()  # and again
     panel.stop()
-    assert panel.screen.words.startswith("Stopped after ")
+    assert panel.screen.message.startswith("Stopped after ")
 
 
 def test_a_dream_looks_the_same_as_the_librarys():
@@ -245,7 +247,7 @@ def test_a_dream_looks_the_same_as_the_librarys():
     shown = widgets.live_deepdream(model, x, stage="stage1", octaves=1, dream=result)
     assert panel.screen.picture == shown.screen.picture
     first, last = result.curve[0, 0].item(), result.curve[-1, 0].item()
-    assert f"went from {first:.2g} to {last:.2g}." in panel.screen.words
+    assert f"went from {first:.2g} to {last:.2g}." in panel.screen.message
 
 
 def test_running_a_cell_stops_a_dream(monkeypatch):
@@ -270,7 +272,7 @@ def test_a_dream_that_fails_says_so_where_the_picture_is(monkeypatch):
     monkeypatch.setattr(explain, "deepdream", broken)
     panel.start()
     panel.wait()
-    assert panel.screen.words == "The dream broke off. RuntimeError: out of memory"
+    assert panel.screen.message == "The dream broke off. RuntimeError: out of memory"
     assert panel.button.value is False
 
 

@@ -33,7 +33,7 @@ def countdown(count: int) -> Callable[..., None]:
 
 
 def main(
-    folder: Path, *, kind: str, workers: int, steps: int, files: int, norm: bool, train_images: int
+    folder: Path, *, kind: str, num_workers: int, steps: int, files: int, norm: bool, train_images: int
 ) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -54,7 +54,7 @@ def main(
         settings = {"batch_size": 7, "optimizer": "sgd", "class_weights": "balanced", "keep": "last"}
         recipe = Recipe.gradual(["head", None], epochs=2, lr=1e-2, **settings)
     history = train.fit(
-        net, tiny_data(train=train_images, val=11), recipe, out=folder / "run", workers=workers
+        net, tiny_data(train=train_images, val=11), recipe, out=folder / "run", num_workers=num_workers
     )
     here = PartialState()
     if here.is_main_process:
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     main(
         Path(sys.argv[1]),
         kind=options.get("kind", "phases"),
-        workers=int(options.get("workers", 0)),
+        num_workers=int(options.get("num_workers", 0)),
         steps=int(options.get("die", -1)),
         files=int(options.get("save", -1)),
         norm=options.get("norm", "yes") == "yes",

@@ -105,7 +105,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
     folder = Path("docs") if tier is claims.QUICK else Path("docs") / tier.name
     renews = not arguments.only and (folder / "reproduction.md").exists()
     out = arguments.out or (folder if renews else runtime.cache_dir("reproduction") / tier.name)
-    table = claims.reproduce(tier, only=arguments.only, jobs=arguments.jobs)
+    table = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
     for verdict in claims.verdicts(table, only=arguments.only):
         print(verdict)
     page = claims.write(table, tier, out, only=arguments.only)

@@ -52,7 +52,7 @@ def run_grid(
     *,
     out: str | Path,
     version: str = "",
-    jobs: int = 1,
+    n_jobs: int = 1,
     threads: int = 1,
 ) -> pd.DataFrame:
     """Return one row a run, in the order of `runs`: its axes, what `function(**run)` measured, and `ABOUT`.
@@ -65,12 +65,12 @@ def run_grid(
 
     `jobs` runs go on at once, as joblib does it (loky, or the backend of a surrounding
     `joblib.parallel_config`), each on `threads` threads whatever `jobs` is, so that results do not depend on
-    it and jobs * threads cores are busy. Raises LearnerError for no runs, a run without a seed, two equal
+    it and n_jobs * threads cores are busy. Raises LearnerError for no runs, a run without a seed, two equal
     runs, and axes that are no plain values.
     """
     folder, name = Path(out), function.__name__
     keys = [key_of(name, run, version) for run in runs]
-    _check(runs, keys, jobs, threads)
+    _check(runs, keys, n_jobs, threads)
     files = {key: folder / f"{name}-{key}.json" for key in keys}
     missing = [(key, run) for key, run in zip(keys, runs, strict=True) if _read(files[key]).get("error", "?")]
     if missing:
@@ -78,7 +78,7 @@ def run_grid(
         with warnings.catch_warnings():
             # loky renews a worker whose memory has grown, by the networks that it keeps: nothing is lost.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-            done = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
+            done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
             for _ in runtime.progress(done, desc=name, total=len(missing)):
                 pass
     return tidy([_read(files[key]) for key in keys])
@@ -205,7 +205,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no number and no text")
 
 
-def _check(runs: Sequence[Run], keys: Sequence[str], jobs: int, threads: int) -> None:
+def _check(runs: Sequence[Run], keys: Sequence[str], n_jobs: int, threads: int) -> None:
     if not runs or not all("seed" in run for run in runs):
         raise LearnerError(
             f"{len(runs)} runs arrived. Expected at least one, each with a seed: grid(seed=range(5), …)."
@@ -213,7 +213,7 @@ def _check(runs: Sequence[Run], keys: Sequence[str], jobs: int, threads: int) ->
     if len(set(keys)) < len(keys):
         twice = next(run for k, run in enumerate(runs) if keys[k] in keys[:k])
         raise LearnerError(f"The run {twice} is asked for twice. Expected different runs.")
-    if jobs == 0 or threads < 1:
+    if n_jobs == 0 or threads < 1:
         raise LearnerError(
-            f"jobs={jobs}, threads={threads}. Expected at least 1 of each (jobs=-1: all cores)."
+            f"n_jobs={n_jobs}, threads={threads}. Expected at least 1 of each (n_jobs=-1: all cores)."
         )

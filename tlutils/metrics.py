@@ -12,7 +12,7 @@ from scipy import sparse
 from .errors import LearnerError, unknown
 
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
-FIGURES = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
+METRICS = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
 CELLS = 4_000_000  # numbers of a block of resamples held at once: memory stays flat
 
 
@@ -55,7 +55,7 @@ class Report:
         return len(self.labels)
 
     def _headline(self) -> pd.DataFrame:
-        rows = {name.replace("_", " "): getattr(self, name) for name in FIGURES}
+        rows = {name.replace("_", " "): getattr(self, name) for name in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Report:
 class Difference:
     """Figure of the first report minus that of the second, on the same images, with its paired interval."""
 
-    figure: str
+    metric: str
     value: float
     low: float
     high: float
@@ -90,7 +90,7 @@ class Difference:
         return bool(self.low <= 0 <= self.high)
 
     def __str__(self) -> str:
-        name = self.figure.replace("_", " ")
+        name = self.metric.replace("_", " ")
         verdict = (
             "a tie: within noise" if self.tie else f"{'higher' if self.value > 0 else 'lower'} beyond noise"
         )
@@ -130,7 +130,7 @@ def report(
             table[name + suffix] = np.where(support > 0, source[name], np.nan)
     confusion = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(confusion, (truth, chances.argmax(1)), 1)
-    headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in FIGURES}
+    headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in METRICS}
     frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
     return Report(
         **headline,
@@ -148,7 +148,7 @@ def compare(
     first: Report,
     second: Report,
     *,
-    figure: str = "balanced_accuracy",
+    metric: str = "balanced_accuracy",
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -158,20 +158,20 @@ def compare(
     Pairing matters: two classifiers mostly err on the same images, so their difference is surer than either.
     `.tie` says whether it is within noise. Raises LearnerError when the reports are of different images.
     """
-    if figure not in FIGURES:
-        raise unknown("figure", figure, FIGURES)
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
     if not np.array_equal(first.labels, second.labels) or first.classes != second.classes:
         raise LearnerError(
             f"These reports are of different images ({first.n} and {second.n}) or classes. "
             "A paired difference needs both classifiers judged on the same images, in the same order."
         )
-    value = getattr(first, figure).value - getattr(second, figure).value
+    value = getattr(first, metric).value - getattr(second, metric).value
     one, two = (
-        _figures(_resampled(r._columns, resamples, seed), r.n, len(r.classes))[figure]
+        _figures(_resampled(r._columns, resamples, seed), r.n, len(r.classes))[metric]
         for r in (first, second)
     )
     low, high = (float(_percentile(one - two, q)) for q in ((1 - level) / 2, (1 + level) / 2))
-    return Difference(figure, float(value), low, high, level)
+    return Difference(metric, float(value), low, high, level)
 
 
 def _checked(

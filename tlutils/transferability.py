@@ -14,7 +14,7 @@ from .errors import LearnerError
 
 
 @dataclass(frozen=True)
-class Distance:
+class DomainDistance:
     """`value`, the mean over the network's BatchNorm layers, and `layers`, {dotted name: distance}.
 
     0 means the statistics of the pretraining images themselves; 1 that means, or deviations, are off by a
@@ -25,7 +25,7 @@ class Distance:
     layers: dict[str, float]
 
 
-def distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> Distance:
+def domain_distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> DomainDistance:
     """Return how far the images of a split are from those that `model` was pretrained on; nothing changes.
 
     Every BatchNorm layer keeps mean and variance of each channel, averaged over the pretraining images: a
@@ -55,7 +55,7 @@ def distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> Distance:
             images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
             bare(torch.stack([prepare(image) for image in images]).to(device))
     layers = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
-    return Distance(sum(layers.values()) / len(layers), layers)
+    return DomainDistance(sum(layers.values()) / len(layers), layers)
 
 
 def _frechet(norm: _BatchNorm, count: int, total: Tensor, squares: Tensor) -> float:

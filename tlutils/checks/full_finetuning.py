@@ -44,10 +44,11 @@ def check_recipe(recipe: Any) -> None:
     first, last = recipe.phases[0], recipe.phases[-1]
     mistakes = {
         "It forgets the pretrained weights before it starts.": recipe.reset,
-        "It trains everything from the first step: the head alone should come first.": first.start is None,
-        "The first phase trains more than the head.": first.start not in ("head", None),
-        "It stops after the head: nothing pretrained ever learns.": last.start == "head",
-        "The last phase keeps a part frozen. Let it start at None, the whole network.": last.start
+        "It trains everything from the first step: the head alone should come first.": first.from_stage
+        is None,
+        "The first phase trains more than the head.": first.from_stage not in ("head", None),
+        "It stops after the head: nothing pretrained ever learns.": last.from_stage == "head",
+        "The last phase keeps a part frozen. Give it from_stage=None, the whole network.": last.from_stage
         not in ("head", None),
         "Everything trains at a rate as large as the head's in the first phase. Take a tenth, or less.": max(
             last.lr, last.head_lr

@@ -25,8 +25,8 @@ class Mean:
     pick: str | None = None
     by: str = "cv"
 
-    def __sub__(self, other: "Effect") -> "Difference":
-        return Difference(self, other)
+    def __sub__(self, other: "Effect") -> "MeanDifference":
+        return MeanDifference(self, other)
 
     def means(self) -> Iterator["Mean"]:
         """Yield the means that this effect is made of: itself."""
@@ -64,30 +64,30 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """One effect minus another, seed by seed."""
 
     first: "Effect"
     second: "Effect"
 
-    def __sub__(self, other: "Effect") -> "Difference":
-        return Difference(self, other)
+    def __sub__(self, other: "Effect") -> "MeanDifference":
+        return MeanDifference(self, other)
 
     def means(self) -> Iterator[Mean]:
         """Yield the means that this effect is made of."""
         yield from self.first.means()
         yield from self.second.means()
 
-    def only(self, axis: str, value: Any) -> "Difference":
+    def only(self, axis: str, value: Any) -> "MeanDifference":
         """Return the effect over one of the values of an axis."""
-        return Difference(self.first.only(axis, value), self.second.only(axis, value))
+        return MeanDifference(self.first.only(axis, value), self.second.only(axis, value))
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
         """Return the difference of each seed that both have."""
         return (self.first.per_seed(table) - self.second.per_seed(table)).dropna()
 
 
-Effect = Mean | Difference
+Effect = Mean | MeanDifference
 
 
 @dataclass(frozen=True)

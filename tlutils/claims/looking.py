@@ -22,7 +22,7 @@ CANVAS, SIDE = 128, 56  # pixels: of a composed picture, and of the object in it
 
 def filters(*, backbone: str, seed: int) -> dict[str, Any]:
     """How Gabor-like the first filters are: `likeness`, the mean share of energy that one explains."""
-    fit = explain.gabor_likeness(explain.kernels(network(backbone, 224, seed=seed)))
+    fit = explain.gabor_likeness(explain.filters(network(backbone, 224, seed=seed)))
     return {"likeness": float(fit.share.mean())}
 
 
@@ -53,7 +53,7 @@ def randomising(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
     model = network(BACKBONE, CANVAS)
     rng = np.random.default_rng([seed, 3])
     x = torch.stack([to_tensor(model, compose(OBJECTS[k % len(OBJECTS)], rng)[0]) for k in range(pictures)])
-    stages = explain.cascade(model, x, getattr(explain, method), seed=seed)
+    stages = explain.cascading_randomization(model, x, getattr(explain, method), seed=seed)
     return {"likeness": float(list(stages.values())[-1].mean())}
 
 
@@ -63,7 +63,7 @@ def distances(*, dataset: str, images: int, seed: int) -> dict[str, Any]:
     "photographs" are the colour photographs that scenes are cut from, "noise" is noise: the ends of a scale.
     """
     pictures = pictures_of(dataset, images, seed)
-    return {"distance": transferability.distance(network(BACKBONE, 96), pictures).value}
+    return {"distance": transferability.domain_distance(network(BACKBONE, 96), pictures).value}
 
 
 def pictures_of(name: str, images: int, seed: int) -> list[tuple[Image.Image, int]]:

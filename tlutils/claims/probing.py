@@ -32,7 +32,7 @@ def probing(*, dataset: str, backbone: str, stage: str, level: str, images: int,
 def neighbours(*, dataset: str, backbone: str, stage: str, images: int, seed: int) -> dict[str, Any]:
     """The share of held-out images whose nearest training image, by cosine, is of their class: `score`."""
     sample, known, new = read(dataset, backbone, stage, images, seed)
-    probe = fit_probe(known, np.array(sample.train.labels), kind="knn", neighbours=[1])
+    probe = fit_probe(known, np.array(sample.train.labels), kind="knn", n_neighbors=[1])
     guesses = probe.predict(new)
     return {"score": balanced_accuracy_score(sample.val.labels, guesses), "labels": len(sample.train)}
 

@@ -207,7 +207,7 @@ def _sizes(table: pd.DataFrame, tier: Tier) -> str:
     return (
         f"{_rows(columns, rows)}\n\n{', '.join(levels).capitalize()} and held out are images of each class. "
         "The distance is how far the images are from ImageNet in the network's own features "
-        f"(`transferability.distance`): 0 is ImageNet itself.{scale} The network is `{BACKBONE}` unless a "
+        f"(`transferability.domain_distance`): 0 is ImageNet itself.{scale} The network is `{BACKBONE}` unless a "
         "claim says otherwise."
     )
 

@@ -30,7 +30,7 @@ def evidence(folder: str | Path | None = None) -> pd.DataFrame:
     )
 
 
-def test_claim(id: str, table: pd.DataFrame | None = None) -> Verdict:  # noqa: PT028
+def evaluate_claim(id: str, table: pd.DataFrame | None = None) -> Verdict:
     """Return the verdict on a claim that follows from a table of runs; without one, from `evidence()`.
 
     Raises LearnerError for an unknown id.
@@ -38,11 +38,11 @@ def test_claim(id: str, table: pd.DataFrame | None = None) -> Verdict:  # noqa: 
     return judge(claim(id), evidence() if table is None else table)
 
 
-test_claim.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+evaluate_claim.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
 def reproduce(
-    tier: Tier = QUICK, *, only: Iterable[str] = (), jobs: int = 1, out: str | Path | None = None
+    tier: Tier = QUICK, *, only: Iterable[str] = (), n_jobs: int = 1, out: str | Path | None = None
 ) -> pd.DataFrame:
     """Return the table of all runs of a tier, or of those alone that the claims `only` need.
 
@@ -53,7 +53,7 @@ def reproduce(
     plan = needed(wanted, tier) if wanted else runs(tier)
     folder = Path(out) if out is not None else runtime.cache_dir("claims") / tier.name
     tables = [
-        run_grid(PROTOCOLS[protocol], own, out=folder, version=VERSION, jobs=jobs)
+        run_grid(PROTOCOLS[protocol], own, out=folder, version=VERSION, n_jobs=n_jobs)
         for protocol, own in plan.items()
     ]
     table = pd.concat(tables, ignore_index=True)

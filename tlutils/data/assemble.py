@@ -148,7 +148,7 @@ def _why(problems: Sequence[Problem]) -> str:
     if not kinds:
         return ""
     parts = [
-        f"{len(found)} {kind} (such as {found[0].path.name}: {found[0].words})"
+        f"{len(found)} {kind} (such as {found[0].path.name}: {found[0].message})"
         for kind, found in kinds.items()
     ]
     return f" Set aside: {'; '.join(parts)}"

@@ -23,7 +23,7 @@ class Problem:
 
     path: Path
     kind: str
-    words: str
+    message: str
 
 
 @dataclass

@@ -80,7 +80,7 @@ def read_items(root: Path, places: Sequence[tuple[Path, str, str]]) -> tuple[lis
     items, problems, thumbs, contents = [], [], [], []
     for (file, label, side), look in zip(places, look_at(root, [place[0] for place in places]), strict=True):
         if look.kind:
-            problems.append(Problem(root / file, look.kind, look.words))
+            problems.append(Problem(root / file, look.kind, look.message))
         else:
             items.append(Item(root / file, label, look.sha256, side=side))
             thumbs.append(look.thumb)

@@ -28,12 +28,12 @@ _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG
 class UnreadableImage(LearnerError):
     """A file that cannot become a picture: `path`, a short `kind` and the `words` for a person."""
 
-    def __init__(self, path: Path, kind: str, words: str) -> None:
-        super().__init__(f"{path}: {words}")
-        self.path, self.kind, self.words = path, kind, words
+    def __init__(self, path: Path, kind: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path, self.kind, self.message = path, kind, message
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.kind, self.words)
+        return type(self), (self.path, self.kind, self.message)
 
 
 def read_image(path: str | Path) -> Image.Image:

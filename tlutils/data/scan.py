@@ -31,7 +31,7 @@ class Look:
     """What a look at a file found: `kind` and `words` are empty for a usable image; `thumb` is 32x32 grey."""
 
     kind: str
-    words: str
+    message: str
     sha256: str
     pixels: str
     thumb: np.ndarray
@@ -123,7 +123,7 @@ def _look(path: Path) -> Look:
     try:
         image = decode(content, path)
     except UnreadableImage as error:
-        return Look(error.kind, error.words, digest, "", blank)
+        return Look(error.kind, error.message, digest, "", blank)
     pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     thumb = np.asarray(image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX))
     return Look("", "", digest, pixels, thumb)
@@ -155,7 +155,7 @@ def _key(root: Path) -> str:
 
 def _keep(store: Path, names: list[str], stamps: list[str], looks: list[Look]) -> None:
     rows = [
-        [name, stamp, x.kind, x.words, x.sha256, x.pixels]
+        [name, stamp, x.kind, x.message, x.sha256, x.pixels]
         for name, stamp, x in zip(names, stamps, looks, strict=True)
     ]
     text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
@@ -171,7 +171,7 @@ def _recall(store: Path) -> dict[tuple[str, str], Look]:
         return {}  # never scanned, or a damaged file, which the next scan replaces
     keys = [(name, stamp) for name, stamp, *_ in rows]
     looks = [
-        Look(kind, words, digest, pixels, thumb)
-        for (_, _, kind, words, digest, pixels), thumb in zip(rows, thumbs, strict=True)
+        Look(kind, message, digest, pixels, thumb)
+        for (_, _, kind, message, digest, pixels), thumb in zip(rows, thumbs, strict=True)
     ]
     return dict(zip(keys, looks, strict=True))

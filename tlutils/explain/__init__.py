@@ -5,7 +5,7 @@ the curve of their objective. x is a preprocessed batch (N, C, H, W); names of s
 `surgery.stages`.
 """
 
-from .activations import Patch, best_patches, dead_channels, maps, receptive_boxes
+from .activations import Patch, activations, dead_channels, receptive_boxes, top_patches
 from .attribution import (
     deconvnet,
     guided_backprop,
@@ -15,41 +15,40 @@ from .attribution import (
     smoothgrad,
 )
 from .cams import cam, grad_cam
-from .faithfulness import Curve, HitRate, cascade, deletion, insertion, pointing_game
-from .filters import GaborFit, as_images, gabor_likeness, kernels
-from .matching import invert, style_transfer, texture
+from .faithfulness import Curve, HitRate, cascading_randomization, deletion, insertion, pointing_game
+from .filters import GaborFit, as_images, filters, gabor_likeness
+from .matching import feature_inversion, style_transfer, texture_synthesis
 from .neighbours import ImageMap, image_map, nearest
 from .optimise import Synthesis, to_image, to_input
-from .synthesis import Fooling, class_image, deepdream, favourite_image, fooling
+from .synthesis import FoolingImages, class_visualization, deepdream, fooling_images, maximise_activation
 
 __all__ = [
     "Curve",
-    "Fooling",
+    "FoolingImages",
     "GaborFit",
     "HitRate",
     "ImageMap",
     "Patch",
     "Synthesis",
+    "activations",
     "as_images",
-    "best_patches",
     "cam",
-    "cascade",
-    "class_image",
+    "cascading_randomization",
+    "class_visualization",
     "dead_channels",
     "deconvnet",
     "deepdream",
     "deletion",
-    "favourite_image",
-    "fooling",
+    "feature_inversion",
+    "filters",
+    "fooling_images",
     "gabor_likeness",
     "grad_cam",
     "guided_backprop",
     "image_map",
     "insertion",
     "integrated_gradients",
-    "invert",
-    "kernels",
-    "maps",
+    "maximise_activation",
     "nearest",
     "occlusion",
     "pointing_game",
@@ -57,7 +56,8 @@ __all__ = [
     "saliency",
     "smoothgrad",
     "style_transfer",
-    "texture",
+    "texture_synthesis",
     "to_image",
     "to_input",
+    "top_patches",
 ]

@@ -39,10 +39,10 @@ def by_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.flatten(2) if values.ndim == 4 else values.reshape(len(values), -1, 1)
 
 
-def maps(model: nn.Module, x: Tensor, *, at: Sequence[str]) -> dict[str, Tensor]:
-    """Return {name: what leaves there} for a preprocessed batch, as the model gives it, without gradients.
+def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict[str, Tensor]:
+    """Return {name: activation there} for a preprocessed batch, as the model gives it, without gradients.
 
-    A name is a stage or a module. A convolutional stage gives (N, C, h, w), a transformer's tokens (N, T, D).
+    `at` is the name of a stage or a module, or a list of names. A convolutional stage gives (N, C, h, w), a transformer's tokens (N, T, D).
     """
     with examined(model, x) as (model, x), torch.no_grad():
         return Reader(model, at, like=x)(x)
@@ -57,7 +57,7 @@ def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Te
     """
     ends: list[tuple[Tensor, Tensor]] = []
     for x in progress(_batches(batches), desc=f"channels of {at}"):
-        values = by_channel(maps(model, x, at=[at])[at], x)
+        values = by_channel(activations(model, x, at=[at])[at], x)
         ends.append((values.amin((0, 2)), values.amax((0, 2))))
     if not ends:
         raise LearnerError("No batch arrived, so nothing can be said about channels. Give at least one.")
@@ -86,7 +86,7 @@ class Patch:
     pixels: Tensor
 
 
-def best_patches(
+def top_patches(
     model: nn.Module, batches: Iterable[Tensor], *, at: str, channels: Sequence[int], count: int = 9
 ) -> dict[int, list[Patch]]:
     """Return, for each channel, the images that excite it most, cropped to what their strongest unit can see.
@@ -99,7 +99,7 @@ def best_patches(
     found: dict[int, list[tuple[float, int, tuple[int, int], Tensor]]] = {channel: [] for channel in wanted}
     seen = 0
     for x in progress(_batches(batches), desc=f"patches for {at}"):
-        values = maps(model, x, at=[at])[at]
+        values = activations(model, x, at=[at])[at]
         order = map_axes(values.shape, x)
         if order is None:
             raise LearnerError(f"{at!r} gives {tuple(values.shape)}, which has no spatial axes to crop by.")

@@ -103,7 +103,7 @@ def insertion(
     return _curve(model, x, maps, target, steps, fill, insert=True)
 
 
-def cascade(
+def cascading_randomization(
     model: nn.Module,
     x: Tensor,
     method: Callable[..., Tensor],

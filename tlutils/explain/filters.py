@@ -9,7 +9,7 @@ from .. import models
 from ..errors import LearnerError, unknown
 
 
-def kernels(model: nn.Module, at: str | None = None) -> Tensor:
+def filters(model: nn.Module, at: str | None = None) -> Tensor:
     """Return a copy of a convolution's weights (K, C, h, w): the first one's, or the first in the module
     named `at`.
 

@@ -157,10 +157,13 @@ class Reader:
     name, and where no single tensor leaves.
     """
 
-    def __init__(self, model: nn.Module, at: Sequence[str], *, like: Tensor, with_scores: bool = False):
-        if isinstance(at, str) or not at:
-            raise LearnerError(f"at is {at!r}. Expected a list of stage names, for example at=['stage1'].")
-        self.model, self.at, self.with_scores = model, list(at), with_scores
+    def __init__(self, model: nn.Module, at: str | Sequence[str], *, like: Tensor, with_scores: bool = False):
+        if not at:
+            raise LearnerError(
+                f"at is {at!r}. Expected the name of a stage or a list of names, for example at=['stage1']."
+            )
+        at = [at] if isinstance(at, str) else list(at)
+        self.model, self.at, self.with_scores = model, at, with_scores
         modules = dict(model.named_modules())
         try:
             self.stages = stages(model, like).names

@@ -15,7 +15,7 @@ from .hooks import Reader, examined, stages
 from .optimise import OnStep, Synthesis, descend, noise, to_image
 
 
-def invert(
+def feature_inversion(
     model: nn.Module,
     x: Tensor,
     *,
@@ -42,11 +42,11 @@ def invert(
         )  # fmt: skip
 
 
-def texture(
+def texture_synthesis(
     model: nn.Module,
     x: Tensor,
     *,
-    at: Sequence[str] | None = None,
+    at: str | Sequence[str] | None = None,
     size: int | None = None,
     steps: int = 150,
     lr: float = 0.02,
@@ -71,7 +71,7 @@ def style_transfer(
     style: Tensor,
     *,
     content_at: str | None = None,
-    style_at: Sequence[str] | None = None,
+    style_at: str | Sequence[str] | None = None,
     style_weight: float = 1.0,
     steps: int = 100,
     lr: float = 0.01,
@@ -118,13 +118,13 @@ def _first_four(model: nn.Module, x: Tensor) -> list[str]:
     return stages(model, x).names[:4]
 
 
-def _style_loss(model: nn.Module, style: Tensor, at: Sequence[str]) -> Callable[[Tensor], Tensor]:
+def _style_loss(model: nn.Module, style: Tensor, at: str | Sequence[str]) -> Callable[[Tensor], Tensor]:
     reader = Reader(model, at, like=style)
     with torch.no_grad():
         wanted = {name: gram(values, style) for name, values in reader(style).items()}
 
     def loss(batch: Tensor) -> Tensor:
         found = reader(batch)
-        return torch.stack([_missed(gram(found[name], batch), wanted[name]) for name in at]).mean(0)
+        return torch.stack([_missed(gram(found[name], batch), wanted[name]) for name in reader.at]).mean(0)
 
     return loss

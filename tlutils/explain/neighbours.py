@@ -1,4 +1,4 @@
-"""Which images are alike, for a network and for the eye? Nearest neighbours and image maps of codes; data
+"""Which images are alike, for a network and for the eye? Nearest neighbours and image maps of features; data
 only.
 """
 
@@ -16,49 +16,53 @@ from torch import Tensor
 from ..errors import LearnerError
 
 
-def as_codes(values: ArrayLike | Tensor) -> np.ndarray:
-    """Return codes or pixels (N, …) as a float matrix (N, D); raises LearnerError unless it is finite and
+def as_features(values: ArrayLike | Tensor) -> np.ndarray:
+    """Return features or pixels (N, …) as a float matrix (N, D); raises LearnerError unless it is finite and
     not empty.
     """
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim < 2 or 0 in array.shape:
         raise LearnerError(
-            f"Codes have shape {array.shape}. Expected one row per image, (N, D), or images (N, C, H, W)."
+            f"Features have shape {array.shape}. Expected one row per image, (N, D), or images (N, C, H, W)."
         )
     matrix = array.reshape(len(array), -1).astype(np.float64)
     if not np.isfinite(matrix).all():
         rows = np.flatnonzero(~np.isfinite(matrix).all(1))
         raise LearnerError(
-            f"Codes hold NaN or infinity in row {', '.join(map(str, rows[:8]))}; leave those images out."
+            f"Features hold NaN or infinity in row {', '.join(map(str, rows[:8]))}; leave those images out."
         )
     return matrix
 
 
 def nearest(
-    codes: ArrayLike | Tensor,
+    features: ArrayLike | Tensor,
     queries: ArrayLike | Tensor | None = None,
     *,
-    count: int = 5,
+    n_neighbors: int = 5,
     metric: str = "euclidean",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (indices, distances), both (Q, count): the rows of `codes` nearest to each query, the nearest
+    """Return (indices, distances), both (Q, n_neighbors): the rows of `features` nearest to each query, the nearest
     first.
 
-    `codes` (N, D) are features, or images (N, C, H, W) for distances between pixels. Without `queries` each
-    row of `codes` asks, and is not its own neighbour. `metric` is scikit-learn's ("euclidean", "cosine",
+    `features` (N, D) are features, or images (N, C, H, W) for distances between pixels. Without `queries` each
+    row of `features` asks, and is not its own neighbour. `metric` is scikit-learn's ("euclidean", "cosine",
     …).
     """
-    known = as_codes(codes)
-    asking = None if queries is None else as_codes(queries)
+    known = as_features(features)
+    asking = None if queries is None else as_features(queries)
     if asking is not None and asking.shape[1] != known.shape[1]:
         raise LearnerError(
-            f"Queries have {asking.shape[1]} numbers each and codes {known.shape[1]}. Take both from the "
+            f"Queries have {asking.shape[1]} values each and the features {known.shape[1]}. Take both from the "
             "same stage, at the same image size."
         )
     most = len(known) - (asking is None)
-    if not 1 <= count <= most:
-        raise LearnerError(f"count={count}. With {len(known)} images there can be 1 to {most} neighbours.")
-    distances, indices = NearestNeighbors(n_neighbors=count, metric=metric).fit(known).kneighbors(asking)
+    if not 1 <= n_neighbors <= most:
+        raise LearnerError(
+            f"n_neighbors={n_neighbors}. With {len(known)} images there can be 1 to {most} neighbours."
+        )
+    distances, indices = (
+        NearestNeighbors(n_neighbors=n_neighbors, metric=metric).fit(known).kneighbors(asking)
+    )
     return indices, distances
 
 
@@ -84,19 +88,19 @@ class ImageMap:
 
 
 def image_map(
-    codes: ArrayLike | Tensor,
+    features: ArrayLike | Tensor,
     *,
     method: str = "tsne",
     perplexity: float | None = None,
     seed: int = 0,
 ) -> ImageMap:
-    """Return the codes (N, D) laid out in the plane and snapped to a nearly square grid, N ≥ 4.
+    """Return the features (N, D) laid out in the plane and snapped to a nearly square grid, N ≥ 4.
 
     `method` is "pca" (two directions of largest variance) or "tsne" (keeps neighbours; distances between
     far groups mean little). The grid moves the points as little as possible in total (an optimal
     assignment).
     """
-    matrix = as_codes(codes)
+    matrix = as_features(features)
     count = len(matrix)
     if method not in ("pca", "tsne"):
         raise LearnerError(f"method={method!r}. Expected 'pca' or 'tsne'.")

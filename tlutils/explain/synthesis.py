@@ -19,7 +19,7 @@ from .hooks import Reader, checked, chosen, class_index, examined, indices, scor
 from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
 
 
-def class_image(
+def class_visualization(
     model: nn.Module,
     target: int | Sequence[int],
     *,
@@ -50,7 +50,7 @@ def class_image(
         )  # fmt: skip
 
 
-def favourite_image(
+def maximise_activation(
     model: nn.Module,
     at: str,
     channel: int | Sequence[int] | None = None,
@@ -109,7 +109,7 @@ def _middle(values: Tensor, x: Tensor) -> int:
 
 
 @dataclass(frozen=True)
-class Fooling(Synthesis):
+class FoolingImages(Synthesis):
     """Images that look the same and are called something else.
 
     `difference` (N, C, H, W) is ten times the change, on mid-grey; `fooled` (N,) says where the model now
@@ -121,7 +121,7 @@ class Fooling(Synthesis):
     steps: Tensor
 
 
-def fooling(
+def fooling_images(
     model: nn.Module,
     x: Tensor,
     target: int | Sequence[int] | Tensor,
@@ -129,7 +129,7 @@ def fooling(
     steps: int = 100,
     lr: float = 0.002,
     on_step: OnStep | None = None,
-) -> Fooling:
+) -> FoolingImages:
     """Return x with as few changes as make the model see `target`, by plain gradient ascent on its score.
 
     A step moves a pixel by `lr` (root mean square, in [0, 1] units); each image stops once it is fooled.
@@ -159,7 +159,7 @@ def fooling(
                 break
         images = images.detach()
     change = (0.5 + 10 * (images - original)).clamp(0, 1)
-    return Fooling(images, stacked(curve, original), change, fooled, taken)
+    return FoolingImages(images, stacked(curve, original), change, fooled, taken)
 
 
 def deepdream(

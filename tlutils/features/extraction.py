@@ -28,7 +28,7 @@ def extract(
     model: nn.Module,
     split: Any,
     *,
-    at: Sequence[str],
+    at: str | Sequence[str],
     pool: bool = True,
     transform: Callable | None = None,
     views: int | None = None,

@@ -13,8 +13,8 @@ from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
-from .linear import FINAL_TOLERANCE, TOLERANCE, Linear, descended, row_weights, solved
-from .neighbours import Neighbours, kept
+from .linear import FINAL_TOLERANCE, TOLERANCE, ClassWeights, Linear, descend, row_weights, solve
+from .neighbours import Neighbours, keep_rows
 
 PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
 """From strong to weak, for standardised features; see `linear` for the objective."""
@@ -79,9 +79,9 @@ def fit_probe(
     classes: Sequence[str] | None = None,
     kind: Kind = "logistic",
     penalties: Sequence[float] = PENALTIES,
-    neighbours: Sequence[int] = NEIGHBOURS,
+    n_neighbors: Sequence[int] = NEIGHBOURS,
     folds: int = 5,
-    balanced: bool = True,
+    class_weights: ClassWeights = "balanced",
     epochs: int = 100,
     batch_size: int = 64,
     seed: int = 0,
@@ -93,7 +93,7 @@ def fit_probe(
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
     with the lowest log loss in `folds`-fold cross-validation, stratified and drawn by `seed`; of one there is
     no choice. A class with fewer rows than folds is held out as often as it has rows, a single row never.
-    `balanced` lets every class count alike, however many rows it has. Scaling and class weights come from the
+    `class_weights="balanced"` lets every class count alike, however many rows it has; None every row. Scaling and class weights come from the
     fitted rows alone. Raises LearnerError for shapes that differ, NaN, one class, and a class
     without rows.
     """
@@ -101,28 +101,32 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = _features(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    settings = _settings(neighbours if kind == "knn" else penalties, kind, len(labels), folds)
+    settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
     def path(rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
         if kind == "knn":
-            bank = kept(features[rows], labels[rows], count, 1, balanced=balanced)
+            bank = keep_rows(features[rows], labels[rows], count, 1, class_weights=class_weights)
             yield from bank.each(features[held], [min(int(k), len(rows)) for k in settings])
         else:
             train = features[rows], labels[rows], count
-            for linear in solved(*train, settings, balanced=balanced, tolerance=TOLERANCE):
+            for linear in solve(*train, settings, class_weights=class_weights, tolerance=TOLERANCE):
                 yield linear.predict_proba(features[held])
 
-    cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), balanced)
+    cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), class_weights)
     best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
     cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
     if kind == "knn":
-        return Probe(kind, names, best, cv, kept(features, labels, count, int(best), balanced=balanced))
+        return Probe(
+            kind, names, best, cv, keep_rows(features, labels, count, int(best), class_weights=class_weights)
+        )
     if kind == "sgd":
         train = features, labels, count, best
-        model, losses = descended(*train, balanced=balanced, seed=seed, epochs=epochs, batch=batch_size)
+        model, losses = descend(
+            *train, class_weights=class_weights, seed=seed, epochs=epochs, batch=batch_size
+        )
         return Probe(kind, names, best, cv, model, losses)
-    (model,) = solved(features, labels, count, [best], balanced=balanced, tolerance=FINAL_TOLERANCE)
+    (model,) = solve(features, labels, count, [best], class_weights=class_weights, tolerance=FINAL_TOLERANCE)
     return Probe(kind, names, best, cv, model)
 
 
@@ -131,7 +135,7 @@ def _cross_validated(
     labels: np.ndarray,
     settings: list[float],
     fold: np.ndarray,
-    balanced: bool,
+    class_weights: ClassWeights,
 ) -> pd.DataFrame:
     """Return the table of settings, scored on all held-out rows together; empty when none can be chosen."""
     if len(settings) == 1 or fold.max() < 0:
@@ -144,10 +148,10 @@ def _cross_validated(
         for i, proba in enumerate(path(np.flatnonzero(fold != number), held)):
             chances[i, held] = proba
     chances = chances[:, judged]
-    weights = row_weights(truth, count, balanced)
+    weights = row_weights(truth, count, class_weights)
     right = chances[:, np.arange(len(judged)), truth]
     loss = -(np.log(np.clip(right, np.finfo(float).eps, 1)) @ weights)
-    accuracy = (chances.argmax(axis=2) == truth) @ row_weights(truth, count, balanced=True)
+    accuracy = (chances.argmax(axis=2) == truth) @ row_weights(truth, count, class_weights="balanced")
     table = {"setting": settings, "log_loss": loss, "balanced_accuracy": accuracy}
     return pd.DataFrame(table | {"chosen": np.arange(len(settings)) == loss.argmin()})
 
@@ -164,7 +168,7 @@ def _folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def _settings(values: Sequence[float], kind: str, n: int, folds: int) -> list[float]:
-    name = "neighbours" if kind == "knn" else "penalties"
+    name = "n_neighbors" if kind == "knn" else "penalties"
     settings = sorted({float(v) for v in values}, reverse=kind != "knn")
     if not settings or settings[0] <= 0 or settings[-1] <= 0 or not np.isfinite(settings).all() or folds < 2:
         raise LearnerError(

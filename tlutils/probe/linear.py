@@ -9,6 +9,7 @@ which is scikit-learn's LogisticRegression with C = 1 / (penalty * n) where s_i 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from .. import runtime
 TOLERANCE = 1e-4  # on the largest gradient, in coordinates in which the curvature is near 1
 FINAL_TOLERANCE = 1e-7
 FLOOR = 0.03
+ClassWeights = Literal["balanced"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +62,22 @@ def scale_of(x: np.ndarray) -> Scale:
     return Scale(mean, np.where(varies, 1 / np.maximum(deviation, max(floor, 1e-300)), 0.0))
 
 
-def row_weights(y: np.ndarray, count: int, balanced: bool) -> np.ndarray:
-    """Return weights (n,) that sum to 1: equal a row, or, balanced, equal a class."""
-    if not balanced:
+def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.ndarray:
+    """Return weights (n,) that sum to 1: equal for all rows (None), or for all classes together ("balanced")."""
+    if class_weights is None:
         return np.full(len(y), 1 / len(y))
     support = np.bincount(y, minlength=count)
     return 1 / (support[y] * np.count_nonzero(support))
 
 
-def solved(
-    x: np.ndarray, y: np.ndarray, count: int, penalties: Iterable[float], *, balanced: bool, tolerance: float
+def solve(
+    x: np.ndarray,
+    y: np.ndarray,
+    count: int,
+    penalties: Iterable[float],
+    *,
+    class_weights: ClassWeights,
+    tolerance: float,
 ) -> Iterator[Linear]:
     """Yield the optimum for each penalty, each search starting at the optimum before.
 
@@ -80,7 +88,7 @@ def solved(
     """
     scale = scale_of(x)
     turned, axes = _principal(scale(x))
-    rows, target = row_weights(y, count, balanced), np.eye(count)[y]
+    rows, target = row_weights(y, count, class_weights), np.eye(count)[y]
     weight, bias = np.zeros((turned.shape[1], count)), np.zeros(count)
     for penalty in penalties:
         chances = softmax(turned @ weight + bias, axis=1)
@@ -104,13 +112,13 @@ def solved(
         yield _raw(axes @ weight, bias, scale)
 
 
-def descended(
+def descend(
     x: np.ndarray,
     y: np.ndarray,
     count: int,
     penalty: float,
     *,
-    balanced: bool,
+    class_weights: ClassWeights,
     seed: int,
     epochs: int,
     batch: int,
@@ -121,7 +129,7 @@ def descended(
     """
     scale = scale_of(x)
     inputs = torch.from_numpy(scale(x))
-    labels, rows = torch.from_numpy(y), torch.from_numpy(row_weights(y, count, balanced) * len(y))
+    labels, rows = torch.from_numpy(y), torch.from_numpy(row_weights(y, count, class_weights) * len(y))
     # Power iteration on the covariance: the curvature of the softmax is at most half of it.
     axis = torch.ones(inputs.shape[1], dtype=inputs.dtype)
     for _ in range(20):

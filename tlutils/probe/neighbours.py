@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .linear import Scale, row_weights, scale_of
+from .linear import ClassWeights, Scale, row_weights, scale_of
 
 BLOCK = 1024  # rows compared at once
 
@@ -41,10 +41,10 @@ class Neighbours:
             yield votes / votes.sum(axis=1, keepdims=True)
 
 
-def kept(x: np.ndarray, y: np.ndarray, count: int, k: int, *, balanced: bool) -> Neighbours:
-    """Return the classifier that keeps the rows of x (n, D); balanced, rare classes' votes weigh more."""
+def keep_rows(x: np.ndarray, y: np.ndarray, count: int, k: int, *, class_weights: ClassWeights) -> Neighbours:
+    """Return the classifier that keeps the rows of x (n, D); with "balanced", rare classes' votes weigh more."""
     scale = scale_of(x)
-    weights = row_weights(y, count, balanced) * len(y)
+    weights = row_weights(y, count, class_weights) * len(y)
     votes = np.eye(count)[y] * weights[:, None]
     return Neighbours(_unit(scale(x)), votes, np.full(count, 1 / count), scale, k)
 

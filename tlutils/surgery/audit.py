@@ -60,7 +60,7 @@ class Audit:
         lines = [self.summary, *([] if self.findings else ["Nothing to mend."])]
         for f in self.findings:
             lines += [
-                f"{_MARKS[f.severity]} {f.severity} {f.code} ({f.module}): {f.words}",
+                f"{_MARKS[f.severity]} {f.severity} {f.code} ({f.module}): {f.message}",
                 f"    Fix: {f.fix}",
             ]
         return "\n".join(lines)
@@ -69,7 +69,7 @@ class Audit:
         rows = "".join(
             f"<tr><td>{_MARKS[f.severity]} {f.severity}</td><td><code>{f.code}</code></td>"
             f"<td><code>{html.escape(f.module)}</code></td>"
-            f'<td style="text-align:left">{html.escape(f.words)}<br><b>Fix:</b> {html.escape(f.fix)}</td>'
+            f'<td style="text-align:left">{html.escape(f.message)}<br><b>Fix:</b> {html.escape(f.fix)}</td>'
             "</tr>"
             for f in self.findings
         )

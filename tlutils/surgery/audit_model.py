@@ -100,7 +100,7 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             "error",
             listed(loose),
             "It was frozen, and would train: its requires_grad was set to True since.",
-            f"freeze_to(model, {last.stage!r})" if last.stage else "Call freeze(model, ...) again.",
+            f"freeze_to(model, {last.from_stage!r})" if last.from_stage else "Call freeze(model, ...) again.",
         )
     drifting, dropping = _alive(model)
     if drifting:

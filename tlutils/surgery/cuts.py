@@ -31,7 +31,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchSize:
     """Stands for `times` x the number of images, in an instruction's arguments."""
 
     times: int
@@ -141,7 +141,7 @@ def _random(node: fx.Node) -> bool:
 
 
 def rebuilt(flow: Flow, node: fx.Node) -> tuple[Any, bool]:
-    """Return a size with `Batch` and `Device` in it, and whether it is tied to the image size."""
+    """Return a size with `BatchSize` and `Device` in it, and whether it is tied to the image size."""
 
     def pair(first: Any, second: Any) -> Any:
         if isinstance(first, tuple | list):
@@ -154,10 +154,10 @@ def rebuilt(flow: Flow, node: fx.Node) -> tuple[Any, bool]:
         times = first // BATCHES[0] if isinstance(first, int) else 0
         if not times or (first, second) != tuple(b * times for b in BATCHES):
             raise NoCut(f"{node.name} follows from the number of images")
-        return Batch(times)
+        return BatchSize(times)
 
     value = pair(*flow.values[node])
-    return value, flow.depends[node] == SHAPE and not isinstance(value, Batch | Device)
+    return value, flow.depends[node] == SHAPE and not isinstance(value, BatchSize | Device)
 
 
 def program(

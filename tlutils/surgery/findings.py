@@ -14,7 +14,7 @@ class Finding:
     code: str
     severity: str
     module: str
-    words: str
+    message: str
     fix: str
 
 

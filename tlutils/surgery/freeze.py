@@ -21,12 +21,12 @@ PRINTS = "_tlutils_prints"
 
 @dataclass(frozen=True)
 class Record:
-    """What was frozen: to which stage (None after `freeze`), which parameters; which modules are held.
+    """What was frozen: from which stage on it trains (None after `freeze`), which parameters; which modules are held.
 
     `shared` are held dropout layers that the part behind the cut uses, too.
     """
 
-    stage: str | None
+    from_stage: str | None
     parameters: tuple[str, ...]
     held: tuple[str, ...]
     train_norms: bool
@@ -53,12 +53,12 @@ class Held:
 
 def freeze_to(
     model: nn.Module,
-    stage: Stage | str,
+    from_stage: Stage | str,
     *,
     train_norms: bool | None = None,
     keep_dropout: bool | None = None,
 ) -> nn.Module:
-    """Freeze everything before `stage`, let the stage and all after it train, and return the model, changed.
+    """Freeze all stages before `from_stage`, let that stage and all after it train, and return the model, changed.
 
     Frozen means frozen in effect: no gradients, BatchNorm statistics held, dropout and drop path off, also
     after `model.train()`, after copying, and after saving and loading the whole module. Call it again with an
@@ -72,7 +72,7 @@ def freeze_to(
     """
     model = _bare(model)
     ready = plan(model)
-    k = find_stage(ready, stage)
+    k = find_stage(ready, from_stage)
     before, after = ready.stages[:k], ready.stages[k:]
     inside = _within(model, (m for s in before for m in s.modules))
     shared = inside & _within(model, (m for s in after for m in s.modules))
@@ -135,7 +135,7 @@ def unfreeze(model: nn.Module) -> nn.Module:
 def frozen_to(model: nn.Module) -> str | None:
     """Return the name of the stage that `freeze_to` last cut at; None for a model that was not cut."""
     found = record(model)
-    return found.stage if found else None
+    return found.from_stage if found else None
 
 
 def record(model: nn.Module) -> Record | None:
@@ -192,7 +192,7 @@ def _within(model: nn.Module, names: Iterable[str]) -> set[nn.Module]:
 
 def _freeze(
     model: nn.Module,
-    stage: str | None,
+    from_stage: str | None,
     names: list[str],
     inside: set[nn.Module],
     train_norms: bool | None,
@@ -215,7 +215,10 @@ def _freeze(
     for module in model.modules():
         own = set(module.parameters())
         if module is not model and own and own - loose <= still:
-            inside |= {module, *(m for m in module.modules() if stage is None and not list(m.parameters()))}
+            inside |= {
+                module,
+                *(m for m in module.modules() if from_stage is None and not list(m.parameters())),
+            }
     if train_norms:
         inside = {m for m in inside if not is_norm(m)}
     if keep_dropout:  # dropout may also be a function inside a block, which then has to be in train mode
@@ -224,7 +227,7 @@ def _freeze(
         module.train = Held(module)  # type: ignore[method-assign, assignment]
         module.training = False
     held = tuple(name for name, m in model.named_modules() if m in inside)
-    setattr(model, ATTRIBUTE, Record(stage, tuple(frozen), held, train_norms, keep_dropout))
+    setattr(model, ATTRIBUTE, Record(from_stage, tuple(frozen), held, train_norms, keep_dropout))
     take_prints(model)
 
 

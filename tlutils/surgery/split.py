@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
 from ..models.metadata import require_module
-from .cuts import Batch, Device, Program, Slot, program
+from .cuts import BatchSize, Device, Program, Slot, program
 from .graph import Flow
 from .kinds import drop_rate, is_dropout
 from .stage import Stage
@@ -15,7 +15,7 @@ from .stages import Plan, plan
 from .tracer import fetch, replaced
 
 
-class Part(nn.Module):
+class Section(nn.Module):
     """Runs some stages of a model on its own modules, under their own dotted names; gives {name: result}.
 
     Takes one tensor, or a tuple of tensors as the part before gives it; batch first. Training and evaluation
@@ -74,7 +74,7 @@ class Part(nn.Module):
         def leaf(value: Any) -> Any:
             if isinstance(value, Slot):
                 return values[value.number]
-            if isinstance(value, Batch):
+            if isinstance(value, BatchSize):
                 return value.times * given[0].shape[0]
             return given[0].device if isinstance(value, Device) else value
 
@@ -115,7 +115,7 @@ class Part(nn.Module):
                     )
 
 
-class Half(Part):
+class Half(Section):
     """A part with a single result."""
 
     def forward(self, x: Any) -> Any:
@@ -123,14 +123,14 @@ class Half(Part):
 
 
 def split_at(
-    model: nn.Module, stage: Stage | str, *, input_size: tuple[int, int, int] | None = None
+    model: nn.Module, from_stage: Stage | str, *, input_size: tuple[int, int, int] | None = None
 ) -> tuple[nn.Module, nn.Module]:
-    """Return (prefix, suffix), everything before `stage`, and the stage with all that follows.
+    """Return (prefix, suffix), all stages before `from_stage`, and that stage with all that follow.
 
     `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
-    entry an image along its first dimension, so they may be kept and batched anew. `stage` is a Stage, its
+    entry an image along its first dimension, so they may be kept and batched anew. `from_stage` is a Stage, its
     name, or the dotted path of the module that begins it. A hook on a module that spans several stages is not
     run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix raises one in
     training mode where both halves use something that dropout made and no image changes: `freeze_to` the cut
@@ -138,7 +138,7 @@ def split_at(
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
-    k = find_stage(ready, stage)
+    k = find_stage(ready, from_stage)
     end = len(ready.stages)
     prefix: dict[bool, Program | str] = {}
     suffix: dict[bool, Program | str] = {}
@@ -154,21 +154,24 @@ def split_at(
 
 
 def outputs(
-    model: nn.Module, at: Sequence[Stage | str], *, input_size: tuple[int, int, int] | None = None
+    model: nn.Module,
+    at: Stage | str | Sequence[Stage | str],
+    *,
+    input_size: tuple[int, int, int] | None = None,
 ) -> nn.Module:
     """Return a module whose forward gives {stage name: what leaves that stage}, in one pass that stops there.
 
-    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the
+    `at` is a stage, or a list of them. What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the
     output. Raises LearnerError for an unknown stage or an empty list.
     """
     model = require_module(model)
-    if isinstance(at, str | Stage) or not at:
+    if not at:
         raise LearnerError(
-            f"outputs() got at={at!r}. Expected a list of stages, for example at=['stage2', 'pool']; "
-            "stages(model) shows them."
+            f"outputs() got at={at!r}. Expected a stage or a list of stages, for example "
+            "at=['stage2', 'pool']; stages(model) shows them."
         )
     ready = plan(model, input_size=input_size)
-    wanted = [find_stage(ready, stage) for stage in at]
+    wanted = [find_stage(ready, stage) for stage in ([at] if isinstance(at, str | Stage) else at)]
     programs: dict[bool, Program | str] = {}
     for mode, flow in ready.flows.items():
         if isinstance(flow, str):
@@ -179,7 +182,7 @@ def outputs(
             leaving = ready.carried[k + 1][mode] if k + 1 < len(ready.stages) else None
             results[ready.stages[k].name] = (k, leaving)
         programs[mode] = program(flow, ready.places[mode], range(max(wanted) + 1), [flow.image], results)
-    return Part(model, programs, _constants(ready))
+    return Section(model, programs, _constants(ready))
 
 
 def find_stage(ready: Plan, stage: Stage | str) -> int:

@@ -17,16 +17,16 @@ class Draw(NamedTuple):
     image: int
     view: int
     partner: int
-    share: float
+    lam: float
 
 
 class Batch(NamedTuple):
-    """inputs: tensors (B, …), one for each value that crosses a cut; labels, others: (B,); shares: (B,)."""
+    """inputs: tensors (B, …), one for each value that crosses a cut; labels, others: (B,); lam: (B,)."""
 
     inputs: tuple[torch.Tensor, ...]
     labels: torch.Tensor
     others: torch.Tensor
-    shares: torch.Tensor
+    lam: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -47,8 +47,8 @@ def plan(count: int, recipe: Recipe, epoch: int, *, least: int = 2) -> list[list
     rng = np.random.default_rng(derive(recipe.seed, epoch))
     order = rng.permutation(count)
     partners = rng.permutation(count)
-    shares = rng.beta(recipe.mixup, recipe.mixup, count) if recipe.mixup else np.ones(count)
-    draws = [Draw(int(i), epoch, int(j), float(s)) for i, j, s in zip(order, partners, shares, strict=True)]
+    lam = rng.beta(recipe.mixup, recipe.mixup, count) if recipe.mixup else np.ones(count)
+    draws = [Draw(int(i), epoch, int(j), float(s)) for i, j, s in zip(order, partners, lam, strict=True)]
     batches = [draws[k : k + recipe.batch_size] for k in range(0, count, recipe.batch_size)]
     if len(batches) > 1 and len(batches[-1]) < least:
         tail = batches.pop()
@@ -114,31 +114,31 @@ def _mixed(
 ) -> Batch:
     """Return the batch of `draws`, each image blended with its partner where its share is below 1."""
     indices, partners = [d.image for d in draws], [d.partner for d in draws]
-    shares = torch.tensor([d.share for d in draws])
+    lam = torch.tensor([d.lam for d in draws])
     inputs = stacked(indices)
-    if any(d.share < 1 for d in draws):
-        wide = [shares.view(-1, *[1] * (x.dim() - 1)) for x in inputs]
+    if any(d.lam < 1 for d in draws):
+        wide = [lam.view(-1, *[1] * (x.dim() - 1)) for x in inputs]
         inputs = tuple(w * x + (1 - w) * y for w, x, y in zip(wide, inputs, stacked(partners), strict=True))
-    return Batch(inputs, labels[indices], labels[partners], shares)
+    return Batch(inputs, labels[indices], labels[partners], lam)
 
 
-def load(dataset: Dataset, batches: Sequence[Sequence[Draw]], *, workers: int = 0) -> Iterator[Batch]:
-    """Yield a `Batch` for each list of draws, decoded in `workers` processes."""
+def load(dataset: Dataset, batches: Sequence[Sequence[Draw]], *, num_workers: int = 0) -> Iterator[Batch]:
+    """Yield a `Batch` for each list of draws, decoded in `num_workers` processes."""
     # A generator of its own: otherwise the loader takes a number from torch's global one.
     yield from DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]
-        num_workers=workers,
+        num_workers=num_workers,
         collate_fn=_as_it_is,
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def split(batch: Batch, pieces: int) -> list[Batch]:
-    """Return the batch in `pieces` parts whose sizes differ by one image at most."""
-    inputs = zip(*(x.tensor_split(pieces) for x in batch.inputs), strict=True)
-    others = zip(*(t.tensor_split(pieces) for t in batch[1:]), strict=True)
+def split(batch: Batch, micro_batches: int) -> list[Batch]:
+    """Return the batch in `micro_batches` parts whose sizes differ by one image at most."""
+    inputs = zip(*(x.tensor_split(micro_batches) for x in batch.inputs), strict=True)
+    others = zip(*(t.tensor_split(micro_batches) for t in batch[1:]), strict=True)
     return [Batch(x, *t) for x, t in zip(inputs, others, strict=True)]
 
 

@@ -25,7 +25,7 @@ class Progress:
     score: tuple[float, float] | None = None  # balanced accuracy and minus loss on val, of the best epoch
     best_epoch: int = 0
     waited: int = 0  # epochs of this phase since the score last rose
-    pieces: int = 1  # forward passes a step is cut into
+    micro_batches: int = 1  # forward passes a step is cut into
     stopped: str = ""
     finished: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)

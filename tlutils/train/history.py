@@ -17,7 +17,7 @@ CLOCK = ["seconds", "images_per_second", "peak_memory_mib"]
 class History:
     """One row an epoch in `table`; leaving it last in a cell shows it.
 
-    Columns: epoch (from 1, through all phases), phase (from 1), start (first stage that trained), train_loss,
+    Columns: epoch (from 1, through all phases), phase (from 1), from_stage (the first stage that trained), train_loss,
     train_accuracy (both as seen while training, augmented where the recipe says so), val_loss, val_accuracy,
     val_balanced_accuracy (mean recall over the classes that occur), lr_<stage> (the largest rate in the
     epoch; NaN while frozen), trainable_params, seconds, images_per_second, peak_memory_mib.
@@ -79,7 +79,15 @@ class History:
         return "\n".join([words, *([f"stopped: {self.stopped}"] if self.stopped else []), *self.notices])
 
     def _shown(self) -> pd.DataFrame:
-        columns = ["epoch", "start", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+        columns = [
+            "epoch",
+            "from_stage",
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "seconds",
+        ]
         return self.table[[name for name in columns if name in self.table]]
 
     def __repr__(self) -> str:

@@ -106,13 +106,20 @@ def evaluate(model: nn.Module, split: Any, *, batch_size: int = 32) -> metrics.R
 
 
 def logits_on(
-    module: nn.Module, items: Any, device: torch.device, *, width: int, size: int, workers: int, share: slice
+    module: nn.Module,
+    items: Any,
+    device: torch.device,
+    *,
+    width: int,
+    size: int,
+    num_workers: int,
+    share: slice,
 ) -> torch.Tensor:
     """Return logits (n, width) of `items`, in order; rows outside this process' `share` of batches are 0."""
     chosen = batches.in_order(len(items), size)[share]
     logits = torch.zeros(len(items), width)
     with looking(module):
-        for draws, batch in zip(chosen, batches.load(items, chosen, workers=workers), strict=True):
+        for draws, batch in zip(chosen, batches.load(items, chosen, num_workers=num_workers), strict=True):
             out = first_output(module(*(x.to(device) for x in batch.inputs)))
             logits[[d.image for d in draws]] = out.float().cpu()
     return logits

@@ -39,7 +39,7 @@ def fit(
     *,
     out: str | Path | None = None,
     resume: bool = True,
-    workers: int = 0,
+    num_workers: int = 0,
     on_epoch: Callable[[History], object] | None = None,
 ) -> History:
     """Train `model` in place on `dataset.train` as `recipe` says, judge on `dataset.val`; return a `History`.
@@ -50,7 +50,7 @@ def fit(
 
     `out` is a folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`
     and `model.safetensors`, which `models.load` brings back. The same call again goes on where the last one
-    was killed and ends with the same weights; `resume=False` begins anew. `workers` processes decode images;
+    was killed and ends with the same weights; `resume=False` begins anew. `num_workers` processes decode images;
     the result does not depend on how many. `on_epoch(history)` is called after each epoch and may look at
     anything.
 
@@ -68,8 +68,8 @@ def fit(
                 part = open_part(model, dataset, recipe, phase, machine, run.moments)
                 for epoch in run.epochs(phase):
                     run.start_clock()
-                    trained = train_epoch(part, machine, run, epoch, workers)
-                    judged = judge_val(part, machine, run, workers)
+                    trained = train_epoch(part, machine, run, epoch, num_workers)
+                    judged = judge_val(part, machine, run, num_workers)
                     run.record(part, trained | judged)
                     if on_epoch:
                         on_epoch(run.history)
@@ -82,7 +82,7 @@ def fit(
     return run.finish()
 
 
-def train_epoch(part: Part, machine: Machine, run: Run, epoch: int, workers: int) -> dict[str, float]:
+def train_epoch(part: Part, machine: Machine, run: Run, epoch: int, num_workers: int) -> dict[str, float]:
     """Take one optimizer step for each batch of the epoch; return the row's train_…, lr_… and speed."""
     recipe, labels = run.recipe, part.train.labels
     plan = batches.plan(len(part.train), recipe, epoch, least=max(2, machine.world))
@@ -93,7 +93,7 @@ def train_epoch(part: Part, machine: Machine, run: Run, epoch: int, workers: int
     sums, clock = torch.zeros(3, dtype=torch.float64), time.perf_counter()
     part.train_mode()
     fed = runtime.progress(
-        batches.load(part.train, mine, workers=workers), desc=f"epoch {epoch + 1}", total=len(plan)
+        batches.load(part.train, mine, num_workers=num_workers), desc=f"epoch {epoch + 1}", total=len(plan)
     )
     for number, (draws, batch) in enumerate(zip(plan, fed, strict=True)):
         part.set_rates(shares[number])
@@ -134,7 +134,7 @@ def gradients(
 ) -> torch.Tensor:
     """Leave the gradients of one global batch of `count` images; return (mean loss, right answers), (2,).
 
-    When memory runs out, nothing of the attempt remains, and the step is cut into twice as many pieces.
+    When memory runs out, nothing of the attempt remains, and the step is cut into twice as many micro-batches.
     """
     buffers = [(buffer, buffer.clone()) for buffer in part.inner.buffers()]
     least = 2 if part.uses_batchnorm else 1
@@ -142,7 +142,9 @@ def gradients(
         torch.manual_seed(seed)
         part.optimizer.zero_grad(set_to_none=True)
         try:
-            return forward_backward(part, machine, batch, objective, machine.pieces_of(count, least=least))
+            return forward_backward(
+                part, machine, batch, objective, machine.micro_batches_of(count, least=least)
+            )
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -155,23 +157,23 @@ def gradients(
 
 
 def forward_backward(
-    part: Part, machine: Machine, batch: batches.Batch, objective: Objective, pieces: int
+    part: Part, machine: Machine, batch: batches.Batch, objective: Objective, micro_batches: int
 ) -> torch.Tensor:
-    """Add up the gradients of `pieces` parts of this process' batch; return (loss, right answers) of all."""
+    """Add up the gradients of `micro_batches` parts of this process' batch; return (loss, right answers) of all."""
     accelerator = machine.accelerator
     sums = torch.zeros(2, device=machine.device)
-    for number, piece in enumerate(batches.split(batch, pieces), start=1):
-        piece = piece.to(machine.device)
-        # Processes exchange gradients once a step, with the last piece.
+    for number, micro_batch in enumerate(batches.split(batch, micro_batches), start=1):
+        micro_batch = micro_batch.to(machine.device)
+        # Processes exchange gradients once a step, with the last micro-batch.
         with (
-            accelerator.no_sync(part.module) if number < pieces else nullcontext(),
+            accelerator.no_sync(part.module) if number < micro_batches else nullcontext(),
             machine.joint_batchnorm(),
         ):
-            output = part.module(*piece.inputs)
-            loss = objective(output, piece)
+            output = part.module(*micro_batch.inputs)
+            loss = objective(output, micro_batch)
             # Processes average gradients; each loss is a share of the global batch's: they must be added.
             accelerator.backward(loss * machine.world)
-        right = (first_output(output).argmax(1) == piece.labels).sum()
+        right = (first_output(output).argmax(1) == micro_batch.labels).sum()
         sums += torch.stack([loss.detach(), right])
     return machine.total(sums).cpu()
 
@@ -192,13 +194,13 @@ def loss_of(
     def loss(logits: torch.Tensor) -> torch.Tensor:
         own = entropy(logits, batch.labels)
         if recipe.mixup:
-            own = batch.shares * own + (1 - batch.shares) * entropy(logits, batch.others)
+            own = batch.lam * own + (1 - batch.lam) * entropy(logits, batch.others)
         return own.sum() / total
 
     return loss(main) + AUXILIARY * sum(loss(logits) for logits in auxiliary if logits is not None)
 
 
-def judge_val(part: Part, machine: Machine, run: Run, workers: int) -> dict[str, float]:
+def judge_val(part: Part, machine: Machine, run: Run, num_workers: int) -> dict[str, float]:
     """Return the figures on val, empty where the data set has none. Processes share the images."""
     if not len(part.val):
         return {}
@@ -207,8 +209,8 @@ def judge_val(part: Part, machine: Machine, run: Run, workers: int) -> dict[str,
         part.val,
         machine.device,
         width=run.classes,
-        size=max(1, run.recipe.batch_size // machine.pieces),
-        workers=workers,
+        size=max(1, run.recipe.batch_size // machine.micro_batches),
+        num_workers=num_workers,
         share=slice(machine.rank, None, machine.world),
     )
     # Each row comes from one process and is 0 in all others: the sum is exact.

@@ -26,12 +26,12 @@ log = logging.getLogger("tlutils")
 class Machine:
     """The device(s) of one `fit`: the same code on a laptop, a GPU, and several processes under `torchrun`.
 
-    `pieces` is the number of forward passes that one step is cut into; it doubles when memory runs out.
+    `micro_batches` is the number of forward passes that one step is cut into; it doubles when memory runs out.
     """
 
-    def __init__(self, precision: str, pieces: int) -> None:
+    def __init__(self, precision: str, micro_batches: int) -> None:
         self.notices: list[str] = []
-        self.pieces = pieces
+        self.micro_batches = micro_batches
         device = runtime.pick_device()
         several = int(os.environ.get("WORLD_SIZE", 1)) > 1
         # Without being told, Accelerate leaves several processes without a GPU to train each for itself.
@@ -49,9 +49,9 @@ class Machine:
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
 
-    def recover(self, pieces: int, notices: list[str], scaler: dict[str, Any] | None) -> None:
+    def recover(self, micro_batches: int, notices: list[str], scaler: dict[str, Any] | None) -> None:
         """Go on as the run that was killed had left off."""
-        self.pieces = pieces
+        self.micro_batches = micro_batches
         self.notices += [words for words in notices if words not in self.notices]
         if scaler and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(scaler)
@@ -82,26 +82,26 @@ class Machine:
         self.accelerator.free_memory()
         return self.accelerator.prepare_model(Wrapped(module)), self.accelerator.prepare_optimizer(optimizer)
 
-    def pieces_of(self, count: int, *, least: int) -> int:
+    def micro_batches_of(self, count: int, *, least: int) -> int:
         """Return how many forward passes a step on `count` images takes, each of at least `least` images."""
-        return min(self.pieces, max(1, count // self.world // least))
+        return min(self.micro_batches, max(1, count // self.world // least))
 
     def cut_smaller(self, count: int, *, least: int) -> None:
-        """Cut steps into twice as many pieces from now on. Raises LearnerError where that is not possible."""
-        before = self.pieces_of(count, least=least)
+        """Cut steps into twice as many micro_batches from now on. Raises LearnerError where that is not possible."""
+        before = self.micro_batches_of(count, least=least)
         images = -(-count // self.world // before)
         if self.world > 1 or before * 2 > max(1, count // least):
             raise LearnerError(
                 f"Memory ran out with {images} images in one forward pass"
                 + (" on one of several processes" if self.world > 1 else ", and fewer are not possible")
                 + ". Try a larger accumulate or a smaller batch_size in the recipe, smaller images "
-                "(models.load(..., input_size=…)), a later start, or a smaller network."
+                "(models.load(..., input_size=…)), a later from_stage, or a smaller network."
             )
-        self.pieces = before * 2
+        self.micro_batches = before * 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.note(
-            f"Memory ran out with {images} images in one forward pass. Each step now adds up {self.pieces} "
+            f"Memory ran out with {images} images in one forward pass. Each step now adds up {self.micro_batches} "
             "passes, and stays the same but for BatchNorm."
         )
 

@@ -76,10 +76,10 @@ def open_part(
     moments: checkpoint.Moments,
 ) -> Part:
     """Freeze the model as the phase says and return what trains; a frozen prefix runs here, once per view."""
-    if phase.start is None:
+    if phase.from_stage is None:
         surgery.unfreeze(model)
     else:
-        surgery.freeze_to(model, phase.start)
+        surgery.freeze_to(model, phase.from_stage)
     held = [] if recipe.train_bn else _hold_batchnorm(model)
     optimizer = _optimizer(model, recipe, phase)
     model.to(machine.device)

@@ -8,25 +8,27 @@ from typing import Any, Literal
 from ..errors import LearnerError
 
 WHOLE = None
-"""As a phase's `start`: nothing is frozen, the whole network trains."""
+"""As a phase's `from_stage`: nothing is frozen, the whole network trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of training with one cut: stages before `start` are frozen, `start` and all after it train.
+    """One stretch of training with one cut: stages before `from_stage` are frozen, `from_stage` and all after it train.
 
-    `start` is a stage's name, "head" for the head alone, or None for the whole network. `lr` is the rate of
+    `from_stage` is a stage's name, "head" for the head alone, or None for the whole network. `lr` is the rate of
     the pretrained stage nearest to the head, `head_lr` that of the new head. Rates warm up and fall in each
     phase anew.
     """
 
-    start: str | None
+    from_stage: str | None
     epochs: int
     lr: float
     head_lr: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", getattr(self.start, "name", self.start))  # a Stage will do, too
+        object.__setattr__(
+            self, "from_stage", getattr(self.from_stage, "name", self.from_stage)
+        )  # a Stage will do, too
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
         for name, rate in (("lr", self.lr), ("head_lr", self.head_lr)):
@@ -106,16 +108,20 @@ class Recipe:
     def probe(cls, *, epochs: int = 20, head_lr: float = 3e-3, **settings: Any) -> "Recipe":
         """A new head on a frozen network, trained by gradient steps: the "fixed feature extractor"."""
         return cls(
-            name="probe", phases=(Phase(start="head", epochs=epochs, lr=0.0, head_lr=head_lr),), **settings
+            name="probe",
+            phases=(Phase(from_stage="head", epochs=epochs, lr=0.0, head_lr=head_lr),),
+            **settings,
         )
 
     @classmethod
     def partial(
-        cls, start: str, *, epochs: int = 10, lr: float = 3e-4, head_lr: float = 3e-3, **settings: Any
+        cls, from_stage: str, *, epochs: int = 10, lr: float = 3e-4, head_lr: float = 3e-3, **settings: Any
     ) -> "Recipe":
-        """Stages before `start` frozen, their outputs kept; the rest trains."""
+        """Stages before `from_stage` frozen, their outputs kept; the rest trains."""
         return cls(
-            name="partial", phases=(Phase(start=start, epochs=epochs, lr=lr, head_lr=head_lr),), **settings
+            name="partial",
+            phases=(Phase(from_stage=from_stage, epochs=epochs, lr=lr, head_lr=head_lr),),
+            **settings,
         )
 
     @classmethod
@@ -124,13 +130,15 @@ class Recipe:
     ) -> "Recipe":
         """Everything trains: a small rate for pretrained weights, a larger one for the new head."""
         return cls(
-            name="finetune", phases=(Phase(start=WHOLE, epochs=epochs, lr=lr, head_lr=head_lr),), **settings
+            name="finetune",
+            phases=(Phase(from_stage=WHOLE, epochs=epochs, lr=lr, head_lr=head_lr),),
+            **settings,
         )
 
     @classmethod
     def scratch(cls, *, epochs: int = 30, lr: float = 1e-3, **settings: Any) -> "Recipe":
         """The control: weights forgotten, everything trains at one rate."""
-        phase = Phase(start=WHOLE, epochs=epochs, lr=lr, head_lr=lr)
+        phase = Phase(from_stage=WHOLE, epochs=epochs, lr=lr, head_lr=lr)
         return cls(name="scratch", phases=(phase,), reset=True, **settings)
 
     @classmethod
@@ -144,26 +152,28 @@ class Recipe:
         **settings: Any,
     ) -> "Recipe":
         """The head first, then everything at the small rate: Kumar et al. 2022, arXiv 2202.10054."""
-        first = Phase(start="head", epochs=head_epochs, lr=0.0, head_lr=head_lr)
+        first = Phase(from_stage="head", epochs=head_epochs, lr=0.0, head_lr=head_lr)
         return cls(
-            name="lp_ft", phases=(first, Phase(start=WHOLE, epochs=epochs, lr=lr, head_lr=lr)), **settings
+            name="lp_ft",
+            phases=(first, Phase(from_stage=WHOLE, epochs=epochs, lr=lr, head_lr=lr)),
+            **settings,
         )
 
     @classmethod
     def gradual(
         cls,
-        starts: Sequence[str | None],
+        from_stages: Sequence[str | None],
         *,
         epochs: int = 2,
         lr: float = 3e-4,
         head_lr: float = 3e-3,
         **settings: Any,
     ) -> "Recipe":
-        """Unfreeze stage by stage: one phase of `epochs` for each of `starts`, from the head down.
+        """Unfreeze stage by stage: one phase of `epochs` for each of `from_stages`, from the head down.
 
         For example `gradual(["head", "stage6", "stage4", None])`. Howard and Ruder 2018, arXiv 1801.06146.
         """
-        phases = tuple(Phase(start=s, epochs=epochs, lr=lr, head_lr=head_lr) for s in starts)
+        phases = tuple(Phase(from_stage=s, epochs=epochs, lr=lr, head_lr=head_lr) for s in from_stages)
         return cls(name="gradual", phases=phases, **settings)
 
     @property

@@ -42,9 +42,9 @@ class Run:
             self.progress: Progress = found["progress"]
             model.load_state_dict(found["model"])
             self.good, self.moments = found["good"] or found["model"], found["moments"]
-            machine.recover(self.progress.pieces, self.progress.notices, found["scaler"])
+            machine.recover(self.progress.micro_batches, self.progress.notices, found["scaler"])
         else:
-            self.progress = Progress(pieces=machine.pieces)
+            self.progress = Progress(micro_batches=machine.micro_batches)
             if recipe.reset:
                 forget(model, seed=recipe.seed)
             self.good = checkpoint.snapshot(model)
@@ -82,7 +82,7 @@ class Run:
         p.epoch, p.in_phase = p.epoch + 1, p.in_phase + 1
         self.watch_memory()
         p.rows.append(
-            {"epoch": p.epoch, "phase": p.phase + 1, "start": part.phase.start or "all"}
+            {"epoch": p.epoch, "phase": p.phase + 1, "from_stage": part.phase.from_stage or "all"}
             | figures
             | {
                 "trainable_params": sum(parameter.numel() for parameter in part.trainable),
@@ -158,7 +158,7 @@ class Run:
         if not self.folder or self.machine.rank != 0:
             return
         p = self.progress
-        p.pieces, p.notices = self.machine.pieces, self.machine.notices
+        p.micro_batches, p.notices = self.machine.micro_batches, self.machine.notices
         good = None if self._good_epoch == p.epoch else self.good
         scaler = self.machine.accelerator.scaler
         try:

@@ -19,7 +19,7 @@ def over_seeds(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     out: str | Path | None = None,
-    workers: int = 0,
+    num_workers: int = 0,
 ) -> pd.DataFrame:
     """Return one row a seed: seed, best_epoch, and the figures of that epoch; `.describe()` gives mean and
     spread.
@@ -30,7 +30,7 @@ def over_seeds(
     rows = []
     for seed in seeds:
         folder = Path(out) / f"seed-{seed}" if out is not None else None
-        history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, workers=workers)
+        history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, num_workers=num_workers)
         rows.append(
             {"seed": seed, "best_epoch": history.best_epoch, "stopped": history.stopped} | history.best
         )

@@ -30,15 +30,15 @@ class Screen(AnyWidget):
     """
     title = traitlets.Unicode().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)
-    words = traitlets.Unicode().tag(sync=True)
+    message = traitlets.Unicode().tag(sync=True)
     pointed = traitlets.Bool(False).tag(sync=True)
     place = traitlets.List(traitlets.Float()).tag(sync=True)
 
-    def show(self, image: Image.Image, words: str) -> None:
+    def show(self, image: Image.Image, message: str) -> None:
         """Change picture and words in one message; `image` (RGB) stays at hand for `static`."""
         self.image = image
         with self.hold_sync():
-            self.picture, self.words = jpeg(image, 90), words
+            self.picture, self.message = jpeg(image, 90), message
 
     def static(self) -> tuple[str, bytes]:
         """Return (MIME type, bytes) of the picture as it is now, small enough to be committed.
@@ -78,7 +78,7 @@ class Panel(ipywidgets.VBox):
         data = super()._repr_mimebundle_(**kwargs)
         kind, picture = self.screen.static()
         data |= {kind: picture, "text/plain": f"[{self.screen.title}] {self.note}"}
-        return data, {kind: {"alt": self.screen.words}}
+        return data, {kind: {"alt": self.screen.message}}
 
 
 class Explorer(Panel):
@@ -129,7 +129,7 @@ class Explorer(Panel):
             if not self._waiting:
                 self._redraw()
         except LearnerError as error:
-            self.screen.words = str(error)
+            self.screen.message = str(error)
 
 
 LOOK: dict[str, Any] = {

@@ -26,7 +26,7 @@ def matrix_explorer(
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
     `table` has the runs that the claims are judged by (`claims.reproduce`), the committed ones unless given.
-    It begins at `distance` (that of `transferability.distance` on 96 pixels) and `images` of each class. The
+    It begins at `distance` (that of `transferability.domain_distance` on 96 pixels) and `images` of each class. The
     border between similar and different lies halfway between the measured data sets of the two kinds; that
     between little and lots halfway, in powers, between the two sizes of the nearest data set.
     """

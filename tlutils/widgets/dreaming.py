@@ -72,10 +72,10 @@ class Dream(Panel):
         note = "a photograph, and beside it what the network dreams into it after a click on Start"
         super().__init__("DeepDream", note, {"stage": self.at, "run": self.button, "progress": self.bar})
         self.photo = explain.to_image(model, self.x)
-        words = "The photograph, twice. Start lets the network dream into the one at the right."
+        message = "The photograph, twice. Start lets the network dream into the one at the right."
         if dream is not None:
-            words = "The photograph, and a dream that was computed before. Start begins anew."
-        self._show(self.photo if dream is None else dream.images, words)
+            message = "The photograph, and a dream that was computed before. Start begins anew."
+        self._show(self.photo if dream is None else dream.images, message)
         self._halt = Event()
         self._worker: Thread | None = None
         self.button.observe(self._pressed, "value")
@@ -126,18 +126,20 @@ class Dream(Panel):
             with runtime.silent():
                 result = explain.deepdream(model, self.x, at=at, on_step=on_step, **self.settings)
             done, (first, last) = len(result.curve), result.curve[[0, -1], 0].tolist()
-            words = "Done" if done == self.total else "Stopped"
-            words += f" after {done} of {self.total} steps: the excitement of {at} went from {first:.2g} to "
-            self._show(result.images, f"{words}{last:.2g}.")
+            message = "Done" if done == self.total else "Stopped"
+            message += (
+                f" after {done} of {self.total} steps: the excitement of {at} went from {first:.2g} to "
+            )
+            self._show(result.images, f"{message}{last:.2g}.")
         except Exception as error:  # nobody catches it in a thread; the learner reads it where the picture is
-            self.screen.words = f"The dream broke off. {type(error).__name__}: {error}"
+            self.screen.message = f"The dream broke off. {type(error).__name__}: {error}"
         finally:
             if shell := get_ipython():
                 shell.events.unregister("pre_run_cell", self._cell_begins)
             self.button.description, self.button.icon = "Start", "play"
             self.button.value = False
 
-    def _show(self, images: Tensor, words: str) -> None:
+    def _show(self, images: Tensor, message: str) -> None:
         """Show the photograph beside the first of `images`; no matplotlib, which is not made for threads."""
         height, width = self.photo.shape[2:]
         size = (round(SIDE * width / height), SIDE)
@@ -146,4 +148,4 @@ class Dream(Panel):
             pixels = (255 * picture[0].detach().cpu()).permute(1, 2, 0).byte().numpy()
             tile = Image.fromarray(np.ascontiguousarray(pixels.repeat(3 // pixels.shape[2], axis=2)))
             sheet.paste(tile.resize(size, Image.Resampling.BICUBIC), (k * (size[0] + 8), 0))
-        self.screen.show(sheet, words)
+        self.screen.show(sheet, message)

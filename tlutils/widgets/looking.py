@@ -62,14 +62,14 @@ def stage_explorer(
 
     @cache
     def patches(stage: str) -> dict[int, list[explain.Patch]]:
-        return explain.best_patches(
+        return explain.top_patches(
             model, images.split(16), at=stage, channels=range(sizes[stage]), count=len(images)
         )
 
     @cache
     def maps(stage: str, image: int) -> Tensor:
         x = images[image : image + 1]
-        found = explain.maps(model, x, at=[stage])[stage]
+        found = explain.activations(model, x, at=[stage])[stage]
         return found.permute(map_axes(found.shape, x))[0]  # type: ignore[arg-type]
 
     def draw(stage: str, channel: int, image: int) -> plots.Picture:

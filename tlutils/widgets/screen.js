@@ -1,13 +1,13 @@
 // A picture and, under it, the same in words: a live region, which a screen reader says when it changes.
 function render({ model, el }) {
   const image = document.createElement("img");
-  const words = document.createElement("p");
-  words.id = `words-${Math.random().toString(36).slice(2)}`;
-  words.setAttribute("role", "status");
+  const message = document.createElement("p");
+  message.id = `message-${Math.random().toString(36).slice(2)}`;
+  message.setAttribute("role", "status");
   image.alt = model.get("title");
-  image.setAttribute("aria-describedby", words.id);
+  image.setAttribute("aria-describedby", message.id);
   el.classList.add("tlutils-screen");
-  el.append(image, words);
+  el.append(image, message);
 
   const draw = () => {
     const old = image.src;
@@ -15,10 +15,10 @@ function render({ model, el }) {
     if (old) URL.revokeObjectURL(old);
   };
   const say = () => {
-    words.textContent = model.get("words");
+    message.textContent = model.get("message");
   };
   model.on("change:picture", draw);
-  model.on("change:words", say);
+  model.on("change:message", say);
   draw();
   say();
 
@@ -61,7 +61,7 @@ function render({ model, el }) {
   return () => {
     laidOut.disconnect();
     model.off("change:picture", draw);
-    model.off("change:words", say);
+    model.off("change:message", say);
     URL.revokeObjectURL(image.src);
   };
 }
