@@ -21,7 +21,7 @@ def trial_findings(model: nn.Module, trial: Trial, num_classes: int | None) -> I
             "head-width",
             "error",
             head,
-            f"The model gives {width} scores an image, and you have {num_classes} classes.",
+            f"The model gives {width} scores per image, and you have {num_classes} classes.",
             f"replace_head(model, {num_classes})",
         )
     elif width == 1:
