@@ -111,7 +111,7 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             "Its weights are frozen, but in training mode it would go on averaging your images into its "
             "running mean and variance: the frozen features would drift. eval() alone is undone by the "
             "next model.train().",
-            "freeze_to(model, stage) holds the statistics, too.",
+            "freeze_to(model, from_stage) holds the statistics, too.",
         )
     if dropping and not (last and last.keep_dropout):
         yield Finding(
@@ -120,7 +120,7 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             listed(dropping),
             "It lies in the frozen part and would drop values at random: the same image would give other "
             "features at every pass.",
-            "freeze_to(model, stage) switches it off; keep_dropout=True says that you want it.",
+            "freeze_to(model, from_stage) switches it off; keep_dropout=True says that you want it.",
         )
     if last and last.shared:
         yield Finding(
