@@ -1,0 +1,128 @@
+"""Every public name says what it gives and what each argument is, and an example shows it at work."""
+
+import ast
+import dataclasses
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import tlutils
+
+PACKAGE = Path(tlutils.__file__).parent
+DOORS = sorted(module.name for module in pkgutil.iter_modules(tlutils.__path__, "tlutils."))
+FILES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text())
+TODO = {
+    f"tlutils.{room}"
+    for room in (
+        "checks",
+        "claims",
+        "cli",
+        "data",
+        "download",
+        "errors",
+        "experiments",
+        "explain",
+        "features",
+        "inference",
+        "lessons",
+        "metrics",
+        "models",
+        "plots",
+        "probe",
+        "runtime",
+        "surgery",
+        "train",
+        "transferability",
+        "widgets",
+    )
+}
+HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
+
+
+def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Yield the functions and classes that a module offers, those of modules in its `__all__` included."""
+    own = [n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
+    for name in getattr(module, "__all__", [name for name in own if not name.startswith("_")]):
+        value = getattr(module, name)
+        if inspect.ismodule(value):
+            yield from public(value)
+        elif inspect.isclass(value) or inspect.isfunction(inspect.unwrap(value)):
+            yield f"{module.__name__}.{name}", value
+
+
+def sections(doc: str) -> dict[str, str]:
+    """Return the text of each section of a docstring; what precedes the first is under "" ."""
+    parts = re.split(rf"^({HEADS}):$", inspect.cleandoc(doc), flags=re.MULTILINE)
+    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+def entries(text: str) -> list[str]:
+    return re.findall(r"^ {4}(\*{0,2}\w+): \S", text, flags=re.MULTILINE)
+
+
+def parameters(function: Any) -> list[str]:
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    signature = inspect.signature(function).parameters.values()
+    return [stars.get(p.kind, "") + p.name for p in signature if p.name not in ("self", "cls")]
+
+
+def lacking(name: str, value: Any, example: bool) -> Iterator[str]:
+    """Yield what is wrong with the docstring of a function or class, its public methods included."""
+    doc = value.__doc__ or ""
+    found = sections(doc)
+    if not re.match(r"\S.*[.?]$", doc.split("\n")[0]):
+        yield f"{name}: the first line is not one sentence"
+    head, expected = "Args", []
+    if not inspect.isclass(value):
+        expected = parameters(value)
+        if example and ">>> " not in found.get("Example", ""):
+            yield f"{name}: no example"
+    elif dataclasses.is_dataclass(value):
+        head = "Attributes"
+        expected = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+    elif "__init__" in vars(value):
+        expected = parameters(value.__init__)
+    if (listed := entries(found.get(head, ""))) != expected:
+        yield f"{name}: {head} lists {listed}, expected {expected}"
+    for own, member in vars(value).items() if inspect.isclass(value) else ():
+        member = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        inherited = any(own in vars(base) for base in value.__mro__[1:])
+        if inspect.isfunction(member) and not own.startswith("_") and not (inherited and not member.__doc__):
+            yield from lacking(f"{name}.{own}", member, example=False)
+
+
+@pytest.mark.parametrize(
+    "door", [pytest.param(door, marks=[pytest.mark.xfail] if door in TODO else []) for door in DOORS]
+)
+def test_every_public_name_is_documented(door):
+    found = dict(public(importlib.import_module(door)))
+    assert found, f"{door} offers nothing"
+    assert [fault for name, value in found.items() for fault in lacking(name, value, example=True)] == []
+
+
+def examples(path: Path) -> Iterator[doctest.DocTest]:
+    """Yield the examples of each docstring in a file, each to start from an empty namespace."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (doc := ast.get_docstring(node)):
+            name, line = getattr(node, "name", path.stem), node.body[0].lineno - 1
+            test = doctest.DocTestParser().get_doctest(doc, {}, name, str(path), line)
+            if test.examples:
+                yield test
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_examples_give_what_they_show(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    written: list[str] = []
+    for test in examples(PACKAGE / file):
+        runner.run(test, out=written.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(written)
