@@ -66,7 +66,7 @@ def test_a_module_imports_only_from_rows_below(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_stays_small(path):
-    assert len(path.read_text().splitlines()) <= 320
+    assert len(path.read_text().splitlines()) <= 450
 
 
 def test_library_code_does_not_print():

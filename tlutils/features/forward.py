@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..surgery.shapes import map_dims
+from ..surgery.tracing.measure import map_dims
 from .store import Arrays
 
 log = logging.getLogger(__name__)

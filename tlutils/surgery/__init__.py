@@ -1,13 +1,11 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
-from .audit import Audit, audit
-from .findings import Finding
+from .auditing import Audit, Finding, audit
 from .freeze import freeze, freeze_to, frozen_to, unfreeze
-from .groups import add_unfrozen, param_groups
 from .head import head_layers, replace_head
+from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
-from .stage import Stage, Stages
-from .stages import stages
+from .stages import Stage, Stages, stages
 from .stem import replace_stem
 
 __all__ = [

@@ -7,12 +7,11 @@ from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
 from ..models.metadata import require_module
-from .cuts import BatchSize, Device, Program, Slot, program
-from .graph import Flow
 from .kinds import drop_rate, is_dropout
-from .stage import Stage
-from .stages import Plan, plan
-from .tracer import fetch, replaced
+from .stages import Plan, Stage, plan
+from .tracing.cuts import BatchSize, Device, Program, Slot, program
+from .tracing.graph import Flow
+from .tracing.tracer import fetch, replaced
 
 
 class Section(nn.Module):

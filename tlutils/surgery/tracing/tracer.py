@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
-from .. import runtime
+from ... import runtime
+from ..mirror import empty_like
 from .measure import Multiplications, Reach, Receptive
-from .mirror import empty_like
 
 BATCHES = (2, 3)
 NOTHING, SHAPE, DATA = range(3)  # what a value depends on; each includes the ones before

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..kinds import DROPOUTS
 from .graph import Flow, Untraceable, trace
-from .kinds import DROPOUTS
-from .shapes import kind, positions, size_of
+from .measure import positions
 from .tracer import DATA, tensors
 
+LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)
 _STEMS = ("stem", "embed", "conv1", "conv_proj")
 
@@ -48,6 +49,32 @@ class Layout:
     place: dict[fx.Node, int]
     opened: set[str]
     chain: Sequence[str]
+
+
+def kind(module: nn.Module) -> str:
+    """Return "layer" (at most one weight, or a short chain of layers), "container" (of blocks) or "block"."""
+    weights = sum(
+        1 for m in module.modules() for p in m._parameters.values() if p is not None and p.dim() > 1
+    )
+    children = list(module.children())
+    if weights <= 1:
+        return "layer"
+    if isinstance(module, LISTS):
+        return "layer" if weights <= 3 and all(kind(c) == "layer" for c in children) else "container"
+    size = size_of(module)
+    for child in children:
+        if (
+            isinstance(child, LISTS)
+            and size_of(child) > 0.8 * size
+            and all(kind(c) != "layer" for c in child.children())
+        ):
+            return "container"
+    return "block"
+
+
+def size_of(module: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(p.numel() for p in module.parameters())
 
 
 def lay_out(model: nn.Module, size: tuple[int, ...], *, chain: Sequence[str] = ()) -> Layout:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from .. import runtime
+from ... import runtime
+from ..mirror import mirror, set_mode
 from .measure import Reach
-from .mirror import mirror, set_mode
 from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
 
 

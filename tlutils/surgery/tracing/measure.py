@@ -117,6 +117,23 @@ class Reach:
         return replace(self, field=(sides[0][0], sides[1][0]), jump=(sides[0][1], sides[1][1]))
 
 
+def positions(tensor: Tensor, reach: Reach | None = None) -> int:
+    """Return the number of spatial positions of an activation (N, …)."""
+    if tensor.dim() <= 2:
+        return 1
+    if tensor.dim() != 4:
+        return tensor.shape[1] if tensor.dim() == 3 else tensor[0, ..., 0].numel()
+    dims = map_dims(tensor, reach)
+    return tensor.shape[dims[0]] * tensor.shape[dims[1]]
+
+
+def map_dims(tensor: Tensor, reach: Reach | None = None) -> tuple[int, int]:
+    """Return the dimensions of height and width of a map (N, C, H, W) or (N, H, W, C)."""
+    if reach is not None:
+        return reach.dims
+    return (1, 2) if tensor.shape[1] == tensor.shape[2] != tensor.shape[3] else (2, 3)
+
+
 class Receptive(TorchFunctionMode):
     """Follows `Reach` from the image through every function; a value that sees the whole image has None.
 

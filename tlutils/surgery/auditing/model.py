@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ..freeze import PRINTS, is_held, record, take_prints
+from ..kinds import drop_rate, is_dropout, is_norm
+from ..trial import Trial
 from .findings import Finding, listed
-from .freeze import PRINTS, is_held, record, take_prints
-from .kinds import drop_rate, is_dropout, is_norm
-from .trial import Trial
 
 
 def trial_findings(model: nn.Module, trial: Trial, num_classes: int | None) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .. import models, runtime
+from ... import models, runtime
 from .findings import Finding
 
 _OWN = "data.transform_for(model) gives the transform that the weights state."

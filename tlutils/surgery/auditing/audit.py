@@ -1,0 +1,70 @@
+"""Check that a model will do in training what its user thinks: the frozen part still, the rest moving."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import LearnerError
+from ...models.metadata import require_module
+from ..freeze import frozen_to, is_held
+from ..kinds import is_norm
+from ..trial import Trial, try_out
+from .findings import MARKS, Audit, Finding
+from .model import freeze_findings, model_findings, trial_findings
+from .optimizer import optimizer_findings
+from .transform import input_findings
+
+
+def audit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    num_classes: int | None = None,
+    transform: Callable[[Any], torch.Tensor] | None = None,
+) -> Audit:
+    """Return what is wrong with a model that is about to train, each finding with its fix.
+
+    Give the `optimizer`, the number of classes of your images and the `transform` of your images, to have
+    them checked against the model. The model is tried on two small random images; neither its weights,
+    buffers and modes nor the random generators change. A fingerprint of the frozen tensors is noted on it:
+    the next audit says whether they moved since. Raises LearnerError for what is no torch module.
+    """
+    bare = require_module(model)
+    trial: Trial | None = None
+    findings: list[Finding] = []
+    try:
+        trial = try_out(bare)
+    except LearnerError as error:
+        findings.append(
+            Finding(
+                "not-tried", "warning", type(bare).__name__, str(error), "Mend this first; then audit again."
+            )
+        )
+    if trial is not None:
+        findings += trial_findings(bare, trial, num_classes)
+    findings += model_findings(bare, training=optimizer is not None)
+    findings += freeze_findings(bare)
+    if optimizer is not None:
+        findings += optimizer_findings(bare, optimizer)
+    if transform is not None:
+        findings += input_findings(bare, transform)
+    findings.sort(key=lambda f: list(MARKS).index(f.severity))
+    return Audit(_summary(bare, trial), tuple(findings))
+
+
+def _summary(model: nn.Module, trial: Trial | None) -> str:
+    heads, dropouts = (trial.heads, trial.dropouts) if trial else ([], [])
+    words = [type(model).__name__]
+    for name in heads:
+        weight: Any = model.get_submodule(name).weight
+        words.append(f"head {name}: {weight.shape[1]} to {weight.shape[0]}")
+    words += [f"dropout {name}: {model.get_submodule(name).p}" for name in dropouts]
+    total = sum(p.numel() for p in model.parameters())
+    free = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    words.append(f"{free:,} of {total:,} parameters train")
+    norms = sum(is_held(m) for m in model.modules() if is_norm(m))
+    if norms:
+        words.append(f"frozen to {frozen_to(model) or 'a pattern'}, {norms} norm layers held")
+    return "; ".join(words)

@@ -1,0 +1,84 @@
+"""What an audit found."""
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+MARKS = {"error": "✗", "warning": "!", "note": "·"}  # worst first
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding: a stable `code`, how bad it is, where, what it does to the result, and how to mend it.
+
+    `severity` is "error" (the result will be wrong), "warning" (probably not what you want) or "note".
+    """
+
+    code: str
+    severity: str
+    module: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, worst first, and in `summary` what the model is. True when there is nothing to
+    mend.
+
+    `codes` are short and stable, so that code can ask for them: `"bn-drift" in found.codes`.
+    """
+
+    summary: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error and no warning."""
+        return all(f.severity == "note" for f in self.findings)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that make a result wrong."""
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes of all findings."""
+        return {f.code for f in self.findings}
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __repr__(self) -> str:
+        lines = [self.summary, *([] if self.findings else ["Nothing to mend."])]
+        for f in self.findings:
+            lines += [
+                f"{MARKS[f.severity]} {f.severity} {f.code} ({f.module}): {f.message}",
+                f"    Fix: {f.fix}",
+            ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{MARKS[f.severity]} {f.severity}</td><td><code>{f.code}</code></td>"
+            f"<td><code>{html.escape(f.module)}</code></td>"
+            f'<td style="text-align:left">{html.escape(f.message)}<br><b>Fix:</b> {html.escape(f.fix)}</td>'
+            "</tr>"
+            for f in self.findings
+        )
+        head = "<tr><th></th><th>code</th><th>where</th><th>what</th></tr>"
+        table = f"<table>{head}{rows}</table>" if rows else "<p>Nothing to mend.</p>"
+        return f"<p>{html.escape(self.summary)}</p>{table}"
+
+
+def listed(names: Sequence[str], *, most: int = 2) -> str:
+    """Return names as text, the first few and how many more."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
