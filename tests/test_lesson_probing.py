@@ -6,7 +6,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from tlutils import checks, plots
+from tlutils import plots
+from tlutils.checks import lesson_02
 from tlutils.probe import fit_probe
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "02_linear_probing.ipynb"
@@ -58,7 +59,7 @@ def cosine(query, bank):
     ],
 )
 def test_the_check_of_nearest_names_the_mistake(mine, says, capsys):
-    checks.check_nearest(mine)
+    lesson_02.check_nearest_neighbour(mine)
     assert says in capsys.readouterr().out
 
 
@@ -67,10 +68,10 @@ def test_the_check_of_scaling_names_whose_ruler_was_used(capsys):
     train, val = rng.normal(1, 2, size=(30, 4)), rng.normal(2, 1, size=(20, 4))
     both = np.vstack([train, val])
     for like, says in [(train, "Right"), (val, "val's own"), (both, "took part")]:
-        checks.check_scaled((val - like.mean(0)) / like.std(0), train, val)
+        lesson_02.check_scaling((val - like.mean(0)) / like.std(0), train, val)
         assert says in capsys.readouterr().out
     for mine, says in [(None, "Not done"), (val, "Not yet"), (val.T, "shape")]:
-        checks.check_scaled(mine, train, val)
+        lesson_02.check_scaling(mine, train, val)
         assert says in capsys.readouterr().out
 
 
@@ -79,7 +80,7 @@ def test_the_check_of_the_penalty_reads_the_table_as_one_should(capsys):
     table = fit_probe(rng.normal(size=(60, 5)), np.arange(60) % 2, penalties=[10, 1, 0.1]).cv
     table["log_loss"], table["balanced_accuracy"] = [0.5, 0.4, 0.6], [0.7, 0.7, 0.8]
     for answer, says in [(None, "Not answered"), (1, "Right"), (0.1, "by a hair"), (10, "Not yet")]:
-        checks.check_penalty(answer, table)
+        lesson_02.check_penalty(answer, table)
         assert says in capsys.readouterr().out
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import checks, runtime
+from tlutils import runtime
+from tlutils.checks import lesson_06
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "06_how_transferable.ipynb"
 
@@ -66,7 +67,7 @@ def freezes_the_giver(giver, taker, layers):
     ],
 )
 def test_the_check_of_copied_layers_names_the_mistake(answer, words, capsys):
-    checks.check_give(answer)
+    lesson_06.check_copied_layers(answer)
     assert words in capsys.readouterr().out
 
 
@@ -83,7 +84,7 @@ def test_the_check_of_copied_layers_names_the_mistake(answer, words, capsys):
     ],
 )
 def test_the_check_of_an_honest_choice_names_the_mistake(answer, words, capsys):
-    checks.check_honest(answer, TABLE)
+    lesson_06.check_held_out_accuracy(answer, TABLE)
     assert words in capsys.readouterr().out
 
 

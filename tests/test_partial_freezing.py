@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import checks, plots, surgery
+from tlutils import plots, surgery
+from tlutils.checks import lesson_03
 
 
 class Net(nn.Module):
@@ -51,13 +52,13 @@ def frozen(part):
     ],
 )
 def test_a_freezing_function_is_judged_by_its_effect(freeze, said, capsys):
-    checks.check_freeze(freeze)
+    lesson_03.check_freeze(freeze)
     assert said in capsys.readouterr().out
 
 
 def test_the_check_of_freezing_leaves_the_generators_alone():
     state = torch.get_rng_state()
-    checks.check_freeze(frozen)
+    lesson_03.check_freeze(frozen)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -74,7 +75,7 @@ def test_counting_what_trains_names_the_usual_slips(capsys):
         -1: "Not yet",
     }
     for answer, said in answers.items():
-        checks.check_trainable(answer, stages, cut)
+        lesson_03.check_trainable_parameters(answer, stages, cut)
         assert said in capsys.readouterr().out
 
 
@@ -85,15 +86,15 @@ def test_an_optimizer_is_judged_by_what_it_moves_and_what_it_remembers(capsys):
     F.cross_entropy(model.train()(torch.rand(4, 3, 32, 32)), torch.arange(4) % 3).backward()
     optimizer.step()
     surgery.freeze_to(model, surgery.stages(model).names[0])
-    checks.check_optimizer(model, optimizer)
+    lesson_03.check_optimizer(model, optimizer)
     assert "never heard of" in capsys.readouterr().out
-    checks.check_optimizer(model, torch.optim.AdamW(model.parameters()))
+    lesson_03.check_optimizer(model, torch.optim.AdamW(model.parameters()))
     assert "this optimizer is new" in capsys.readouterr().out
     surgery.add_unfrozen(optimizer, model)
-    checks.check_optimizer(model, optimizer)
+    lesson_03.check_optimizer(model, optimizer)
     assert "Right" in capsys.readouterr().out
     optimizer.param_groups.append(dict(optimizer.param_groups[0]))
-    checks.check_optimizer(model, optimizer)
+    lesson_03.check_optimizer(model, optimizer)
     assert "twice" in capsys.readouterr().out
 
 

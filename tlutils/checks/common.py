@@ -1,14 +1,40 @@
-"""What each lesson says about a number: a stable line for a result, and a kind one for a guess."""
+"""What the checks of all lessons share: stable words for a result, a guess compared, an exercise judged.
+
+A check of a function computes the right answer and those of the usual mistakes on a small example, so a
+mistake is recognised by what comes out, however it is written.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import LearnerError
 
+# What to say of a mistake -> the answer that it gives, or several such answers.
+Mistakes = Mapping[str, Tensor | tuple[Tensor, ...]]
 
-def within(name: str, value: float, low: float, high: float, *, digits: int = 1) -> None:
-    """Print `value` rounded to `digits`, with the band that the lesson's default run stays in.
+
+def print_within(name: str, value: float, low: float, high: float, *, digits: int = 1) -> None:
+    """Print a rounded value with the band that the lesson's default run stays in.
 
     The rounded value is the same on another processor, where the last digits differ, so a committed lesson
     can be compared with a fresh run. Outside the band the line says so: with your own images that is news,
     with the default ones it is a fault.
+
+    Args:
+        name: What was measured, in words.
+        value: The measurement.
+        low: Lower end of the band.
+        high: Upper end of the band, included.
+        digits: How many decimals a value within the band is rounded to.
+
+    Raises:
+        LearnerError: If `low` lies above `high`.
+
+    >>> print_within("accuracy on val", 0.7312, 0.65, 0.8)
+    accuracy on val: about 0.7 (the default run lies in 0.65 to 0.8)
     """
     if low > high:
         raise LearnerError(f"The band of {name!r} is {low} to {high}: write the lower end first.")
@@ -20,7 +46,16 @@ def within(name: str, value: float, low: float, high: float, *, digits: int = 1)
 
 
 def compare_guess(guess: float | None, value: float, *, close: float = 0.05) -> None:
-    """Print how a guess written before a run compares with what was measured; `close` is near enough."""
+    """Print how a number guessed before a run compares with what was measured.
+
+    Args:
+        guess: The number that was guessed; None where nothing was written down.
+        value: The measurement.
+        close: How far from the measurement is near enough, in the unit of `value`.
+
+    >>> compare_guess(0.9, 0.7)
+    Your guess is too high. Read on: the explanation says why.
+    """
     if guess is None:
         print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
     elif abs(guess - value) <= close:
@@ -30,9 +65,14 @@ def compare_guess(guess: float | None, value: float, *, close: float = 0.05) -> 
 
 
 def compare_choice(guess: object, answer: object) -> None:
-    """Print how a guess of a word, a name or True/False compares with what was found.
+    """Print how a guessed word, name or True/False compares with what was found.
 
-    `answer` is the right one, or a set of those that are right.
+    Args:
+        guess: What was guessed; None where nothing was written down.
+        answer: What was found, or a set of all that are right.
+
+    >>> compare_choice("pca", "tsne")
+    You said pca; it is tsne. Read on: the explanation says why.
     """
     right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
     if guess is None:
@@ -41,3 +81,90 @@ def compare_choice(guess: object, answer: object) -> None:
         print(f"You said {guess}, and so it is.")
     else:
         print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")
+
+
+def attempt(function: Callable | None, *inputs: object, todo: str) -> object:
+    """Return what `function(*inputs)` gives. Where that is nothing, or an error, say so and return None.
+
+    `todo` says what is asked for.
+    """
+    try:
+        found = None if function is None else function(*inputs)
+    except Exception as error:  # a learner's lines may stop in any way, and none of them ends the lesson
+        why = (str(error).splitlines() or ["no reason given"])[0]
+        print(f"Your lines stopped with {type(error).__name__}: {why}. {todo}")
+        return None
+    if found is None:
+        print(f"Not answered yet. {todo}")
+    return found
+
+
+def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, close: float = 1e-5) -> None:
+    """Print `praise` where `found` is `right`, else which of the `mistakes` it is.
+
+    `close` is how far a number may be off, as a share of the largest one.
+    """
+    if is_close(found, right, close):
+        print(f"Right: {praise}")
+        return
+    seen = [
+        text
+        for text, wrong in mistakes.items()
+        if any(is_close(found, one, close) for one in (wrong if isinstance(wrong, tuple) else (wrong,)))
+    ]
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if seen:
+        print(seen[0])
+    elif shape == tuple(right.shape):
+        print("Not yet: the shape is right and the numbers are not. Try it on two numbers, by hand.")
+    else:
+        print(f"Not yet. Expected shape {tuple(right.shape)}, and {shape} came.")
+
+
+def judge_number(
+    answer: float | None,
+    right: float,
+    mistakes: Mapping[float, str],
+    *,
+    todo: str,
+    praise: str,
+    hint: str,
+    rtol: float = 1e-5,
+) -> None:
+    """Print `praise` where `answer` is `right`, what the mistake was that leads to it, or else `hint`.
+
+    `todo` says what is asked for where `answer` is None; `rtol` is how far it may be off, as a share.
+    """
+    if answer is None:
+        print(f"Not answered yet. {todo}")
+    elif not isinstance(answer, int | float | np.number):
+        print(f"Not yet: a {type(answer).__name__} arrived, and one number was expected. {todo}")
+    elif np.isclose(answer, right, rtol=rtol):
+        print(f"Right: {praise}")
+    else:
+        seen = [text for wrong, text in mistakes.items() if np.isclose(answer, wrong, rtol=rtol)]
+        print(seen[0] if seen else f"Not yet. {hint}")
+
+
+def judge_effects(mistakes: Mapping[str, bool], *, praise: str) -> None:
+    """Print the first of the `mistakes` that was made, else `praise`."""
+    print(next((text for text, made in mistakes.items() if made), f"Right: {praise}"))
+
+
+def is_close(found: object, wanted: Tensor, close: float = 1e-5) -> bool:
+    """Return whether `found` (a tensor, an array, a number) has the shape and the numbers of `wanted`."""
+    try:
+        values = torch.as_tensor(found).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    wanted = wanted.detach().double()
+    return values.shape == wanted.shape and torch.allclose(
+        values, wanted, rtol=0, atol=close * max(1.0, float(wanted.abs().max()))
+    )
+
+
+def gradient_of(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return d (sum of scores) / d x."""
+    x = x.clone().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(score(x).sum(), x)[0]

@@ -1,4 +1,4 @@
-"""Checks of the exercises in lesson 01."""
+"""Checks of the exercises in lesson 01, feature visualization."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,13 +6,18 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from .answers import Mistakes, alike, attempt, tell
+from .common import Mistakes, attempt, is_close, judge, judge_number
 
 
-def check_explained(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether `function(filters, fits)` is the share of energy that each fit explains (K,).
+def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    """Print whether a function gives the share of each filter's energy that its fit explains.
 
-    Both arguments are (K, C, h, w); the share is one of the filter's energy.
+    Args:
+        function: The learner's `function(filters, fits)` for two tensors (K, C, h, w): shares (K,) between
+            0 and 1. None where nothing was written.
+
+    >>> check_energy_explained(lambda filters, fits: fits.square().sum((1, 2, 3)))
+    This is the energy of the fit itself. Divide by the filter's.
     """
     draw = torch.Generator().manual_seed(0)
     filters = torch.randn(5, 3, 3, 3, generator=draw) * torch.tensor([1.0, 2, 3, 4, 5]).view(-1, 1, 1, 1)
@@ -34,13 +39,21 @@ def check_explained(function: Callable[[Tensor, Tensor], Tensor] | None) -> None
             1 - (filters - fits).square() / filters.square()
         ),
     }
-    found = attempt(function, filters, fits, todo="Return one number a filter, (K,), between 0 and 1.")
+    found = attempt(function, filters, fits, todo="Return one number per filter, (K,), between 0 and 1.")
     if found is not None:
-        tell(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
+        judge(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
 
 
-def check_dead(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether `function(maps)` says which channels (C,) of maps (N, C, h, w) are dead."""
+def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether a function says which channels are zero at every place of every image.
+
+    Args:
+        function: The learner's `function(activations)` for a tensor (N, C, h, w) after a ReLU: True for a
+            dead channel, (C,). None where nothing was written.
+
+    >>> check_dead_channels(lambda activations: activations.amax((0, 2, 3)) > 0)
+    Your True are the channels that are alive. Dead means: nowhere above zero.
+    """
     maps = torch.arange(1, 1 + 3 * 5 * 2 * 4, dtype=torch.float32).view(3, 5, 2, 4)
     maps[:, 0] = 0  # dead
     maps[0, 1] = 0  # silent on the first image alone
@@ -58,22 +71,29 @@ def check_dead(function: Callable[[Tensor], Tensor] | None) -> None:
         "This is the share of zeros. A channel is dead when that share is one.": (
             (maps <= 0).float().mean((0, 2, 3))
         ),
-        "This is how many there are. Say which: one True or False a channel.": right.sum(),
+        "This is how many there are. Say which: one True or False per channel.": right.sum(),
         "These are their numbers. Say it for each channel: one True or False, (C,).": right.nonzero()[:, 0],
         "You asked over the channels. The channels are the second axis; go over all the others.": (
             maps.amax((1, 2, 3)) <= 0
         ),
     }
-    found = attempt(function, maps, todo="Return one True or False a channel, (C,): dead or not.")
+    found = attempt(function, maps, todo="Return one True or False per channel, (C,): dead or not.")
     if found is not None:
-        tell(found, right, mistakes, praise="not above zero at any place of any image.")
+        judge(found, right, mistakes, praise="not above zero at any place of any image.")
 
 
-def check_recorded(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
-    """Print whether `function(model, module, x)` is what this module gives while the model sees x.
+def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
+    """Print whether a function returns what a module gives while the model runs, and leaves no hook behind.
 
     Judged by effect: the tensor is that of the module and not of the ReLU in place behind it, and the hook is
     gone afterwards, also where the model raises an error.
+
+    Args:
+        function: The learner's `function(model, module, x)` for a module of the model and a batch (N, C, H,
+            W). None where nothing was written.
+
+    >>> check_forward_hook(lambda model, module, x: model(x))
+    This is what the whole model gives. Keep what the hook is handed.
     """
 
     class Torn(nn.Module):
@@ -104,32 +124,48 @@ def check_recorded(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | 
         function(torn, torn[2], x.clone())
     if model[2]._forward_hooks:
         print("The hook is still there, and runs whenever the model does: remove its handle.")
-    elif alike(found, right) and torn[2]._forward_hooks:
+    elif is_close(found, right) and torn[2]._forward_hooks:
         print("Nearly: when the model raises an error, your hook stays. Remove its handle in `finally`.")
     else:
-        tell(found, right, mistakes, praise="a copy, and the hook is gone, also after an error.")
+        judge(found, right, mistakes, praise="a copy, and the hook is gone, also after an error.")
 
 
 def check_receptive_field(answer: int | None) -> None:
-    """Print whether `answer` is the side of what 3×3 with stride 2, then 3×3 convolutions see, in pixels."""
-    mistakes = {
-        5: "That is right for stride 1. Here the second one's neighbours lie two pixels apart.",
-        6: "Two squares of three pixels overlap: count the pixels from the first to the last.",
-        9: "Areas do not multiply along a side. Draw one row: which pixels do three neighbours see together?",
-        3: "That is what one unit of the first convolution sees. The second sees three such units.",
-        49: "That is the area. The question is for one side.",
-    }
+    """Print whether `answer` is the side of the receptive field of 3×3 with stride 2, then 3×3, in pixels.
+
+    Args:
+        answer: The learner's number; None where nothing was answered.
+
+    >>> check_receptive_field(5)
+    That is right for stride 1. Here the second one's neighbours lie two pixels apart.
+    """
     hint = "Draw one row of pixels, and what three neighbouring units see of it."
-    if answer is None:
-        print(f"Not answered yet. {hint}")
-    elif answer == 7:
-        print("Right: three units, two pixels apart, each three pixels wide: 3 + 2 + 2.")
-    else:
-        print(mistakes.get(answer if isinstance(answer, int) else 0, f"Not yet. {hint}"))
+    judge_number(
+        answer,
+        7,
+        {
+            5: "That is right for stride 1. Here the second one's neighbours lie two pixels apart.",
+            6: "Two squares of three pixels overlap: count the pixels from the first to the last.",
+            9: "Areas do not multiply along a side. Draw one row: what do three neighbours see together?",
+            3: "That is what one unit of the first convolution sees. The second sees three such units.",
+            49: "That is the area. The question is for one side.",
+        },
+        todo=hint,
+        praise="three units, two pixels apart, each three pixels wide: 3 + 2 + 2.",
+        hint=hint,
+    )
 
 
-def check_similar_channels(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether `function(a, b)` is the cosine similarity of two vectors, or which mistake it is."""
+def check_cosine_similarity(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    """Print whether a function computes the cosine similarity of two vectors, or which mistake it is.
+
+    Args:
+        function: The learner's `function(a, b)` for two tensors (D,): one number. None where nothing was
+            written.
+
+    >>> check_cosine_similarity(lambda a, b: a @ b / a.norm())
+    You divided by one length. Divide by both.
+    """
     a, b, right = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]), torch.tensor(0.96)
     mistakes = {
         "Return one number. A sum over the entries is missing.": a * b,
@@ -147,30 +183,38 @@ def check_similar_channels(function: Callable[[Tensor, Tensor], Tensor] | None) 
     if found is None:
         return
     longer = attempt(function, 2 * a, b, todo=todo)
-    if alike(found, right) and longer is not None and not alike(longer, right):
+    if is_close(found, right) and longer is not None and not is_close(longer, right):
         print("The result changes when one vector is made longer. Divide by both lengths.")
     else:
-        tell(found, right, mistakes, praise="the direction counts, not the length.")
+        judge(found, right, mistakes, praise="the direction counts, not the length.")
 
 
-def check_plane(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether `function(codes)` places codes (N, D) in the plane by PCA (N, 2); either sign will do."""
+def check_pca(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether a function projects features on their two principal components, or which mistake it is.
+
+    Args:
+        function: The learner's `function(features)` for a tensor (N, D): points (N, 2), where the sign of
+            each column does not matter. None where nothing was written.
+
+    >>> check_pca(lambda features: features[:, :2])
+    These are two of the features. PCA looks for directions between the axes, too.
+    """
     draw = torch.Generator().manual_seed(0)
     spread = torch.randn(12, 5, generator=draw) * torch.tensor([5.0, 3.0, 1.0, 0.6, 0.3])
     turned = torch.linalg.qr(torch.randn(5, 5, generator=draw)).Q
-    codes = spread @ turned + torch.tensor([4.0, -6.0, 8.0, 2.0, 5.0])
-    centred = codes - codes.mean(0)
+    features = spread @ turned + torch.tensor([4.0, -6.0, 8.0, 2.0, 5.0])
+    centred = features - features.mean(0)
     left, _, rows = torch.linalg.svd(centred, full_matrices=False)  # a direction each row
-    widest = torch.linalg.svd(codes, full_matrices=False).Vh[:2].T
+    widest = torch.linalg.svd(features, full_matrices=False).Vh[:2].T
     right = centred @ rows[:2].T
-    scaled = centred / codes.std(0)
+    scaled = centred / features.std(0)
     answers = {
-        "You did not centre the codes: the first direction then points at their mean. Subtract it first.": (
-            codes @ widest,
+        "You did not centre the features: the first direction points at their mean. Subtract it first.": (
+            features @ widest,
             centred @ widest,
         ),
-        "The directions are right, and the mean is still there: subtract it before you turn the codes.": (
-            codes @ rows[:2].T
+        "The directions are right, and the mean is still there: subtract it before you turn the features.": (
+            features @ rows[:2].T
         ),
         "`svd` gives the directions as the *rows* of its third result; you took columns.": (
             centred @ rows[:, :2]
@@ -183,14 +227,14 @@ def check_plane(function: Callable[[Tensor], Tensor] | None) -> None:
             centred @ rows[-2:].flip(0).T,
         ),
         "The two directions are swapped: the widest comes first.": right.flip(1),
-        "You gave each number of the code the same spread first. PCA takes them as they are.": (
+        "You gave each feature the same spread first. PCA takes them as they are.": (
             scaled @ torch.linalg.svd(scaled, full_matrices=False).Vh[:2].T
         ),
-        "These are two numbers of the code. PCA looks for directions between the axes, too.": (
+        "These are two of the features. PCA looks for directions between the axes, too.": (
             centred[:, :2],
-            codes[:, :2],
+            features[:, :2],
         ),
-        "These are the directions. Place the codes: multiply the centred codes by them.": (
+        "These are the directions. Multiply the centred features by them.": (
             rows[:2],
             rows[:2].T,
         ),
@@ -200,12 +244,12 @@ def check_plane(function: Callable[[Tensor], Tensor] | None) -> None:
         text: tuple(map(_upright, wrong)) if isinstance(wrong, tuple) else _upright(wrong)
         for text, wrong in answers.items()
     }
-    found = attempt(function, codes.clone(), todo="Return a place in the plane for each code, (N, 2).")
+    found = attempt(function, features.clone(), todo="Return a place in the plane for each image, (N, 2).")
     if found is None:
         return
-    with suppress(TypeError, ValueError, RuntimeError):  # else it is no array, and `tell` says so
+    with suppress(TypeError, ValueError, RuntimeError):  # else it is no array, and `judge` says so
         found = _upright(torch.as_tensor(found))
-    tell(found, _upright(right), mistakes, praise="the cloud from its widest side.", close=1e-4)
+    judge(found, _upright(right), mistakes, praise="the cloud from its widest side.", close=1e-4)
 
 
 def _upright(points: Tensor) -> Tensor:
@@ -215,19 +259,25 @@ def _upright(points: Tensor) -> Tensor:
     return points * points.gather(0, points.abs().argmax(0, keepdim=True)).sign()
 
 
-def check_kept(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> None:
-    """Print whether `function(codes, points)` is the share of neighbours that a map keeps.
+def check_neighbours_kept(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> None:
+    """Print whether a function gives the share of nearest neighbours that a map keeps.
 
-    codes (N, D) lie at points (N, 2). An image counts when the image with the nearest code is also the one at
-    the nearest point.
+    An image counts when the image with the nearest features is also the one at the nearest point.
+
+    Args:
+        function: The learner's `function(features, points)` for features (N, D) and their points (N, 2): one
+            number between 0 and 1. None where nothing was written.
+
+    >>> check_neighbours_kept(lambda features, points: torch.tensor(1.0))
+    Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.
     """
     draw = torch.Generator().manual_seed(0)
     centres = 20 * torch.eye(3).repeat_interleave(5, 0)  # three groups of five, far apart
-    codes = centres + torch.randn(15, 3, generator=draw)
+    features = centres + torch.randn(15, 3, generator=draw)
     places = torch.tensor([[0.0, 0.0], [30.0, 0.0], [0.0, 40.0]]).repeat_interleave(5, 0)
-    points = places + codes[:, :2] - centres[:, :2] + 0.5 * torch.randn(15, 2, generator=draw)
+    points = places + features[:, :2] - centres[:, :2] + 0.5 * torch.randn(15, 2, generator=draw)
     away = points + torch.tensor([300.0, 0.0]) * (torch.arange(15) >= 10)[:, None]
-    between, seen = torch.cdist(codes, codes), torch.cdist(points, points)
+    between, seen = torch.cdist(features, features), torch.cdist(points, points)
     itself = torch.full((15,), torch.inf).diag()
     same = (between + itself).argmin(1) == (seen + itself).argmin(1)
     right = same.float().mean()
@@ -241,14 +291,14 @@ def check_kept(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> N
         "These are the neighbours that were lost.": 1 - right,
         "You compared those farthest away. A map of t-SNE promises nothing about them.": farthest,
     }
-    todo = "Return one number between 0 and 1: how often the nearest code is the nearest point."
-    found = attempt(function, codes.clone(), points.clone(), todo=todo)
+    todo = "Return one number between 0 and 1: how often the nearest features are the nearest point."
+    found = attempt(function, features.clone(), points.clone(), todo=todo)
     if found is None:
         return
-    moved = attempt(function, codes.clone(), away, todo=todo)
-    distant = isinstance(moved, Tensor | float) and not alike(found, torch.as_tensor(moved))
-    if not distant or alike(found, farthest):
-        tell(found, right, mistakes, praise="who is beside whom, wherever the groups lie.")
+    moved = attempt(function, features.clone(), away, todo=todo)
+    distant = isinstance(moved, Tensor | float) and not is_close(found, torch.as_tensor(moved))
+    if not distant or is_close(found, farthest):
+        judge(found, right, mistakes, praise="who is beside whom, wherever the groups lie.")
     else:
         print(
             "We moved one group far away, all its neighbours with it, and your number changed. How far apart "
@@ -256,8 +306,16 @@ def check_kept(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> N
         )
 
 
-def check_directions(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether `function(eigenvalues)` is the number of directions that a cloud fills."""
+def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether a function gives the participation ratio: how many directions a cloud of points fills.
+
+    Args:
+        function: The learner's `function(eigenvalues)` for the eigenvalues (D,) of a covariance matrix:
+            (sum of eigenvalues)² / (sum of their squares), from 1 to D. None where nothing was written.
+
+    >>> check_participation_ratio(lambda eigenvalues: (eigenvalues > 0).sum().float())
+    This counts those above zero. A direction that is hardly used should hardly count.
+    """
     values = torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])
     squares = values.square().sum()
     mistakes = {
@@ -275,7 +333,7 @@ def check_directions(function: Callable[[Tensor], Tensor] | None) -> None:
     }
     found = attempt(function, values, todo="Return one number, between 1 and the number of eigenvalues.")
     if found is not None:
-        tell(
+        judge(
             found, 64 / squares, mistakes,
             praise="one when a single direction has it all, D when D directions share alike.",
         )  # fmt: skip

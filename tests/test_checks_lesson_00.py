@@ -2,7 +2,8 @@
 
 import pytest
 
-from tlutils import checks, models, surgery
+from tlutils import models, surgery
+from tlutils.checks import lesson_00
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from tlutils import checks, models, surgery
     ],
 )
 def test_the_size_of_a_head(answer, word, capsys):
-    checks.check_head_size(answer, features=1280, classes=10)
+    lesson_00.check_head_size(answer, features=1280, classes=10)
     assert word in capsys.readouterr().out
 
 
@@ -44,11 +45,11 @@ def freeze_flags(model):
 )
 def test_freezing_before_a_stage(model, act, word, capsys):
     act(model)
-    checks.check_frozen_before(model, "stage3")
+    lesson_00.check_frozen_before(model, "stage3")
     assert word in capsys.readouterr().out
 
 
 def test_freezing_everything_is_named(model, capsys):
     model.requires_grad_(False)
-    checks.check_frozen_before(model, "stage3")
+    lesson_00.check_frozen_before(model, "stage3")
     assert "nothing can learn" in capsys.readouterr().out

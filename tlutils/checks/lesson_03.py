@@ -1,4 +1,4 @@
-"""Checks of the exercises in lesson 03."""
+"""Checks of the exercises in lesson 03, partial freezing."""
 
 from collections.abc import Callable
 
@@ -7,26 +7,39 @@ from torch import nn
 from torch.nn import functional as F
 
 from .. import runtime, surgery
+from .common import judge_number
 
 
-def check_trainable(answer: int | None, stages: surgery.Stages, cut: str) -> None:
-    """Print whether `answer` is how many numbers train with a cut at stage `cut`, or which mistake it is."""
+def check_trainable_parameters(answer: int | None, stages: surgery.Stages, from_stage: str) -> None:
+    """Print whether `answer` is how many parameters train from a stage on, or which mistake it is.
+
+    Args:
+        answer: The learner's number; None where nothing was answered.
+        stages: The model's stages, of `surgery.stages`.
+        from_stage: The first stage that trains.
+
+    >>> from tlutils import models
+    >>> stages = surgery.stages(models.load("resnet18", pretrained=False))
+    >>> check_trainable_parameters(stages["stage4"].num_params, stages, "stage4")
+    That is this one stage. All that follows trains, too.
+    """
     sizes = [stage.num_params for stage in stages]
-    k, total = stages.names.index(cut), sum(sizes)
+    k, total = stages.names.index(from_stage), sum(sizes)
     right = sum(sizes[k:])
-    mistakes = {
-        total - right: "That is what is frozen. What trains is the rest.",
-        right - sizes[k]: "You froze the stage itself. A cut at a stage lets it train.",
-        right - sizes[-1]: "The head trains, too.",
-        sizes[k]: "That is this one stage. All that follows trains, too.",
-        total: "That is the whole network. What lies before the cut is frozen.",
-    }
-    if answer is None:
-        print("Not answered yet. Add up the parameters from the cut to the end.")
-    elif answer == right:
-        print("Right: the stage of the cut, and all that follows.")
-    else:
-        print(mistakes.get(answer, "Not yet. Read the column of parameters from the cut down, and add."))
+    judge_number(
+        answer,
+        right,
+        {
+            total - right: "That is what is frozen. What trains is the rest.",
+            right - sizes[k]: "You froze the stage itself. A cut at a stage lets it train.",
+            right - sizes[-1]: "The head trains, too.",
+            sizes[k]: "That is this one stage. All that follows trains, too.",
+            total: "That is the whole network. What lies before the cut is frozen.",
+        },
+        todo="Add up the parameters from the cut to the end.",
+        praise="the stage of the cut, and all that follows.",
+        hint="Read the column of parameters from the cut down, and add.",
+    )
 
 
 class _Small(nn.Module):
@@ -43,7 +56,15 @@ class _Small(nn.Module):
 
 
 def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
-    """Print whether `freeze(module)` freezes a part of a network in effect: it is tried in training steps."""
+    """Print whether a function freezes a part of a network in effect: it is tried in two training steps.
+
+    Args:
+        freeze: The learner's `freeze(module)`, which holds the module's weights and its BatchNorm statistics.
+
+    >>> check_freeze(lambda module: module.requires_grad_(False).eval())  # doctest: +NORMALIZE_WHITESPACE
+    The weights stand still, and the statistics drift: the loop calls model.train() after your freeze, and
+    that undoes eval(). Something has to keep the part in eval mode.
+    """
     with runtime.seeded(0):
         model = _Small()
         images = torch.rand(16, 3, 16, 16)
@@ -75,7 +96,18 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
 
 
 def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Print whether the optimizer moves all that trains in `model`, once and keeping what it knows."""
+    """Print whether an optimizer moves all that trains in a model, each parameter once, with its momentum.
+
+    Args:
+        model: A model that has been unfrozen further, after some training steps.
+        optimizer: The learner's optimizer.
+
+    >>> from tlutils import models
+    >>> model = surgery.freeze_to(models.load("resnet18", pretrained=False, input_size=32), "head")
+    >>> optimizer = torch.optim.SGD(surgery.param_groups(model, 0.1))
+    >>> check_optimizer(surgery.freeze_to(model, "stage4"), optimizer)
+    Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves.
+    """
     found = surgery.audit(model, optimizer).codes
     if "optimizer-lacks" in found:
         print(

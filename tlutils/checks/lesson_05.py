@@ -1,9 +1,11 @@
-"""Checks of the exercises in lesson 05."""
+"""Checks of the exercises in lesson 05, the decision matrix."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import stats
+
+from .common import judge_number
 
 Choose = Callable[[Mapping[str, np.ndarray]], str]
 
@@ -20,10 +22,17 @@ CASES = {
 
 
 def check_cheapest(choose: Choose | None) -> None:
-    """Print whether `choose(scores)` names the cheapest strategy that is not decidedly worse than the best.
+    """Print whether a function names the cheapest strategy that is not decidedly worse than the best.
 
-    `scores` maps a strategy to its scores by seed (n,), the cheapest first. Decidedly worse: the whole 95 %
-    interval of the paired differences from the strategy with the best mean lies below 0.
+    Decidedly worse: the whole 95 % interval of the paired differences from the strategy with the best mean
+    lies below 0.
+
+    Args:
+        choose: The learner's `choose(scores)`, where `scores` maps a strategy to its scores by seed (n,), the
+            cheapest first: the name of one. None where nothing was written.
+
+    >>> check_cheapest(lambda scores: max(scores, key=lambda name: scores[name].mean()))
+    You chose by the mean alone. There it leads by less than the noise: the cheaper one ties.
     """
     if choose is None:
         print("Not written yet. Take the best mean, then walk from the cheapest to the first that ties.")
@@ -56,27 +65,41 @@ def check_cheapest(choose: Choose | None) -> None:
 def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> None:
     """Print whether `answer` is the least number of seeds that would decide, or which mistake it is.
 
-    Mean and deviation of the `differences` (n,) are taken as the truth: the 95 % interval of so many has to
-    lie on one side of `margin`.
+    Mean and deviation of the differences so far are taken as the truth: the 95 % interval of that many has to
+    lie on one side of the margin.
+
+    Args:
+        answer: The learner's number of seeds; None where nothing was answered.
+        differences: The differences so far, one per seed (n,).
+        margin: The difference from which on a claim holds.
+
+    >>> check_seeds(3, np.array([0.04, 0.01, 0.07]), 0.01)
+    That is how many there are, and they left it undecided.
     """
     mean, deviation = np.mean(differences), np.std(differences, ddof=1)
-    student = lambda n: stats.t.ppf(0.975, n - 1)  # noqa: E731
-    normal = lambda n: stats.norm.ppf(0.975)  # noqa: E731
 
     def least(gap: float, deviation: float, quantile: Callable[[int], float]) -> int:
         return next(n for n in range(2, 10_000) if quantile(n) * deviation / np.sqrt(n) < gap)
 
+    def student(n: int) -> float:
+        return stats.t.ppf(0.975, n - 1)
+
+    def normal(n: int) -> float:
+        return stats.norm.ppf(0.975)
+
     gap = abs(mean - margin)
-    right = least(gap, deviation, student)
-    mistakes = {
-        least(gap, deviation, normal): "With few seeds the factor is Student's, which is larger than 1.96.",
-        least(abs(mean), deviation, student): "That decides against 0. The threshold is the margin.",
-        least(gap, np.std(differences), student): "A deviation of a sample divides by n - 1 (ddof=1).",
-        len(differences): "That is how many there are, and they left it undecided.",
-    }
-    if answer is None:
-        print("Not answered yet. How does half the interval shrink with n? Mind that its factor does, too.")
-    elif answer == right:
-        print("Right: so many seeds, if mean and deviation stay as they are.")
-    else:
-        print(mistakes.get(answer, f"Not yet: {'more than' if answer > right else 'fewer than'} it takes."))
+    judge_number(
+        answer,
+        least(gap, deviation, student),
+        {
+            least(
+                gap, deviation, normal
+            ): "With few seeds the factor is Student's, which is larger than 1.96.",
+            least(abs(mean), deviation, student): "That decides against 0. The threshold is the margin.",
+            least(gap, np.std(differences), student): "A deviation of a sample divides by n - 1 (ddof=1).",
+            len(differences): "That is how many there are, and they left it undecided.",
+        },
+        todo="How does half the interval shrink with n? Mind that its factor does, too.",
+        praise="that many seeds, if mean and deviation stay as they are.",
+        hint="Half the interval is factor × deviation / √n, with the factor of n: try one n after the other.",
+    )

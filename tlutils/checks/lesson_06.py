@@ -1,4 +1,4 @@
-"""Checks of the exercises in lesson 06."""
+"""Checks of the exercises in lesson 06, how transferable."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .. import runtime
+from .common import judge_effects, judge_number
 
 
 def _stack(seed: int) -> nn.Sequential:
@@ -16,8 +17,20 @@ def _stack(seed: int) -> nn.Sequential:
         )
 
 
-def check_give(give: Callable[[nn.Sequential, nn.Sequential, int], object] | None) -> None:
-    """Print whether `give(giver, taker, layers)` copies the first `layers` modules and holds them there."""
+def check_copied_layers(give: Callable[[nn.Sequential, nn.Sequential, int], object] | None) -> None:
+    """Print whether a function copies the first layers of one network into another and holds them there.
+
+    Yosinski et al. 2014 copy layers in this way.
+
+    Args:
+        give: The learner's `give(giver, taker, layers)`, which copies the first `layers` modules. None where
+            nothing was written.
+
+    >>> def give(giver, taker, layers):
+    ...     taker[:layers].load_state_dict(giver[:layers].state_dict())
+    >>> check_copied_layers(give)
+    The copied layers can still learn: take the gradients of weights and biases away.
+    """
     if give is None:
         print("Not written yet. A module gives its weights with state_dict, and takes with load_state_dict.")
         return
@@ -54,26 +67,30 @@ def check_give(give: Callable[[nn.Sequential, nn.Sequential, int], object] | Non
             p.requires_grad for p in giver.parameters()
         ),
     }
-    found = [words for words, made in mistakes.items() if made]
-    print(found[0] if found else "Right: values copied, held there, and the giver is free.")
+    judge_effects(mistakes, praise="values copied, held there, and the giver is free.")
 
 
-def check_honest(answer: float | None, table: np.ndarray) -> None:
-    """Print whether `answer` is the judged accuracy of the chosen row of `table` (stages, 2), or the mistake.
+def check_held_out_accuracy(answer: float | None, table: np.ndarray) -> None:
+    """Print whether `answer` is the accuracy of a chosen stage on images that did not choose it.
 
-    The first column chooses, the second judges.
+    Args:
+        answer: The learner's accuracy; None where nothing was answered.
+        table: Accuracies (stages, 2): the first column chooses the stage, the second judges it.
+
+    >>> check_held_out_accuracy(0.8, np.array([[0.71, 0.70], [0.80, 0.74]]))
+    That is how the chosen stage looks to those that chose it: too good on average.
     """
     row = int(table[:, 0].argmax())
-    mistakes = {
-        table[row, 0]: "That is how the chosen stage looks to those that chose it: too good on average.",
-        table[:, 1].max(): "That is the best stage for the judges: then the judges have chosen.",
-        table[:, 1].mean(): "That is the mean over all stages, and one of them was chosen.",
-        table[row].mean(): "The images that chose have no say in the judgement.",
-    }
-    if answer is None:
-        print("Not answered yet. The first column points at a row; what does the second say there?")
-    elif np.isclose(answer, table[row, 1]):
-        print("Right: one column chooses, the other judges.")
-    else:
-        near = [words for value, words in mistakes.items() if np.isclose(answer, value)]
-        print(near[0] if near else "Not yet. Choose a row by the first column, then read the second.")
+    judge_number(
+        answer,
+        table[row, 1],
+        {
+            table[row, 0]: "That is how the chosen stage looks to those that chose it: too good on average.",
+            table[:, 1].max(): "That is the best stage for the judges: then the judges have chosen.",
+            table[:, 1].mean(): "That is the mean over all stages, and one of them was chosen.",
+            table[row].mean(): "The images that chose have no say in the judgement.",
+        },
+        todo="The first column points at a row; what does the second say there?",
+        praise="one column chooses, the other judges.",
+        hint="Choose a row by the first column, then read the second.",
+    )

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from tlutils import checks, explain
+from tlutils import explain
+from tlutils.checks import lesson_01
 
 
 def energy(filters):
@@ -33,7 +34,7 @@ def energy(filters):
     ],
 )
 def test_share_explained_exercise(function, says, capsys):
-    checks.check_explained(function)
+    lesson_01.check_energy_explained(function)
     assert says in capsys.readouterr().out
 
 
@@ -56,7 +57,7 @@ def test_share_explained_exercise(function, says, capsys):
     ],
 )
 def test_dead_channels_exercise(function, says, capsys):
-    checks.check_dead(function)
+    lesson_01.check_dead_channels(function)
     assert says in capsys.readouterr().out
 
 
@@ -72,7 +73,7 @@ def test_dead_channels_exercise(function, says, capsys):
     ],
 )
 def test_receptive_field_exercise(answer, says, capsys):
-    checks.check_receptive_field(answer)
+    lesson_01.check_receptive_field(answer)
     assert says in capsys.readouterr().out
 
 
@@ -98,7 +99,7 @@ def cosine(a, b):
     ],
 )
 def test_similarity_exercise(function, says, capsys):
-    checks.check_similar_channels(function)
+    lesson_01.check_cosine_similarity(function)
     assert says in capsys.readouterr().out
 
 
@@ -120,7 +121,7 @@ def test_similarity_exercise(function, says, capsys):
     ],
 )
 def test_directions_exercise(function, says, capsys):
-    checks.check_directions(function)
+    lesson_01.check_participation_ratio(function)
     assert says in capsys.readouterr().out
 
 
@@ -161,7 +162,7 @@ def recording(keep, *, removed="always"):
     ],
 )
 def test_hook_exercise(function, says, capsys):
-    checks.check_recorded(function)
+    lesson_01.check_forward_hook(function)
     assert says in capsys.readouterr().out
 
 
@@ -195,9 +196,9 @@ def scaled(codes):
         (lambda c: centred(c) @ directions(centred(c))[-2:].T, "*least*"),
         (lambda c: centred(c) @ torch.linalg.eigh(torch.cov(c.T)).eigenvectors[:, -2:], "swapped"),
         (lambda c: scaled(c) @ directions(scaled(c))[:2].T, "same spread first"),
-        (lambda c: centred(c)[:, :2], "two numbers of the code"),
-        (lambda c: directions(centred(c))[:2], "the directions. Place"),
-        (lambda c: directions(centred(c))[:2].T, "the directions. Place"),
+        (lambda c: centred(c)[:, :2], "two of the features"),
+        (lambda c: directions(centred(c))[:2], "the directions. Multiply"),
+        (lambda c: directions(centred(c))[:2].T, "the directions. Multiply"),
         (lambda c: centred(c) @ directions(centred(c)).T, "all directions"),
         (lambda c: c[:, 0], "(12,) came"),
         (lambda c: torch.zeros(0, 2), "(0, 2) came"),
@@ -206,7 +207,7 @@ def scaled(codes):
     ],
 )
 def test_pca_exercise(function, says, capsys):
-    checks.check_plane(function)
+    lesson_01.check_pca(function)
     assert says in capsys.readouterr().out
 
 
@@ -253,5 +254,5 @@ def alike_distances(codes, points):
     ],
 )
 def test_neighbours_on_a_map_exercise(function, says, capsys):
-    checks.check_kept(function)
+    lesson_01.check_neighbours_kept(function)
     assert says in capsys.readouterr().out

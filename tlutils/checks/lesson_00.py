@@ -1,0 +1,63 @@
+"""Checks of the exercises in lesson 00, the six steps."""
+
+from torch import nn
+
+from .. import surgery
+from .common import judge_number
+
+
+def check_head_size(answer: int | None, *, features: int, classes: int) -> None:
+    """Print whether `answer` is the number of parameters of a linear head, or which mistake it looks like.
+
+    Args:
+        answer: The learner's number; None where nothing was answered.
+        features: How many features go into the head.
+        classes: How many classes come out.
+
+    >>> check_head_size(12_800, features=1280, classes=10)
+    You counted the weights. A linear layer has a bias for each class, too.
+    """
+    judge_number(
+        answer,
+        features * classes + classes,
+        {
+            features * classes: "You counted the weights. A linear layer has a bias for each class, too.",
+            features + classes: "A linear layer has a weight for each *pair* of a feature and a class.",
+            features * classes + features: "The bias belongs to what comes out (classes), not what goes in.",
+            features * classes + 1: "There is a bias for each class, not one for all.",
+        },
+        todo="Count a matrix from features to classes, and do not forget the bias.",
+        praise="a weight for each pair of feature and class, and a bias for each class.",
+        hint="Draw the matrix: how many rows and columns, and what is added?",
+    )
+
+
+def check_frozen_before(model: nn.Module, stage: str) -> None:
+    """Print whether everything before a stage is frozen and the rest trains, or what is wrong.
+
+    Args:
+        model: The learner's model.
+        stage: The first stage that should train.
+
+    Raises:
+        LearnerError: If the model cannot be read as stages.
+
+    >>> from tlutils import models
+    >>> model = models.load("resnet18", pretrained=False, input_size=32)
+    >>> check_frozen_before(surgery.freeze_to(model, "stage2"), "stage3")
+    You froze too little: the cut lies before the stage that was asked for.
+    """
+    names, found = surgery.stages(model).names, surgery.frozen_to(model)
+    trains = [parameter.requires_grad for parameter in model.parameters()]
+    if all(trains):
+        print("Nothing is frozen yet. Freeze what lies before the stage.")
+    elif not any(trains):
+        print("Everything is frozen, the head included: nothing can learn.")
+    elif found is None:
+        print("The weights are frozen by flag, but BatchNorm drifts. `surgery.freeze_to` holds both.")
+    elif names.index(found) < names.index(stage):
+        print("You froze too little: the cut lies before the stage that was asked for.")
+    elif found != stage:
+        print("You froze too much: the stage that was asked for must learn.")
+    else:
+        print("Right: what lies before is held, weights and statistics, and the rest can learn.")

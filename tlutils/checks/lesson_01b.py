@@ -1,0 +1,515 @@
+"""Checks of the exercises in lesson 01b, attribution: those that make a map, and those that judge one."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .common import Mistakes, attempt, gradient_of, judge
+
+
+def _toy() -> tuple[nn.Module, Tensor]:
+    """Return a small classifier of three classes and two of its images (2, 3, 8, 8)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+        return model.requires_grad_(False), torch.randn(2, 3, 8, 8)
+
+
+def check_occlusion(function: Callable[[nn.Module, Tensor, int, slice, slice], Tensor] | None) -> None:
+    """Print whether a function gives how far the class score falls when a rectangle is covered.
+
+    Args:
+        function: The learner's `function(model, x, target, rows, columns)` for a batch x (N, 3, H, W), a
+            class and two slices: the score before minus the score with these pixels at zero, (N,). None where
+            nothing was written.
+
+    >>> def covered_score(model, x, target, rows, columns):
+    ...     x = x.clone()
+    ...     x[..., rows, columns] = 0
+    ...     return model(x)[:, target]
+    >>> check_occlusion(covered_score)
+    This is the score that is left. Take it from the score of the whole picture.
+    """
+    model, x = _toy()
+    rows, columns, target = slice(2, 7), slice(0, 4), 2
+    covered, outside = x.clone(), torch.zeros_like(x)
+    covered[..., rows, columns] = 0
+    outside[..., rows, columns] = x[..., rows, columns]
+    before, after = model(x), model(covered)
+    falls = before - after  # (N, classes)
+    right = falls[:, target]
+    mistakes = {
+        "The sign is turned round: it is the score before covering minus the score after.": -right,
+        "This is the probability. Take the score before softmax: it is about this class alone.": (
+            before.softmax(1) - after.softmax(1)
+        )[:, target],
+        "This is of every class: keep the one of the target.": falls,
+        "This is of class 0; the target is an argument.": falls[:, 0],
+        "This is the score that is left. Take it from the score of the whole picture.": after[:, target],
+        "You covered everything *but* the square.": (before - model(outside))[:, target],
+        "You cut off at zero. A square that speaks against the class has a fall below zero: keep it.": (
+            right.relu()
+        ),
+        "The sign is gone: whether covering takes away or adds is what we want to know.": right.abs(),
+        "One number for the whole batch: keep one for each image.": right.mean(),
+        "You added up the images: keep one number for each.": right.sum(),
+    }
+    mine = x.clone()
+    todo = "Return one number per image, (N,): the score of the picture minus the score of the covered one."
+    found = attempt(function, model, mine, target, rows, columns, todo=todo)
+    if found is not None and not torch.equal(mine, x):
+        print("You painted into the photograph itself, and the next square would find it covered: clone it.")
+    elif found is not None:
+        judge(found, right, mistakes, praise="the score before minus the score after, for each image.")
+
+
+def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) -> None:
+    """Print whether a function computes saliency (Simonyan et al. 2014), or which mistake it is.
+
+    Args:
+        function: The learner's `function(model, x, target)` for a batch x (N, 3, H, W) and a class: the
+            largest |d score / d pixel| over the colours, (N, H, W). None where nothing was written.
+
+    >>> def gradient(model, x, target):
+    ...     x = x.requires_grad_()
+    ...     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
+    >>> check_saliency(gradient)
+    This is the raw gradient: take its absolute value, and the strongest colour.
+    """
+    model, x = _toy()
+    signed = gradient_of(lambda images: model(images)[:, 1], x)
+    other = gradient_of(lambda images: model(images)[:, 0], x)
+    probability = gradient_of(lambda images: model(images).softmax(1)[:, 1], x)
+    mistakes = {
+        "The signs are still there: a pixel that pulls the score down matters, too.": signed.amax(1),
+        "You averaged over the colours. The papers take the strongest one.": signed.abs().mean(1),
+        "You added up the colours. The papers take the strongest one.": signed.abs().sum(1),
+        "The colours are still there: one number per pixel, (N, H, W), is asked for.": signed.abs(),
+        "This is the raw gradient: take its absolute value, and the strongest colour.": signed,
+        "This is of class 0; the target is the last argument.": other.abs().amax(1),
+        "This is of the probability. Take the score before softmax: it is about this class alone.": (
+            probability.abs().amax(1)
+        ),
+    }
+    found = attempt(function, model, x.clone(), 1, todo="Return one number per pixel, (N, H, W).")
+    if found is not None:
+        judge(
+            found, signed.abs().amax(1), mistakes, praise="the strongest absolute gradient over the colours."
+        )
+
+
+def check_relu_rule(
+    function: Callable[[Tensor, Tensor], Tensor] | None, rule: Literal["guided backprop", "deconvnet"]
+) -> None:
+    """Print whether a function is what a ReLU sends back by a rule, or which mistake it is.
+
+    Args:
+        function: The learner's `function(signal, gradient)`: what went into the ReLU and what comes back to
+            it, two tensors of one shape; the result has that shape. None where nothing was written.
+        rule: "guided backprop" (Springenberg et al. 2015) or "deconvnet" (Zeiler and Fergus 2014).
+
+    >>> check_relu_rule(lambda signal, gradient: gradient * (signal > 0), "deconvnet")
+    deconvnet: this is the rule of plain backprop.
+    """
+    signal = torch.tensor([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
+    gradient = torch.tensor([-1.0, 2.0, 3.0, -4.0, 5.0, 6.0])
+    rules = {
+        "guided backprop": gradient.relu() * (signal > 0),
+        "deconvnet": gradient.relu(),
+        "plain backprop": gradient * (signal > 0),
+    }
+    right = rules.pop(rule)
+    mistakes: Mistakes = {
+        **{f"{rule}: this is the rule of {name}.": sent for name, sent in rules.items()},
+        f"{rule}: do not multiply by the signal. It only says whether the gate is open.": (
+            gradient.relu() * signal.relu()
+        ),
+        f"{rule}: this is the way forward. Send the *gradient* back.": signal.relu(),
+        f"{rule}: a negative gradient is dropped, not turned round.": (
+            gradient.abs(),
+            gradient.abs() * (signal > 0),
+        ),
+        f"{rule}: nothing was dropped.": gradient,
+        f"{rule}: this says where something passes. Return the gradient there, and zero elsewhere.": (
+            right > 0
+        ),
+    }
+    todo = f"{rule}: return what is sent back, in the shape of the gradient."
+    found = attempt(function, signal.clone(), gradient.clone(), todo=todo)
+    if found is not None:
+        judge(found, right, mistakes, praise=f"so does {rule} treat each ReLU.")
+
+
+def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
+    """Print whether a function makes SmoothGrad's map from gradients (Smilkov et al. 2017).
+
+    Args:
+        function: The learner's `function(gradients)` for the gradients (n, C, H, W) of n noisy copies: the
+            largest absolute value over the colours of their mean, (H, W). None where nothing was written.
+
+    >>> check_smoothgrad(lambda gradients: gradients.mean(0).amax(0))
+    The signs are still there at the end: take the absolute value after the mean.
+    """
+    gradients = torch.randn(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    mean = gradients.mean(0)
+    mistakes: Mistakes = {
+        "Average first, then take the absolute value: noise cancels only while it has its signs.": (
+            gradients.abs().mean(0).amax(0)
+        ),
+        "This is the mean of saliency maps. Average the gradients first: noise cancels only with signs.": (
+            gradients.abs().amax(1).mean(0)
+        ),
+        "The sum grows with the number of copies: take the mean.": gradients.sum(0).abs().amax(0),
+        "The signs are still there at the end: take the absolute value after the mean.": mean.amax(0),
+        "You averaged over the colours, too. Take the strongest.": mean.abs().mean(0),
+        "You averaged over the colours and took the strongest copy. The copies come first.": (
+            gradients.mean(1).abs().amax(0)
+        ),
+        "The colours are still there: take the strongest absolute value.": (mean, mean.abs()),
+        "One colour each copy is left: average over the copies, the first axis.": gradients.abs().amax(1),
+    }
+    found = attempt(function, gradients.clone(), todo="SmoothGrad: return one map, (H, W).")
+    if found is not None:
+        judge(found, mean.abs().amax(0), mistakes, praise="what the noisy copies agree about.")
+
+
+def check_integrated_gradients(
+    function: Callable[[Callable[[Tensor], Tensor], Tensor, int], Tensor] | None,
+) -> None:
+    """Print whether a function computes integrated gradients (Sundararajan, Taly and Yan 2017).
+
+    Right is what sums to the change of a small cubic score; any rule of numerical integration will do.
+
+    Args:
+        function: The learner's `function(gradient_of, x, steps)`: `gradient_of` maps a tensor to the gradient
+            of a score there; the way leads from zero to x in `steps` points; the result has the shape of x.
+            None where nothing was written.
+
+    >>> check_integrated_gradients(lambda gradient_of, x, steps: x * gradient_of(x / 2))
+    One gradient, half-way. Take it at many points between zero and x, and average.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, a, c = (torch.randn(3, 4, 5, generator=draw) for _ in range(3))
+    a, steps = a / 4, 100
+
+    def slope(point: Tensor) -> Tensor:
+        """The gradient of (a · point)³ + c · point."""
+        return 3 * (a * point).sum().square() * a + c
+
+    right = x * (a * (a * x).sum().square() + c)
+    mistakes = {
+        "One gradient, at the end of the way. Take it at many points between zero and x, and average.": (
+            x * slope(x)
+        ),
+        "One gradient, half-way. Take it at many points between zero and x, and average.": x * slope(x / 2),
+        "This is the mean gradient. Multiply it by x, how far each number has come.": right / x,
+        "The shares are too large: you added the gradients up. Take their mean.": steps * right,
+        "Keep the signs: only with them the shares add up to the change of the score.": right.abs(),
+        "You added up at the end: keep one share for each number of x.": right.sum(),
+        "You added up over the colours. Keep them here: one share for each number of x.": right.sum(0),
+    }
+    todo = "Integrated gradients: return one share for each number of x, in its shape."
+    found = attempt(function, slope, x.clone(), steps, todo=todo)
+    if found is not None:
+        judge(found, right, mistakes, praise="the shares add up to the change of the score.", close=0.05)
+
+
+def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    """Print whether a function computes Grad-CAM (Selvaraju et al. 2017), or which mistake it is.
+
+    Args:
+        function: The learner's `function(activations, gradient)` for what the last stage gives and the
+            gradient of the class score by it, both (N, C, h, w): a map (N, h, w), at least 0. None where
+            nothing was written.
+
+    >>> check_grad_cam(lambda activations, gradient: (activations * gradient).sum(1).relu())
+    You multiplied place by place. Grad-CAM first averages the gradient over the places.
+    """
+    draw = torch.Generator().manual_seed(0)
+    maps, gradient = torch.rand(2, 3, 4, 5, generator=draw), torch.randn(2, 3, 4, 5, generator=draw)
+    weights = gradient.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+    mistakes = {
+        "The ReLU is missing: keep what speaks for the class.": (weights * maps).sum(1),
+        "Sum over the channels; a mean only changes the scale, but then two layers cannot be compared.": (
+            (weights * maps).mean(1).relu()
+        ),
+        "You multiplied place by place. Grad-CAM first averages the gradient over the places.": (
+            (gradient * maps).sum(1).relu()
+        ),
+        "ReLU comes after the sum: a channel that speaks against the class must count against it.": (
+            (weights * maps).relu().sum(1)
+        ),
+        "The channels are still there: add the weighted maps up.": (weights * maps).relu(),
+        "Each image has its own weights: average over the places alone, not over the batch.": (
+            (gradient.mean((0, 2, 3), keepdim=True) * maps).sum(1).relu()
+        ),
+    }
+    found = attempt(function, maps.clone(), gradient.clone(), todo="Return one map per image, (N, h, w).")
+    if found is not None:
+        judge(
+            found, (weights * maps).sum(1).relu(), mistakes,
+            praise="weights from the mean gradient, a weighted sum of maps, and what is positive of it.",
+        )  # fmt: skip
+
+
+def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> None:
+    """Print whether a function computes a class activation map (Zhou et al. 2016), or which mistake it is.
+
+    Args:
+        function: The learner's `function(activations, head, target)` for what the last stage gives (N, C, h,
+            w), the linear layer on its averages and a class: a signed map (N, h, w). None where nothing was
+            written.
+
+    >>> check_cam(lambda activations, head, target: activations.mean(1))
+    This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        maps, head, target = torch.rand(2, 3, 4, 5), nn.Linear(3, 4).requires_grad_(False), 2
+    every = torch.einsum("kc,nchw->nkhw", head.weight, maps)  # (N, classes, h, w)
+    right, weighted = every[:, target], head.weight[target].view(3, 1, 1) * maps
+    others = tuple(every[:, other] for other in range(4) if other != target)
+    mistakes: Mistakes = {
+        "This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.": (
+            maps.mean(1)
+        ),
+        "This is the plain sum of the maps, the same for every class: weigh each with `head.weight`.": (
+            maps.sum(1)
+        ),
+        "These are the weights of another class: row `target` of `head.weight` belongs to this one.": others,
+        "You added the bias. It belongs to no place: the map shares out what the picture gave.": (
+            right + head.bias[target]
+        ),
+        "You cut off at zero. CAM keeps its signs: what speaks against the class is in the map, too.": (
+            right.relu()
+        ),
+        "Add the weighted maps up; a mean over the channels makes the map weaker the more there are.": (
+            weighted.mean(1)
+        ),
+        "You divided by the number of places, as the gradient does. CAM takes the weights as they are.": (
+            right / 20
+        ),
+        "This is the score, one number per image. Do not average over the places: they are the map.": (
+            right.mean((1, 2)),
+            head(maps.mean((2, 3)))[:, target],
+        ),
+        "These are the maps of every class: keep the one of the target.": (
+            every,
+            every + head.bias.view(4, 1, 1),
+        ),
+        "The channels are still there: add the weighted maps up.": weighted,
+    }
+    found = attempt(function, maps.clone(), head, target, todo="Return one map per image, (N, h, w).")
+    if found is not None:
+        judge(found, right, mistakes, praise="its mean over the places is the score, without bias.")
+
+
+def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
+    """Print whether a function shows the strongest pixels of a picture and nothing else.
+
+    Args:
+        function: The learner's `function(x, heat, share)` for a picture x (C, H, W), a map heat (H, W) and a
+            share of pixels between 0 and 1: x where the heat is strongest, zero elsewhere. None where nothing
+            was written.
+
+    >>> check_insertion(lambda x, heat, share: x * heat)
+    A pixel is shown or not: do not multiply by the heat.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, share = 1 + torch.rand(3, 4, 5, generator=draw), 0.25
+    heat = torch.randperm(20, generator=draw).view(4, 5) / 20
+    strongest, weakest, most = heat >= 0.75, heat < 0.25, heat >= 0.25
+    mistakes: Mistakes = {
+        "You hid the strongest pixels: that is deletion. Insertion shows them.": x * ~strongest,
+        "These are the weakest pixels. The strongest come first.": x * weakest,
+        "This shows the other share, one minus it: a share of 0.1 is the strongest tenth.": x * most,
+        "You compared the heat with the share. Order the pixels: the share says how *many* are shown.": (
+            x * (heat > share)
+        ),
+        "A pixel is shown or not: do not multiply by the heat.": (x * heat, x * heat * strongest),
+        "This says which pixels are shown. Put the photograph's there.": (
+            strongest,
+            strongest.expand(3, 4, 5),
+        ),
+    }
+    todo = "Return a picture, (C, H, W): the strongest pixels as they are, all others zero."
+    found = attempt(function, x.clone(), heat.clone(), share, todo=todo)
+    if found is not None:
+        judge(found, x * strongest, mistakes, praise="the strongest pixels, as many as the share says.")
+
+
+def check_deletion(
+    function: Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, int], Tensor | float] | None,
+) -> None:
+    """Print whether a function gives the area under the deletion curve (Petsiuk, Das and Saenko 2018).
+
+    Args:
+        function: The learner's `function(probability, x, heat, steps)`: `probability` is that of the class
+            for a picture (C, H, W); in each of the steps an equal share of the pixels of x becomes zero,
+            those first where heat (H, W) is strongest; the result is one number, by any rule of numerical
+            integration. None where nothing was written.
+
+    >>> check_deletion(lambda probability, x, heat, steps: x.fill_(0).sum())
+    You painted into the photograph itself, and the next map would find it grey: clone it.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, heat, steps = torch.rand(3, 10, 10, generator=draw), torch.randperm(100, generator=draw) / 100, 50
+    x = (2 * x - 1).index_fill_(2, torch.tensor(0), -1)  # normalised: black is -1, the mean colour 0
+    rank, heat = (-heat).argsort().argsort().view(10, 10), heat.view(10, 10)
+    evidence, asked = heat.square() * x.sign(), []
+
+    def probability(picture: Tensor) -> Tensor:
+        """Return one for x and zero for grey: the more of the strong pixels are seen, the larger."""
+        asked.append(picture.clone())
+        seen = (evidence * picture).sum((-3, -2, -1)) / (evidence * x).sum()
+        return seen.clamp(0, 1).square()
+
+    def curve(covered: Callable[[int], Tensor], fill: float = 0.0) -> Tensor:
+        """Return the probability (steps + 1,) when the pixels `covered(how many)` are filled."""
+        return torch.stack(
+            [probability(torch.where(covered(2 * step), fill, x)) for step in range(steps + 1)]
+        )
+
+    def area(values: Tensor) -> Tensor:
+        return torch.trapezoid(values, dx=1 / steps)
+
+    falling = curve(lambda count: rank < count)
+    backwards = area(curve(lambda count: rank >= 100 - count))  # insertion has this very area
+    black = area(curve(lambda count: rank < count, -1.0))
+    piece = area(curve(lambda count: (rank < count) & (rank >= count - 2)))
+    right = area(falling)
+    asked.clear()
+    mine = x.clone()
+    todo = "Return one number, the area under the curve: small where the map is good."
+    found = attempt(function, probability, mine, heat.clone(), steps, todo=todo)
+    if found is None:
+        return
+    if not torch.equal(mine, x):
+        print("You painted into the photograph itself, and the next map would find it grey: clone it.")
+        return
+    grey_first = bool(asked) and not asked[0].any()
+    mistakes: Mistakes = {
+        "You began with grey and let the strongest pixels appear: that is insertion."
+        if grey_first
+        else "The weakest pixels went first. Sort in descending order: the strongest go first.": backwards,
+        "You covered with black. In a normalised picture the mean colour is zero.": black,
+        "This is one minus the area. In deletion the area itself should be small.": 1 - right,
+        "You added up the probabilities. Divide by their number: the shares run from 0 to 1.": (
+            falling.sum(), falling[1:].sum(), steps * right,
+        ),
+        "Each step hid its own pixels alone. Those of the steps before stay hidden.": piece,
+        "This is the curve. Its area is one number: the mean of its heights.": (
+            falling, falling[1:], falling[:-1],
+        ),
+    }  # fmt: skip
+    judge(found, right, mistakes, praise="the earlier the class is lost, the smaller the area.", close=0.03)
+
+
+def check_rank_correlation(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> None:
+    """Print whether a function gives the rank correlation of the absolute values of two maps.
+
+    Args:
+        function: The learner's `function(before, after)` for two maps (H, W): Spearman's correlation of their
+            absolute values, from -1 to 1. None where nothing was written.
+
+    >>> def correlation(before, after):
+    ...     return torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1]
+    >>> check_rank_correlation(correlation)
+    This compares the values, with their signs. Compare the ranks of the absolute values.
+    """
+    draw = torch.Generator().manual_seed(0)
+    before = torch.randn(6, 7, generator=draw)
+    before, after = before.pow(3), (before + torch.randn(6, 7, generator=draw)).pow(5)
+
+    def correlation(a: Tensor, b: Tensor) -> Tensor:
+        return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]).double())[0, 1]
+
+    def ranks(values: Tensor) -> Tensor:
+        return values.flatten().argsort().argsort()
+
+    mistakes = {
+        "This compares the values: a few strong pixels decide. Compare the ranks.": (
+            correlation(before.abs(), after.abs())
+        ),
+        "This compares the values, with their signs. Compare the ranks of the absolute values.": (
+            correlation(before, after)
+        ),
+        "The signs took part: a pixel that speaks strongly *against* the class is important, too.": (
+            correlation(ranks(before), ranks(after))
+        ),
+        "One argsort says which pixel comes first; the rank of each pixel is the argsort of that.": (
+            correlation(before.abs().flatten().argsort(), after.abs().flatten().argsort())
+        ),
+        "One minus it would be a distance. Alike should be near one.": (
+            1 - correlation(ranks(before.abs()), ranks(after.abs()))
+        ),
+    }
+    right = correlation(ranks(before.abs()), ranks(after.abs()))
+    todo = "Return one number for two maps: 1 when they order the pixels alike."
+    found = attempt(function, before.clone(), after.clone(), todo=todo)
+    if found is not None:
+        judge(found, right, mistakes, praise="the order counts, not the scale.", close=1e-3)
+
+
+def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], bool] | None) -> None:
+    """Print whether a function says if the strongest pixel of a map lies in its box (Zhang et al. 2016).
+
+    Args:
+        function: The learner's `function(heat, box)` for a map (H, W) and (top, left, bottom, right), bottom
+            and right excluded: True or False. None where nothing was written.
+
+    >>> def inside(heat, box):
+    ...     row, column = divmod(int(heat.argmax()), heat.shape[1])
+    ...     return box[0] <= row <= box[2] and box[1] <= column <= box[3]
+    >>> check_pointing_game(inside)
+    Bottom and right are the first row and column *outside* the box.
+    """
+    # The peak (row, column): inside, outside, in the first corner, on both excluded edges; then other boxes,
+    # where rows and columns differ, and where most of the heat lies elsewhere than the peak.
+    box = (1, 3, 4, 6)
+    games = [((2, 4), box), ((5, 8), box), ((1, 3), box), ((4, 4), box), ((2, 6), box)]
+    games += [((1, 7), (0, 5, 3, 9)), ((5, 1), (0, 0, 5, 9)), ((3, 1), (0, 3, 2, 9))]
+    heats = [
+        torch.full((6, 9), 0.1).index_put_(tuple(map(torch.tensor, peak)), torch.tensor(1.0))
+        for peak, _ in games
+    ]
+
+    def judged(rule: Callable[..., bool]) -> Tensor:
+        return torch.tensor([rule(*peak, *box) for peak, box in games])
+
+    right = judged(lambda y, x, top, left, bottom, right: top <= y < bottom and left <= x < right)
+    mistakes = {
+        "Rows and columns are swapped somewhere: a box is (top, left, bottom, right).": judged(
+            lambda y, x, top, left, bottom, right: top <= x < bottom and left <= y < right
+        ),
+        "Bottom and right are the first row and column *outside* the box.": judged(
+            lambda y, x, top, left, bottom, right: top <= y <= bottom and left <= x <= right
+        ),
+        "Top and left belong to the box.": judged(
+            lambda y, x, top, left, bottom, right: top < y < bottom and left < x < right
+        ),
+        "A place number divided by the *width* gives the row; you divided by the height.": judged(
+            lambda y, x, top, left, bottom, right: (
+                top <= (9 * y + x) // 6 < bottom and left <= (9 * y + x) % 6 < right
+            )
+        ),
+        "You asked where most of the heat lies. The pointing game asks for the strongest pixel alone.": (
+            torch.tensor(
+                [
+                    bool(heat[top:bottom, left:right].sum() > heat.sum() / 2)
+                    for heat, (_, (top, left, bottom, right)) in zip(heats, games, strict=True)
+                ]
+            )
+        ),
+        "These are the misses.": ~right,
+    }
+
+    def answers() -> Tensor | None:
+        given = [function(heat.clone(), box) for heat, (_, box) in zip(heats, games, strict=True)]  # type: ignore[misc]
+        return None if given[0] is None else torch.tensor([bool(answer) for answer in given])
+
+    found = attempt(function and answers, todo="Return True or False: is the strongest pixel in the box?")
+    if found is not None:
+        judge(found, right, mistakes, praise="the strongest pixel alone decides.")
