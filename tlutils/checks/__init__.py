@@ -4,6 +4,6 @@ What every lesson says is here; the exercises of lesson 03 are in `tlutils.check
 Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
-from .common import compare_choice, compare_guess, print_within
+from .common import compare_choice, compare_guess, expect
 
-__all__ = ["compare_choice", "compare_guess", "print_within"]
+__all__ = ["compare_choice", "compare_guess", "expect"]

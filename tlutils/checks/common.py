@@ -16,8 +16,8 @@ from ..errors import LearnerError
 Mistakes = Mapping[str, Tensor | tuple[Tensor, ...]]
 
 
-def print_within(name: str, value: float, low: float, high: float, *, digits: int = 1) -> None:
-    """Print a rounded value with the band that the lesson's default run stays in.
+def expect(name: str, value: float, low: float, high: float, *, digits: int = 1) -> None:
+    """Print a rounded value with the band that it is expected in, where the lesson's default run stays.
 
     The rounded value is the same on another processor, where the last digits differ, so a committed lesson
     can be compared with a fresh run. Outside the band the line says so: with your own images that is news,
@@ -33,7 +33,7 @@ def print_within(name: str, value: float, low: float, high: float, *, digits: in
     Raises:
         LearnerError: If `low` lies above `high`.
 
-    >>> print_within("accuracy on val", 0.7312, 0.65, 0.8)
+    >>> expect("accuracy on val", 0.7312, 0.65, 0.8)
     accuracy on val: about 0.7 (the default run lies in 0.65 to 0.8)
     """
     if low > high:
@@ -112,13 +112,17 @@ def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, clos
         for text, wrong in mistakes.items()
         if any(is_close(found, one, close) for one in (wrong if isinstance(wrong, tuple) else (wrong,)))
     ]
-    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    try:
+        shape = str(tuple(torch.as_tensor(found).shape))
+    except (TypeError, ValueError, RuntimeError):
+        shape = type(found).__name__
     if seen:
         print(seen[0])
-    elif shape == tuple(right.shape):
+    elif shape == str(tuple(right.shape)):
         print("Not yet: the shape is right and the numbers are not. Try it on two numbers, by hand.")
     else:
-        print(f"Not yet. Expected shape {tuple(right.shape)}, and {shape} came.")
+        wanted = f"shape {tuple(right.shape)}" if right.ndim else "one number"
+        print(f"Not yet. Expected {wanted}, and {shape} came.")
 
 
 def judge_number(

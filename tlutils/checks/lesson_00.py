@@ -42,8 +42,8 @@ def check_frozen_before(model: nn.Module, stage: str) -> None:
     Raises:
         LearnerError: If the model cannot be read as stages.
 
-    >>> from tlutils import models
-    >>> model = models.load("resnet18", pretrained=False, input_size=32)
+    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     >>> check_frozen_before(surgery.freeze_to(model, "stage2"), "stage3")
     You froze too little: the cut lies before the stage that was asked for.
     """

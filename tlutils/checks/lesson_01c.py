@@ -163,9 +163,7 @@ def check_blur(
     todo = "Blur: return pictures, (N, 3, H, W), after all steps."
     found = attempt(function, slope, blur, picture.clone(), rate, steps, todo=todo)
     if found is not None:
-        judge(
-            found, climbed(after=tenth), mistakes, praise="grain grows for ten steps and is smoothed away."
-        )
+        judge(found, climbed(after=tenth), mistakes, praise="grain grows for ten steps and is smoothed away.")
 
 
 def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:

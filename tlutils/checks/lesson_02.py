@@ -99,9 +99,7 @@ def check_penalty(answer: float | None, table: pd.DataFrame) -> None:
     rows = table.sort_values("penalty").reset_index(drop=True)
     best, most = rows["log_loss"].idxmin(), rows["balanced_accuracy"].idxmax()
     mistakes = {
-        rows["penalty"][
-            0
-        ]: "The weakest penalty fits the training images best, which is not the question.",
+        rows["penalty"][0]: "The weakest penalty fits the training images best, which is not the question.",
         rows["penalty"][most]: (
             "The most images right, but by a hair: accuracy jumps by whole images, log loss does not."
         ),

@@ -18,9 +18,10 @@ def check_trainable_parameters(answer: int | None, stages: surgery.Stages, from_
         stages: The model's stages, of `surgery.stages`.
         from_stage: The first stage that trains.
 
-    >>> from tlutils import models
-    >>> stages = surgery.stages(models.load("resnet18", pretrained=False))
-    >>> check_trainable_parameters(stages["stage4"].num_params, stages, "stage4")
+    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    >>> stages = surgery.stages(model)
+    >>> check_trainable_parameters(stages["stage2"].num_params, stages, "stage2")
     That is this one stage. All that follows trains, too.
     """
     sizes = [stage.num_params for stage in stages]
@@ -102,10 +103,10 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         model: A model that has been unfrozen further, after some training steps.
         optimizer: The learner's optimizer.
 
-    >>> from tlutils import models
-    >>> model = surgery.freeze_to(models.load("resnet18", pretrained=False, input_size=32), "head")
-    >>> optimizer = torch.optim.SGD(surgery.param_groups(model, 0.1))
-    >>> check_optimizer(surgery.freeze_to(model, "stage4"), optimizer)
+    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    >>> optimizer = torch.optim.SGD(surgery.param_groups(surgery.freeze_to(model, "head"), 0.1))
+    >>> check_optimizer(surgery.freeze_to(model, "stage2"), optimizer)
     Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves.
     """
     found = surgery.audit(model, optimizer).codes

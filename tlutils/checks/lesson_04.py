@@ -22,9 +22,10 @@ def check_layer_decay(
         lr: The rate of the last stage with parameters before the head.
         decay: The factor from each stage to the one before it, between 0 and 1.
 
-    >>> from tlutils import models
-    >>> stages = surgery.stages(models.load("resnet18", pretrained=False))
-    >>> check_layer_decay(1e-3 * 0.5, stages, "stage2", lr=1e-3, decay=0.5)
+    >>> from torch import nn
+    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    >>> check_layer_decay(1e-3 * 0.5, surgery.stages(model), "stage1", lr=1e-3, decay=0.5)
     Not yet. Start at lr and multiply by the decay once for each stage.
     """
     weighted = [s.name for s in stages if s.parameters][:-1]
