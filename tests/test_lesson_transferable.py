@@ -17,53 +17,53 @@ LESSON = Path(__file__).parent.parent / "notebooks" / "06_how_transferable.ipynb
 TABLE = np.array([[0.71, 0.70], [0.80, 0.74], [0.78, 0.77], [0.75, 0.79]])
 
 
-def give(giver, taker, layers):
+def copy_layers(source, target, layers):
     for k in range(layers):
-        taker[k].load_state_dict(giver[k].state_dict())
-        taker[k].requires_grad_(False)
+        target[k].load_state_dict(source[k].state_dict())
+        target[k].requires_grad_(False)
 
 
-def shares(giver, taker, layers):
+def shares(source, target, layers):
     for k in range(layers):
         for name in ("weight", "bias"):
-            setattr(taker[k][0], name, getattr(giver[k][0], name))
+            setattr(target[k][0], name, getattr(source[k][0], name))
 
 
-def forgets_biases(giver, taker, layers):
+def forgets_biases(source, target, layers):
     for k in range(layers):
         with torch.no_grad():
-            taker[k][0].weight.copy_(giver[k][0].weight)
-        taker[k].requires_grad_(False)
+            target[k][0].weight.copy_(source[k][0].weight)
+        target[k].requires_grad_(False)
 
 
-def does_not_hold(giver, taker, layers):
+def does_not_freeze(source, target, layers):
     for k in range(layers):
-        taker[k].load_state_dict(giver[k].state_dict())
+        target[k].load_state_dict(source[k].state_dict())
 
 
-def holds_all(giver, taker, layers):
-    give(giver, taker, layers)
-    taker.requires_grad_(False)
+def freezes_all(source, target, layers):
+    copy_layers(source, target, layers)
+    target.requires_grad_(False)
 
 
-def freezes_the_giver(giver, taker, layers):
-    give(giver, taker, layers)
-    giver.requires_grad_(False)
+def freezes_the_source(source, target, layers):
+    copy_layers(source, target, layers)
+    source.requires_grad_(False)
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (None, "Not written yet"),
-        (give, "Right"),
-        (lambda giver, taker, layers: None, "Nothing was copied"),
-        (lambda giver, taker, layers: give(giver, taker, layers - 1), "One layer too few"),
-        (lambda giver, taker, layers: give(giver, taker, layers + 1), "One layer too many"),
+        (copy_layers, "Right"),
+        (lambda source, target, layers: None, "Nothing was copied"),
+        (lambda source, target, layers: copy_layers(source, target, layers - 1), "One layer too few"),
+        (lambda source, target, layers: copy_layers(source, target, layers + 1), "One layer too many"),
         (shares, "share their weights"),
         (forgets_biases, "the biases are not"),
-        (does_not_hold, "can still learn"),
-        (holds_all, "The rest is held"),
-        (freezes_the_giver, "The giver was frozen"),
+        (does_not_freeze, "can still learn"),
+        (freezes_all, "The rest is frozen"),
+        (freezes_the_source, "The source was frozen"),
     ],
 )
 def test_the_check_of_copied_layers_names_the_mistake(answer, words, capsys):
@@ -90,24 +90,24 @@ def test_the_check_of_an_honest_choice_names_the_mistake(answer, words, capsys):
 
 @pytest.fixture(scope="module")
 def written():
-    """What the lesson writes out: net, learn and receive."""
+    """What the lesson writes out: net, learn and transfer_layers."""
     names = {"np": np, "torch": torch, "nn": nn, "F": F, "runtime": runtime}
     for cell in nbformat.read(LESSON, as_version=4).cells:
-        if cell.cell_type == "code" and cell.source.startswith(("WIDTHS", "def half", "def receive")):
+        if cell.cell_type == "code" and cell.source.startswith(("WIDTHS", "def half", "def transfer_layers")):
             exec(cell.source, names)
     return names
 
 
-@pytest.mark.parametrize("hold", [True, False])
-def test_received_layers_stand_still_when_held_and_the_rest_learns(written, hold):
-    giver, x = written["net"](0), torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    model = written["receive"](giver, 2, 1, hold=hold)
-    assert all(torch.equal(model[k][0].weight, giver[k][0].weight) for k in range(2))
+@pytest.mark.parametrize("freeze", [True, False])
+def test_copied_layers_stand_still_when_frozen_and_the_rest_learns(written, freeze):
+    source, x = written["net"](0), torch.rand(32, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    model = written["transfer_layers"](source, 2, 1, freeze=freeze)
+    assert all(torch.equal(model[k][0].weight, source[k][0].weight) for k in range(2))
     start = {name: value.clone() for name, value in model.state_dict().items()}
     written["learn"](model, x, torch.arange(32) % 5, 0, epochs=1)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, start[name])}
-    given = {name for name in start if name.startswith(("0.", "1."))}
-    assert moved == set(start) - (given if hold else set())
+    copied = {name for name in start if name.startswith(("0.", "1."))}
+    assert moved == set(start) - (copied if freeze else set())
     assert all(
-        torch.equal(p, q) for p, q in zip(giver.parameters(), written["net"](0).parameters(), strict=True)
+        torch.equal(p, q) for p, q in zip(source.parameters(), written["net"](0).parameters(), strict=True)
     )

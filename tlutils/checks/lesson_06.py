@@ -17,57 +17,57 @@ def _stack(seed: int) -> nn.Sequential:
         )
 
 
-def check_copied_layers(give: Callable[[nn.Sequential, nn.Sequential, int], object] | None) -> None:
-    """Print whether a function copies the first layers of one network into another and holds them there.
+def check_copied_layers(copy_layers: Callable[[nn.Sequential, nn.Sequential, int], object] | None) -> None:
+    """Print whether a function copies the first layers of one network into another and freezes them there.
 
     Yosinski et al. 2014 copy layers in this way.
 
     Args:
-        give: The learner's `give(giver, taker, layers)`, which copies the first `layers` modules. None where
-            nothing was written.
+        copy_layers: The learner's `copy_layers(source, target, layers)`, which copies the first `layers` modules.
+            None where nothing was written.
 
-    >>> def give(giver, taker, layers):
-    ...     taker[:layers].load_state_dict(giver[:layers].state_dict())
-    >>> check_copied_layers(give)
+    >>> def copy_layers(source, target, layers):
+    ...     target[:layers].load_state_dict(source[:layers].state_dict())
+    >>> check_copied_layers(copy_layers)
     The copied layers can still learn: take the gradients of weights and biases away.
     """
-    if give is None:
-        print("Not written yet. A module gives its weights with state_dict, and takes with load_state_dict.")
+    if copy_layers is None:
+        print("Not written yet. state_dict gives the weights of a module, load_state_dict sets them.")
         return
-    giver, taker = _stack(0), _stack(1)
-    own = [[p.clone() for p in module.parameters()] for module in taker]
-    give(giver, taker, 2)
+    source, target = _stack(0), _stack(1)
+    own = [[p.clone() for p in module.parameters()] for module in target]
+    copy_layers(source, target, 2)
 
     def same(a: nn.Module, tensors: list[torch.Tensor]) -> bool:
         return all(torch.equal(p, q) for p, q in zip(a.parameters(), tensors, strict=True))
 
-    gifts = [[p.clone() for p in module.parameters()] for module in giver]
+    copied = [[p.clone() for p in module.parameters()] for module in source]
     with torch.no_grad():
-        for parameter in giver.parameters():
+        for parameter in source.parameters():
             parameter.add_(1)
     mistakes = {
-        "Nothing was copied: the first layer is still the taker's own.": same(taker[0], own[0]),
-        "One layer too few: the second is still the taker's own.": same(taker[1], own[1]),
-        "One layer too many: the third should be drawn anew.": not same(taker[2], own[2]),
-        "The networks share their weights: when the giver trains on, the taker changes. Copy the values.": (
-            same(taker[0], list(giver[0].parameters()))
+        "Nothing was copied: the first layer is still the target's own.": same(target[0], own[0]),
+        "One layer too few: the second is still the target's own.": same(target[1], own[1]),
+        "One layer too many: the third should keep its own weights.": not same(target[2], own[2]),
+        "The networks share their weights: when the source trains, the target changes. Copy the values.": (
+            same(target[0], list(source[0].parameters()))
         ),
-        "The weights are copied, the biases are not.": not same(taker[0], gifts[0])
-        and torch.equal(taker[0][0].weight, gifts[0][0]),  # type: ignore[index]
-        "The first layers do not hold the giver's values.": not (
-            same(taker[0], gifts[0]) and same(taker[1], gifts[1])
+        "The weights are copied, the biases are not.": not same(target[0], copied[0])
+        and torch.equal(target[0][0].weight, copied[0][0]),  # type: ignore[index]
+        "The first layers do not have the source's values.": not (
+            same(target[0], copied[0]) and same(target[1], copied[1])
         ),
         "The copied layers can still learn: take the gradients of weights and biases away.": any(
-            p.requires_grad for module in taker[:2] for p in module.parameters()
+            p.requires_grad for module in target[:2] for p in module.parameters()
         ),
-        "The rest is held, too, and nothing is left to train.": not all(
-            p.requires_grad for p in taker[2].parameters()
+        "The rest is frozen, too, and nothing is left to train.": not all(
+            p.requires_grad for p in target[2].parameters()
         ),
-        "The giver was frozen. Only the taker should be.": not all(
-            p.requires_grad for p in giver.parameters()
+        "The source was frozen. Only the target should be.": not all(
+            p.requires_grad for p in source.parameters()
         ),
     }
-    judge_effects(mistakes, praise="values copied, held there, and the giver is free.")
+    judge_effects(mistakes, praise="values copied, frozen there, and the source is free to train.")
 
 
 def check_held_out_accuracy(answer: float | None, table: np.ndarray) -> None:
