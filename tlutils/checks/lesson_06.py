@@ -23,7 +23,7 @@ def check_copied_layers(copy_layers: Callable[[nn.Sequential, nn.Sequential, int
     Yosinski et al. 2014 copy layers in this way.
 
     Args:
-        copy_layers: The learner's `copy_layers(source, target, layers)`, which copies the first `layers` modules.
+        copy_layers: The learner's `copy_layers(source, target, layers)`, for the first `layers` modules.
             None where nothing was written.
 
     >>> def copy_layers(source, target, layers):
