@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tlutils import surgery
 from tlutils.errors import LearnerError
-from tlutils.surgery.mirror import mirror
+from tlutils.inference import mirror
 
 SIZES = (64, 96, 128, 160, 192, 224, 256)
 TORCHVISION = torchvision.models

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tlutils"
 ROWS = [
-    {"errors", "runtime", "download"},
+    {"errors", "runtime", "inference", "download"},
     {"data", "models"},
     {"surgery", "features"},
     {"metrics", "probe", "train", "explain", "checks", "plots"},
@@ -18,6 +18,8 @@ ROWS = [
 # Arrows within a row, each drawn in the picture.
 SIDEWAYS = {
     ("runtime", "errors"),
+    ("inference", "runtime"),
+    ("inference", "errors"),
     ("download", "runtime"),
     ("data", "models"),
     ("features", "surgery"),

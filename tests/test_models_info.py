@@ -100,7 +100,6 @@ def test_facts_survive_copies_pickling_and_wrappers(lite0):
     assert models.info(pickle.loads(pickle.dumps(lite0))) == info
     assert models.info(nn.DataParallel(lite0)) == info
     assert models.info(torch.compile(lite0)) == info
-    assert models.unwrap(torch.compile(nn.DataParallel(lite0))) is lite0
 
 
 @pytest.mark.parametrize("name", ["vit_b_32", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

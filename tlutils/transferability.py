@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import data, models, runtime
 from .errors import LearnerError
+from .inference import device_of, evaluating, require_module
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def domain_distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> Do
     weighs more in small images. `split` is a sequence of (image, label). Raises LearnerError for a model
     without BatchNorm statistics, and for no images.
     """
-    bare = models.unwrap(model)
+    bare = require_module(model)
     norms = {
         n: m for n, m in bare.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
     }
@@ -49,7 +50,7 @@ def domain_distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> Do
     if not len(split):
         raise LearnerError("The split holds no image. Expected at least one, better a hundred.")
     prepare = data.transform_for(bare)
-    device = next(bare.parameters()).device
+    device = device_of(bare)
     with _summed(bare, norms) as sums:
         for start in runtime.progress(range(0, len(split), batch_size), desc="distance"):
             images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
@@ -79,17 +80,13 @@ def _summed(
         count, total, squares = sums.get(name, (0, torch.zeros(1), torch.zeros(1)))
         sums[name] = count + flat.shape[1], total + flat.sum(1), squares + (flat**2).sum(1)
 
-    modes = [(module, module.training) for module in model.modules()]
     hooks = [
         norm.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))
         for name, norm in norms.items()
     ]
     try:
-        with torch.no_grad():
-            model.eval()
+        with evaluating(model), torch.no_grad():
             yield sums
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode

@@ -11,6 +11,7 @@ from PIL import Image
 
 from .. import data, explain, transferability
 from ..data import packaged
+from ..inference import evaluating, logits_of
 from .materials import BACKBONE, dataset, network
 
 OBJECTS = ("cat", "coffee", "motorcycle", "rocket")
@@ -36,9 +37,9 @@ def pointing(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, 2])
     composed = [compose(OBJECTS[k % len(OBJECTS)], rng) for k in range(pictures)]
     prepare = data.transform_for(model)
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         alone = torch.stack([prepare(photo(OBJECTS[k % len(OBJECTS)])) for k in range(pictures)])
-        seen = model.eval()(alone).argmax(1)
+        seen = logits_of(model(alone)).argmax(1)
     x = torch.stack([to_tensor(model, image) for image, _ in composed])
     if method == "random":
         maps = torch.from_numpy(rng.random((pictures, CANVAS, CANVAS)))

@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import data, features, models, surgery
 from ..errors import unknown
+from ..inference import evaluating, logits_of
 
 BACKBONE = models.DEFAULT
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "pool")
@@ -117,8 +118,8 @@ def stack(
     return torch.stack([prepare(change(image) if change else image) for image, _ in split])
 
 
-@torch.no_grad()
 def score(model: nn.Module, x: torch.Tensor, labels: Any, *, batch: int = 32) -> float:
     """Return the balanced accuracy of a network, in eval mode, on prepared images x (N, C, H, W)."""
-    guesses = torch.cat([model.eval()(part).argmax(1) for part in x.split(batch)])
+    with evaluating(model) as bare, torch.no_grad():
+        guesses = torch.cat([logits_of(bare(part)).argmax(1) for part in x.split(batch)])
     return float(balanced_accuracy_score(labels, guesses.numpy()))

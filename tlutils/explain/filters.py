@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .. import models
 from ..errors import LearnerError, unknown
+from ..inference import unwrap
 
 
 def filters(model: nn.Module, at: str | None = None) -> Tensor:
@@ -15,7 +15,7 @@ def filters(model: nn.Module, at: str | None = None) -> Tensor:
 
     C is 3 (colour) in the first layer, and the number of incoming channels (per group) deeper in.
     """
-    modules = dict(models.unwrap(model).named_modules())
+    modules = dict(unwrap(model).named_modules())
     if at is not None and at not in modules:
         raise unknown("module", at, modules)
     inside = [m for m in modules[at or ""].modules() if isinstance(m, nn.Conv2d)]

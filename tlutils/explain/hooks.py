@@ -13,30 +13,16 @@ from torch import Tensor, nn
 
 from .. import models, surgery
 from ..errors import LearnerError, unknown
-from ..models.metadata import require_module
-from ..runtime import seeded
+from ..inference import device_of, dtype_of, evaluating, logits_of
 
 Target = int | Sequence[int] | Tensor | None
 
 
 @contextmanager
 def examined(model: nn.Module, *batches: Tensor) -> Iterator[tuple]:
-    """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`.
-
-    The random generators come back as they were. Each module's own train or eval mode comes back at the end.
-    Modes are set module by module, because a model may define `train()` itself (frozen parts do).
-    """
-    inner = require_module(model)
-    modes = [(module, module.training) for module in inner.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        # Seeded, because some models draw numbers in evaluation mode, too: the same map each time.
-        with torch.inference_mode(False), torch.enable_grad(), seeded(0):
-            yield inner, *(checked(inner, x) for x in batches)
-    finally:
-        for module, training in modes:
-            module.training = training
+    """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`."""
+    with evaluating(model) as bare, torch.inference_mode(False), torch.enable_grad():
+        yield bare, *(checked(bare, x) for x in batches)
 
 
 def checked(model: nn.Module, x: Tensor) -> Tensor:
@@ -67,8 +53,7 @@ def checked(model: nn.Module, x: Tensor) -> Tensor:
             "finite number: look at how these images were read or normalised (a standard deviation of 0 "
             "does this)."
         )
-    weight = next(model.parameters(), x)
-    return x.detach().clone().to(weight.device, weight.dtype)
+    return x.detach().clone().to(device_of(model), dtype_of(model))
 
 
 def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:
@@ -86,25 +71,11 @@ def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:
         ) from error
 
 
-def class_scores(out: object) -> Tensor:
-    """Return the unnormalised scores (N, K) in what a classifier returned."""
-    if isinstance(out, tuple | list) and out:
-        out = out[0]
-    out = getattr(out, "logits", out)
-    if not isinstance(out, Tensor) or out.ndim != 2:
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise LearnerError(
-            f"The model returned {got}. Explanations need a classifier: a row of class scores per image, "
-            "(N, K)."
-        )
-    return out
-
-
 def scores(model: nn.Module, x: Tensor) -> Tensor:
     """Return the unnormalised class scores (N, K) of the bare model; a size it cannot take is a
     LearnerError.
     """
-    return class_scores(_run(model, x, model))
+    return logits_of(_run(model, x, model))
 
 
 def indices(name: str, value: object) -> Tensor:
@@ -193,7 +164,7 @@ class Reader:
         if self.outputs is not None:
             found |= _run(self.outputs, x, self.model)
             if self.with_scores:
-                found["scores"] = class_scores(found[self.stages[-1]])
+                found["scores"] = logits_of(found[self.stages[-1]])
         for name in self.at:
             if not isinstance(found.get(name), Tensor):
                 raise LearnerError(

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from torch import nn
 
 from .. import data, models, runtime, surgery
 from ..errors import LearnerError, unknown
+from ..inference import device_of, evaluating, require_module
 from . import keys
 from .forward import Forward, bfloat16_units
 from .loading import batches, loader
@@ -53,9 +54,9 @@ def extract(
     names = [at] if isinstance(at, str) else [getattr(stage, "name", stage) for stage in at]
     stages = tuple(dict.fromkeys(names))
     _check(stages, split, views, batch_size, precision)
-    model = models.unwrap(model)
+    model = require_module(model)
     transform = transform or data.transform_for(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     ingredients = {
         "model": models.info(model).name,
         "data": split.fingerprint,
@@ -138,7 +139,7 @@ def _fill(
         shelf.sweep(everything=not shelf.begun or len(arithmetics) > 1)
     start = min(shelf.done for shelf in shelves.values())
     total = -(-(images - start) // size)
-    with _still(forward.trunk), closing(batches(load, start, images, size)) as ready:
+    with evaluating(forward.trunk), closing(batches(load, start, images, size)) as ready:
         for first, batch in runtime.progress(ready, desc="features", total=total):
             out = forward(batch)
             for stage, shelf in shelves.items():
@@ -150,16 +151,3 @@ def _fill(
                 for shelf in shelves.values():
                     shelf.commit(max(done, shelf.done))
                 last = time.monotonic()
-
-
-@contextmanager
-def _still(module: nn.Module) -> Iterator[None]:
-    """Run a block in evaluation mode; modules' modes and the random generators are afterwards as before."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with runtime.seeded(0):
-            yield
-    finally:
-        for m, mode in modes:
-            m.training = mode

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..inference import dtype_of
 from ..surgery.tracing.measure import map_dims
 from .store import Arrays
 
@@ -27,8 +28,7 @@ class Forward:
     def __init__(self, trunk: nn.Module, device: torch.device, pool: bool, precision: str) -> None:
         self.trunk, self.device, self.pool = trunk, device, pool
         self.arithmetic = None if precision == "auto" else precision
-        parameter = next((p for p in trunk.parameters() if p.is_floating_point()), None)
-        self.dtype = torch.float32 if parameter is None else parameter.dtype
+        self.dtype = dtype_of(trunk)
 
     def __call__(self, images: torch.Tensor) -> dict[str, Arrays]:
         if self.arithmetic is None:

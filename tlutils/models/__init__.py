@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import LearnerError
 from .checkpoints import LoadReport, load_file, load_weights, save
-from .metadata import ModelInfo, check_input, describe, info, unwrap
+from .metadata import ModelInfo, check_input, describe, info
 from .zoo import build, catalog, offline
 
 DEFAULT = "tf_efficientnet_lite0"
@@ -28,7 +28,6 @@ __all__ = [
     "load_weights",
     "offline",
     "save",
-    "unwrap",
 ]
 
 

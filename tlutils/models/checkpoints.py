@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from .. import runtime
 from ..errors import LearnerError
+from ..inference import require_module
 from .adapt import COUNTER, last_layer, shape_error
-from .metadata import ATTRIBUTE, ModelInfo, attach, changed, info, require_module
+from .metadata import ATTRIBUTE, ModelInfo, attach, changed, info
 from .reading import only_tensors, read_tensors
 from .zoo import build
 

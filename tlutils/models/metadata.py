@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import LearnerError, unknown
+from ..inference import require_module, unwrap
 
 ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
 
@@ -58,27 +59,6 @@ class ModelInfo:
         if self.weights:
             lines.append(f"  weights   {self.weights}")
         return "\n".join(lines + [f"  note      {note}" for note in self.notes])
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
-
-
-def require_module(model: object) -> nn.Module:
-    """Return `model` without wrappers; raise LearnerError for anything that is not an nn.Module."""
-    if not isinstance(model, nn.Module):
-        raise LearnerError(
-            f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
-            "Make one with models.load('tf_efficientnet_lite0')."
-        )
-    return unwrap(model)
 
 
 def attach(model: nn.Module, info: ModelInfo) -> nn.Module:

@@ -7,9 +7,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from .. import models
 from ..errors import LearnerError, unknown
-from ..models.metadata import require_module
+from ..inference import require_module, unwrap
 from .kinds import is_dropout, is_norm
 from .split import find_stage
 from .stages import Stage, plan
@@ -140,7 +139,7 @@ def frozen_to(model: nn.Module) -> str | None:
 
 def record(model: nn.Module) -> Record | None:
     """Return what was last frozen, or None."""
-    return getattr(models.unwrap(model), ATTRIBUTE, None)
+    return getattr(unwrap(model), ATTRIBUTE, None)
 
 
 def is_held(module: nn.Module) -> bool:

@@ -8,8 +8,8 @@ from torch import nn
 
 from .. import models, runtime
 from ..errors import LearnerError
-from ..models.metadata import require_module
-from .trial import LAYERS, scores_of, try_out, twin
+from ..inference import logits_of, require_module, twin
+from .trial import LAYERS, try_out
 
 
 def head_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -113,7 +113,7 @@ def _prove(model: nn.Module, images: torch.Tensor, num_classes: int) -> None:
     failure: Exception | None = None
     with twin(model) as copy, torch.no_grad():
         try:
-            shape = tuple(scores_of(copy.eval()(images)).shape)
+            shape = tuple(logits_of(copy.eval()(images)).shape)
             got = f"scores of shape {shape}"
         except Exception as error:  # whatever a layer says about a width that it did not expect
             failure, shape, got = error, (), f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import LearnerError
-from ..models.metadata import require_module
+from ..inference import require_module
 from .stages import stages
 from .trial import LAYERS
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
-from ..models.metadata import require_module
+from ..inference import require_module
 from .kinds import drop_rate, is_dropout
 from .stages import Plan, Stage, plan
 from .tracing.cuts import BatchSize, Device, Program, Slot, program

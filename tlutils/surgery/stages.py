@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from .. import models
 from ..errors import LearnerError, unknown
-from ..models.metadata import require_module
+from ..inference import require_module
 from .tracing.cuts import NoCut, crossing, key_of
 from .tracing.graph import Flow, Untraceable, chain_of, trace
 from .tracing.grouping import Layout, complete, lay_out

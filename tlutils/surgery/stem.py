@@ -8,8 +8,8 @@ from torch import nn
 
 from .. import models
 from ..errors import LearnerError
-from ..models.metadata import require_module
-from .trial import scores_of, try_out, twin
+from ..inference import logits_of, require_module, twin
+from .trial import try_out
 
 
 def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
@@ -73,4 +73,4 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
 
 def _scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with twin(model) as copy, torch.no_grad():
-        return scores_of(copy.eval()(images))
+        return logits_of(copy.eval()(images))

@@ -5,17 +5,16 @@ meets when walking from the model's output towards its input.
 """
 
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from .. import models, runtime
+from .. import models
 from ..errors import LearnerError
+from ..inference import logits_of, twin
 from .kinds import DROPOUTS
-from .mirror import mirror
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _SIDES = (64, 32, 96, 128, 192, 256)  # for a model that was built for another size than it states
@@ -42,23 +41,6 @@ class Trial:
     reentrant: bool = False
 
 
-@contextmanager
-def twin(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a twin to run in place of `model`: its parameters, all with gradients, and copies of all else.
-
-    Afterwards the gradient flags and the random generators are as they were. Hooks of the model do not run.
-    """
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(parameter.is_floating_point())
-        with runtime.seeded(0), torch.inference_mode(False):
-            yield mirror(model, meta=False)
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
 def trial_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
     """Yield inputs (2, C, H, W) to try in turn: 64 pixels for speed, the size that the model states, more."""
     info = models.info(model)
@@ -72,24 +54,6 @@ def trial_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
     for height, width in dict.fromkeys([*likely, *((side, side) for side in _SIDES)]):
         noise = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
         yield noise.to(weight)
-
-
-def scores_of(output: Any) -> torch.Tensor:
-    """Return the class scores (N, C) in what a model returned; raise LearnerError when there are none."""
-    found = output
-    if isinstance(found, dict):
-        found = found.get("logits", next(iter(found.values()), None))
-    elif hasattr(found, "logits"):
-        found = found.logits
-    elif isinstance(found, tuple | list) and found:
-        found = found[0]
-    if not isinstance(found, torch.Tensor) or found.ndim != 2:
-        got = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(output).__name__
-        raise LearnerError(
-            f"This model returned {got} for a batch of 2 images. Expected class scores of shape "
-            "(2, classes). Surgery works on image classifiers; a detector or a segmentation model is none."
-        )
-    return found
 
 
 def try_out(model: nn.Module) -> Trial:
@@ -144,7 +108,7 @@ class _Pass:
 def _read(model: nn.Module, images: torch.Tensor) -> Trial:
     model.eval()
     seen = _watched(model, images)
-    scores = scores_of(seen.output)
+    scores = logits_of(seen.output)
     trial = Trial(images, scores.detach())
     names = {id(m): n for n, m in model.named_modules()}
     _collect(trial, model, seen, names, _heads(scores, seen, names))

@@ -1,8 +1,6 @@
 """Looking at a model: judge and predict, and leave modes, gradients and random generators as they were."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,27 +12,10 @@ from torch import nn
 
 from .. import data, metrics, models, runtime
 from ..errors import LearnerError
+from ..inference import device_of, evaluating, logits_of
 from . import batches
 
 log = logging.getLogger("tlutils")
-
-
-@contextmanager
-def looking(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a model in eval mode without gradients; modules get their own modes back, also after an error."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def first_output(output: Any) -> torch.Tensor:
-    """Return the logits (B, classes) of a network that may give auxiliary outputs beside them."""
-    return output[0] if isinstance(output, tuple | list) else output
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +58,14 @@ def predict(model: nn.Module, images: Any, *, batch_size: int = 32) -> Predictio
             "No images arrived to predict. Expected an image, a sequence of images, or a split."
         )
     transform = data.transform_for(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     rows = []
-    with looking(model):
+    with evaluating(model) as bare, torch.no_grad():
         starts = range(0, len(images), batch_size)
         for start in runtime.progress(starts, desc="predict"):
             chosen = (images[i] for i in range(start, min(start + batch_size, len(images))))
             x = torch.stack([transform(item[0] if isinstance(item, tuple) else item) for item in chosen])
-            rows.append(first_output(model(x.to(device))).float().softmax(1).cpu())
+            rows.append(logits_of(bare(x.to(device))).float().softmax(1).cpu())
     proba = torch.cat(rows).numpy()
     return Prediction(proba, models.info(model).classes or [str(k) for k in range(proba.shape[1])])
 
@@ -118,9 +99,9 @@ def logits_on(
     """Return logits (n, width) of `items`, in order; rows outside this process' `share` of batches are 0."""
     chosen = batches.in_order(len(items), size)[share]
     logits = torch.zeros(len(items), width)
-    with looking(module):
+    with evaluating(module), torch.no_grad():
         for draws, batch in zip(chosen, batches.load(items, chosen, num_workers=num_workers), strict=True):
-            out = first_output(module(*(x.to(device) for x in batch.inputs)))
+            out = logits_of(module(*(x.to(device) for x in batch.inputs)))
             logits[[d.image for d in draws]] = out.float().cpu()
     return logits
 

@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from .. import runtime
+from ..inference import logits_of
 from . import batches
 from .history import History
-from .looking import first_output, judge, logits_on
+from .looking import judge, logits_on
 from .machine import Machine, out_of_memory, steady_kernels
 from .part import Part, open_part
 from .ready import check_ready, class_weights
@@ -173,7 +174,7 @@ def forward_backward(
             loss = objective(output, micro_batch)
             # Processes average gradients; each loss is a share of the global batch's: they must be added.
             accelerator.backward(loss * machine.world)
-        right = (first_output(output).argmax(1) == micro_batch.labels).sum()
+        right = (logits_of(output).argmax(1) == micro_batch.labels).sum()
         sums += torch.stack([loss.detach(), right])
     return machine.total(sums).cpu()
 
@@ -185,7 +186,9 @@ def loss_of(
 
     Mixed images count for both their labels, by their shares.
     """
-    main, *auxiliary = output if isinstance(output, tuple | list) else (output,)
+    main = logits_of(output)
+    others = output[1:] if isinstance(output, tuple | list) else ()
+    auxiliary = [o for o in others if isinstance(o, torch.Tensor) and o.shape == main.shape]
 
     def entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         smooth = recipe.label_smoothing
@@ -197,7 +200,7 @@ def loss_of(
             own = batch.lam * own + (1 - batch.lam) * entropy(logits, batch.others)
         return own.sum() / total
 
-    return loss(main) + AUXILIARY * sum(loss(logits) for logits in auxiliary if logits is not None)
+    return loss(main) + AUXILIARY * sum(loss(logits) for logits in auxiliary)
 
 
 def judge_val(part: Part, machine: Machine, run: Run, num_workers: int) -> dict[str, float]:

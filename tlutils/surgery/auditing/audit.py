@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ...errors import LearnerError
-from ...models.metadata import require_module
+from ...inference import require_module
 from ..freeze import frozen_to, is_held
 from ..kinds import is_norm
 from ..trial import Trial, try_out

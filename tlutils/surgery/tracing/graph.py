@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ... import runtime
-from ..mirror import mirror, set_mode
+from ...inference import mirror, set_mode
 from .measure import Reach
 from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
 

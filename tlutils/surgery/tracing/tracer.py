@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 
 from ... import runtime
-from ..mirror import empty_like
+from ...inference import empty_like
 from .measure import Multiplications, Reach, Receptive
 
 BATCHES = (2, 3)

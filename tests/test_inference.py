@@ -1,0 +1,211 @@
+"""One rule for running models: whatever a classifier returns is read, and nothing of it is left changed."""
+
+import random
+from collections import namedtuple
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.tiny import tiny_data, tiny_net
+from tlutils import explain, models, surgery, train, transferability
+from tlutils.claims import materials
+from tlutils.errors import LearnerError
+from tlutils.inference import device_of, dtype_of, evaluating, logits_of, require_module, unwrap
+
+LOGITS = torch.arange(6.0).view(2, 3)
+
+
+@dataclass
+class Output:
+    """As Hugging Face's classifiers return it."""
+
+    loss: torch.Tensor | None
+    logits: torch.Tensor
+
+
+Named = namedtuple("Named", ["features", "logits"])
+
+FORMS = {
+    "tensor": lambda x: x,
+    "tuple": lambda x: (x, x + 1),
+    "list": lambda x: [x],
+    "dict": lambda x: {"features": x.repeat(1, 5), "logits": x},
+    "dict without the word": lambda x: {"scores": x, "more": None},
+    "dataclass": lambda x: Output(None, x),
+    "object": lambda x: SimpleNamespace(logits=x),
+    "named tuple": lambda x: Named(x.repeat(1, 5), x),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_logits_are_found_in_whatever_a_classifier_returns(form):
+    assert logits_of(form(LOGITS)) is LOGITS
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (LOGITS[None], r"returned shape \(1, 2, 3\)\. Expected class scores, one row per image"),
+        (LOGITS[0], r"shape \(3,\)"),
+        ({"out": torch.zeros(2, 3, 8, 8)}, r"shape \(2, 3, 8, 8\) in a dict"),
+        ([{"boxes": LOGITS}], "a dict in a list"),
+        ((), "a tuple"),
+        ({}, "a NoneType in a dict"),
+        (None, "a NoneType"),
+        (Output(None, None), "a NoneType in a Output"),
+        (LOGITS.numpy(), "a ndarray"),
+    ],
+)
+def test_what_holds_no_logits_is_refused_in_words(output, words):
+    with pytest.raises(LearnerError, match=words):
+        logits_of(output)
+
+
+class Stubborn(nn.Module):
+    """Keeps its parts in the modes they are in, whatever `train()` is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.norm = nn.Dropout(), nn.BatchNorm1d(4)
+
+    def train(self, mode=True):
+        return self
+
+    def forward(self, x):
+        return self.norm(self.drop(x))
+
+
+def draw():
+    return random.random(), float(np.random.rand()), float(torch.rand(1))  # noqa: NPY002
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_evaluating_leaves_modes_and_generators_as_they_were(fails):
+    model = nn.Sequential(Stubborn(), nn.Dropout(), nn.BatchNorm1d(4))
+    model[0].norm.training = model[2].training = False  # mixed, as a frozen part is
+    before = [m.training for m in model.modules()]
+    assert len(set(before)) == 2
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected, state = draw(), model[0].norm.running_mean.clone()
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    try:
+        with evaluating(model) as bare:
+            assert bare is model
+            assert torch.equal(bare(x), bare(x)), "dropout ran"
+            draw()
+            if fails:
+                raise ValueError("stop")
+    except ValueError:
+        assert fails
+    assert [m.training for m in model.modules()] == before
+    assert draw() == expected
+    assert torch.equal(model[0].norm.running_mean, state)
+
+
+def test_evaluating_leaves_gradients_to_the_caller_and_repeats_what_a_model_draws():
+    class Drawing(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + torch.randn(2)
+
+    model, x = Drawing(3, 2), torch.ones(1, 3)
+    with evaluating(model):
+        first = model(x)
+    with evaluating(model), torch.no_grad():
+        second = model(x)
+    assert torch.equal(first, second)
+    assert (first.requires_grad, second.requires_grad) == (True, False)
+
+
+def test_wrappers_come_off_and_what_is_no_model_is_refused():
+    net = nn.Linear(2, 2)
+    wrapped = torch.compile(nn.DataParallel(net))
+    wrapped.train()
+    assert unwrap(wrapped) is require_module(wrapped) is unwrap(net) is net
+    with evaluating(wrapped) as bare:
+        assert bare is net
+        assert not any(m.training for m in wrapped.modules())
+    assert all(m.training for m in wrapped.modules())
+    with pytest.raises(LearnerError, match=r"got str.*models\.load"):
+        require_module("resnet18")
+    with pytest.raises(LearnerError, match="got NoneType"), evaluating(None):
+        pass
+
+
+def test_device_and_type_are_known_with_and_without_parameters():
+    buffered = nn.Module()
+    buffered.register_buffer("mean", torch.zeros(3, device="meta"))
+    assert device_of(nn.Linear(2, 2, device="meta")) == device_of(buffered) == torch.device("meta")
+    assert device_of(nn.ReLU()) == torch.device("cpu")
+    assert dtype_of(nn.Linear(2, 2, dtype=torch.float64)) is torch.float64
+    assert dtype_of(nn.ReLU()) is dtype_of(buffered) is torch.float32
+
+
+class Returning(nn.Module):
+    """A network that returns its logits in some form."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.net = form, tiny_net()
+
+    def forward(self, x):
+        return self.form(self.net(x))
+
+
+def returning(name):
+    model = Returning(FORMS[name]).eval()
+    return models.describe(model, input_size=(3, 16, 16), mean=0.5, std=0.5), tiny_net()
+
+
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@every_form
+def test_predict_and_evaluate_read_every_form(form):
+    model, plain = returning(form)
+    split = tiny_data().val
+    assert np.array_equal(
+        train.predict(model, split).probabilities, train.predict(plain, split).probabilities
+    )
+    report, expected = train.evaluate(model, split), train.evaluate(plain, split)
+    assert str(report) == str(expected)
+    x = torch.stack([split.transformed(lambda image: to_tensor(image))[i][0] for i in range(12)])
+    assert materials.score(model, x, split.labels) == materials.score(plain, x, split.labels)
+
+
+def to_tensor(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+@every_form
+def test_explanations_read_every_form(form):
+    model, plain = returning(form)
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(explain.saliency(model, x), explain.saliency(plain, x))
+    assert torch.equal(explain.grad_cam(model, x, at="net.last"), explain.grad_cam(plain, x, at="last"))
+
+
+@every_form
+def test_surgery_reads_every_form(form):
+    model, _ = returning(form)
+    assert list(surgery.head_layers(model)) == ["net.fc"]
+    surgery.replace_head(model, 5)
+    assert models.info(model).num_classes == 5
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert logits_of(model(x)).shape == (2, 5)
+
+
+@every_form
+def test_distance_to_the_pretraining_images_reads_every_form(form):
+    model, plain = returning(form)
+    split = tiny_data().val
+    value = transferability.domain_distance(model, split).value
+    assert value == transferability.domain_distance(plain, split).value

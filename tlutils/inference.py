@@ -1,0 +1,166 @@
+"""Run somebody's model without leaving a trace, and read the logits in whatever it returns."""
+
+import types
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import runtime
+from .errors import LearnerError
+
+_HOOKS = tuple(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def require_module(model: object) -> nn.Module:
+    """Return `model` without wrappers; raise LearnerError for anything that is not an nn.Module."""
+    if not isinstance(model, nn.Module):
+        raise LearnerError(
+            f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
+            "Make one with models.load('tf_efficientnet_lite0')."
+        )
+    return unwrap(model)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter or buffer; the processor for a model without any."""
+    tensors = (t for found in (model.parameters(), model.buffers()) for t in found)
+    return next((t.device for t in tensors), torch.device("cpu"))
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of a model's first floating-point parameter; float32 for a model without any."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the class scores (N, classes) in what a classifier returned.
+
+    That is a tensor; an object, such as a dataclass, with `.logits`; a dict, at "logits" or else its first
+    value; or a tuple or list that begins with them (auxiliary outputs follow). Raises LearnerError for
+    anything else.
+    """
+    found = output
+    if hasattr(output, "logits"):
+        found = output.logits
+    elif isinstance(output, Mapping):
+        found = output.get("logits", next(iter(output.values()), None))
+    elif isinstance(output, tuple | list) and output:
+        found = output[0]
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        within = "" if found is output else f" in a {type(output).__name__}"
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise LearnerError(
+            f"The model returned {got}{within}. Expected class scores, one row per image, of shape "
+            "(N, classes): a tensor, the first entry of a tuple, or `logits` in a dict or an object. "
+            "A detector or a segmentation model is no image classifier."
+        )
+    return found
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield `model` without wrappers, in eval mode; afterwards all is as it was, also after an error.
+
+    Each module gets its own mode back. Modes are set module by module, because a model may define `train()`
+    itself (frozen parts do). The block runs under one seed, because some models draw numbers in eval mode,
+    too; the random generators come back. Gradients are the caller's: add `torch.no_grad()` where none are
+    needed.
+    """
+    bare = require_module(model)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with runtime.seeded(0):
+            yield bare
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def twin(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a twin to run in place of `model`: its parameters, all with gradients, and copies of all else.
+
+    Afterwards the gradient flags and the random generators are as they were. Hooks of the model do not run.
+    """
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(parameter.is_floating_point())
+        with runtime.seeded(0), torch.inference_mode(False):
+            yield mirror(model, meta=False)
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
+    """Return a model of the same structure without hooks; nothing in `model` changes, whatever is done to it.
+
+    With `meta`, its tensors have shapes and no data; otherwise parameters are shared and buffers copied.
+    """
+    memo: dict[int, Any] = {}
+    modules = list(model.modules())
+    for module in modules:
+        memo[id(module)] = (
+            module if isinstance(module, torch.jit.ScriptModule) else object.__new__(type(module))
+        )
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in memo:
+                memo[id(parameter)] = nn.Parameter(empty_like(parameter), False) if meta else parameter
+        for buffer in module._buffers.values():
+            if buffer is not None and id(buffer) not in memo:
+                memo[id(buffer)] = empty_like(buffer) if meta else buffer.clone()
+
+    def remap(value: Any) -> Any:
+        if id(value) in memo:
+            return memo[id(value)]
+        if isinstance(value, Tensor):
+            return empty_like(value) if meta else value
+        if type(value) in (list, tuple):
+            return type(value)(remap(v) for v in value)
+        if type(value) in (dict, OrderedDict):
+            return type(value)((k, remap(v)) for k, v in value.items())
+        if isinstance(value, types.MethodType) and id(value.__self__) in memo:
+            return types.MethodType(value.__func__, memo[id(value.__self__)])
+        return value
+
+    for module in modules:
+        if memo[id(module)] is module:
+            continue
+        state = {key: remap(value) for key, value in module.__dict__.items() if key not in _HOOKS}
+        state |= {key: OrderedDict() for key in _HOOKS if key in module.__dict__}
+        state.pop("train", None)  # the mark of a frozen module, which knows the original
+        if "grad_checkpointing" in state:
+            state["grad_checkpointing"] = False  # it changes memory, never values
+        state["_compiled_call_impl"] = None
+        memo[id(module)].__dict__.update(state)
+    return memo[id(model)]
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape, strides and dtype that holds no data."""
+    return torch.empty_like(tensor, device="meta", requires_grad=False)
+
+
+def set_mode(model: nn.Module, training: bool) -> None:
+    """Put every module of a mirror in training or evaluation mode; `train()` itself may have been changed."""
+    for module in model.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            module.training = training
