@@ -73,7 +73,7 @@ def names(of: list[str]) -> list[str]:
 
 def read(path: Path) -> dict[str, dict]:
     """Return the results so far, the latest of each model."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {result["name"]: result for result in map(json.loads, lines)}
 
 

@@ -98,7 +98,9 @@ def work(cache, note, *, pause=0.0, largest_file=None):
         )
     except Exception as error:
         result["error"] = f"{type(error).__name__}: {error}"
-    Path(note).write_text(json.dumps(result | {"decoded": sorted(photos.decoded), "forwards": sum(forwards)}))
+    Path(note).write_text(
+        json.dumps(result | {"decoded": sorted(photos.decoded), "forwards": sum(forwards)}), encoding="utf-8"
+    )
 
 
 @cache

@@ -39,7 +39,7 @@ def imported_nouns(path: Path) -> set[str]:
     """The tlutils modules that a file imports, relative or absolute, at the top or inside a function."""
     package = ("tlutils", *path.relative_to(PACKAGE).parts[:-1])
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -110,7 +110,7 @@ def test_every_public_name_is_documented(door):
 
 def examples(path: Path) -> Iterator[doctest.DocTest]:
     """Yield the examples of each docstring in a file, each to start from an empty namespace."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (doc := ast.get_docstring(node)):
             name, line = getattr(node, "name", path.stem), node.body[0].lineno - 1
             test = doctest.DocTestParser().get_doctest(doc, {}, name, str(path), line)

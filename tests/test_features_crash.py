@@ -28,7 +28,7 @@ def finish(cache, note, **options):
     process = start(cache, note, **options)
     process.join(120)
     assert process.exitcode == 0
-    return json.loads(Path(note).read_text())
+    return json.loads(Path(note).read_text(encoding="utf-8"))
 
 
 def files(cache):

@@ -1,5 +1,7 @@
-"""The promises of the top level: one set of packages, one README that cannot drift, clean code."""
+"""The promises of the top level: one set of packages, one version, a README that cannot drift, clean code."""
 
+import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -8,11 +10,15 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
+import tlutils
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TEST = PROJECT["optional-dependencies"]["test"]
 CONDA_NAMES = {"pytorch": "torch"}
 
 
@@ -28,13 +34,83 @@ def test_conda_and_pip_users_get_the_same_packages_and_bounds():
     assert "-e ." in pip
     assert f"python{PROJECT['requires-python']}" in conda
     listed = {bounds(entry) for entry in conda + pip if entry != "-e ." and not entry.startswith("python>")}
-    assert listed == {bounds(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]}
+    assert listed == {bounds(r) for r in PROJECT["dependencies"] + TEST}
 
 
 def test_every_dependency_is_justified():
     text = (ROOT / "docs" / "dependencies.md").read_text()
-    names = [bounds(r)[0] for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+    names = [bounds(r)[0] for r in PROJECT["dependencies"] + TEST]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def source(path: Path) -> str:
+    """The Python of a module, or of a notebook's cells."""
+    if path.suffix == ".py":
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def imported(paths: list[Path]) -> set[str]:
+    """The first part of each name that files import from other packages, lazy imports included."""
+    found = set()
+    for node in (node for path in paths for node in ast.walk(ast.parse(source(path)))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    return found - helpers - sys.stdlib_module_names - {"tlutils"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "declared"),
+    [
+        ("tlutils/**/*.py", PROJECT["dependencies"]),
+        ("notebooks/*.ipynb", PROJECT["dependencies"]),
+        ("benchmarks/*.py", PROJECT["dependencies"] + TEST),
+        ("tests/*.py", PROJECT["dependencies"] + TEST),
+    ],
+)
+def test_every_import_is_a_declared_dependency(pattern, declared):
+    """A package that comes with another one today may not tomorrow."""
+    distributions = importlib.metadata.packages_distributions()
+    names = {bounds(requirement)[0] for requirement in declared}
+    modules = imported(list(ROOT.glob(pattern)))
+    assert modules
+    missing = [
+        m for m in modules if not {d.lower().replace("_", "-") for d in distributions.get(m, [])} & names
+    ]
+    assert missing == []
+
+
+def test_one_version_everywhere():
+    assert PROJECT["dynamic"] == ["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = re.findall(
+        r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert [citation["version"], changes[0]] == [tlutils.__version__] * 2
+
+
+def test_the_citation_the_licence_and_the_package_name_the_same_authors():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["authors"] == PROJECT["authors"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_ruff_before_a_commit_is_the_ruff_of_the_tests():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (ruff,) = [requirement for requirement in TEST if requirement.startswith("ruff")]
+    assert re.findall(r'"(ruff\S*)"', hooks) == [ruff]
+
+
+def test_the_workflow_tests_from_the_oldest_python_that_is_admitted():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    for job in ("unix", "windows"):
+        versions = workflow["jobs"][job]["strategy"]["matrix"]["python"]
+        assert f">={versions[0]}" == PROJECT["requires-python"]
 
 
 def test_the_gate_runs_the_command_that_the_readme_shows():
@@ -82,7 +158,8 @@ def test_the_top_level_holds_nothing_unexpected():
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     allowed = {
-        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "environment.yml"),
+        *("README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE"),
+        *("pyproject.toml", "environment.yml"),
         *("notebooks", "tlutils", "tests", "data", "docs", "benchmarks"),
     }
     assert {name for name in top - allowed if not name.startswith(".")} == set()

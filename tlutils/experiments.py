@@ -193,7 +193,7 @@ def limited(threads: int) -> Iterator[None]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not done yet
         return {}
 
