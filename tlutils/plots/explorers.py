@@ -1,4 +1,4 @@
-"""Pictures that explorers change: one channel, one occluder, two maps, one cut, one learning rate."""
+"""Pictures that the widgets change: a channel, an occluder, two maps, a cut, a learning rate, the matrix."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +7,10 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from .looking import as_array, contrast
-from .style import COLOURS, SEQUENTIAL, Picture, figure, show_image
+from .curves import draw_line, name_ends
+from .estimates import SHORT, VERDICTS, Interval
+from .images import as_array, contrast
+from .style import COLOURS, SEQUENTIAL, Picture, draw_interval, figure, show_image
 
 TILE = 96  # pixels of a patch's side in a montage
 
@@ -21,13 +23,12 @@ def channel(
     `box` (top, left, bottom, right) on the photograph is what the strongest place of the map sees.
     """
     shares = {"width_ratios": [1, 1, 1.5]}
-    picture, axes = figure(7.5, 2.55, alt=alt, cols=3, gridspec_kw=shares)
+    picture, axes = figure(7.5, 2.55, title=title, alt=alt, cols=3, gridspec_kw=shares)
     show_image(axes[0, 0], as_array(photo), "the photograph")
     outline(axes[0, 0], box)
     show_image(axes[0, 1], contrast(values), "the channel's map of it")
     axes[0, 1].images[0].set(cmap=SEQUENTIAL, clim=(0, 1), interpolation="nearest")
     show_image(axes[0, 2], montage(patches), "what excites it most, in all pictures")
-    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 
 
@@ -68,7 +69,7 @@ def covered(
     `box` is (top, left, bottom, right) in pixels. `before` and `after` map the same names of classes to
     probabilities; the first is the class that is asked about.
     """
-    picture, axes = figure(7.5, 2.9, alt=alt, cols=2, gridspec_kw={"width_ratios": [1, 1.5]})
+    picture, axes = figure(7.5, 2.9, title=title, alt=alt, cols=2, gridspec_kw={"width_ratios": [1, 1.5]})
     show_image(axes[0, 0], as_array(photo))
     outline(axes[0, 0], box)
     ax, rows = axes[0, 1], np.arange(len(before))
@@ -80,13 +81,12 @@ def covered(
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.55, -0.5), yticks=[])
     ax.set_xlabel("probability: grey before, colour now", fontsize=9)
     ax.spines["left"].set_color(COLOURS["quiet"])
-    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 
 
 def two_maps(photo: Any, maps: Mapping[str, Any], *, title: str, alt: str) -> Picture:
     """Return a photograph and beside it maps (H, W), each with its name; None is a map that there is not."""
-    picture, axes = figure(7.5, 2.9, alt=alt, cols=1 + len(maps))
+    picture, axes = figure(7.5, 2.9, title=title, alt=alt, cols=1 + len(maps))
     colour = as_array(photo)
     show_image(axes[0, 0], colour, "the photograph")
     for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
@@ -94,7 +94,6 @@ def two_maps(photo: Any, maps: Mapping[str, Any], *, title: str, alt: str) -> Pi
         ax.images[0].set(cmap="inferno", clim=(0, 1))
         if values is None:
             ax.text(0.5, 0.5, "not on this model", ha="center", va="center", transform=ax.transAxes)
-    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 
 
@@ -114,7 +113,7 @@ def cut(
     it was cut and measured, and may be empty.
     """
     columns = len(shares) + bool(results)
-    picture, axes = figure(7.5, 0.9 + 0.24 * len(stages), alt=alt, cols=columns)
+    picture, axes = figure(7.5, 0.9 + 0.24 * len(stages), title=title, alt=alt, cols=columns)
     rows = np.arange(len(stages))
     colours = [COLOURS["quiet"] if row < at else COLOURS["partial"] for row in rows]
     for ax, (name, values) in zip(axes[0], shares.items(), strict=False):
@@ -130,15 +129,13 @@ def cut(
         ax.text(right, at - 0.55, "frozen", va="bottom", ha="right", color="#777777", fontsize=9)
     if results:
         ax = axes[0, -1]
-        for name, (value, low, high) in results.items():
+        for name, interval in results.items():
             row, chosen = stages.index(name), stages.index(name) == at
             colour = COLOURS["finetune" if chosen else "ink"]
-            ax.plot([low, high], [row, row], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
-            ax.plot(value, row, "o", color=colour, markersize=8 if chosen else 5)
+            draw_interval(ax, row, interval, colour, size=8 if chosen else 5)
         ax.axhline(at, color=COLOURS["quiet"], linewidth=0.8, zorder=0)
         ax.set(ylim=(len(rows) - 0.5, -0.7), yticks=[])
         ax.set_title(ylabel, fontweight="normal", fontsize=9)
-    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return picture
 
 
@@ -149,28 +146,86 @@ def rates(
 
     `curves` maps a rate to {"train": values, "val": values}; values that are not finite are left out.
     """
-    picture, axes = figure(7.5, 2.9, alt=alt, cols=2, sharey=True, gridspec_kw={"width_ratios": [1.4, 1]})
+    picture, axes = figure(
+        7.5, 2.9, title=title, alt=alt, cols=2, sharey=True, gridspec_kw={"width_ratios": [1.4, 1]}
+    )
     left, right = axes[0]
+    names = ("train", "val")
     for rate in sorted(curves, key=lambda rate: rate == at):  # the chosen one lies on top
         here = rate == at
         colour = COLOURS["finetune" if here else "quiet"]
-        for name, style in (("train", "--"), ("val", "-")):
-            values = np.asarray(curves[rate][name], dtype=float)
-            if here or name == "val":
-                epochs = np.arange(1, len(values) + 1)
-                left.plot(epochs, values, style, color=colour, linewidth=2 if here else 1.2, marker=".")
-            if here and np.isfinite(values[-1]):
-                upper = values[-1] >= curves[rate]["val" if name == "train" else "train"][-1]
-                near = {"xytext": (6, 5 if upper else -5), "textcoords": "offset points", "va": "center"}
-                left.annotate(name, (len(values), values[-1]), color=colour, fontsize=9, **near)
+        drawn = {name: draw_line(left, None, name, curves[rate][name], colour) for name in names[not here :]}
         right.plot(rate, curves[rate]["val"][-1], "o", color=colour, markersize=9 if here else 6)
     left.set(xlabel="epoch", ylabel=ylabel)
-    left.set_xmargin(0.12)
+    name_ends(
+        left, {name: (v[-1], v.mean(), COLOURS["finetune"]) for name, v in drawn.items() if v.size}, 0.08
+    )
     left.xaxis.get_major_locator().set_params(integer=True)
     right.set(xscale="log", xlabel="learning rate")
     right.set_title("val, at the end", fontweight="normal", fontsize=9)
     right.set_xmargin(0.15)
     right.grid(axis="y", color="#EEEEEE")
     right.set_axisbelow(True)
-    picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return picture
+
+
+def matrix_place(
+    sets: Mapping[str, tuple[float, Sequence[int]]],
+    place: tuple[float, int],
+    nearest: tuple[str, int],
+    strategies: Mapping[str, Interval],
+    advice: Sequence[tuple[str, str]],
+    *,
+    border: float,
+    title: str,
+    alt: str,
+) -> Picture:
+    """Return a place among measured data sets, what each strategy reached at the nearest, and advice.
+
+    `sets` maps a data set to its distance and the numbers of images of each class that it was measured with;
+    `place` and `nearest` are a distance or a data set, and such a number. `border` parts similar from
+    different. `strategies` maps a strategy to (value, low, high). `advice` has (what it says, its verdict).
+    """
+    shares = {"width_ratios": [1.25, 1]}
+    room = 0.26 * max(len(advice), 4)  # inches; one height for all cells, so that nothing jumps
+    picture, axes = figure(7.5, 3.1 + room, title=title, alt=alt, cols=2, gridspec_kw=shares)
+    plane, scores = axes[0]
+    for name, (distance, numbers) in sets.items():
+        for number in numbers:
+            chosen = (name, number) == nearest
+            colour = COLOURS["ink" if chosen else "quiet"]
+            plane.plot(distance, number, "o", color=colour, markersize=9 if chosen else 6)
+            if chosen:
+                plane.plot([place[0], distance], [place[1], number], color=colour, linewidth=1, zorder=0)
+        left = distance == max(other for other, _ in sets.values())
+        side = {"xytext": (7 if left else -7, 0), "textcoords": "offset points", "va": "center"}
+        align = "left" if left else "right"
+        plane.annotate(name, (distance, max(numbers)), ha=align, fontsize=8, **side)
+    plane.plot(*place, "X", color=COLOURS["ink"], markeredgecolor="white", markersize=13)
+    above = place[1] > 60
+    near = {"xytext": (0, 10 if above else -10), "textcoords": "offset points", "ha": "center"}
+    plane.annotate(
+        "your images", place, va="bottom" if above else "top", fontsize=8, fontweight="bold", **near
+    )
+    plane.axvline(border, color=COLOURS["quiet"], linestyle=":")
+    plane.set(xlim=(0, 0.5), ylim=(0.5, 700), yscale="log", xlabel="distance from ImageNet")
+    plane.set_yticks([1, 10, 100], ["1", "10", "100"])
+    plane.minorticks_off()
+    plane.set_ylabel("images of each class")
+    plane.set_title("similar", loc="left", fontweight="normal", fontsize=8, color="#777777")
+    plane.set_title("different", loc="right", fontweight="normal", fontsize=8, color="#777777")
+    rows = np.arange(len(strategies))
+    for row, (name, interval) in enumerate(strategies.items()):
+        draw_interval(scores, row, interval, COLOURS.get(name, COLOURS["ink"]))
+    scores.set_yticks(rows, [SHORT.get(name, name) for name in strategies], fontsize=8)
+    scores.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="balanced accuracy")
+    scores.grid(axis="x", color="#EEEEEE")
+    scores.set_axisbelow(True)
+    scores.set_title(f"{nearest[0]}, {nearest[1]} per class", loc="left", fontweight="normal", fontsize=8)
+    foot = room / picture.get_figheight()
+    picture.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))  # type: ignore[union-attr, call-arg]
+    for line, (words, verdict) in enumerate(advice):
+        height = (room - 0.26 * (line + 0.5)) / picture.get_figheight()
+        picture.text(0.01, height, "●", color=COLOURS[VERDICTS[verdict]], fontsize=9, va="center")
+        picture.text(0.035, height, words, fontsize=8, va="center")
     return picture

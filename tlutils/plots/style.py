@@ -1,6 +1,7 @@
 """The one look of the course: palette, figure sizes, and small pictures that read well in a notebook."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -103,18 +104,48 @@ def small_png(image: Image.Image) -> bytes:
 
 
 def figure(
-    width: float = 7.5, height: float = 3.2, *, alt: str, rows: int = 1, cols: int = 1, **subplots: Any
+    width: float = 7.5,
+    height: float = 3.2,
+    *,
+    title: str,
+    alt: str,
+    rows: int = 1,
+    cols: int = 1,
+    **subplots: Any,
 ) -> tuple[Picture, np.ndarray]:
-    """Return a `Picture` of width × height inches (100 pixels each) and its axes as an array (rows, cols).
+    """Return a `Picture` in the look of the course and its axes as an array (rows, cols).
 
-    `alt` says in a sentence what a reader who cannot see the picture should know.
+    Args:
+        width: In inches, of 100 pixels each.
+        height: In inches.
+        title: What the picture shows, as a sentence; it belongs to the whole picture, so that long names of
+            rows do not push it to the right.
+        alt: What a reader who cannot see the picture should know, in a sentence.
+        rows: How many rows of axes.
+        cols: How many columns of axes.
+        **subplots: What `matplotlib.figure.Figure.subplots` takes, for example `sharey=True`.
+
+    >>> picture, axes = figure(6, 2, title="Two panels", alt="Nothing is drawn yet.", cols=2)
+    >>> axes.shape
+    (1, 2)
     """
     with rc_context(RC):
         picture = Picture(figsize=(width, height), dpi=100, layout="constrained")
         FigureCanvasAgg(picture)
         picture.alt = alt
+        picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         axes = picture.subplots(rows, cols, squeeze=False, **subplots)
     return picture, axes
+
+
+def draw_interval(
+    ax: Any, place: int, interval: Sequence[float], colour: str, *, size: float = 6, upright: bool = False
+) -> None:
+    """Draw (value, low, high) as a dot on a pale bar, in row `place`, or in that column where `upright`."""
+    value, low, high = interval
+    bar, dot = ([low, high], [place, place]), (value, place)
+    ax.plot(*bar[:: -1 if upright else 1], color=colour, linewidth=size / 2, alpha=0.4, solid_capstyle="butt")
+    ax.plot(*dot[:: -1 if upright else 1], "o", color=colour, markersize=size)
 
 
 def show_image(ax: Any, image: Any, title: str = "") -> None:
