@@ -32,3 +32,18 @@ def test_a_band_upside_down_is_refused():
 def test_a_guess_is_compared_kindly(guess, word, capsys):
     checks.compare_guess(guess, 0.7)
     assert word in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("guess", "answer", "says"),
+    [
+        (None, True, "No guess"),
+        (True, True, "so it is"),
+        (False, True, "it is True"),
+        ("stage4", {"stage3", "stage4"}, "so it is"),
+        ("stem", {"stage4", "stage3"}, "it is stage3 or stage4"),
+    ],
+)
+def test_a_guess_of_a_word_is_compared_kindly(guess, answer, says, capsys):
+    checks.compare_choice(guess, answer)
+    assert says in capsys.readouterr().out

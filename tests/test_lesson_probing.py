@@ -6,7 +6,6 @@ import nbformat
 import numpy as np
 import pytest
 
-from tlutils import plots
 from tlutils.checks import lesson_02
 from tlutils.probe import fit_probe
 
@@ -82,30 +81,3 @@ def test_the_check_of_the_penalty_reads_the_table_as_one_should(capsys):
     for answer, says in [(None, "Not answered"), (1, "Right"), (0.1, "by a hair"), (10, "Not yet")]:
         lesson_02.check_penalty(answer, table)
         assert says in capsys.readouterr().out
-
-
-def test_bands_draw_each_line_in_the_order_given_and_name_it_where_it_ends():
-    lines = {"probe": np.array([[0.5, 0.4, 0.6], [0.8, 0.7, 0.9]]), "train": [0.9, 0.8]}
-    picture = plots.bands([10, 1], lines, log=True, xlabel="penalty", ylabel="loss", title="t", alt="a")
-    ax = picture.axes[0]
-    assert ax.xaxis_inverted()
-    drawn = {tuple(line.get_ydata()): line.get_linestyle() for line in ax.lines}
-    assert drawn == {(0.5, 0.8): "-", (0.9, 0.8): "--"}
-    names = {text.get_text(): text.xy[1] for text in ax.texts}
-    assert set(names) == {plots.NAMES["probe"], "train"}
-    assert abs(np.diff(list(names.values()))[0]) > 0.01, "names at one height would lie on each other"
-    assert len(picture.png()) < 40_000
-
-
-def test_bands_over_names_mark_one_of_them():
-    picture = plots.bands(
-        ["stem", "pool"],
-        {"random": [0.5, 0.6]},
-        xlabel="",
-        ylabel="",
-        title="",
-        alt="",
-        mark=("pool", "here"),
-    )
-    assert [tick.get_text() for tick in picture.axes[0].get_xticklabels()] == ["stem", "pool"]
-    assert any("here" in text.get_text() for text in picture.axes[0].texts)

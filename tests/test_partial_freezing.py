@@ -1,12 +1,11 @@
 """What lesson 03 leans on: its pictures draw the data they get, its checks name the mistake they see."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import plots, surgery
+from tlutils import surgery
 from tlutils.checks import lesson_03
 
 
@@ -96,41 +95,3 @@ def test_an_optimizer_is_judged_by_what_it_moves_and_what_it_remembers(capsys):
     optimizer.param_groups.append(dict(optimizer.param_groups[0]))
     lesson_03.check_optimizer(model, optimizer)
     assert "twice" in capsys.readouterr().out
-
-
-def test_shares_are_drawn_stem_at_the_top():
-    left, right = plots.shares(["stem", "head"], [0.25, 0.75], [0.9, 0.1], title="t", alt="a").axes
-    assert [bar.get_width() for bar in left.patches] == [0.25, 0.75]
-    assert [bar.get_width() for bar in right.patches] == [0.9, 0.1]
-    assert left.yaxis_inverted()
-
-
-def test_movement_says_0_where_nothing_moved_and_nowhere_else():
-    picture = plots.movement([[0, 0.1], [0.01, 1]], cuts=["b", "a"], stages=["a", "b"], title="t", alt="a")
-    ax = picture.axes[0]
-    assert [(text.get_position(), text.get_text()) for text in ax.texts] == [((0, 0), "0")]
-    assert ax.images[0].get_array().mask.tolist() == [[True, False], [False, False]]
-
-
-def test_lines_end_with_their_name():
-    series = {"partial": [0.0, 0.0], "finetune": [0.1, 0.3]}
-    names = {"partial": "still", "finetune": "moving"}
-    (ax,) = plots.lines(series, x="x", y="y", names=names, title="t", alt="a").axes
-    assert {text.get_text().strip(): text.get_position() for text in ax.texts} == {
-        "still": (2, 0.0),
-        "moving": (2, 0.3),
-    }
-
-
-def test_by_cut_draws_means_two_standard_errors_and_controls():
-    values = np.array([[0.6, 0.8], [0.7, 0.7]])
-    panels = {"accuracy": {"": values}, "seconds": {"whole": [1.0, 2.0], "kept": [0.5, 1.5]}}
-    picture = plots.by_cut(panels, cuts=["head", "stem"], controls={"majority": 0.5}, title="t", alt="a")
-    accuracy, seconds = picture.axes
-    line = accuracy.containers[0].lines[0]
-    np.testing.assert_allclose(line.get_ydata(), [0.7, 0.7])
-    low, high = accuracy.containers[0].lines[2][0].get_segments()[0][:, 1]
-    # The standard deviation of 0.6 and 0.8 is 0.1 * sqrt(2); two standard errors are 0.2.
-    assert (low, high) == (pytest.approx(0.5), pytest.approx(0.9))
-    assert plots.NAMES["majority"] in [text.get_text() for text in accuracy.texts]
-    assert seconds.get_ylim()[0] == 0

@@ -4,20 +4,25 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tlutils import plots
+from tlutils.claims import FAILS, HOLDS, OPEN
+from tlutils.errors import LearnerError
+from tlutils.plots.estimates import VERDICTS
+from tlutils.plots.images import contrast
 
 CLASSES = ["functional", "defective"]
 RESULTS = {"random": (0.66, 0.62, 0.70), "probe": (0.74, 0.70, 0.78), "majority": (0.5, 0.5, 0.5)}
 
 
-def strategies(results=RESULTS):
-    return plots.strategies(results, title="Title", xlabel="accuracy", alt="Probe beats random.")
+def estimates(results=RESULTS):
+    return plots.intervals(results, title="Title", xlabel="accuracy", alt="Probe beats random.")
 
 
 def test_a_picture_shows_itself_as_a_small_png_with_its_words_and_without_addresses():
-    picture = strategies()
+    picture = estimates()
     shown = picture._repr_mimebundle_()
     assert shown["text/plain"] == repr(picture) == "[picture] Probe beats random."
     assert len(shown["image/png"]) < 60_000
@@ -35,8 +40,8 @@ def test_a_picture_of_photographs_is_a_small_jpeg_whatever_is_in_it():
     assert len(shown["image/jpeg"]) < 60_000
 
 
-def test_strategies_are_drawn_at_their_values_best_at_the_top():
-    (ax,) = strategies().axes
+def test_intervals_are_drawn_at_their_values_best_at_the_top():
+    (ax,) = estimates().axes
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [float(dot.get_xdata()[0]) for dot in dots] == [0.5, 0.66, 0.74]
     assert [label.get_text() for label in ax.get_yticklabels()][-1] == plots.NAMES["probe"]
@@ -44,7 +49,7 @@ def test_strategies_are_drawn_at_their_values_best_at_the_top():
 
 
 def test_changed_data_change_the_picture():
-    assert strategies().png() != strategies({**RESULTS, "probe": (0.9, 0.85, 0.95)}).png()
+    assert estimates().png() != estimates({**RESULTS, "probe": (0.9, 0.85, 0.95)}).png()
 
 
 def test_confusion_writes_each_count_and_shades_by_row():
@@ -54,15 +59,102 @@ def test_confusion_writes_each_count_and_shades_by_row():
     np.testing.assert_allclose(ax.images[0].get_array()[0], [0.8, 0.2])
 
 
-def test_curves_draw_train_dashed_and_val_solid_on_one_scale():
+def draw_lines(x, series, **options):
+    return plots.lines(x, series, title="t", alt="a", **options)
+
+
+def heights(ax):
+    """Each name at the right end, and its height as a share of the panel's."""
+    return {text.get_text(): text.get_position()[1] for text in ax.texts}
+
+
+def test_learning_curves_draw_train_dashed_and_val_solid_on_one_scale():
     runs = {
         "probe": {"train": [0.5, 0.7], "val": [0.4, 0.6]},
-        "finetune": {"train": [0.6, 0.9], "val": [0.5, 0.6]},
+        "finetune": {"train": [0.6, 0.9, 1.0], "val": [0.5, 0.6, 0.7]},
     }
-    picture = plots.curves(runs, title="t", alt="a")
-    left, right = picture.axes
+    left, right = draw_lines(None, runs, sharey=True).axes
     assert [line.get_linestyle() for line in left.lines] == ["--", "-"]
+    assert [list(line.get_xdata()) for line in right.lines] == [[1, 2, 3]] * 2
     assert left.get_ylim() == right.get_ylim()
+    assert {line.get_color() for line in left.lines} == {plots.COLOURS["probe"]}
+    assert left.get_title() == plots.NAMES["probe"]
+
+
+def test_each_line_is_drawn_in_the_order_given_with_its_band_and_named_where_it_ends():
+    series = {"probe": np.array([[0.5, 0.4, 0.6], [0.8, 0.7, 0.9]]), "train": [0.9, 0.8]}
+    picture = draw_lines([10, 1], series, logx=True)
+    (ax,) = picture.axes
+    assert ax.xaxis_inverted()
+    drawn = {tuple(line.get_ydata()): line.get_linestyle() for line in ax.lines}
+    assert drawn == {(0.5, 0.8): "-", (0.9, 0.8): "--"}
+    (band,) = ax.collections
+    assert {tuple(corner) for corner in band.get_paths()[0].vertices} >= {
+        (10, 0.4),
+        (1, 0.7),
+        (1, 0.9),
+        (10, 0.6),
+    }
+    assert set(heights(ax)) == {plots.NAMES["probe"], "train"}
+    assert len(picture.png()) < 40_000
+
+
+def test_names_of_lines_that_end_together_are_kept_apart_inside_the_picture_the_larger_line_above():
+    series = {"a": [0.9, 1.0], "b": [0.1, 1.0], "c": [0.5, 1.0], "d": [0, 0]}
+    (ax,) = draw_lines(["stem", "pool"], series).axes
+    found = heights(ax)
+    assert found["b"] + 0.05 < found["c"]
+    assert found["c"] + 0.05 < found["a"] <= 1
+    assert found["d"] == pytest.approx(0.05, abs=0.05)
+
+
+def test_a_name_stands_at_the_height_of_its_line_also_on_a_logarithmic_axis():
+    (ax,) = draw_lines([1, 2], {"low": [1, 1], "middle": [1, 10], "high": [1, 100]}, logy="").axes
+    assert heights(ax)["middle"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_panels_name_a_line_once_and_one_of_them_may_be_logarithmic():
+    values = {"finetune": [0.1, 0.2], "partial": [0.01, 0.3]}
+    panels = {"change": values, "similarity": {**values, "random": [0.1, 0.1]}}
+    names = {"finetune": "one rate", "partial": "gradual"}
+    left, right = draw_lines(["stem", "stage1"], panels, names=names, logy="change").axes
+    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
+    assert [line.get_color() for line in left.lines] == [plots.COLOURS[name] for name in values]
+    assert [list(line.get_ydata()) for line in right.lines][:2] == list(values.values())
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["one rate", "gradual"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [plots.NAMES["random"]]
+
+
+def test_one_number_is_a_dotted_level_with_its_name():
+    panels = {"accuracy": {"": [0.6, 0.8], "majority": 0.5}, "seconds": {"": [1, 2]}}
+    accuracy, _ = draw_lines(["head", "stem"], panels).axes
+    level = accuracy.lines[-1]
+    assert (level.get_linestyle(), list(level.get_ydata())) == (":", [0.5, 0.5])
+    assert plots.NAMES["majority"] in heights(accuracy)
+    assert accuracy.get_ylim()[0] < 0.5
+    (alone,) = draw_lines(["head", "stem"], panels["accuracy"]).axes
+    assert plots.NAMES["majority"] in heights(alone)
+
+
+def test_a_place_on_the_axis_can_be_marked():
+    (ax,) = draw_lines(["stem", "pool"], {"random": [0.5, 0.6]}, mark=("pool", "here")).axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["stem", "pool"]
+    assert any("here" in text.get_text() for text in ax.texts)
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_linestyle() == ":"] == [[1, 1]]
+
+
+def test_a_line_keeps_its_colour_when_it_comes_out_elsewhere():
+    def colours(curves):
+        return {text.get_text(): text.get_color() for text in draw_lines([0, 1], curves).axes[0].texts}
+
+    before = colours({"a": [0, 1], "b": [0, 2], "majority": [0, 0]})
+    assert before == colours({"a": [0, 2], "b": [0, 1], "majority": [0, 3]})
+    assert len(set(before.values())) == 3
+
+
+def test_a_line_with_too_few_values_is_refused_in_words():
+    with pytest.raises(LearnerError, match="'probe' has 1 values, and the x axis has 2 places"):
+        draw_lines(["stem", "pool"], {"probe": [0.5]})
 
 
 def test_right_and_wrong_puts_the_surest_first_and_names_the_truth_of_errors():
@@ -80,12 +172,6 @@ def test_right_and_wrong_puts_the_surest_first_and_names_the_truth_of_errors():
     ]
 
 
-def test_a_gallery_shows_every_image_once():
-    images = [Image.new("L", (8, 8), shade) for shade in (0, 60, 120)]
-    picture = plots.gallery(images, ["a", "b", "c"], title="t", alt="a", columns=2)
-    assert [ax.get_title() for ax in picture.axes] == ["a", "b", "c", ""]
-
-
 def luminance(colour: str) -> float:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -95,3 +181,104 @@ def luminance(colour: str) -> float:
 def test_each_strategy_has_one_colour_that_shows_on_white(name):
     assert luminance(plots.COLOURS[name]) < 0.75
     assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
+
+
+def pixels(picture):
+    picture.canvas.draw()
+    return np.asarray(picture.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def test_rows_of_images_show_what_they_are_given():
+    dark, bright = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
+    picture = plots.image_rows(
+        {"a": [dark, bright], "b": [bright]}, title="t", alt="two rows", captions=[["x", "y"], ["z"]]
+    )
+    texts = [t.get_text() for ax in picture.axes for t in (ax.yaxis.label, ax.title)]
+    assert {"a", "b", "x", "y", "z"} <= set(texts)
+    shown = [ax.images[0].get_array() for ax in picture.axes if ax.images]
+    assert [float(s.mean()) for s in shown] == [0.0, 1.0, 1.0]
+    assert picture.alt == "two rows"
+    headed = plots.image_rows({"a": [dark], "b": [bright]}, title="t", alt="a", captions=[["x"]])
+    assert [ax.get_title() for ax in headed.axes] == ["x", ""]  # captions for the first row alone
+
+
+def test_a_long_title_stays_inside_a_narrow_picture():
+    photo = torch.zeros(3, 8, 8)
+    picture = plots.image_rows(
+        {"": [photo, photo]},
+        title="Pixels that the map calls important bring the answer back early",
+        alt="a",
+        captions=[["one", "two"]],
+        width=3.0,
+    )
+    picture.canvas.draw()
+    box = picture._suptitle.get_window_extent()
+    assert box.x1 <= 100 * picture.get_figwidth()
+
+
+def test_maps_are_brought_to_contrast_whatever_their_scale():
+    ramp = torch.linspace(-3, 900, 64).view(8, 8)
+    scaled = contrast(ramp)
+    assert scaled.min() == 0
+    assert scaled.max() == 1
+    assert contrast(torch.zeros(4, 4)).tolist() == np.zeros((4, 4)).tolist()
+    signed = contrast(torch.tensor([[-2.0, 0.0], [1.0, 2.0]]), signed=True)
+    assert signed[0, 1] == 0.5
+    assert signed[0, 0] < 0.01 < 0.7 < signed[1, 0]
+
+
+def test_a_map_over_a_photograph_colours_where_it_is_strong():
+    photo, heat = torch.full((3, 16, 16), 0.5), torch.zeros(16, 16)
+    heat[:, 8:] = 1
+    picture = plots.overlays(photo, {"half": heat}, title="t", alt="a")
+    colours = pixels(picture)
+    spread = colours.max(2) - colours.min(2)
+    half = spread[:, colours.shape[1] // 2 :]
+    assert (half[:, half.shape[1] // 2 + 20 :] > 60).any()
+    assert len(plots.overlays(photo, {"a": heat, "b": -heat}, title="t", alt="a", signed=True).axes) == 3
+
+
+def dots(ax):
+    return [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1]
+
+
+def test_corners_has_one_panel_per_corner_and_one_dot_per_strategy():
+    panels = {
+        ("little", "scenes"): {"probe": (0.6, 0.5, 0.7), "finetune": (0.5, 0.4, 0.6)},
+        ("lots", "scenes"): {"finetune": (0.8, 0.7, 0.9)},
+    }
+    picture = plots.corners(panels, ylabel="accuracy", title="Corners", alt="Two corners.")
+    above, below = picture.axes
+    assert [float(dot.get_ydata()[0]) for dot in dots(above)] == [0.6, 0.5]
+    assert [float(dot.get_ydata()[0]) for dot in dots(below)] == [0.8]
+    assert dots(above)[1].get_color() == dots(below)[0].get_color() == plots.COLOURS["finetune"]
+    assert float(dots(above)[1].get_xdata()[0]) == float(dots(below)[0].get_xdata()[0])
+    assert len(picture.png()) < 60_000
+
+
+@pytest.mark.parametrize("verdict", [HOLDS, FAILS, OPEN])
+def test_effects_are_coloured_by_verdict_and_wide_intervals_are_cut(verdict):
+    row = {"id": "one", "effect": 0.1, "low": -5.0, "high": 5.0, "threshold": 0.01, "verdict": verdict}
+    picture = plots.effects([row], xlabel="effect", title="t", alt="a")
+    (ax,) = picture.axes
+    (dot,) = dots(ax)
+    assert float(dot.get_xdata()[0]) == 0.1
+    assert dot.get_color() == plots.COLOURS[VERDICTS[verdict]]
+    assert ax.get_xlim()[1] < 1
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one"]
+
+
+def test_shares_are_drawn_stem_at_the_top():
+    left, right = plots.shares(["stem", "head"], [0.25, 0.75], [0.9, 0.1], title="t", alt="a").axes
+    assert [bar.get_width() for bar in left.patches] == [0.25, 0.75]
+    assert [bar.get_width() for bar in right.patches] == [0.9, 0.1]
+    assert left.yaxis_inverted()
+
+
+def test_weight_change_says_0_where_nothing_moved_and_nowhere_else():
+    picture = plots.weight_change(
+        [[0, 0.1], [0.01, 1]], cuts=["b", "a"], stages=["a", "b"], title="t", alt="a"
+    )
+    ax = picture.axes[0]
+    assert [(text.get_position(), text.get_text()) for text in ax.texts] == [((0, 0), "0")]
+    assert ax.images[0].get_array().mask.tolist() == [[True, False], [False, False]]

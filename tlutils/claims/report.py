@@ -130,9 +130,10 @@ def pictures(table: pd.DataFrame, found: Sequence[Verdict]) -> dict[str, plots.P
             "similar and two different data sets.",
         )
     if "probing" in set(table["protocol"]):
-        drawn["depth"] = plots.profiles(
+        drawn["depth"] = plots.lines(
             STAGES,
             profiles(table),
+            xlabel="features after stage",
             ylabel="balanced accuracy",
             title="Where in the network the useful features are",
             alt="Balanced accuracy of linear probes by stage, with little and lots of data, by data set.",

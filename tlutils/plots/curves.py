@@ -122,7 +122,7 @@ def draw_line(
     """Draw a line, with its band where values are (n, 3), or a level; return its finite heights."""
     values = np.asarray(values, dtype=float)
     if values.ndim == 0:
-        ax.axhline(values, color=colour, linestyle=":")
+        ax.axhline(float(values), color=colour, linestyle=":")
         below: dict[str, Any] = {"xytext": (4, -3), "textcoords": "offset points", "va": "top", "fontsize": 8}
         ax.annotate(label, (0, values), xycoords=("axes fraction", "data"), color=colour, **below)
         ax.set_ymargin(0.12)  # room for the name of the lowest

@@ -61,7 +61,7 @@ def matrix_explorer(
         ]
         if abs(near - distance) > 0.05:
             words.append("No data set was measured near this distance: take this with care.")
-        return plots.matrix_place(
+        return plots.explorers.matrix_place(
             {key: (far, list(own.values())) for key, (far, own) in sets.items()},
             (distance, images),
             (name, number),

@@ -84,7 +84,7 @@ def stage_explorer(
             f"come from {_pictures(sorted({patch.image for patch in best}))}."
         )
         shown = [explain.to_image(model, patch.pixels[None])[0] for patch in best]
-        return plots.channel(
+        return plots.explorers.channel(
             photos[image], values, shown, box=own.box, title=f"{stage}, channel {channel}", alt=alt
         )
 
@@ -149,7 +149,9 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
         shown = [index, *rivals]
         chances = [{names[k]: float(p[k]) for k in shown} for p in (before.softmax(0), after.softmax(0))]
         title = f"Covered: the score of “{names[index]}” {moved}"
-        return plots.covered(explain.to_image(model, hidden)[0], *chances, box=box, title=title, alt=alt)
+        return plots.explorers.covered(
+            explain.to_image(model, hidden)[0], *chances, box=box, title=title, alt=alt
+        )
 
     step = max(1, side // 28)
 
@@ -211,7 +213,7 @@ def saliency_comparer(
         alt = f"Why “{names[index]}”? " + ", ".join(told) + ". " * bool(told) + " ".join(refusals)
         if len(maps) == 2 and not refusals:
             alt += _agreement(*maps.values())
-        return plots.two_maps(photo, maps, title=f"Why “{names[index]}”?", alt=alt.strip())
+        return plots.explorers.two_maps(photo, maps, title=f"Why “{names[index]}”?", alt=alt.strip())
 
     options = [(words, name) for name, words in METHODS.items()]
     note = "a photograph and two maps of where the network's answer came from, side by side"

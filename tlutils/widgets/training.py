@@ -51,7 +51,7 @@ def freeze_slider(
         learn, effort = _share(own / params), _share(work / macs)
         title = f"Cut at {name}: {learn} of the numbers learn, for {effort} of the work"
         words = {"ylabel": measure, "title": title, "alt": alt.strip()}
-        return plots.cut(stages.names, shares, cut, results=table, **words)
+        return plots.explorers.cut(stages.names, shares, cut, results=table, **words)
 
     measured = [stages.names.index(name) for name in table]
     start = max(measured) if measured else weighty[len(weighty) // 2]
@@ -126,7 +126,7 @@ def rate_explorer(histories: Mapping[float, Any]) -> Explorer:
         if not np.isfinite([*here["train"], *here["val"]]).all():
             alt += " Values that are missing were not finite: training broke down."
         title = f"Learning rate {rate:g}: number {rank} of {len(order)} on val"
-        return plots.rates(curves[quantity], rate, ylabel=quantity, title=title, alt=alt)
+        return plots.explorers.rates(curves[quantity], rate, ylabel=quantity, title=title, alt=alt)
 
     best = max(order, key=lambda rate: (math.isfinite(last[rate]), last[rate]))
     rates = along("rate", [(f"{rate:g}", rate) for rate in order], best)
