@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from tiny import FAST, near, same, tiny_data, tiny_net, trained, weights
+from PIL import Image
+from tiny import FAST, TinySplit, near, recorded, same, tiny_data, tiny_net, trained, weights
 from torch import nn
 
 from tlutils import data, models, surgery, train
 from tlutils.errors import LearnerError
-from tlutils.train import Phase, Recipe, batches
-from tlutils.train.reset import forget
+from tlutils.train import Phase, Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,7 +75,7 @@ def test_from_scratch_draws_a_known_architecture_as_its_authors_do():
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(0.5)
-    forget(net, seed=7)
+    train.fit(net, tiny_data(), Recipe.scratch(epochs=1, lr=0.0, seed=7))
     fresh = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=64, seed=7)
     assert same(weights(net), weights(fresh))
 
@@ -92,7 +92,7 @@ def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
 
     net = models.describe(Odd(), input_size=(3, 16, 16))
     with pytest.raises(LearnerError, match="scale"):
-        forget(net, seed=0)
+        train.fit(net, tiny_data(), Recipe.scratch(epochs=1))
 
 
 @pytest.mark.parametrize("phases", [1, 2])
@@ -176,12 +176,12 @@ def test_each_stage_keeps_its_ratio_to_the_others_while_rates_rise_and_fall():
 
 def test_the_schedule_warms_up_and_then_falls_along_half_a_cosine():
     recipe = Recipe.finetune(warmup=0.2)
-    rates = [recipe.rate(step, 10) for step in range(10)]
-    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    assert rates[6] == pytest.approx(0.5)
-    assert np.all(np.diff(rates[2:]) < 0)
-    assert replace(recipe, schedule="constant").rate(9, 10) == 1.0
-    assert recipe.rate(0, 1) > 0, "a phase of one step must not have a rate of 0"
+    factors = [recipe.lr_factor(step, 10) for step in range(10)]
+    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert factors[6] == pytest.approx(0.5)
+    assert np.all(np.diff(factors[2:]) < 0)
+    assert replace(recipe, schedule="constant").lr_factor(9, 10) == 1.0
+    assert recipe.lr_factor(0, 1) > 0, "a phase of one step must not have a rate of 0"
 
 
 def test_early_stopping_waits_as_long_as_its_patience_on_val():
@@ -222,30 +222,24 @@ def test_any_number_of_workers_gives_the_same_weights(num_workers):
     assert same(trained(RICH)[0], trained(RICH, num_workers=num_workers)[0])
 
 
-class NumpyNoise:
-    """A transform that draws from NumPy's global generator, which workers are known to share."""
+class NoisySplit(TinySplit):
+    """Images drawn from NumPy's global generator, which workers are known to share."""
 
-    def __call__(self, image):
-        return torch.full((1, 1, 1), np.random.rand())  # noqa: NPY002
+    def __getitem__(self, i):
+        pixels = np.random.randint(0, 256, (16, 16, 3), dtype=np.uint8)  # noqa: NPY002
+        return Image.fromarray(pixels), self.labels[i]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_random_numbers_differ_by_image_and_epoch_whichever_library_draws_them(num_workers):
-    images = batches.Images(tiny_data().train, NumpyNoise(), seed=0)
-    epochs = [
-        torch.cat(
-            [
-                b.inputs[0]
-                for b in batches.load(images, batches.plan(24, FAST, epoch), num_workers=num_workers)
-            ]
-        )
-        for epoch in (0, 1)
-    ]
-    drawn = torch.cat(epochs).flatten()
-    assert len(drawn.unique()) == 48
-    alone = batches.Images(tiny_data().train, NumpyNoise(), seed=0)
-    again = torch.cat([b.inputs[0] for b in batches.load(alone, batches.plan(24, FAST, 0))]).flatten()
-    assert torch.equal(drawn[:24], again)
+def test_random_numbers_differ_by_image_and_epoch_whichever_library_draws_them():
+    inputs = []
+    for num_workers in (0, 2):
+        net, dataset = tiny_net(), tiny_data()
+        dataset.train = NoisySplit("train", dataset.train.labels, dataset.classes)
+        seen = recorded(net)
+        train.fit(net, dataset, Recipe.finetune(epochs=2, augment=True), num_workers=num_workers)
+        inputs.append(torch.cat([x for x, _ in seen]).flatten(1))
+    assert len(inputs[0].unique(dim=0)) == 48
+    assert torch.equal(*inputs)
 
 
 def test_looking_during_training_changes_nothing():
@@ -275,17 +269,16 @@ def test_the_spread_over_seeds_is_a_table_with_a_row_for_each():
     assert table["val_loss"].nunique() == 3
 
 
-def test_training_uses_the_transform_of_the_weights(monkeypatch):
-    asked = []
-    original = data.transform_for
-
-    def recorded(model, *, train=False):
-        asked.append(train)
-        return original(model, train=train)
-
-    monkeypatch.setattr(data, "transform_for", recorded)
-    trained(replace(FAST, augment=True))
-    assert set(asked) == {True, False}
+@pytest.mark.parametrize("augment", [False, True])
+def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_asked(augment):
+    net, dataset = tiny_net(norm=False), tiny_data()
+    seen = recorded(net)
+    still = Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, augment=augment)
+    history = train.fit(net, dataset, still)
+    _, *order = dataset.train.reads  # the first tried the head
+    expected = torch.stack([data.transform_for(net)(dataset.train[i][0]) for i in order])
+    assert torch.equal(torch.cat([x for x, _ in seen]), expected) != augment
+    assert train.evaluate(net, dataset.val).log_loss.value == pytest.approx(history.best["val_loss"])
 
 
 # --- recipes ---

@@ -14,7 +14,7 @@ from torch import nn
 
 from tlutils import runtime, surgery, train
 from tlutils.errors import LearnerError
-from tlutils.train import Recipe, checkpoint
+from tlutils.train import Recipe
 
 FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=8, keep="last")
 
@@ -301,11 +301,11 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(tmp_path, o
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / checkpoint.FILE).write_bytes(b"half a checkpoint")
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a checkpoint")
     with pytest.raises(LearnerError, match=r"checkpoint\.pt cannot be read"):
         train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
 
 
 def test_a_checkpoint_holds_plain_values_that_the_safe_loader_takes(tmp_path):
     train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
-    assert torch.load(tmp_path / checkpoint.FILE, weights_only=True)["progress"]["finished"]
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["finished"]

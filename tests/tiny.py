@@ -47,22 +47,6 @@ class TinySplit:
         pixels[4:12, 4:12, self.labels[i]] += 90
         return Image.fromarray(pixels), self.labels[i]
 
-    def transformed(self, transform: Any) -> "TinyTransformed":
-        return TinyTransformed(self, transform)
-
-
-@dataclass(eq=False)
-class TinyTransformed:
-    split: TinySplit
-    transform: Any
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        image, label = self.split[i]
-        return self.transform(image), label
-
 
 class Untouchable:
     """A test split: whoever looks at it fails."""
@@ -139,6 +123,18 @@ def trained(recipe, dataset=None, net=None, **options):
     net = net or tiny_net(dropout=0.2)
     history = train.fit(net, dataset or tiny_data(), recipe, **options)
     return weights(net), history
+
+
+def recorded(net):
+    """Return a list that gets (inputs, output) of each forward pass of `net` in training."""
+    seen = []
+
+    def note(module, inputs, output):
+        if module.training:
+            seen.append((inputs[0].detach().clone(), output))
+
+    net.register_forward_hook(note)
+    return seen
 
 
 def near(one, other, tolerance):

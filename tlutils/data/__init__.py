@@ -7,7 +7,7 @@ from ..errors import LearnerError, unknown
 from . import networked, packaged
 from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
-from .dataset import Dataset, Problem, Split, Transformed
+from .dataset import Dataset, LabelledImages, Problem, Split, TrainingData, Transformed
 from .folder import load_folder, read_items
 from .images import BACKGROUND, UnreadableImage, read_image
 from .transforms import Preprocess, as_picture, transform_for
@@ -16,9 +16,11 @@ __all__ = [
     "BACKGROUND",
     "Card",
     "Dataset",
+    "LabelledImages",
     "Preprocess",
     "Problem",
     "Split",
+    "TrainingData",
     "Transformed",
     "UnreadableImage",
     "as_picture",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_index
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,49 @@ class Problem:
     path: Path
     kind: str
     message: str
+
+
+class LabelledImages(Protocol):
+    """What training, features and evaluation need of a split: a sequence of (PIL image, class index).
+
+    `Split` is one; any other object with these members will do, wherever a function asks for images with
+    labels.
+    """
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class index of each image, from 0; reading them opens no file."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the classes."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes when an image, a label or the order does: caches go by it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> tuple[Image.Image, int]: ...
+
+
+class TrainingData(Protocol):
+    """What training needs of a data set: images to train on, images to judge by, and the class names.
+
+    `Dataset` is one. `val` may be empty. There is no test split here: training never sees it.
+    """
+
+    @property
+    def train(self) -> LabelledImages: ...
+
+    @property
+    def val(self) -> LabelledImages: ...
+
+    @property
+    def classes(self) -> Sequence[str]: ...
 
 
 @dataclass

@@ -1,11 +1,9 @@
 """The three ways to transfer and their control: one loop, recipes for each, repeatable, resumable."""
 
-from .drift import cka, drift
-from .history import History
-from .looking import Prediction, evaluate, predict
-from .loop import fit
-from .recipes import Phase, Recipe
-from .seeds import over_seeds
+from .evaluate import Prediction, evaluate, predict
+from .fit import fit, over_seeds
+from .history import History, cka, drift
+from .recipe import Phase, Recipe
 
 __all__ = [
     "History",

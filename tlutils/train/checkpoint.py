@@ -2,62 +2,208 @@
 
 import dataclasses
 import io
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from .. import runtime
+from .. import data, models, runtime
 from ..errors import LearnerError
+from .distributed import Hardware
+from .history import History
+from .recipe import Phase, Recipe
+
+log = logging.getLogger("tlutils")
 
 FILE = "checkpoint.pt"
+
+Weights = dict[str, torch.Tensor]
+OptimizerState = dict[str, dict[str, Any]]
+"""What the optimizer knows of each parameter, by its name: it outlives phases, groups and processes."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands: plain numbers and words, saved as they are."""
+    """Where a run stands: plain numbers and texts, saved as they are."""
 
     phase: int = 0  # phases finished
-    in_phase: int = 0  # epochs done in the phase under way
+    epoch_in_phase: int = 0  # epochs done in the phase under way
     epoch: int = 0  # epochs done in all
     score: tuple[float, float] | None = None  # balanced accuracy and minus loss on val, of the best epoch
     best_epoch: int = 0
-    waited: int = 0  # epochs of this phase since the score last rose
-    micro_batches: int = 1  # forward passes a step is cut into
+    epochs_without_gain: int = 0  # in this phase, since the score last rose
+    micro_batches: int = 1  # forward passes that a step is split into
     stopped: str = ""
     finished: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
 
-Weights = dict[str, torch.Tensor]
-Moments = dict[str, dict[str, Any]]
-"""The optimizer's memory of each parameter, by its name: it outlives phases, groups and processes."""
+class Epoch(NamedTuple):
+    """The number of an epoch in the whole run, and in its phase, both from 0."""
+
+    number: int
+    in_phase: int
 
 
-def snapshot(model: nn.Module) -> Weights:
-    """Return a copy of all weights and buffers, in the main memory."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+class Run:
+    """The state of one `fit`: begun anew, or taken from the checkpoint in `folder`.
+
+    `kept` are the weights that the model will be left with, `optimizer_state` what the next phase's optimizer
+    begins with.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: data.TrainingData,
+        recipe: Recipe,
+        hardware: Hardware,
+        folder: str | Path | None,
+        *,
+        resume: bool,
+    ) -> None:
+        self.model, self.recipe, self.hardware = model, recipe, hardware
+        self.folder = Path(folder) if folder is not None else None
+        self._classes = list(dataset.classes)
+        self._key = _key(model, dataset, recipe)
+        self.optimizer_state: OptimizerState = {}
+        found = load(self.folder, self._key) if self.folder and resume else None
+        if found:
+            self.progress: Progress = found["progress"]
+            model.load_state_dict(found["model"])
+            self.kept, self.optimizer_state = found["kept"] or found["model"], found["optimizer"]
+            hardware.restore(self.progress.micro_batches, self.progress.notices, found["scaler"])
+        else:
+            self.progress = Progress(micro_batches=hardware.micro_batches)
+            if recipe.reset:
+                reset_weights(model, seed=recipe.seed)
+            self.kept = copy_weights(model)
+
+    @property
+    def history(self) -> History:
+        """What the run did so far."""
+        p = self.progress
+        return History(self.recipe, list(p.rows), p.best_epoch, p.stopped, list(self.hardware.notices))
+
+    def phases(self) -> Iterator[Phase]:
+        """Yield the phases that are not finished."""
+        while not self.progress.finished and self.progress.phase < len(self.recipe.phases):
+            yield self.recipe.phases[self.progress.phase]
+            self.progress.phase += 1
+            self.progress.epoch_in_phase = self.progress.epochs_without_gain = 0
+
+    def epochs(self, phase: Phase) -> Iterator[Epoch]:
+        """Yield the phase's epochs that are left; none once val stopped improving."""
+        p, patience = self.progress, self.recipe.patience or phase.epochs
+        while p.epoch_in_phase < phase.epochs and p.epochs_without_gain < patience:
+            yield Epoch(p.epoch, p.epoch_in_phase)
+
+    def record(self, row: dict[str, float], optimizer: Any) -> None:
+        """Add the epoch's row, keep its weights if they are the best on val, and save the checkpoint."""
+        p = self.progress
+        p.epoch, p.epoch_in_phase = p.epoch + 1, p.epoch_in_phase + 1
+        from_stage = self.recipe.phases[p.phase].from_stage or "all"
+        p.rows.append({"epoch": p.epoch, "phase": p.phase + 1, "from_stage": from_stage} | row)
+        score = (row["val_balanced_accuracy"], -row["val_loss"]) if "val_loss" in row else None
+        better = score is None or p.score is None or score > p.score
+        p.epochs_without_gain = 0 if better else p.epochs_without_gain + 1
+        if better:
+            p.score, p.best_epoch = score, p.epoch
+        if better or self.recipe.keep == "last":
+            self.kept = copy_weights(self.model)
+        self.optimizer_state |= read_optimizer_state(optimizer, self.model)
+        self._save()
+
+    def stop(self, reason: str) -> None:
+        """End the run before its time, and say why."""
+        advice = "Try a tenth of the rate, a longer warmup, or clip_norm=1."
+        self.progress.stopped = f"{reason}. {self._describe_kept()} {advice}"
+        log.warning("Training stopped: %s", self.progress.stopped)
+
+    def describe_interruption(self) -> str:
+        """Return what to tell a person who pressed Ctrl-C."""
+        further = (
+            f"Run the same call again to go on after epoch {self.progress.epoch}."
+            if self.folder
+            else "Pass out='runs/name' to be able to go on after an interruption."
+        )
+        return (
+            f"Training was interrupted in epoch {self.progress.epoch + 1}. {self._describe_kept()} {further}"
+        )
+
+    def _describe_kept(self) -> str:
+        when = f"of epoch {self._kept_epoch}" if self._kept_epoch else "from before training"
+        return f"The model holds the weights {when}."
+
+    @property
+    def _kept_epoch(self) -> int:
+        return self.progress.best_epoch if self.recipe.keep == "best" else self.progress.epoch
+
+    def load_kept_weights(self) -> None:
+        """Give the model the weights that the recipe keeps, in eval mode, without gradients."""
+        self.model.load_state_dict(self.kept)
+        self.model.zero_grad(set_to_none=True)
+        self.model.eval()
+
+    def finish(self) -> History:
+        """Write the results to the folder, once; return the history. Raises LearnerError on a full disk."""
+        if self.folder and not self.progress.finished:
+            self.progress.finished = True
+            self.hardware.wait_for_all()
+            if self.hardware.rank == 0:
+                self._write_results(self.folder)
+            self.hardware.wait_for_all()
+        return self.history
+
+    def _write_results(self, folder: Path) -> None:
+        try:
+            models.save(self.model, folder / "model.safetensors", classes=self._classes)
+            self.history.to_csv(folder / "history.csv")
+            self.optimizer_state, self.progress.notices = {}, self.hardware.notices
+            save(folder, self._key, self.progress, model=self.kept, kept=None, optimizer={}, scaler=None)
+        except Exception as error:  # whatever kept it from being written, what was trained is not lost
+            raise LearnerError(
+                f"{error} Training is finished, and the model in memory holds its weights: make room and run "
+                "the same call again, or models.save(model, path) elsewhere."
+            ) from error
+
+    def _save(self) -> None:
+        """Save the checkpoint. A full disk is noted and does not end the training."""
+        if not self.folder or self.hardware.rank != 0:
+            return
+        p = self.progress
+        p.micro_batches, p.notices = self.hardware.micro_batches, self.hardware.notices
+        try:
+            save(
+                self.folder,
+                self._key,
+                p,
+                model=copy_weights(self.model),
+                kept=None if self._kept_epoch == p.epoch else self.kept,
+                optimizer=self.optimizer_state,
+                scaler=self.hardware.scaler_state(),
+            )
+        except LearnerError as error:
+            self.hardware.note(
+                f"{error} Training goes on; a kill now would cost all since the last checkpoint."
+            )
 
 
-def moments_of(optimizer: Any, model: nn.Module, before: Moments) -> Moments:
-    """Return the memory `before`, brought up to date for the parameters that this optimizer moves."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    return before | {names[p]: dict(state) for p, state in optimizer.state.items() if state}
-
-
-def recall(optimizer: torch.optim.Optimizer, model: nn.Module, moments: Moments) -> None:
-    """Give the optimizer its memory of the parameters that it moves; others start without one."""
-    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        if name in moments and id(parameter) in moved:
-            # Adam counts its steps in the main memory; everything else lies where the parameter lies.
-            optimizer.state[parameter] = {
-                key: value.to(parameter.device) if torch.is_tensor(value) and key != "step" else value
-                for key, value in moments[name].items()
-            }
+def _key(model: nn.Module, dataset: data.TrainingData, recipe: Recipe) -> dict[str, Any]:
+    """Return what makes a run this run: plain values that a checkpoint is held against."""
+    return {
+        **{name: repr(getattr(recipe, name)) for name in (f.name for f in dataclasses.fields(recipe))},
+        "model": models.info(model).name,
+        "tensors": repr([(name, tuple(t.shape)) for name, t in model.state_dict().items()]),
+        "classes": list(dataset.classes),
+        "train": dataset.train.fingerprint,
+        "val": dataset.val.fingerprint,
+    }
 
 
 def save(folder: Path, key: dict[str, Any], progress: Progress, **tensors: Any) -> None:
@@ -79,7 +225,7 @@ def load(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what the loader says of a damaged file depends on where it is damaged
         raise LearnerError(
             f"{path} cannot be read as a checkpoint: it is damaged, or not from here. "
@@ -96,3 +242,63 @@ def load(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
         )
     content["progress"] = Progress(**content["progress"])
     return content
+
+
+def copy_weights(model: nn.Module) -> Weights:
+    """Return a copy of all weights and buffers, in the main memory."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def read_optimizer_state(optimizer: Any, model: nn.Module) -> OptimizerState:
+    """Return what the optimizer knows of the parameters that it moves, by their names in `model`."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {names[p]: dict(state) for p, state in optimizer.state.items() if state}
+
+
+def restore_optimizer_state(
+    optimizer: torch.optim.Optimizer, model: nn.Module, states: OptimizerState
+) -> None:
+    """Give the optimizer back what it knew of the parameters that it moves; others start without."""
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if name in states and id(parameter) in moved:
+            # Adam counts its steps in the main memory; everything else lies where the parameter lies.
+            optimizer.state[parameter] = {
+                key: value.to(parameter.device) if torch.is_tensor(value) and key != "step" else value
+                for key, value in states[name].items()
+            }
+
+
+def reset_weights(model: nn.Module, *, seed: int) -> None:
+    """Give all weights of `model` fresh initial values drawn from `seed`, in place.
+
+    Known architectures get their own authors' initialisation; other networks that of each layer's
+    `reset_parameters`. The global random generators stay as they were. Raises LearnerError for weights that
+    neither knows how to draw.
+    """
+    info = models.info(model)
+    if info.source != "custom":
+        fresh = models.load(
+            info.name,
+            pretrained=False,
+            num_classes=info.num_classes,
+            input_size=info.input_size[1:],
+            in_chans=info.input_size[0],
+            seed=seed,
+        )
+        own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        if own == {name: tensor.shape for name, tensor in fresh.state_dict().items()}:
+            model.load_state_dict(fresh.state_dict())
+            return
+    drawn: set[int] = set()
+    with runtime.seeded(seed), torch.no_grad():
+        for module in model.modules():
+            if callable(draw := getattr(module, "reset_parameters", None)):
+                draw()
+                drawn |= {id(p) for p in module.parameters(recurse=False)}
+    left = [name for name, p in model.named_parameters() if id(p) not in drawn]
+    if left:
+        raise LearnerError(
+            f"{info.name} has weights that no layer knows how to draw anew ({', '.join(left[:3])}). "
+            "Build a fresh model yourself, and train it by dataclasses.replace(recipe, reset=False)."
+        )

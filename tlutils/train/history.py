@@ -1,30 +1,35 @@
-"""What training did, epoch by epoch, as a tidy table."""
+"""What training did: epoch by epoch as a tidy table, how far weights moved, and how alike features stayed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from torch import nn
 
-from .. import runtime
-from .recipes import Recipe
+from .. import runtime, surgery
+from ..errors import LearnerError
+from .recipe import Recipe
 
-CLOCK = ["seconds", "images_per_second", "peak_memory_mib"]
-"""Columns that the machine's mood decides: two runs are called equal without them."""
+COST = ["seconds", "images_per_second", "peak_memory_mib"]
+"""Columns that depend on how fast and how busy the computer is. Comparing two histories leaves them out."""
 
 
 @dataclass(eq=False)
 class History:
-    """One row an epoch in `table`; leaving it last in a cell shows it.
+    """One row per epoch in `table`; leaving it last in a cell shows it.
 
-    Columns: epoch (from 1, through all phases), phase (from 1), from_stage (the first stage that trained), train_loss,
-    train_accuracy (both as seen while training, augmented where the recipe says so), val_loss, val_accuracy,
-    val_balanced_accuracy (mean recall over the classes that occur), lr_<stage> (the largest rate in the
-    epoch; NaN while frozen), trainable_params, seconds, images_per_second, peak_memory_mib.
+    Columns: epoch (from 1, through all phases), phase (from 1), from_stage (the first stage that trained),
+    train_loss, train_accuracy (both as seen while training, augmented where the recipe says so), val_loss,
+    val_accuracy, val_balanced_accuracy (mean recall over the classes that occur), lr_<stage> (the largest
+    rate in the epoch; NaN while frozen), trainable_params, seconds, images_per_second, peak_memory_mib.
 
     `best_epoch` is the epoch with the best score on val; 0 before the first. `stopped` says in words why
     training ended before the recipe did, or is empty. `notices` are things that a reader should know. Two
-    histories are equal when everything but the clock's columns is, to the last bit.
+    histories are equal when everything but the three columns of cost is, to the last bit.
     """
 
     recipe: Recipe
@@ -35,12 +40,12 @@ class History:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The rows as a data frame with one index entry an epoch."""
+        """The rows as a data frame with one index entry per epoch."""
         frame = pd.DataFrame(self.rows)
         if frame.empty:
             return frame
         rates = [name for name in frame.columns if name.startswith("lr_")]
-        last = ["trainable_params", *CLOCK]
+        last = ["trainable_params", *COST]
         first = [name for name in frame.columns if name not in rates + last]
         return frame[first + rates + last]
 
@@ -56,12 +61,12 @@ class History:
         if not isinstance(other, History):
             return NotImplemented
         same = (self.recipe, self.best_epoch, self.stopped) == (other.recipe, other.best_epoch, other.stopped)
-        return same and self._without_clock().equals(other._without_clock())
+        return same and self._without_cost().equals(other._without_cost())
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _without_clock(self) -> pd.DataFrame:
-        return self.table.drop(columns=CLOCK, errors="ignore")
+    def _without_cost(self) -> pd.DataFrame:
+        return self.table.drop(columns=COST, errors="ignore")
 
     def to_csv(self, path: str | Path) -> Path:
         """Write the table, atomically, and return its path."""
@@ -96,3 +101,51 @@ class History:
     def _repr_html_(self) -> str:
         text = self._headline().replace("&", "&amp;").replace("<", "&lt;").replace("\n", "<br>")
         return f"<p>{text}</p>" + self._shown().to_html(index=False, border=0, float_format="{:.3f}".format)
+
+
+def drift(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Return, for each stage with parameters, the length of their change over their length before.
+
+    `before` is the network before training (a copy), or its state dict. 0 means that no bit moved; 1 that the
+    change is as long as the weights themselves. A new head is compared with its random beginning. Raises
+    LearnerError when the two have different parameters.
+    """
+    then = before.state_dict() if isinstance(before, nn.Module) else before
+    now = model.state_dict()
+    moved = {}
+    for stage in surgery.stages(model):
+        if not stage.parameters:
+            continue
+        odd = [n for n in stage.parameters if n not in then or then[n].shape != now[n].shape]
+        if odd:
+            raise LearnerError(
+                f"{odd[0]} of stage {stage.name} has no counterpart of its shape from before. Compare two "
+                "states of one network: keep a copy.deepcopy(model)."
+            )
+        old, new = (_flat(tensors, stage.parameters) for tensors in (then, now))
+        moved[stage.name] = ((new - old).norm() / old.norm()).item()
+    return moved
+
+
+def _flat(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Tensor:
+    return torch.cat([tensors[name].detach().cpu().flatten() for name in names])
+
+
+def cka(x: ArrayLike, y: ArrayLike) -> float:
+    """Return the linear CKA of two features (n, p) and (n, q) of the same images: 1 alike, 0 unrelated.
+
+    Unlike a distance it does not change when features are rotated or scaled as a whole, which a later layer
+    could undo. Kornblith et al. 2019, arXiv 1905.00414. Raises LearnerError for other shapes and constant
+    features.
+    """
+    a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
+    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
+        raise LearnerError(
+            f"Features of shapes {tuple(a.shape)} and {tuple(b.shape)} arrived. Expected (n, p) and (n, q), "
+            "one row per image, of the same images in the same order."
+        )
+    a, b = a - a.mean(0), b - b.mean(0)
+    size = (a.T @ a).norm() * (b.T @ b).norm()
+    if not size > 0:
+        raise LearnerError("One of the two is the same for all images: there is nothing to compare.")
+    return ((b.T @ a).norm() ** 2 / size).item()

@@ -13,11 +13,11 @@ WHOLE = None
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of training with one cut: stages before `from_stage` are frozen, `from_stage` and all after it train.
+    """One stretch of training with one cut: `from_stage` and all after it train, what is before is frozen.
 
-    `from_stage` is a stage's name, "head" for the head alone, or None for the whole network. `lr` is the rate of
-    the pretrained stage nearest to the head, `head_lr` that of the new head. Rates warm up and fall in each
-    phase anew.
+    `from_stage` is a stage's name, "head" for the head alone, or None for the whole network. `lr` is the rate
+    of the pretrained stage nearest to the head, `head_lr` that of the new head. Rates warm up and fall in
+    each phase anew.
     """
 
     from_stage: str | None
@@ -181,7 +181,7 @@ class Recipe:
         """Epochs of all phases together, when none ends early."""
         return sum(phase.epochs for phase in self.phases)
 
-    def rate(self, step: int, steps: int) -> float:
+    def lr_factor(self, step: int, steps: int) -> float:
         """Return the share of the full rate, from 0 to 1, in `step` (from 0) of a phase of `steps`.
 
         A function of the step alone: it has no state to save, and every group keeps its ratio to the others.

@@ -1,0 +1,166 @@
+"""Judging a model: predict and evaluate, and leave modes, gradients and random generators as they were."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from .. import data, metrics, models, runtime
+from ..errors import LearnerError
+from ..inference import device_of, evaluating, logits_of
+from .data import Inputs, load_batches, plan_validation
+from .recipe import Recipe
+
+log = logging.getLogger("tlutils")
+
+AnyImage = Image.Image | np.ndarray | str | Path
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Class probabilities (n, classes), float32, each row of sum 1, and the class names."""
+
+    probabilities: np.ndarray
+    classes: list[str]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Index of the likeliest class of each image, (n,)."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of the likeliest class of each image."""
+        return [self.classes[k] for k in self.labels]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def __repr__(self) -> str:
+        tops = self.probabilities.max(1)
+        shown = [f"{name} ({p:.2f})" for name, p in zip(self.names[:8], tops, strict=False)]
+        return f"{len(self)} predictions: " + ", ".join(shown) + (", …" if len(self) > 8 else "")
+
+
+def predict(
+    model: nn.Module,
+    images: AnyImage | Sequence[AnyImage] | data.LabelledImages,
+    *,
+    batch_size: int = 32,
+) -> Prediction:
+    """Return the `Prediction` for one image or many; the model and all generators stay as they were.
+
+    `images`: a PIL image, an array (H, W) or (H, W, C), a path, a sequence of these, or a split of a data
+    set. They pass through the transform that the model's weights state. Raises LearnerError when there are
+    none.
+    """
+    several = [images] if isinstance(images, AnyImage) else images
+    if not len(several):
+        raise LearnerError(
+            "No images arrived to predict. Expected an image, a sequence of images, or a split."
+        )
+    transform, device = data.transform_for(model), device_of(model)
+    rows = []
+    with evaluating(model) as bare, torch.no_grad():
+        starts = range(0, len(several), batch_size)
+        for start in runtime.progress(starts, desc="predict"):
+            chosen = (several[i] for i in range(start, min(start + batch_size, len(several))))
+            x = torch.stack([transform(item[0] if isinstance(item, tuple) else item) for item in chosen])
+            rows.append(logits_of(bare(x.to(device))).float().softmax(1).cpu())
+    proba = torch.cat(rows).numpy()
+    return Prediction(proba, models.info(model).classes or [str(k) for k in range(proba.shape[1])])
+
+
+def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 32) -> metrics.Report:
+    """Return a `metrics.Report` of the model on a split; the model and all generators stay as they were.
+
+    A test split that was read before is marked by a warning in the log: what is chosen by looking at it twice
+    is chosen on it.
+    """
+    if not len(split):
+        raise LearnerError("The split holds no image, so there is nothing to evaluate on.")
+    if getattr(split, "name", "") == "test" and getattr(split, "times_opened", 0):
+        log.warning(
+            "The test split was read before. Choose by val; the test split judges once, after all is chosen."
+        )
+    proba = predict(model, split, batch_size=batch_size).probabilities
+    return metrics.report(split.labels, proba, classes=list(split.classes))
+
+
+def predict_logits(
+    module: nn.Module,
+    inputs: Inputs,
+    device: torch.device,
+    *,
+    classes: int,
+    batch_size: int,
+    num_workers: int,
+    share: slice,
+) -> torch.Tensor:
+    """Return the logits (n, classes) of `inputs`, in order; rows outside the `share` of batches are 0."""
+    chosen = plan_validation(len(inputs), batch_size)[share]
+    logits = torch.zeros(len(inputs), classes)
+    with evaluating(module), torch.no_grad():
+        for draws, batch in zip(chosen, load_batches(inputs, chosen, num_workers=num_workers), strict=True):
+            output = logits_of(module(*(x.to(device) for x in batch.inputs)))
+            logits[[d.image for d in draws]] = output.float().cpu()
+    return logits
+
+
+def compute_val_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """Return val_loss (nats, unweighted), val_accuracy, val_balanced_accuracy (of the classes that occur)."""
+    hits = logits.argmax(1) == labels
+    recalls = [hits[labels == k].double().mean().item() for k in labels.unique()]
+    return {
+        "val_loss": nn.functional.cross_entropy(logits, labels).item(),
+        "val_accuracy": hits.double().mean().item(),
+        "val_balanced_accuracy": sum(recalls) / len(recalls),
+    }
+
+
+def check_trainable(model: nn.Module, dataset: data.TrainingData, recipe: Recipe) -> None:
+    """Raise LearnerError unless the recipe can train the model on the data set. Nothing is changed.
+
+    The head is tried on one training image, so that a wrong one is named before any time is spent.
+    """
+    if not isinstance(recipe, Recipe):
+        raise LearnerError(
+            f"A recipe of type {type(recipe).__name__} arrived. Expected a Recipe, like Recipe.finetune()."
+        )
+    classes, labels = list(dataset.classes), list(dataset.train.labels)
+    if len(classes) < 2:
+        raise LearnerError(
+            f"The data set has {len(classes)} class ({', '.join(classes)}). There is nothing to tell apart: "
+            "expected at least two."
+        )
+    if len(labels) < 2:
+        raise LearnerError(
+            f"The training split has {len(labels)} image. Expected at least two, better twenty per class."
+        )
+    absent = [name for k, name in enumerate(classes) if k not in set(labels)]
+    if absent:
+        raise LearnerError(
+            f"No training image of class {', '.join(map(repr, absent))}: it could never be predicted. "
+            "Add images of it, take a larger sample, or leave the class out when loading."
+        )
+    if not any(p.requires_grad for p in model.parameters()):
+        raise LearnerError(
+            "Nothing trains: every weight is frozen, the head's too. Call surgery.unfreeze(model), or "
+            "surgery.freeze_to(model, 'head') to let the head train."
+        )
+    width = predict(model, dataset.train[0][0]).probabilities.shape[1]
+    if width == 1:
+        raise LearnerError(
+            "The head has one output. Softmax over one number is always 1: the loss would be 0 for ever. "
+            f"Give it one output per class: surgery.replace_head(model, {len(classes)})."
+        )
+    if width != len(classes):
+        raise LearnerError(
+            f"The head has {width} outputs and the data set {len(classes)} classes. "
+            f"Replace it first: surgery.replace_head(model, {len(classes)})."
+        )

@@ -1,0 +1,334 @@
+"""The training loop, to be read from top to bottom: phases, epochs, steps, validation, and the record of it.
+
+`fit` is the whole story, and `PhaseTrainer` is one phase of it. What a first reading can do without is behind
+calls into the files next door: `data` plans which image goes into which step, `distributed` knows about
+devices, precision, memory and processes, `evaluate` judges, `checkpoint` survives a kill.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .. import data, runtime, surgery
+from ..errors import LearnerError
+from ..inference import logits_of
+from .checkpoint import Epoch, OptimizerState, Run, restore_optimizer_state
+from .data import (
+    TrainingBatch,
+    compute_class_weights,
+    derive_seed,
+    load_batches,
+    plan_epoch,
+    prepare_inputs,
+)
+from .distributed import Hardware, repeatable_kernels
+from .evaluate import check_trainable, compute_val_metrics, predict_logits
+from .history import History
+from .recipe import Phase, Recipe
+
+AUXILIARY_WEIGHT = 0.4  # of auxiliary heads' losses: Szegedy et al. 2015, as in torchvision's references
+
+
+class Diverged(Exception):
+    """The loss is not a finite number any more; the text says at which learning rates."""
+
+
+def fit(
+    model: nn.Module,
+    dataset: data.TrainingData,
+    recipe: Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = True,
+    num_workers: int = 0,
+    on_epoch: Callable[[History], object] | None = None,
+) -> History:
+    """Train `model` in place on `dataset.train` as `recipe` says, judge on `dataset.val`; return a `History`.
+
+    At the end the model holds the weights of the best epoch on val (or the last, as the recipe says), in eval
+    mode, frozen as in the last phase. `dataset.test` is never touched. Same seed, same machine: same result,
+    bit for bit.
+
+    `out` is a folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`
+    and `model.safetensors`, which `models.load` brings back. The same call again goes on where the last one
+    was killed and ends with the same weights; `resume=False` begins anew. `num_workers` processes decode
+    images; the result does not depend on how many. `on_epoch(history)` is called after each epoch and may
+    look at anything.
+
+    When the loss turns NaN, training stops, and the history's `stopped` says at which rates. Ctrl-C stops it
+    too, as KeyboardInterrupt. Both leave the last good weights in the model. Raises LearnerError when the
+    model does not fit the data, when nothing trains, or when memory does not even suffice for the smallest
+    step.
+    """
+    check_trainable(model, dataset, recipe)
+    hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
+    run = Run(model, dataset, recipe, hardware, out, resume=resume)
+    with runtime.seeded(recipe.seed), repeatable_kernels():
+        try:
+            for phase in run.phases():
+                trainer = PhaseTrainer(
+                    model, dataset, recipe, phase, hardware, run.optimizer_state, num_workers=num_workers
+                )
+                for epoch in run.epochs(phase):
+                    with hardware.measured() as cost:
+                        row = trainer.train_epoch(epoch) | trainer.validate()
+                    run.record(row | cost, trainer.optimizer)
+                    if on_epoch:
+                        on_epoch(run.history)
+        except Diverged as problem:
+            run.stop(str(problem))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(run.describe_interruption()) from None
+        finally:
+            run.load_kept_weights()
+    return run.finish()
+
+
+class PhaseTrainer:
+    """One phase: `module` trains, `optimizer` moves it, `train` and `val` feed it.
+
+    `module` is the model, or its suffix where the outputs of the frozen stages are cached; `wrapped` is the
+    same, ready for this hardware.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: data.TrainingData,
+        recipe: Recipe,
+        phase: Phase,
+        hardware: Hardware,
+        optimizer_state: OptimizerState,
+        *,
+        num_workers: int,
+    ) -> None:
+        self.model, self.recipe, self.phase, self.hardware = model, recipe, phase, hardware
+        self.num_classes, self.num_workers = len(dataset.classes), num_workers
+        # Freeze.
+        if phase.from_stage is None:
+            surgery.unfreeze(model)
+        else:
+            surgery.freeze_to(model, phase.from_stage)
+        self.frozen_norms = [] if recipe.train_bn else freeze_batchnorm(model)
+        # The optimizer, with the stages' own learning rates.
+        model.to(hardware.device)
+        optimizer = build_optimizer(model, recipe, phase)
+        restore_optimizer_state(optimizer, model, optimizer_state)
+        # What feeds it: images, or what the frozen stages make of them, computed here once.
+        self.module, self.train, self.val = prepare_inputs(model, dataset, recipe)
+        self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
+        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm)]
+        self.trains_batchnorm = any(norm not in self.frozen_norms for norm in norms)
+        self.class_weights = compute_class_weights(self.train.labels, self.num_classes, recipe)
+
+    def train_epoch(self, epoch: Epoch) -> dict[str, float]:
+        """Take one optimizer step per batch; return train_…, lr_…, trainable_params and images_per_second."""
+        recipe, hardware, labels = self.recipe, self.hardware, self.train.labels
+        plan = plan_epoch(len(labels), recipe, epoch.number, smallest=max(2, hardware.world_size))
+        # Of each batch, every process takes its share.
+        batches = load_batches(
+            self.train,
+            [draws[hardware.rank :: hardware.world_size] for draws in plan],
+            num_workers=self.num_workers,
+        )
+        first, steps_of_phase = epoch.in_phase * len(plan), self.phase.epochs * len(plan)
+        factors = [recipe.lr_factor(first + step, steps_of_phase) for step in range(len(plan))]
+        totals, start = torch.zeros(3, dtype=torch.float64), time.perf_counter()
+        self.set_train_mode()
+        for step, batch in enumerate(
+            runtime.progress(batches, desc=f"epoch {epoch.number + 1}", total=len(plan))
+        ):
+            self.set_learning_rates(factors[step])
+            weight = self.class_weights[labels[[draw.image for draw in plan[step]]]].sum().item()
+            # Dropout and the like draw from (seed, epoch, step, process): nothing that came before matters.
+            seed = derive_seed(recipe.seed, epoch.number, step, hardware.rank)
+            loss, correct = self.compute_gradients(batch, images=len(plan[step]), weight=weight, seed=seed)
+            if not isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} in epoch {epoch.number + 1}, step {step + 1}, at learning rates "
+                    f"{describe_rates(self.learning_rates(factors[step]))}"
+                )
+            if recipe.clip_norm is not None:
+                hardware.clip_gradients(self.trainable, recipe.clip_norm)
+            self.optimizer.step()
+            totals += torch.tensor([loss * weight, correct, weight], dtype=torch.float64)
+        loss, correct, weight = totals.tolist()
+        return {
+            "train_loss": loss / weight,
+            "train_accuracy": correct / len(labels),
+            "images_per_second": len(labels) / (time.perf_counter() - start),
+            **{f"lr_{stage}": rate for stage, rate in self.learning_rates(max(factors)).items()},
+            "trainable_params": sum(parameter.numel() for parameter in self.trainable),
+        }
+
+    def compute_gradients(
+        self, batch: TrainingBatch, *, images: int, weight: float, seed: int
+    ) -> tuple[float, float]:
+        """Leave the gradients of one batch in the model; return its mean loss and number of right answers.
+
+        The gradients of micro-batches add up to those of the batch. `images` and `weight`, the number of
+        images and the sum of their classes' weights, are those of all processes together.
+        """
+        hardware = self.hardware
+
+        def attempt(micro_batches: int) -> torch.Tensor:
+            torch.manual_seed(seed)
+            self.optimizer.zero_grad(set_to_none=True)
+            sums = torch.zeros(2, device=hardware.device)
+            for number, micro_batch in enumerate(batch.split(micro_batches), start=1):
+                micro_batch = micro_batch.to(hardware.device)
+                with hardware.joined(self.wrapped, exchange=number == micro_batches):
+                    output = self.wrapped(*micro_batch.inputs)
+                    loss = self.compute_loss(output, micro_batch) / weight
+                    hardware.backward(loss)
+                correct = (logits_of(output).argmax(1) == micro_batch.labels).sum()
+                sums += torch.stack([loss.detach(), correct])
+            return hardware.sum_over_processes(sums)
+
+        smallest = 2 if self.trains_batchnorm else 1  # one image alone has no statistics
+        sums = hardware.within_memory(attempt, self.module, images=images, smallest=smallest)
+        loss, correct = sums.tolist()
+        return loss, correct
+
+    def compute_loss(self, output: Any, batch: TrainingBatch) -> torch.Tensor:
+        """Return the cross-entropy, summed over the images of a batch, each weighted by its class.
+
+        A mixed image counts for both its labels, by their shares; auxiliary heads count less than the head.
+        """
+        weights, smoothing = self.class_weights.to(self.hardware.device), self.recipe.label_smoothing
+
+        def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
+
+        def loss_of(logits: torch.Tensor) -> torch.Tensor:
+            each = losses(logits, batch.labels)
+            if self.recipe.mixup:
+                each = batch.lam * each + (1 - batch.lam) * losses(logits, batch.partner_labels)
+            return each.sum()
+
+        main = logits_of(output)
+        others = output[1:] if isinstance(output, tuple | list) else ()
+        auxiliary = [o for o in others if isinstance(o, torch.Tensor) and o.shape == main.shape]
+        return loss_of(main) + AUXILIARY_WEIGHT * sum(loss_of(logits) for logits in auxiliary)
+
+    def validate(self) -> dict[str, float]:
+        """Return val_loss, val_accuracy and val_balanced_accuracy; nothing where there are no val images."""
+        if not len(self.val):
+            return {}
+        hardware = self.hardware
+        logits = predict_logits(
+            self.wrapped,
+            self.val,
+            hardware.device,
+            classes=self.num_classes,
+            batch_size=max(1, self.recipe.batch_size // hardware.micro_batches),
+            num_workers=self.num_workers,
+            share=slice(hardware.rank, None, hardware.world_size),
+        )
+        # Each row comes from one process and is 0 in all others: the sum is exact.
+        logits = hardware.sum_over_processes(logits.to(hardware.device)).cpu()
+        figures = compute_val_metrics(logits, self.val.labels)
+        if not isfinite(figures["val_loss"]):
+            raise Diverged(
+                f"the loss on val became {figures['val_loss']}, at learning rates up to "
+                f"{describe_rates(self.learning_rates(1.0))}"
+            )
+        return figures
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that the optimizer moves."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def learning_rates(self, factor: float) -> dict[str, float]:
+        """Return the learning rate of each stage that trains, at this factor of the full rates."""
+        return {group["stage"]: group["full_lr"] * factor for group in self.optimizer.param_groups}
+
+    def set_learning_rates(self, factor: float) -> None:
+        """Set each group's learning rate to this factor of its full rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full_lr"] * factor
+
+    def set_train_mode(self) -> None:
+        """Put what trains in train mode; frozen stages and frozen BatchNorm stay in eval mode.
+
+        Raises LearnerError when somebody froze or unfroze parameters since the phase began.
+        """
+        moved = {id(p) for p in self.trainable}
+        changed = [n for n, p in self.model.named_parameters() if p.requires_grad != (id(p) in moved)]
+        if changed:
+            raise LearnerError(
+                f"What trains changed within a phase ({len(changed)} parameters, first {changed[0]}), and "
+                "the optimizer does not know. Let the recipe say it: Recipe.gradual([...]) unfreezes in "
+                "phases."
+            )
+        self.wrapped.train()
+        for norm in self.frozen_norms:
+            norm.eval()
+
+
+def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
+    """Freeze the weights of all BatchNorm layers; return the layers, whose statistics eval mode holds."""
+    norms: list[nn.Module] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    for norm in norms:
+        norm.requires_grad_(False)
+    return norms
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.optim.Optimizer:
+    """Return an optimizer with one group per stage (two where norms and biases are spared weight decay).
+
+    A group's `full_lr` is its learning rate before warmup and schedule: `head_lr` for the head, `lr` for the
+    stage before it, and for each earlier stage `layer_decay` times the rate of the next.
+    """
+    groups = surgery.param_groups(model, 1.0, decay=recipe.layer_decay, weight_decay=recipe.weight_decay)
+    head = surgery.stages(model)[-1].name
+    for group in groups:
+        pretrained = phase.lr * group["ratio"] / recipe.layer_decay
+        group["full_lr"] = phase.head_lr if group["stage"] == head else pretrained
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=phase.lr)
+
+
+def describe_rates(rates: dict[str, float]) -> str:
+    """Return learning rates as text, each value once: "0.0001 (stem to stage6), 0.001 (head)"."""
+    stages: dict[str, list[str]] = {}
+    for stage, rate in rates.items():
+        stages.setdefault(f"{rate:.2g}", []).append(stage)
+    return ", ".join(f"{rate} ({' to '.join(dict.fromkeys((s[0], s[-1])))})" for rate, s in stages.items())
+
+
+def over_seeds(
+    make: Callable[[int], nn.Module],
+    dataset: data.TrainingData,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: str | Path | None = None,
+    num_workers: int = 0,
+) -> pd.DataFrame:
+    """Return one row per seed: seed, best_epoch, and the figures of that epoch; `.describe()` gives mean and
+    spread.
+
+    `make(seed)` returns a fresh model, so that the new head differs too. With `out`, each seed has a folder
+    in it.
+    """
+    rows = []
+    for seed in seeds:
+        folder = Path(out) / f"seed-{seed}" if out is not None else None
+        history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, num_workers=num_workers)
+        rows.append(
+            {"seed": seed, "best_epoch": history.best_epoch, "stopped": history.stopped} | history.best
+        )
+    wanted = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy"]
+    return pd.DataFrame(rows).reindex(columns=["seed", "best_epoch", "stopped", *wanted])
