@@ -23,9 +23,8 @@ QUIET = {
 def run(folder, *options, launcher=()):
     """Run the child to its end, whatever that is, and return its exit code and what it said."""
     command = [sys.executable, *launcher, str(CHILD), str(folder), *options]
-    here = (
-        os.environ | QUIET | {"TLUTILS_CACHE": str(folder / "cache"), "PYTHONPATH": CHILD.parent.as_posix()}
-    )
+    paths = os.pathsep.join(map(str, [CHILD.parent, CHILD.parent.parent]))
+    here = os.environ | QUIET | {"TLUTILS_CACHE": str(folder / "cache"), "PYTHONPATH": paths}
     done = subprocess.run(command, env=here, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stderr
 
