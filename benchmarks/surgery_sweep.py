@@ -3,7 +3,7 @@
     python benchmarks/surgery_sweep.py --of torchvision families     # all of torchvision, timm's families
     python benchmarks/surgery_sweep.py --of all                      # every timm name that fits in 8 GiB
 
-Results are kept in `--results` (one JSON line a model), so that the sweep goes on where it was stopped. The
+Results are kept in `--results` (one JSON line per model), so that the sweep goes on where it was stopped. The
 table goes to docs/surgery-coverage.md.
 """
 

@@ -86,7 +86,7 @@ MOVES = {
     ],
     "matrix_explorer": [
         ("distance", ["Home"], "Distance 0.00, 3 images of each class: little, similar."),
-        ("images a class", ["End"], "500 images of each class: lots, similar."),
+        ("images per class", ["End"], "500 images of each class: lots, similar."),
     ],
     "rate_explorer": [("rate", ["ArrowRight"], "Rate 0.1"), ("show", ["ArrowDown"], "loss in training")],
 }

@@ -20,7 +20,7 @@ from tlutils.checks import lesson_01c
         (lambda maps, c: torch.zeros(7), "(7,)"),
     ],
 )
-def test_excitement_exercise(function, says, capsys):
+def test_mean_activation_exercise(function, says, capsys):
     lesson_01c.check_mean_activation(function)
     assert says in capsys.readouterr().out
 

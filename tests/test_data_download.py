@@ -268,7 +268,7 @@ def test_torchvisions_own_splits_are_kept_and_share_no_picture(textures):
 def test_torchvisions_wrong_hash_is_told_and_tried_anew(textures, monkeypatch):
     right = datasets.DTD._MD5
     monkeypatch.setattr(datasets.DTD, "_MD5", "0" * 32)
-    with pytest.raises(LearnerError, match=r"(?s)'dtd' cannot be had.*By hand.*dtd-r1.*Offline"):
+    with pytest.raises(LearnerError, match=r"(?s)'dtd' is not available.*By hand.*dtd-r1.*Offline"):
         data.load("dtd")
     monkeypatch.setattr(datasets.DTD, "_MD5", right)
     assert len(data.load("dtd").test) == 8

@@ -172,7 +172,7 @@ def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
     assert explain.receptive_boxes(lite0, images(1, 224), [(0, 0)], at="stem") == [(0, 0, 3, 3)]
 
 
-def test_best_patches_are_the_pixels_that_excite_a_channel():
+def test_top_patches_are_the_pixels_that_activate_a_channel():
     model = models.describe(Window().eval(), input_size=(3, 32, 32))
     with torch.no_grad():
         model.conv1.weight[0] = 1.0  # a detector of bright squares

@@ -349,4 +349,4 @@ def test_text_and_html_are_readable_and_stable():
         assert words in text
         assert words in html
     assert "0x" not in text + html
-    assert "Nothing to mend" in str(surgery.audit(net()))
+    assert "Nothing found" in str(surgery.audit(net()))

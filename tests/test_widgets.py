@@ -202,7 +202,7 @@ def test_a_dream_changes_the_picture_step_by_step_and_ends_by_itself():
     panel.wait()
     assert panel.screen.picture != before
     assert seen[-1] == 5
-    assert panel.screen.message.startswith("Done after 5 of 5 steps: the excitement of stage1 went from")
+    assert panel.screen.message.startswith("Done after 5 of 5 steps: the activation of stage1 went from")
     assert (panel.button.value, panel.button.description) == (False, "Start")
 
 
@@ -308,7 +308,7 @@ ONE = photos()[0]
 REFUSED = {
     "no such stage": (lambda: widgets.stage_explorer(tiny_net(), photos(), stage="stem1"), "'stem'"),
     "no such channel": (lambda: widgets.stage_explorer(tiny_net(), photos(), channel=8), "0 to 7"),
-    "no maps anywhere": (lambda: widgets.stage_explorer(token_net(), photos()), "no stage with maps"),
+    "no maps anywhere": (lambda: widgets.stage_explorer(token_net(), photos()), "no stage with feature maps"),
     "no batch": (lambda: widgets.stage_explorer(tiny_net(), "cat.jpg"), "str"),
     "NaN": (lambda: widgets.occluder(tiny_net(), ONE * torch.nan), "NaN"),
     "several images": (lambda: widgets.occluder(tiny_net(), photos()), "3 images"),

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class LearnerError(ValueError):
-    """Something that the caller can mend; the text says what arrived, what was expected and what to try."""
+    """Something that the caller can fix; the text says what arrived, what was expected and what to try."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> LearnerError:

@@ -25,7 +25,7 @@ from .errors import LearnerError
 from .metrics import Estimate
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
-"""The libraries whose versions are part of a run's key: rows from other versions are made anew."""
+"""The libraries whose versions are part of a run's key: rows from other versions are made again."""
 
 ABOUT = ("seconds", "error", "threads", "machine", "versions", "key")
 """Columns of every table that are about how a run went, beside its axes and what it measured."""
@@ -55,7 +55,7 @@ def run_grid(
     n_jobs: int = 1,
     threads: int = 1,
 ) -> pd.DataFrame:
-    """Return one row a run, in the order of `runs`: its axes, what `function(**run)` measured, and `ABOUT`.
+    """Return one row per run, in the order of `runs`: its axes, what `function(**run)` measured, and `ABOUT`.
 
     Each row is a file in the folder `out` that appears in one step when its run ends. After a kill at any
     moment the same call does only what is missing, and what failed before; an error is kept as its row's

@@ -1,4 +1,4 @@
-"""How good is a classifier, and how sure are we: figures with bootstrap intervals, and ties called ties."""
+"""How good is a classifier, and how sure are we: scores with bootstrap intervals, and ties called ties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ CELLS = 4_000_000  # numbers of a block of resamples held at once: memory stays 
 
 
 class Estimate(NamedTuple):
-    """A figure and its percentile interval. NaN where the figure is undefined."""
+    """A score and its percentile interval. NaN where the score is undefined."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Report:
 
     `accuracy`, `balanced_accuracy` (mean recall over the classes that occur), `log_loss` (nats) and
     `calibration_error` (expected, top label, 15 bins) are `Estimate`s. `per_class` is a table with one row
-    a class; the figures of a class without images are NaN: unknown, and not 0. `confusion` counts (true,
+    a class; the scores of a class without images are NaN: unknown, and not 0. `confusion` counts (true,
     predicted) pairs, shape (C, C). `labels` (n,) and `proba` (n, C) are what it was made from.
     """
 
@@ -110,7 +110,7 @@ def report(
 
     Intervals are percentiles of `resamples` seeded bootstrap resamples of the images (Efron 1979). Being a
     sum of absolute values, a resample's calibration error is too high on average, so its resamples are first
-    moved to be centred on the figure. Raises LearnerError for shapes that differ, labels out of range, NaN,
+    moved to be centred on the score. Raises LearnerError for shapes that differ, labels out of range, NaN,
     rows that do not sum to 1, and no images.
     """
     truth, chances, names = _checked(labels, proba, classes)
@@ -204,7 +204,7 @@ def _checked(
 
 
 def _per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array:
-    """Return (n, 2 + 3C + bins): what each image adds to every figure, so a resample is one weighted sum.
+    """Return (n, 2 + 3C + bins): what each image adds to every score, so a resample is one weighted sum.
 
     Columns: right or wrong; loss; true class; predicted class; class that was hit; confidence - hit, by bin.
     """
@@ -238,7 +238,7 @@ def _resampled(columns: sparse.csr_array | None, resamples: int, seed: int) -> n
 
 
 def _figures(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
-    """Return each figure of each resample from its column sums: (B,) or, per class, (B, C)."""
+    """Return each score of each resample from its column sums: (B,) or, per class, (B, C)."""
     hit, loss, true, predicted, both, gap = np.split(sums, np.cumsum([1, 1, count, count, count]), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, precision = both / true, both / predicted
@@ -254,6 +254,6 @@ def _figures(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
 
 
 def _percentile(draws: np.ndarray, q: float) -> np.ndarray:
-    """Return the q-quantile over resamples, leaving out those where a figure is undefined."""
+    """Return the q-quantile over resamples, leaving out those where a score is undefined."""
     known = ~np.isnan(draws).all(axis=0)
     return np.where(known, np.nanquantile(np.where(known, draws, 0.0), q, axis=0), np.nan)

@@ -60,4 +60,4 @@ def check_frozen_before(model: nn.Module, stage: str) -> None:
     elif found != stage:
         print("You froze too much: the stage that was asked for must learn.")
     else:
-        print("Right: what lies before is held, weights and statistics, and the rest can learn.")
+        print("Right: what comes before is frozen, weights and statistics, and the rest can learn.")

@@ -79,7 +79,7 @@ def check_recipe(recipe: Any) -> None:
         > first.head_lr / 10 * 1.001,
         "BatchNorm would learn from these few images. Hold it: train_bn=False.": recipe.train_bn,
     }
-    judge_effects(mistakes, praise="head first, then everything at a small rate, with BatchNorm held.")
+    judge_effects(mistakes, praise="head first, then everything at a small rate, with BatchNorm frozen.")
 
 
 def check_cka(function: Callable[[Any, Any], Any] | None) -> None:

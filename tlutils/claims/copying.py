@@ -19,9 +19,9 @@ RATE, EPOCHS, IMAGES, HELD = 3e-3, 25, 60, 60
 def copying(*, source: str, cut: int, layers: str, seed: int) -> dict[str, Any]:
     """A network on digits 5 to 9 whose first `cut` layers are copied; measures `score` on held-out digits.
 
-    The rest is drawn anew and trained. The copy is from a network trained on digits 0 to 4 (`source` "other")
-    or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; the copied
-    `layers` are "held", or "tuned" with the rest. `cut` 0 copies nothing: the base network.
+    The rest is initialised again and trained. The copy is from a network trained on digits 0 to 4 (`source`
+    "other") or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; the
+    copied `layers` are "held", or "tuned" with the rest. `cut` 0 copies nothing: the base network.
     """
     model = net(seed + 500)
     if cut:

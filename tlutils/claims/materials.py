@@ -17,7 +17,7 @@ from ..inference import evaluating, logits_of
 
 BACKBONE = models.DEFAULT
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "pool")
-"""Where the backbone is read: what leaves each of these stages; "pool" has the final codes."""
+"""Where the backbone is read: what leaves each of these stages; "pool" has the final features."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def draw(name: str, images: int, seed: int) -> data.Dataset:
 def network(backbone: str, size: int, classes: int | None = None, seed: int = 0) -> nn.Module:
     """Return a network: a name for ImageNet's weights, "random" for the default one as it is drawn by `seed`.
 
-    One a process, since finding a network's stages takes longer than a short training: whoever trains it puts
-    the weights back first (`fresh`).
+    One per process, since finding a network's stages takes longer than a short training: whoever trains it
+    puts the weights back first (`fresh`).
     """
     pretrained = backbone != "random"
     model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=size, seed=seed)

@@ -96,7 +96,7 @@ MATRIX = [
     ),
     Claim(
         id="notes-little-similar",
-        says="With little data that is similar, finetuning overfits: rather a linear classifier on codes.",
+        says="With little data that is similar, finetuning overfits: rather a linear classifier on features.",
         source=f"{NOTES}: scenario 1, small and similar",
         effect=probe(**LITTLE_NEAR) - trained(strategy="finetune", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning everything",

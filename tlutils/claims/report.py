@@ -61,7 +61,7 @@ def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Seque
     parts = [
         "# What the lectures claim, measured",
         f"{len(found)} claims; {'; '.join(f'{v}: {n}' for v, n in counts.items())}. This page is made by "
-        f"`tlutils reproduce{flag}`; `{TABLE}` has one row a run, `{VERDICTS}` one row a claim. "
+        f"`tlutils reproduce{flag}`; `{TABLE}` has one row per run, `{VERDICTS}` one row per claim. "
         f"Of {len(table)} runs, {failed} failed; their seconds by the clock, each on one core of a machine "
         f"that may have had other work ({', '.join(sorted(set(table['machine'])))}), add up to "
         f"{table['seconds'].sum() / 60:.0f} minutes.",

@@ -76,7 +76,7 @@ def verdicts(table: pd.DataFrame, *, only: Iterable[str] = ()) -> list[Verdict]:
 
 
 def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
-    """Return one row a claim: id, verdict, effect, low, high, n, threshold, unit, claim, contrast, source."""
+    """Return a row per claim: id, verdict, effect, low, high, n, threshold, unit, claim, contrast, source."""
     return pd.DataFrame(
         {
             "id": v.claim.id,

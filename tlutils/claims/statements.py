@@ -117,7 +117,7 @@ OTHERS = [
         says="Neighbours in the final features are alike in content; neighbours in pixels are not.",
         source=f"{VISUAL}, last layer: nearest neighbours; Krizhevsky et al. 2012, section 6.1",
         effect=alike(dataset=ALL, backbone=BACKBONE) - alike(dataset=ALL, backbone="pixels"),
-        contrast="share of images whose nearest neighbour is of their class, by codes minus by pixels",
+        contrast="share of images whose nearest neighbour is of their class, by features minus by pixels",
         margin=0.02,
     ),
     Claim(
@@ -126,7 +126,7 @@ OTHERS = [
         source="common practice in finetuning on small batches; lesson 04 of this course",
         effect=trained(strategy="finetune", dataset=ALL, level="little")
         - trained(strategy="norms on", dataset=ALL, level="little"),
-        contrast="finetuning with BatchNorm held minus with BatchNorm on",
+        contrast="finetuning with BatchNorm frozen minus with BatchNorm on",
     ),
     Claim(
         id="random-control",
@@ -181,7 +181,7 @@ OTHERS = [
         says="Layers are co-adapted: cut in the middle, a network does not find back to its score.",
         source="Yosinski et al. 2014, figure 2: BnB",
         effect=copied(source="same", cut=0) - copied(source="same", cut=(2, 3)),
-        contrast="base network minus the same with its first 2 or 3 layers frozen, the rest trained anew",
+        contrast="base network minus the same with its first 2 or 3 layers frozen, the rest trained again",
         note="The network has five layers, theirs eight, and digits stand for ImageNet.",
     ),
     Claim(

@@ -35,7 +35,7 @@ RATES = (RATE, 3e-3, 3e-2)
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """How much is run. `images` are of each class, by data set and level; seeds by how dear a run is.
+    """How much is run. `images` are of each class, by data set and level; seeds by how expensive a run is.
 
     `epochs` are those of a pretrained start; from scratch there are `longer` times as many, by level.
     """

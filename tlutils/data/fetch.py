@@ -43,7 +43,7 @@ def cannot_be_had(name: str, why: str, source: str, place: Path) -> LearnerError
     """Return the error for a data set that is not here: what, why, where, how by hand, what works instead."""
     ready = ", ".join(card.name for card in catalog(offline=True))
     return LearnerError(
-        f"The data set {name!r} cannot be had: {why}.\n"
+        f"The data set {name!r} is not available: {why}.\n"
         f"  By hand: download {source} on a machine with a network and save it as {place}\n"
         f"  Cache:   {runtime.cache_dir()} (the environment variable TLUTILS_CACHE moves it)\n"
         f"  Offline: {ready}, and any folder of your own work now without a network."

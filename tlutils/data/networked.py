@@ -41,7 +41,7 @@ def tree_hash(folder: Path) -> str:
 def hymenoptera(url: str = HYMENOPTERA, tree: str = HYMENOPTERA_TREE) -> Path:
     """Return the folder of ants and bees, downloaded and checked the first time.
 
-    Raises LearnerError when it cannot be had or is not the known content.
+    Raises LearnerError when it is not available or is not the known content.
     """
     folder = runtime.cache_dir("data") / "hymenoptera_data"
     archive = folder.with_name("hymenoptera_data.zip")

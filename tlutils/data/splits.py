@@ -23,7 +23,7 @@ def partition(
 ) -> list[str]:
     """Return "train", "val" or "test" for each image, so that no group is on two sides.
 
-    `strata` are the classes (or finer kinds) that every split shall hold in the same shares, named by what
+    `strata` are the classes (or finer kinds) that every split is to have in the same shares, named by what
     `str` gives; `groups` says which images are one picture. `wanted` are the splits to carve out of train.
     Within a stratum the groups with most copies stay in train, so that the images a result is measured on
     count once. The outcome depends on the seed and the order of the images alone. Raises LearnerError for a

@@ -1,4 +1,4 @@
-"""What a network learned: maps and images computed, never drawn (drawing is `tlutils.plots`).
+"""What a network learned: activations, attributions and images, computed (`tlutils.plots` draws them).
 
 Attributions take (model, x, target=None) and return maps (N, H, W); syntheses return images in [0, 1] with
 the curve of their objective. x is a preprocessed batch (N, C, H, W); names of stages are those of

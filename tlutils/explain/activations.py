@@ -1,4 +1,4 @@
-"""What flows out of a stage: maps, dead channels, and the patches that excite a channel most."""
+"""What a stage gives: activations, dead channels, and the patches that activate a channel most."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,8 @@ def by_channel(values: Tensor, x: Tensor) -> Tensor:
 def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict[str, Tensor]:
     """Return {name: activation there} for a preprocessed batch, as the model gives it, without gradients.
 
-    `at` is the name of a stage or a module, or a list of names. A convolutional stage gives (N, C, h, w), a transformer's tokens (N, T, D).
+    `at` is the name of a stage or a module, or a list of names. A convolutional stage gives (N, C, h, w), a
+    transformer's tokens (N, T, D).
     """
     with examined(model, x) as (model, x), torch.no_grad():
         return Reader(model, at, like=x)(x)
@@ -73,10 +74,10 @@ def _batches(batches: Iterable) -> Iterable[Tensor]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A piece of image number `image` that excites a channel: its `pixels` (C, h, w), preprocessed.
+    """A piece of image number `image` that activates a channel: its `pixels` (C, h, w), preprocessed.
 
-    `unit` (row, column) is the strongest place on the channel's map, `value` what it gives. `box` is (top,
-    left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
+    `unit` (row, column) is the strongest place on the channel's feature map, `value` what it gives. `box` is
+    (top, left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
     """
 
     image: int
@@ -89,9 +90,9 @@ class Patch:
 def top_patches(
     model: nn.Module, batches: Iterable[Tensor], *, at: str, channels: Sequence[int], count: int = 9
 ) -> dict[int, list[Patch]]:
-    """Return, for each channel, the images that excite it most, cropped to what their strongest unit can see.
+    """Return, for each channel, the images that activate it most, cropped to what the strongest unit sees.
 
-    `batches` as for `dead_channels`, passed once; `count` patches a channel, one an image, the strongest
+    `batches` as for `dead_channels`, passed once; `count` patches per channel, one per image, the strongest
     first. At the border the crop is cut off. Where a unit sees the whole image the patch is the image. Zeiler
     and Fergus 2014.
     """
@@ -131,7 +132,7 @@ def _patch(
 def receptive_boxes(
     model: nn.Module, x: Tensor, units: Sequence[tuple[int, int]], *, at: str
 ) -> list[tuple[int, int, int, int]]:
-    """Return what each unit (row, column) of a stage's maps sees: (top, left, bottom, right), in the image.
+    """Return what each unit (row, column) of a stage sees: (top, left, bottom, right), in the image.
 
     Measured, not derived from a list of kernels, so padding of any kind is right: pixels that become NaN
     make NaN of every unit that depends on them. Three units per axis are bisected; the others lie a stride

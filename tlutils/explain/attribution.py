@@ -94,7 +94,7 @@ def filled(fill: float | Tensor, like: Tensor) -> Tensor:
     except RuntimeError as error:
         raise LearnerError(
             f"A fill of shape {tuple(cover.shape)} does not fit {tuple(like.shape)}. Expected a number, one "
-            "number a channel as (C, 1, 1), or a whole image."
+            "number per channel as (C, 1, 1), or a whole image."
         ) from error
 
 

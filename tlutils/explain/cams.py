@@ -1,4 +1,4 @@
-"""Which places of the last maps speak for this class? CAM and Grad-CAM."""
+"""Which places of the last feature maps speak for this class? CAM and Grad-CAM."""
 
 from contextlib import ExitStack
 
@@ -45,7 +45,7 @@ class _Maps:
 
 def _no_maps(model: nn.Module, method: str, what: str) -> LearnerError:
     return LearnerError(
-        f"{method} weighs maps, and {models.info(model).name} {what}. It needs a stage that gives (N, "
+        f"{method} needs feature maps, and {models.info(model).name} {what}. Expected a stage that gives (N, "
         "channels, height, width) with more than one position. On any model occlusion, saliency, smoothgrad "
         "and integrated_gradients work."
     )
@@ -56,10 +56,10 @@ def upsampled(maps: Tensor, x: Tensor) -> Tensor:
 
 
 def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | None = None) -> Tensor:
-    """Return the part of a stage's maps that speaks for the class, at least 0, at image size (N, H, W).
+    """Return the Grad-CAM map (N, H, W): the part of a stage's feature maps that speaks for the class.
 
-    Each channel's map is weighed by the mean of d score / d map; what is above 0 in the sum is upsampled
-    bilinearly. `at` is a stage or a module, the last one with spatial maps unless given. Raises
+    Each feature map is weighed by the mean of d score / d map; what is above 0 in the sum is upsampled
+    bilinearly. `at` is a stage or a module, the last one with feature maps unless given. Raises
     LearnerError where there is none (token models). Selvaraju et al. 2017.
     """
     with examined(model, x) as (model, x):
@@ -70,11 +70,11 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
 
 
 def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
-    """Return the class activation map (N, H, W), signed: the last maps weighed by the class's own weights.
+    """Return the class activation map (N, H, W), signed: the last feature maps times the class's weights.
 
-    Defined where the scores are one linear layer on the average of maps (or averages of maps of their own,
-    one a class). The map's mean is then the class score without bias. Anything else is a LearnerError that
-    names what works. Zhou et al. 2016.
+    Defined where the scores are one linear layer on the average of feature maps (or averages of feature maps
+    of their own, one per class). The map's mean is then the class score without bias. Anything else is a
+    LearnerError that names what works. Zhou et al. 2016.
     """
     with examined(model, x) as (model, x), torch.no_grad():
         out, seen = _every_map(model, x)
@@ -88,14 +88,14 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
             if pooled.shape == out.shape and torch.allclose(pooled, out, rtol=1e-3, atol=1e-3):
                 return upsampled(maps[torch.arange(len(x)), index], x)
     raise LearnerError(
-        "CAM needs a model that averages its last maps and puts one linear layer on them, and "
+        "CAM needs a model that averages its last feature maps and puts one linear layer on them, and "
         f"{models.info(model).name} does something else in between. grad_cam is its generalisation, for any "
-        "model with maps; occlusion and saliency work on every model."
+        "model with feature maps; occlusion and saliency work on every model."
     )
 
 
 def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the scores, and the output of each module that gives maps (N, C, h, w), in order."""
+    """Return the scores, and the output of each module that gives feature maps (N, C, h, w), in order."""
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple, output: object) -> None:

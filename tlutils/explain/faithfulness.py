@@ -112,13 +112,12 @@ def cascading_randomization(
     seed: int = 0,
     **options,
 ) -> dict[str, Tensor]:
-    """Return how much of a map survives forgetting, {stage: rank correlation (N,)}, head first, each stage
-    on top.
+    """Return how similar a map stays as stages become random, {stage: rank correlation (N,)}.
 
-    From the head to the stem each stage's weights are replaced by random ones (same mean and spread), in a
-    copy, and `method(copy, x, target, **options)` is compared with the map of the trained model by
-    Spearman's correlation of the absolute values. A map that stays alike (near 1) shows the picture, not
-    what the network learned. A constant map counts as 0. Adebayo et al. 2018, "Sanity checks for saliency
+    Head first, each stage on top of those before: its weights are replaced by random ones (same mean and
+    spread), in a copy, and `method(copy, x, target, **options)` is compared with the map of the trained model
+    by Spearman's correlation of the absolute values. A map that stays the same (near 1) shows the picture,
+    not what the network learned. A constant map counts as 0. Adebayo et al. 2018, "Sanity checks for saliency
     maps".
     """
     with examined(model, x) as (bare, x), torch.no_grad():

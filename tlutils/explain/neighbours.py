@@ -1,4 +1,4 @@
-"""Which images are alike, for a network and for the eye? Nearest neighbours and image maps of features; data
+"""Which images are alike, for a network and for you? Nearest neighbours and image maps of features; data
 only.
 """
 
@@ -41,18 +41,17 @@ def nearest(
     n_neighbors: int = 5,
     metric: str = "euclidean",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (indices, distances), both (Q, n_neighbors): the rows of `features` nearest to each query, the nearest
-    first.
+    """Return (indices, distances), both (Q, n_neighbors): the rows nearest to each query, the nearest first.
 
-    `features` (N, D) are features, or images (N, C, H, W) for distances between pixels. Without `queries` each
-    row of `features` asks, and is not its own neighbour. `metric` is scikit-learn's ("euclidean", "cosine",
-    …).
+    `features` (N, D) are features, or images (N, C, H, W) for distances between pixels. Without `queries`
+    each row of `features` asks, and is not its own neighbour. `metric` is scikit-learn's ("euclidean",
+    "cosine", …).
     """
     known = as_features(features)
     asking = None if queries is None else as_features(queries)
     if asking is not None and asking.shape[1] != known.shape[1]:
         raise LearnerError(
-            f"Queries have {asking.shape[1]} values each and the features {known.shape[1]}. Take both from the "
+            f"Queries have {asking.shape[1]} values each, the features {known.shape[1]}. Take both from the "
             "same stage, at the same image size."
         )
     most = len(known) - (asking is None)
@@ -68,7 +67,7 @@ def nearest(
 
 @dataclass(frozen=True)
 class ImageMap:
-    """Where each image lies: `points` (N, 2) in [0, 1], `cells` (N, 2) as (row, column), one image a cell."""
+    """Where each image is: `points` (N, 2) in [0, 1], `cells` (N, 2) as (row, column), one image per cell."""
 
     points: np.ndarray
     cells: np.ndarray

@@ -33,7 +33,7 @@ def class_visualization(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images that raise the unnormalised score of their class in `target`, one image a class.
+    """Return images that raise the unnormalised score of their class in `target`, one image per class.
 
     They grow from grey noise, or from `start`, a preprocessed batch. The curve is the score. L2 penalty,
     jitter and blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
@@ -66,11 +66,11 @@ def maximise_activation(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return the image that excites a channel most, one image a channel, or the whole stage for None.
+    """Return images that maximise an activation: one per channel, or one for the whole stage with None.
 
-    `at` is a stage or a module. The objective is the channel's mean over the map, or its middle unit with
-    `unit="centre"`; for a whole stage it is the mean square. Tokens count as positions. Erhan et al. 2009;
-    Olah, Mordvintsev and Schubert 2017.
+    `at` is a stage or a module. The objective is the channel's mean over the feature map, or its middle unit
+    with `unit="centre"`; for a whole stage it is the mean square. Tokens count as positions. Erhan et al.
+    2009; Olah, Mordvintsev and Schubert 2017.
     """
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
@@ -85,7 +85,7 @@ def maximise_activation(
             if not ((wanted >= 0) & (wanted < width)).all():
                 raise LearnerError(f"channel={channel!r}. {at!r} has {width} channels, 0 to {width - 1}.")
 
-        def excitement(x: Tensor) -> Tensor:
+        def activation(x: Tensor) -> Tensor:
             values = reader(x)[at]
             flat = by_channel(values, x)  # (N, C, positions)
             if wanted is None:
@@ -94,9 +94,9 @@ def maximise_activation(
             return own.mean(1) if unit == "mean" else own[:, _middle(values, x)]
 
         return ascend(
-            excitement,
+            activation,
             first, model=model, steps=steps, lr=lr, l2=l2, jitter=jitter, blur=blur, on_step=on_step,
-            desc="favourite image",
+            desc="activation maximisation",
         )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def deepdream(
             )
         reader = Reader(model, [at], like=x)
 
-        def excitement(batch: Tensor) -> Tensor:
+        def activation(batch: Tensor) -> Tensor:
             flat = by_channel(reader(batch)[at], batch)
             if channel is not None and not 0 <= channel < flat.shape[1]:
                 raise LearnerError(
@@ -221,7 +221,7 @@ def deepdream(
             detail = dream - _resized(original, dream.shape[2:])
             start = (_resized(original, size) + _resized(detail, size)).clamp(0, 1)
             result = ascend(
-                excitement, start,
+                activation, start,
                 model=model, steps=steps, lr=lr, jitter=jitter, on_step=shown, desc="deepdream",
             )  # fmt: skip
             dream = result.images

@@ -1,4 +1,4 @@
-"""Codes of images: what leaves any stages of a network, computed once per image and kept on disk."""
+"""Features of images: the output of any stages of a network, computed once per image and kept on disk."""
 
 from .extraction import extract
 from .store import FeatureStore

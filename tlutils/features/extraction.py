@@ -41,15 +41,16 @@ def extract(
 
     Images are decoded once and pass the model once, in evaluation mode, however many stages are asked for.
     The arrays stay in the cache folder, under a key of everything that they depend on. Asked again, they are
-    opened in milliseconds; with another weight, transform, image or library version they are made anew; after
-    a kill the work goes on where it was; a second process waits for the first and does not repeat its work.
+    opened in milliseconds; with another weight, transform, image or library version they are made again;
+    after a kill the work goes on where it was; a second process waits for the first and does not repeat its
+    work.
 
-    `pool` averages maps over space and tokens over their number: (N, D) a stage. Without it maps stay whole.
-    `transform` is that of the weights unless given. A random one needs `views`, the number of random views
-    of each image: view v of image i depends on `seed`, v and i alone. `precision` "auto" uses channels-last
-    maps, and bfloat16 on a processor with units for it, if a sample drifts by no more than `DRIFT`; "float32"
-    is the model's own arithmetic to the last bit. Raises LearnerError for no stage, an unknown stage, no
-    images, images of different sizes, a random transform without `views`, a full disk.
+    `pool` averages feature maps over space and tokens over their number: (N, D) per stage. Without it feature
+    maps stay whole. `transform` is that of the weights unless given. A random one needs `views`, the number
+    of random views of each image: view v of image i depends on `seed`, v and i alone. `precision` "auto" uses
+    channels-last maps, and bfloat16 on a processor with units for it, if a sample drifts by no more than
+    `DRIFT`; "float32" is the model's own arithmetic to the last bit. Raises LearnerError for no stage, an
+    unknown stage, no images, images of different sizes, a random transform without `views`, a full disk.
     """
     names = [at] if isinstance(at, str) else [getattr(stage, "name", stage) for stage in at]
     stages = tuple(dict.fromkeys(names))

@@ -33,7 +33,7 @@ class Forward:
     def __call__(self, images: torch.Tensor) -> dict[str, Arrays]:
         if self.arithmetic is None:
             self.arithmetic = self._fastest(images[:SAMPLE])
-        # Kernels may differ by batch size, above all for a batch of one, and an image's code should not.
+        # Kernels may differ by batch size, above all for a batch of one, and an image's features should not.
         extra = -len(images) % 8
         padded = torch.cat([images, images[-1:].expand(extra, *images.shape[1:])]) if extra else images
         out = self._pass(padded, self.arithmetic)
@@ -65,7 +65,7 @@ class Forward:
 
 
 def _array(value: torch.Tensor, pool: bool) -> np.ndarray:
-    """Return a stage's output as an array; when pooled, maps and tokens (N, T, C) become (N, C)."""
+    """Return a stage's output as an array; when pooled, feature maps and tokens (N, T, C) become (N, C)."""
     value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
     if pool and value.ndim > 2:
         value = value.mean(dim=1) if value.ndim == 3 else value.mean(dim=map_dims(value))

@@ -24,9 +24,10 @@ Arrays = tuple[np.ndarray, ...]
 class FeatureStore:
     """What left each stage in `at`, for every image: `store[stage]` has its rows, in the split's order.
 
-    A row is a vector (D,) when pooled and a map (C, H, W) when not, all memory-mapped; a stage that several
-    values leave gives a tuple of arrays. With k views, image i has the rows i * k to i * k + k - 1. `labels`
-    (rows,) has the class of each row. Arrays may be written to, in memory alone: the files never change.
+    A row is a vector (D,) when pooled and a feature map (C, H, W) when not, all memory-mapped; a stage that
+    several values leave gives a tuple of arrays. With k views, image i has the rows i * k to i * k + k - 1.
+    `labels` (rows,) has the class of each row. Arrays may be written to, in memory alone: the files never
+    change.
     """
 
     path: Path
@@ -109,7 +110,7 @@ class Shelf:
         return self.begun and self.done == self.state["images"]
 
     def lay(self, example: Arrays, labels: np.ndarray, rows: int, about: dict[str, Any]) -> None:
-        """Make room for rows like `example`'s, one a label, `rows` an image; or say that the disk is full."""
+        """Make room for rows like `example`'s, one label and `rows` rows per image; say when the disk is full."""
         shapes = [(len(labels), *array.shape[1:]) for array in example]
         need = sum(math.prod(s) * a.dtype.itemsize for s, a in zip(shapes, example, strict=True))
         free = shutil.disk_usage(self.folder).free

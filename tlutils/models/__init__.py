@@ -60,7 +60,7 @@ def load(
       numbers the RGB weights are repeated in order and scaled by 3 / in_chans.
     - `into`: a model of your own class, for a file that was saved from one.
 
-    Raises LearnerError for unknown names, weights that cannot be had, damaged files and impossible sizes.
+    Raises LearnerError for unknown names, weights that are not available, damaged files and impossible sizes.
     """
     path = _as_path(name_or_path)
     if path is None:

@@ -56,7 +56,7 @@ def fit_tensors(
 ) -> list[str]:
     """Change `state` in place until `model` can take it, and return the names of the head tensors left out.
 
-    Two differences are mended: a stem for another number of channels (weights summed over RGB for one
+    Two differences are adapted: a stem for another number of channels (weights summed over RGB for one
     channel, repeated and rescaled for others), and a head of another width, which keeps the model's own
     initial values. Everything else raises LearnerError and names the tensor with both shapes, before anything
     is copied. `ignore`: prefixes of tensors in `state` that the model may lack (auxiliary heads).

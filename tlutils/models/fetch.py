@@ -36,8 +36,8 @@ def url_path(url: str) -> Path:
 def fetch_url(url: str, *, asked: str) -> Path:
     """Return the file of a URL: from the cache without a network call, else downloaded and checked.
 
-    A file whose name carries digits of its SHA-256 (`name-0123abcd.pth`) is held against them each time.
-    `asked` names the model in errors. Raises LearnerError when the file cannot be had or is damaged.
+    A file whose name carries digits of its SHA-256 (`name-0123abcd.pth`) is compared with them each time.
+    `asked` names the model in errors. Raises LearnerError when the file is not available or is damaged.
     """
     path = url_path(url)
     found = HASH.search(path.name)
@@ -87,7 +87,7 @@ def fetch_hub(repo: str, names: Sequence[str] = HUB_FILES, *, asked: str) -> Pat
     """Return the first of `names` that a hub repository ("owner/name", or with "@revision") has.
 
     From the cache without a network call, else through huggingface_hub. The hub keeps large files under their
-    SHA-256, and they are held against it each time. Raises LearnerError when the file cannot be had or is
+    SHA-256, and they are compared with it each time. Raises LearnerError when the file is not available or is
     damaged.
     """
     with runtime.file_lock(hub_path(repo, names[0])):
@@ -101,7 +101,7 @@ def fetch_hub(repo: str, names: Sequence[str] = HUB_FILES, *, asked: str) -> Pat
 
 def _download_hub(repo: str, names: Sequence[str], *, asked: str) -> Path:
     repo_id, _, revision = repo.partition("@")
-    # Read anew each time: in a notebook, HF_ENDPOINT is often set after the import.
+    # Read again each time: in a notebook, HF_ENDPOINT is often set after the import.
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or huggingface_hub.constants.ENDPOINT
     source = f"{endpoint}/{repo_id}/resolve/{revision or 'main'}/{names[0]}"
     if is_offline():
@@ -171,7 +171,7 @@ def missing(asked: str, why: str, source: str, path: Path) -> LearnerError:
     from .zoo import offline  # the list of what works needs everything else
 
     return LearnerError(
-        f"The pretrained weights of {asked} cannot be had: {why}.\n"
+        f"The pretrained weights of {asked} are not available: {why}.\n"
         f"  By hand: download {source} on a machine with a network and save it as {path}\n"
         f"  Cache:   {runtime.cache_dir()} (the environment variable TLUTILS_CACHE moves it)\n"
         f"  Offline: {', '.join(offline())} work now without a network; "

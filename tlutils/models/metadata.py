@@ -24,7 +24,7 @@ class ModelInfo:
     name: str
     source: str  # "package", "torchvision", "timm" or "custom"
     input_size: tuple[int, int, int]  # channels, height, width
-    mean: tuple[float, ...]  # one a channel
+    mean: tuple[float, ...]  # one per channel
     std: tuple[float, ...]
     interpolation: str  # "bilinear" or "bicubic"
     crop_pct: float  # side of the crop / side of the resized image, in (0, 1]
@@ -44,7 +44,7 @@ class ModelInfo:
         return math.floor(min(self.input_size[1:]) / self.crop_pct + 1e-6)
 
     def summary(self) -> str:
-        """Return the facts as text, one a line, the notes last."""
+        """Return the facts as text, one per line, the notes last."""
         channels, height, width = self.input_size
         trained = {True: "pretrained", False: "random weights", None: "weights of unknown origin"}[
             self.pretrained
@@ -180,13 +180,13 @@ def full_size(size: Any, channels: int) -> tuple[int, int, int]:
 
 
 def per_channel(name: str, value: Any, channels: int) -> tuple[float, ...]:
-    """Return one float a channel from a number or a sequence of the right length."""
+    """Return one float per channel from a number or a sequence of the right length."""
     if isinstance(value, int | float):
         return (float(value),) * channels
     values = tuple(float(v) for v in value)
     if len(values) != channels:
         raise LearnerError(
-            f"{name} has {len(values)} values for {channels} channels; give one a channel, or one number."
+            f"{name} has {len(values)} values for {channels} channels; give one per channel, or one number."
         )
     return values
 

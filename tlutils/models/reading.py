@@ -48,7 +48,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise LearnerError(
             f"{path} holds Python objects beside tensors ({found.group(1)}), and reading those would run "
             "code from the file, so it was not read. Expected plain tensors, numbers and text. Where the "
-            "file was made, write it anew with torch.save(model.state_dict(), path), or with "
+            "file was made, save it again with torch.save(model.state_dict(), path), or with "
             "models.save(model, path)."
         ) from error
     except UNREADABLE as error:

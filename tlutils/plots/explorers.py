@@ -18,7 +18,7 @@ TILE = 96  # pixels of a patch's side in a montage
 def channel(
     photo: Any, values: Any, patches: Sequence[Any], *, box: Sequence[int], title: str, alt: str
 ) -> Picture:
-    """Return a photograph, a channel's map of it (h, w), and the patches that excite the channel most.
+    """Return a photograph, a channel's activation map (h, w), and the patches that activate the channel most.
 
     `box` (top, left, bottom, right) on the photograph is what the strongest place of the map sees.
     """
@@ -26,9 +26,9 @@ def channel(
     picture, axes = figure(7.5, 2.55, title=title, alt=alt, cols=3, gridspec_kw=shares)
     show_image(axes[0, 0], as_array(photo), "the photograph")
     outline(axes[0, 0], box)
-    show_image(axes[0, 1], contrast(values), "the channel's map of it")
+    show_image(axes[0, 1], contrast(values), "the channel's activation map")
     axes[0, 1].images[0].set(cmap=SEQUENTIAL, clim=(0, 1), interpolation="nearest")
-    show_image(axes[0, 2], montage(patches), "what excites it most, in all pictures")
+    show_image(axes[0, 2], montage(patches), "what activates it most, in all pictures")
     return picture
 
 

@@ -28,7 +28,7 @@ class Probe:
     """A fitted classifier of features. `predict` gives classes, `predict_proba` probabilities (n, C).
 
     `setting` is the penalty (logistic, sgd) or the number of neighbours (knn) that cross-validation chose,
-    and `cv` its table: one row a setting, with the loss and balanced accuracy on rows that were held out;
+    and `cv` its table: one row per setting, with the loss and balanced accuracy on rows that were held out;
     empty when nothing was to choose. `losses` has the training loss after each epoch (sgd only).
     """
 
@@ -93,9 +93,9 @@ def fit_probe(
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
     with the lowest log loss in `folds`-fold cross-validation, stratified and drawn by `seed`; of one there is
     no choice. A class with fewer rows than folds is held out as often as it has rows, a single row never.
-    `class_weights="balanced"` lets every class count alike, however many rows it has; None every row. Scaling and class weights come from the
-    fitted rows alone. Raises LearnerError for shapes that differ, NaN, one class, and a class
-    without rows.
+    `class_weights="balanced"` lets every class count alike, however many rows it has; None every row. Scaling
+    and class weights come from the fitted rows alone. Raises LearnerError for shapes that differ, NaN, one
+    class, and a class without rows.
     """
     if kind not in get_args(Kind):
         raise unknown("kind of probe", kind, get_args(Kind))
@@ -214,7 +214,7 @@ def _checked(features: np.ndarray, labels: np.ndarray, names: list[str] | None) 
     """Return the class names after seeing that features, labels and classes belong together."""
     if len(features) != len(labels):
         raise LearnerError(
-            f"{len(features)} rows of features and {len(labels)} labels arrived. Expected one a row."
+            f"{len(features)} rows of features and {len(labels)} labels arrived. Expected one per row."
         )
     names = [str(i) for i in range(labels.max() + 1)] if names is None else names
     if labels.min() < 0 or labels.max() >= len(names):

@@ -101,7 +101,7 @@ class Section(nn.Module):
                 )
 
     def _check_dropout(self, ready: Program) -> None:
-        """Refuse to compute anew what dropout made before the cut: it would drop other values."""
+        """Refuse to compute again what dropout made before the cut: it would drop other values."""
         for step in ready.instructions:
             if not step.again or step.kind != "module":
                 continue
@@ -129,11 +129,11 @@ def split_at(
     `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
-    entry an image along its first dimension, so they may be kept and batched anew. `from_stage` is a Stage, its
-    name, or the dotted path of the module that begins it. A hook on a module that spans several stages is not
-    run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix raises one in
-    training mode where both halves use something that dropout made and no image changes: `freeze_to` the cut
-    first.
+    entry per image along its first dimension, so they may be kept and batched again. `from_stage` is a Stage,
+    its name, or the dotted path of the module that begins it. A hook on a module that spans several stages is
+    not run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix raises one
+    in training mode where both halves use something that dropout made and no image changes: `freeze_to` the
+    cut first.
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
@@ -160,8 +160,8 @@ def outputs(
 ) -> nn.Module:
     """Return a module whose forward gives {stage name: what leaves that stage}, in one pass that stops there.
 
-    `at` is a stage, or a list of them. What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the
-    output. Raises LearnerError for an unknown stage or an empty list.
+    `at` is a stage, or a list of them. What leaves a stage is what `split_at` at the next one would hand
+    over; what leaves the head is the output. Raises LearnerError for an unknown stage or an empty list.
     """
     model = require_module(model)
     if not at:

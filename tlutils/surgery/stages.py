@@ -210,7 +210,7 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
 
 
 def _stable_layout(model: nn.Module, size: tuple[int, ...]) -> Layout:
-    """Return a layout that small images share with large ones, whose last maps are no single points."""
+    """Return a layout that small images share with large ones, whose last feature maps are above 1×1."""
     large = (size[0], max(size[1], 224), max(size[2], 224))
     if large == size:
         return lay_out(model, size)

@@ -51,7 +51,7 @@ class Epoch(NamedTuple):
 
 
 class Run:
-    """The state of one `fit`: begun anew, or taken from the checkpoint in `folder`.
+    """The state of one `fit`: new, or taken from the checkpoint in `folder`.
 
     `kept` are the weights that the model will be left with, `optimizer_state` what the next phase's optimizer
     begins with.
@@ -195,7 +195,7 @@ class Run:
 
 
 def _key(model: nn.Module, dataset: data.TrainingData, recipe: Recipe) -> dict[str, Any]:
-    """Return what makes a run this run: plain values that a checkpoint is held against."""
+    """Return what makes a run this run: plain values that a checkpoint is compared with."""
     return {
         **{name: repr(getattr(recipe, name)) for name in (f.name for f in dataclasses.fields(recipe))},
         "model": models.info(model).name,
@@ -229,7 +229,7 @@ def load(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     except Exception as error:  # what the loader says of a damaged file depends on where it is damaged
         raise LearnerError(
             f"{path} cannot be read as a checkpoint: it is damaged, or not from here. "
-            "Delete it, or pass resume=False to begin anew."
+            "Delete it, or pass resume=False to begin again."
         ) from error
     there = content["key"]
     differs = [name for name in key if there.get(name) != key[name]]
@@ -299,6 +299,6 @@ def reset_weights(model: nn.Module, *, seed: int) -> None:
     left = [name for name, p in model.named_parameters() if id(p) not in drawn]
     if left:
         raise LearnerError(
-            f"{info.name} has weights that no layer knows how to draw anew ({', '.join(left[:3])}). "
+            f"{info.name} has weights that no layer knows how to initialise ({', '.join(left[:3])}). "
             "Build a fresh model yourself, and train it by dataclasses.replace(recipe, reset=False)."
         )

@@ -60,7 +60,7 @@ def fit(
 
     `out` is a folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`
     and `model.safetensors`, which `models.load` brings back. The same call again goes on where the last one
-    was killed and ends with the same weights; `resume=False` begins anew. `num_workers` processes decode
+    was killed and ends with the same weights; `resume=False` begins again. `num_workers` processes decode
     images; the result does not depend on how many. `on_epoch(history)` is called after each epoch and may
     look at anything.
 
@@ -317,7 +317,7 @@ def over_seeds(
     out: str | Path | None = None,
     num_workers: int = 0,
 ) -> pd.DataFrame:
-    """Return one row per seed: seed, best_epoch, and the figures of that epoch; `.describe()` gives mean and
+    """Return one row per seed: seed, best_epoch, and the scores of that epoch; `.describe()` gives mean and
     spread.
 
     `make(seed)` returns a fresh model, so that the new head differs too. With `out`, each seed has a folder

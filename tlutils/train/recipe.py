@@ -52,7 +52,7 @@ class Recipe:
     patience: epochs without a better score on val after which a phase ends; None never ends early.
     keep: the weights left at the end, of the epoch that was "best" on val or the "last".
     train_bn: whether BatchNorm of the stages that train learns and updates its statistics; False holds both.
-    augment: random crops and mirror images, drawn anew for each image and epoch.
+    augment: random crops and mirror images, drawn again for each image and epoch.
     views: the frozen prefix runs on this many views of each image, once, and its outputs are kept; with
     `augment` each view is another random one, and epoch e uses view e modulo `views`. 0 runs the prefix in
     every step.

@@ -84,7 +84,7 @@ class Panel(ipywidgets.VBox):
 class Explorer(Panel):
     """A panel whose picture is `draw(**values)` of its controls' values; the alt text stands below it.
 
-    A change of any control draws anew. What `draw` refuses (a LearnerError) is said in words, and the last
+    A change of any control draws again. What `draw` refuses (a LearnerError) is said in words, and the last
     picture stays; at the start it is raised.
     """
 

@@ -26,9 +26,9 @@ def matrix_explorer(
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
     `table` has the runs that the claims are judged by (`claims.reproduce`), the committed ones unless given.
-    It begins at `distance` (that of `transferability.domain_distance` on 96 pixels) and `images` of each class. The
-    border between similar and different lies halfway between the measured data sets of the two kinds; that
-    between little and lots halfway, in powers, between the two sizes of the nearest data set.
+    It begins at `distance` (that of `transferability.domain_distance` on 96 pixels) and `images` of each
+    class. The border between similar and different lies halfway between the measured data sets of the two
+    kinds; that between little and lots halfway, in powers, between the two sizes of the nearest data set.
     """
     if not (math.isfinite(distance) and distance >= 0 and images >= 1):
         raise LearnerError(
@@ -78,7 +78,7 @@ def matrix_explorer(
         draw,
         note=note,
         distance=along("distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)),
-        images=along("images a class", IMAGES, _nearest(IMAGES, images)),
+        images=along("images per class", IMAGES, _nearest(IMAGES, images)),
     )
 
 

@@ -74,7 +74,7 @@ class Dream(Panel):
         self.photo = explain.to_image(model, self.x)
         message = "The photograph, twice. Start lets the network dream into the one at the right."
         if dream is not None:
-            message = "The photograph, and a dream that was computed before. Start begins anew."
+            message = "The photograph, and a dream that was computed before. Start begins again."
         self._show(self.photo if dream is None else dream.images, message)
         self._halt = Event()
         self._worker: Thread | None = None
@@ -128,7 +128,7 @@ class Dream(Panel):
             done, (first, last) = len(result.curve), result.curve[[0, -1], 0].tolist()
             message = "Done" if done == self.total else "Stopped"
             message += (
-                f" after {done} of {self.total} steps: the excitement of {at} went from {first:.2g} to "
+                f" after {done} of {self.total} steps: the activation of {at} went from {first:.2g} to "
             )
             self._show(result.images, f"{message}{last:.2g}.")
         except Exception as error:  # nobody catches it in a thread; the learner reads it where the picture is

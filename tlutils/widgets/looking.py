@@ -1,4 +1,4 @@
-"""Explorers of what a network sees: a channel's maps and patches, an occluder, two maps side by side."""
+"""Explorers of what a network sees: a channel's activations, an occluder, two attributions side by side."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -31,10 +31,10 @@ METHODS = {
 def stage_explorer(
     model: nn.Module, images: Tensor, *, stage: str | None = None, channel: int = 0, count: int = 6
 ) -> Explorer:
-    """Return an explorer of channels: a photograph, a channel's map of it, and the channel's best patches.
+    """Return an explorer of channels: a photograph, a channel's activation map, and its top patches.
 
     `images` is a preprocessed batch (N, C, H, W): one is shown, and the `count` best patches come from all.
-    It begins at `stage` (the second that has maps, unless given) and `channel`. A stage that is
+    It begins at `stage` (the second that has feature maps, unless given) and `channel`. A stage that is
     chosen for the first time passes all images through the network once.
     """
     with examined(model, images) as (_, checked):
@@ -47,11 +47,11 @@ def stage_explorer(
     ]
     if not spatial:
         raise LearnerError(
-            f"{models.info(model).name} has no stage with maps: nothing with two spatial axes leaves "
+            f"{models.info(model).name} has no stage with feature maps: nothing with two spatial axes leaves "
             f"{', '.join(shapes)}. A convolutional network has some, for example 'tf_efficientnet_lite0'."
         )
     if stage is not None and stage not in spatial:
-        raise unknown("stage with maps", stage, spatial)
+        raise unknown("stage with feature maps", stage, spatial)
     sizes = {name: shapes[name][map_axes((1, *shapes[name]), images)[1] - 1] for name in spatial}  # type: ignore[index]
     stage = stage or spatial[min(1, len(spatial) - 1)]
     if not 0 <= channel < sizes[stage]:
@@ -94,7 +94,7 @@ def stage_explorer(
         control.continuous_update = False
     steps.observe(lambda change: setattr(slider, "max", sizes[change.new] - 1), "value")
     pictures = choice("picture", list(range(len(images))), 0)
-    note = "a photograph, a channel's map of it, and the patches that excite the channel most"
+    note = "a photograph, a channel's activation map, and the patches that activate the channel most"
     return Explorer("Channels", draw, note=note, stage=steps, channel=slider, image=pictures)
 
 

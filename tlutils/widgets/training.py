@@ -49,7 +49,7 @@ def freeze_slider(
         elif table:
             alt += f"Not measured there; measured: {', '.join(table)}."
         learn, effort = _share(own / params), _share(work / macs)
-        title = f"Cut at {name}: {learn} of the numbers learn, for {effort} of the work"
+        title = f"Cut at {name}: {learn} of the parameters learn, for {effort} of the work"
         words = {"ylabel": measure, "title": title, "alt": alt.strip()}
         return plots.explorers.cut(stages.names, shares, cut, results=table, **words)
 

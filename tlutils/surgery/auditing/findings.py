@@ -9,7 +9,7 @@ MARKS = {"error": "✗", "warning": "!", "note": "·"}  # worst first
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding: a stable `code`, how bad it is, where, what it does to the result, and how to mend it.
+    """One finding: a stable `code`, how bad it is, where, what it does to the result, and how to fix it.
 
     `severity` is "error" (the result will be wrong), "warning" (probably not what you want) or "note".
     """
@@ -57,7 +57,7 @@ class Audit:
         return iter(self.findings)
 
     def __repr__(self) -> str:
-        lines = [self.summary, *([] if self.findings else ["Nothing to mend."])]
+        lines = [self.summary, *([] if self.findings else ["Nothing found."])]
         for f in self.findings:
             lines += [
                 f"{MARKS[f.severity]} {f.severity} {f.code} ({f.module}): {f.message}",
@@ -74,7 +74,7 @@ class Audit:
             for f in self.findings
         )
         head = "<tr><th></th><th>code</th><th>where</th><th>what</th></tr>"
-        table = f"<table>{head}{rows}</table>" if rows else "<p>Nothing to mend.</p>"
+        table = f"<table>{head}{rows}</table>" if rows else "<p>Nothing found.</p>"
         return f"<p>{html.escape(self.summary)}</p>{table}"
 
 

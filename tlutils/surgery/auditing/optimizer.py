@@ -61,7 +61,7 @@ def optimizer_findings(model: nn.Module, optimizer: torch.optim.Optimizer) -> It
             "error",
             listed([name for name, _ in moved]),
             f"It is frozen, and each step would still move it: {', '.join(causes)}.",
-            "freeze_to(model, from_stage) takes such gradients away; or optimizer.zero_grad(set_to_none=True).",
+            "freeze_to(model, from_stage) removes such gradients; or optimizer.zero_grad(set_to_none=True).",
         )
     still = [name for name, p, _ in frozen if p.grad is None]
     if still:

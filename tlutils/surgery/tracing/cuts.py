@@ -1,6 +1,6 @@
 """Turn a flow and a cut into two lists of instructions, with what has to cross from the first to the second.
 
-Only tensors that hold one entry an image cross. Position embeddings and masks, which no image changes, are
+Only tensors that hold one entry per image cross. Position embeddings and masks, which no image changes, are
 computed again on the side that needs them; sizes are counted again or, where they follow from the image size,
 noted once.
 """
@@ -131,7 +131,7 @@ def fold(flow: Flow, node: fx.Node) -> int:
     first, second = (v.shape for v in flow.values[node])
     times = first[0] // BATCHES[0] if first else 0
     if not times or (first[0], second[0]) != tuple(b * times for b in BATCHES) or first[1:] != second[1:]:
-        raise NoCut(f"{node.name} does not hold one entry an image")
+        raise NoCut(f"{node.name} does not hold one entry per image")
     return times
 
 

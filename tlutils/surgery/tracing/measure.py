@@ -101,7 +101,7 @@ class Multiplications(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Reach:
-    """What one value of a map sees: `field` pixels (height, width) of the image; neighbours lie `jump` apart.
+    """What one value of a feature map sees: `field` pixels (height, width); neighbours are `jump` apart.
 
     `dims` are the tensor's dimensions along which height and width run.
     """
@@ -128,7 +128,7 @@ def positions(tensor: Tensor, reach: Reach | None = None) -> int:
 
 
 def map_dims(tensor: Tensor, reach: Reach | None = None) -> tuple[int, int]:
-    """Return the dimensions of height and width of a map (N, C, H, W) or (N, H, W, C)."""
+    """Return the dimensions of height and width of a feature map (N, C, H, W) or (N, H, W, C)."""
     if reach is not None:
         return reach.dims
     return (1, 2) if tensor.shape[1] == tensor.shape[2] != tensor.shape[3] else (2, 3)
