@@ -66,7 +66,7 @@ def test_the_page_says_what_follows_from_the_runs(tier, folder):
         assert f"{v.effect.value:+.3f}" in paragraph
 
 
-@pytest.mark.parametrize("id", ["gabor-filters", "random-control", "code-neighbours", "lee-output"])
+@pytest.mark.parametrize("id", ["gabor-filters", "random-control", "feature-neighbours", "lee-output"])
 def test_other_numbers_in_the_table_turn_a_verdict_round(table, id):
     """No verdict is written down anywhere: edit what was measured, and it follows."""
     assert claims.evaluate_claim(id, table).verdict == HOLDS

@@ -97,7 +97,7 @@ OTHERS = [
     ),
     Claim(
         id="smaller-rate",
-        says="Pretrained weights want a smaller learning rate than weights from scratch.",
+        says="Pretrained weights need a smaller learning rate than weights from scratch.",
         source=f"{NOTES}, practical advice: learning rates",
         effect=trained(strategy="finetune", dataset=ALL, level="little")
         - trained(strategy="finetune", dataset=ALL, level="little", rate=RATES[1]),
@@ -113,7 +113,7 @@ OTHERS = [
         margin=0.05,
     ),
     Claim(
-        id="code-neighbours",
+        id="feature-neighbours",
         says="Neighbours in the final features are alike in content; neighbours in pixels are not.",
         source=f"{VISUAL}, last layer: nearest neighbours; Krizhevsky et al. 2012, section 6.1",
         effect=alike(dataset=ALL, backbone=BACKBONE) - alike(dataset=ALL, backbone="pixels"),
@@ -178,10 +178,10 @@ OTHERS = [
     ),
     Claim(
         id="yosinski-coadapted",
-        says="Layers are co-adapted: cut in the middle, a network does not find back to its score.",
+        says="Layers are co-adapted: cut in the middle, a network does not recover its score.",
         source="Yosinski et al. 2014, figure 2: BnB",
         effect=copied(source="same", cut=0) - copied(source="same", cut=(2, 3)),
-        contrast="base network minus the same with its first 2 or 3 layers frozen, the rest trained again",
+        contrast="base network minus the same with its first 2 or 3 layers frozen, the rest retrained",
         note="The network has five layers, theirs eight, and digits stand for ImageNet.",
     ),
     Claim(
@@ -261,7 +261,7 @@ OTHERS = [
     ),
     Claim(
         id="saliency-points",
-        says="The gradient of the class score by the pixels points at the object.",
+        says="The gradient of the class score with respect to the pixels points at the object.",
         source=f"{VISUAL}, saliency; Simonyan et al. 2014, section 3",
         effect=pointed(method="saliency") - pointed(method="saliency", value="chance"),
         contrast="share of maps whose peak is on the object minus the object's share of the picture",
@@ -269,11 +269,11 @@ OTHERS = [
         unit="share of pictures",
     ),
     Claim(
-        id="guided-backprop-insane",
+        id="guided-backprop-sanity",
         says="Guided backpropagation shows the picture more than the network: it survives random weights.",
         source="Adebayo et al. 2018, section 3, model parameter randomization test",
         effect=forgotten(method="guided_backprop") - forgotten(method="saliency"),
-        contrast="likeness of maps before and after all weights are replaced, guided minus gradient",
+        contrast="similarity of maps before and after all weights are replaced, guided minus gradient",
         margin=0.1,
         unit="rank correlation",
     ),
