@@ -18,31 +18,24 @@ import tlutils
 
 PACKAGE = Path(tlutils.__file__).parent
 DOORS = sorted(module.name for module in pkgutil.iter_modules(tlutils.__path__, "tlutils."))
-FILES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text())
+FILES = sorted(
+    p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text("utf-8")
+)
+# Rooms whose names are still to be written up; their failures are expected.
 TODO = {
-    f"tlutils.{room}"
-    for room in (
+    *(
         "checks",
         "claims",
         "cli",
         "data",
-        "download",
-        "errors",
         "experiments",
         "explain",
         "features",
-        "inference",
         "lessons",
         "metrics",
         "models",
-        "plots",
-        "probe",
-        "runtime",
-        "surgery",
-        "train",
-        "transferability",
-        "widgets",
-    )
+    ),
+    *("plots", "probe", "surgery", "train", "transferability", "widgets"),
 }
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
 
@@ -99,13 +92,18 @@ def lacking(name: str, value: Any, example: bool) -> Iterator[str]:
             yield from lacking(f"{name}.{own}", member, example=False)
 
 
-@pytest.mark.parametrize(
-    "door", [pytest.param(door, marks=[pytest.mark.xfail] if door in TODO else []) for door in DOORS]
-)
+def expected(names: list[str]) -> list[Any]:
+    """The names, those of rooms still to do marked as failing."""
+    rooms = {name: re.split(r"[./]", name.removeprefix("tlutils."))[0] for name in names}
+    return [pytest.param(n, marks=[pytest.mark.xfail] if rooms[n] in TODO else []) for n in names]
+
+
+@pytest.mark.parametrize("door", expected(DOORS))
 def test_every_public_name_is_documented(door):
     found = dict(public(importlib.import_module(door)))
     assert found, f"{door} offers nothing"
-    assert [fault for name, value in found.items() for fault in lacking(name, value, example=True)] == []
+    faults = [fault for name, value in found.items() for fault in lacking(name, value, example=True)]
+    assert not faults, "\n".join(faults)
 
 
 def examples(path: Path) -> Iterator[doctest.DocTest]:
@@ -118,7 +116,7 @@ def examples(path: Path) -> Iterator[doctest.DocTest]:
                 yield test
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", expected(FILES))
 def test_examples_give_what_they_show(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -16,11 +16,20 @@ TIMEOUT = 30  # seconds without a byte
 
 
 class Unreachable(Exception):
-    """The reason, in words, why a file did not arrive."""
+    """The reason, in plain words, why a file did not arrive."""
 
 
 def is_offline() -> bool:
-    """Whether TLUTILS_OFFLINE or HF_HUB_OFFLINE says that no network is to be asked."""
+    """Whether TLUTILS_OFFLINE or HF_HUB_OFFLINE says that no network is to be asked.
+
+    Example:
+        >>> import os
+        >>> from tlutils import download
+        >>> os.environ["TLUTILS_OFFLINE"] = "1"
+        >>> download.is_offline()
+        True
+        >>> del os.environ["TLUTILS_OFFLINE"]
+    """
     return any(
         os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
         for name in ("TLUTILS_OFFLINE", "HF_HUB_OFFLINE")
@@ -30,7 +39,24 @@ def is_offline() -> bool:
 def download(url: str, path: Path, *, digits: str = "") -> None:
     """Write what a URL sends to `path`, whole or not at all.
 
-    Raises Unreachable with the reason, also when the SHA-256 of what came does not begin with `digits`.
+    Args:
+        url: where it is.
+        path: the file to write; one that is there is replaced at the end, in one step.
+        digits: how the SHA-256 of the file begins, in hex; "" accepts any file.
+
+    Raises:
+        Unreachable: with the reason, also when the SHA-256 of what came does not begin with `digits`.
+
+    Example:
+        >>> import os
+        >>> from tlutils.download import Unreachable, download
+        >>> os.environ["TLUTILS_OFFLINE"] = "1"
+        >>> try:
+        ...     download("https://example.org/weights.pth", "weights.pth")
+        ... except Unreachable as reason:
+        ...     print(reason)
+        TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline
+        >>> del os.environ["TLUTILS_OFFLINE"]
     """
     if is_offline():
         raise Unreachable("TLUTILS_OFFLINE or HF_HUB_OFFLINE says to stay offline")

@@ -11,8 +11,16 @@ class LearnerError(ValueError):
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> LearnerError:
     """Return (not raise) the error for a name that is not in a list, with the nearest names that are.
 
-    `kind` is the noun ("model", "data set", "stage"), `known` the names that would work, `hint` one more
-    sentence.
+    Args:
+        kind: the noun: "model", "data set", "stage".
+        name: what arrived.
+        known: the names that would work.
+        hint: one more sentence.
+
+    Example:
+        >>> from tlutils.errors import unknown
+        >>> print(unknown("stage", "stagw2", ["stem", "stage1", "stage2"]))
+        There is no stage called 'stagw2'. Did you mean 'stage2' or 'stage1' or 'stem'?
     """
     names = sorted(set(known))
     near = get_close_matches(str(name), names, n=4, cutoff=0.4)

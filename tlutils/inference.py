@@ -16,7 +16,18 @@ _HOOKS = tuple(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself."""
+    """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> model = nn.Linear(3, 2)
+        >>> inference.unwrap(nn.DataParallel(model)) is model
+        True
+    """
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
@@ -27,7 +38,20 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def require_module(model: object) -> nn.Module:
-    """Return `model` without wrappers; raise LearnerError for anything that is not an nn.Module."""
+    """Return `model` without wrappers, once it is sure that it is a model.
+
+    Args:
+        model: what arrived where a model is expected.
+
+    Raises:
+        LearnerError: it is no nn.Module.
+
+    Example:
+        >>> from tlutils import inference
+        >>> inference.require_module("resnet18")
+        Traceback (most recent call last):
+        tlutils.errors.LearnerError: Expected a model (a torch.nn.Module) and got str. Make one with ...
+    """
     if not isinstance(model, nn.Module):
         raise LearnerError(
             f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
@@ -37,22 +61,51 @@ def require_module(model: object) -> nn.Module:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's first parameter or buffer; the processor for a model without any."""
+    """Return the device of a model's first parameter or buffer; the processor for a model without any.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> inference.device_of(nn.Linear(3, 2))
+        device(type='cpu')
+    """
     tensors = (t for found in (model.parameters(), model.buffers()) for t in found)
     return next((t.device for t in tensors), torch.device("cpu"))
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """Return the type of a model's first floating-point parameter; float32 for a model without any."""
+    """Return the type of a model's first floating-point parameter; float32 for a model without any.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> inference.dtype_of(nn.Linear(3, 2).double())
+        torch.float64
+    """
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def logits_of(output: Any) -> Tensor:
     """Return the class scores (N, classes) in what a classifier returned.
 
-    That is a tensor; an object, such as a dataclass, with `.logits`; a dict, at "logits" or else its first
-    value; or a tuple or list that begins with them (auxiliary outputs follow). Raises LearnerError for
-    anything else.
+    Args:
+        output: a tensor; an object, such as a dataclass, with `.logits`; a dict, which has them at "logits"
+            or else as its first value; or a tuple or list that begins with them (auxiliary outputs follow).
+
+    Raises:
+        LearnerError: anything else, such as what a detector returns.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import inference
+        >>> inference.logits_of({"logits": torch.zeros(4, 10), "loss": 0.5}).shape
+        torch.Size([4, 10])
     """
     found = output
     if hasattr(output, "logits"):
@@ -80,6 +133,20 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     itself (frozen parts do). The block runs under one seed, because some models draw numbers in eval mode,
     too; the random generators come back. Gradients are the caller's: add `torch.no_grad()` where none are
     needed.
+
+    Args:
+        model: any model.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+        >>> with inference.evaluating(model) as quiet, torch.no_grad():
+        ...     print(quiet.training, quiet(torch.zeros(1, 3)).shape)
+        False torch.Size([1, 2])
+        >>> model.training
+        True
     """
     bare = require_module(model)
     modes = [(module, module.training) for module in model.modules()]
@@ -98,6 +165,19 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
     """Yield a twin to run in place of `model`: its parameters, all with gradients, and copies of all else.
 
     Afterwards the gradient flags and the random generators are as they were. Hooks of the model do not run.
+
+    Args:
+        model: any model.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> model = nn.BatchNorm1d(3)
+        >>> with inference.twin(model) as other:
+        ...     _ = other(torch.rand(8, 3))
+        >>> model.running_mean
+        tensor([0., 0., 0.])
     """
     flags = [(p, p.requires_grad) for p in model.parameters()]
     try:
@@ -113,7 +193,17 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
 def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
     """Return a model of the same structure without hooks; nothing in `model` changes, whatever is done to it.
 
-    With `meta`, its tensors have shapes and no data; otherwise parameters are shared and buffers copied.
+    Args:
+        model: any model.
+        meta: True gives tensors with shapes and no data, False shares parameters and copies buffers.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> copy = inference.mirror(nn.Conv2d(3, 8, 3), meta=True)
+        >>> copy(torch.empty(1, 3, 32, 32, device="meta")).shape
+        torch.Size([1, 8, 30, 30])
     """
     memo: dict[int, Any] = {}
     modules = list(model.modules())
@@ -155,12 +245,35 @@ def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
 
 
 def empty_like(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same shape, strides and dtype that holds no data."""
+    """Return a tensor of the same shape, strides and dtype that holds no data.
+
+    Args:
+        tensor: any tensor.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import inference
+        >>> inference.empty_like(torch.zeros(2, 3))
+        tensor(..., device='meta', size=(2, 3))
+    """
     return torch.empty_like(tensor, device="meta", requires_grad=False)
 
 
 def set_mode(model: nn.Module, training: bool) -> None:
-    """Put every module of a mirror in training or evaluation mode; `train()` itself may have been changed."""
+    """Put every module of a mirror in training or evaluation mode; `train()` itself may have been changed.
+
+    Args:
+        model: a mirror or twin.
+        training: the mode to set.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> copy = inference.mirror(nn.Sequential(nn.Dropout(0.5)), meta=True)
+        >>> inference.set_mode(copy, training=False)
+        >>> [module.training for module in copy.modules()]
+        [False, False]
+    """
     for module in model.modules():
         if not isinstance(module, torch.jit.ScriptModule):
             module.training = training

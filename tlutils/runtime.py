@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,25 @@ from tqdm.auto import tqdm
 
 from .errors import LearnerError
 
-T = TypeVar("T")
+
 _silent = ContextVar("silent", default=False)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (every device). Changes global state; returns nothing."""
+    """Seed Python, NumPy and torch (every device); this changes global state and returns nothing.
+
+    Args:
+        seed: any integer; NumPy gets it modulo 2**32.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import runtime
+        >>> runtime.seed_everything(0)
+        >>> first = torch.rand(3)
+        >>> runtime.seed_everything(0)
+        >>> torch.equal(first, torch.rand(3))
+        True
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries draw from NumPy's global generator
     torch.manual_seed(seed)
@@ -32,7 +45,20 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block under `seed` and give the global generators back as they were, also after an error."""
+    """Run a block under `seed` and give the global generators back as they were, also after an error.
+
+    Args:
+        seed: what Python, NumPy and torch draw from within the block.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import runtime
+        >>> with runtime.seeded(0):
+        ...     first = torch.rand(3)
+        >>> with runtime.seeded(0):
+        ...     print(torch.equal(first, torch.rand(3)))
+        True
+    """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
@@ -45,17 +71,33 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def pick_device() -> torch.device:
-    """Return the fastest device that is here: CUDA, then Apple's MPS, then the processor."""
+    """Return the fastest device that is here: CUDA, then Apple's MPS, then the processor.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> runtime.pick_device().type in ("cuda", "mps", "cpu")
+        True
+    """
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def cache_dir(sub: str = "") -> Path:
-    """Return the cache folder (or a folder in it), made if it is missing. Nothing is written outside it.
+    """Return the cache folder (or a folder in it), made if it is missing; nothing is written outside it.
 
     The environment variable TLUTILS_CACHE moves it; otherwise it is the user's cache folder of this system.
-    Raises LearnerError when it cannot be written.
+
+    Args:
+        sub: a folder within the cache folder; "" is the cache folder itself.
+
+    Raises:
+        LearnerError: it cannot be written.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> runtime.cache_dir("features").is_dir()
+        True
     """
     root = (
         Path(os.environ["TLUTILS_CACHE"]) if os.environ.get("TLUTILS_CACHE") else user_cache_path("tlutils")
@@ -75,21 +117,47 @@ def cache_dir(sub: str = "") -> Path:
 
 
 def interactive() -> bool:
-    """Whether somebody watches: a terminal or a notebook, with TQDM_DISABLE unset."""
+    """Whether somebody watches: a terminal or a notebook, with TQDM_DISABLE unset.
+
+    Example:
+        >>> import os
+        >>> from tlutils import runtime
+        >>> os.environ["TQDM_DISABLE"] = "1"
+        >>> runtime.interactive()
+        False
+    """
     if os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
         return False
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def progress(items: Iterable[T], *, desc: str, total: int | None = None) -> "tqdm[T]":
-    """Return `items` wrapped in a progress bar that is silent where nobody watches."""
+def progress(items: Iterable[Any], *, desc: str, total: int | None = None) -> tqdm:
+    """Return `items` wrapped in a progress bar that is silent where nobody watches.
+
+    Args:
+        items: what to go through.
+        desc: what the bar says at its left.
+        total: how many items there are, for an iterable without a length.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> sum(runtime.progress([1, 2, 3], desc="adding"))
+        6
+    """
     shown = interactive() and not _silent.get()
     return tqdm(items, desc=desc, total=total, disable=not shown, leave=False)
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Run a block without progress bars: for work that shows by itself how far it is."""
+    """Run a block without progress bars: for work that shows by itself how far it is.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> with runtime.silent():
+        ...     print(list(runtime.progress("abc", desc="spelling")))
+        ['a', 'b', 'c']
+    """
     token = _silent.set(True)
     try:
         yield
@@ -98,13 +166,35 @@ def silent() -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hex digits.
+
+    Args:
+        path: the file.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> path = runtime.cache_dir() / "hello.txt"
+        >>> path.write_bytes(b"hello")
+        5
+        >>> runtime.sha256(path)[:8]
+        '2cf24dba'
+    """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_lock(path: Path) -> FileLock:
-    """Return a lock between processes, `with file_lock(path):`, kept in a file beside `path`."""
+    """Return a lock between processes, `with file_lock(path):`, kept in a file beside `path`.
+
+    Args:
+        path: what only one process at a time may work on; it need not be there.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> with runtime.file_lock(runtime.cache_dir() / "shared.bin") as lock:
+        ...     print(lock.is_locked)
+        True
+    """
     return FileLock(f"{path}.lock")
 
 
@@ -113,7 +203,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there replaces `path` in one step at the end.
 
     After an error, or a kill at any moment, `path` holds its old content or none, never half of the new.
-    Raises LearnerError when the disk is full or the folder cannot be written.
+
+    Args:
+        path: the file to write; its folder is made if it is missing.
+
+    Raises:
+        LearnerError: the disk is full, or the folder cannot be written.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> path = runtime.cache_dir() / "note.txt"
+        >>> with runtime.atomic_write(path) as temporary:
+        ...     _ = temporary.write_text("whole", encoding="utf-8")
+        >>> path.read_text(encoding="utf-8")
+        'whole'
     """
     path = Path(path)
     # The ending stays (savers choose a format by it); the process number keeps two writers apart.
