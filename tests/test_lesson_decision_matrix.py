@@ -40,7 +40,7 @@ def test_little_and_lots_are_those_of_the_claims(lesson):
 
 def test_the_distance_that_is_written_out_is_that_of_the_library(lesson):
     model = models.load(models.DEFAULT, input_size=96)
-    pictures = lesson["pictures_of"]("mnist-5k", 12, 0)
+    pictures = lesson["claims"].draw_images("mnist-5k", 12, 0)
     written = lesson["distance"](model, [image for image, _ in pictures])
     assert written == pytest.approx(transferability.domain_distance(model, pictures).value, rel=0.01)
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -49,8 +49,8 @@ def test_the_distance_that_is_written_out_is_that_of_the_library(lesson):
 @pytest.mark.parametrize(("column", "stage", "said"), [("far", "stage5", "stage5"), ("near", "pool", "pool")])
 def test_a_probe_of_the_lesson_scores_as_that_of_the_claims(lesson, column, stage, said):
     _, cv, score = lesson["probed"](column, "little", 1)[stage]
-    axes = {"dataset": lesson["COLUMNS"][column], "backbone": materials.BACKBONE, "stage": said}
-    theirs = probing.probing(**axes, level="little", images=3, seed=1)
+    axes = {"dataset": lesson["COLUMNS"][column], "backbone": materials.BACKBONE, "at": said}
+    theirs = probing.linear_probe(**axes, level="little", images=3, seed=1)
     assert (cv, score) == (pytest.approx(theirs["cv"]), pytest.approx(theirs["score"]))
 
 
@@ -168,7 +168,7 @@ def test_the_explorer_follows_another_table_of_runs():
         ({"distance": -1.0}, "0 or more"),
         ({"distance": float("nan")}, "0 or more"),
         ({"images": 0}, "at least 1 image"),
-        ({"table": claims.evidence().query("protocol == 'probing'")}, "lacks runs of distances"),
+        ({"table": claims.evidence().query("protocol == 'linear_probe'")}, "lacks runs of domain_distance"),
     ],
 )
 def test_the_explorer_refuses_in_words(options, says):

@@ -96,7 +96,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 def test_every_headline_interval_holds_its_own_figure():
     labels, proba = classifier(n=60, skill=3)
     got = metrics.report(labels, proba)
-    for name in metrics.FIGURES:
+    for name in metrics.METRICS:
         value, low, high = getattr(got, name)
         assert low <= value <= high
 

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tlutils import models, transferability
-from tlutils.claims.looking import pictures_of
+from tlutils import claims, models, transferability
 from tlutils.errors import LearnerError
 
 
@@ -71,7 +70,9 @@ def test_photographs_of_imagenet_are_nearest_and_noise_is_furthest():
     photos = [(Image.open(path).convert("RGB"), 0) for path in sorted(folder.glob("imagenet_*.jpg"))]
     assert len(photos) == 20
     model = models.load(models.DEFAULT, input_size=96)
-    sets = {"imagenet": photos} | {n: pictures_of(n, 20, 0) for n in ("scenes", "elpv-defects", "noise")}
+    sets = {"imagenet": photos} | {
+        n: claims.draw_images(n, 20, 0) for n in ("scenes", "elpv-defects", "noise")
+    }
     values = {name: transferability.domain_distance(model, images).value for name, images in sets.items()}
     assert values["imagenet"] < 0.12
     assert values["imagenet"] < values["elpv-defects"] < values["noise"]

@@ -108,7 +108,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
     table = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
     for verdict in claims.verdicts(table, only=arguments.only):
         print(verdict)
-    page = claims.write(table, tier, out, only=arguments.only)
+    page = claims.write_report(table, tier, out, only=arguments.only)
     print(f"\n{len(table)} runs, {table['seconds'].sum():.0f} seconds of one core. The page: {page}")
 
 

@@ -8,35 +8,37 @@ import torch
 from torch import nn
 
 from .. import runtime
-from .materials import dataset, score
-from .training import descend
+from .materials import load_dataset, score
+from .training import train_parameters
 
 WIDTHS = (8, 16, 16, 32, 32)
 LAYERS = len(WIDTHS)
 RATE, EPOCHS, IMAGES, HELD = 3e-3, 25, 60, 60
 
 
-def copying(*, source: str, cut: int, layers: str, seed: int) -> dict[str, Any]:
-    """A network on digits 5 to 9 whose first `cut` layers are copied; measures `score` on held-out digits.
+def layer_transfer(*, source: str, copied: int, layers: str, seed: int) -> dict[str, Any]:
+    """A network on digits 5 to 9 whose first `copied` layers are copied; measures `score` on held-out digits.
 
     The rest is initialised again and trained. The copy is from a network trained on digits 0 to 4 (`source`
     "other") or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; the
-    copied `layers` are "held", or "tuned" with the rest. `cut` 0 copies nothing: the base network.
+    copied `layers` are "frozen", or "finetuned" with the rest. `copied` 0 copies nothing: the base network.
     """
-    model = net(seed + 500)
-    if cut:
-        giver = trained("other" if source == "other" else "same", seed)
-        own = {k: v for k, v in giver.items() if int(k.partition(".")[0]) < 2 * cut}
+    model = make_network(seed + 500)
+    if copied:
+        giver = train_half("other" if source == "other" else "same", seed)
+        own = {k: v for k, v in giver.items() if int(k.partition(".")[0]) < 2 * copied}
         model.load_state_dict({**model.state_dict(), **own})
-    x, y, new, truth = digits("same", seed)
+    x, y, new, truth = draw_digits("same", seed)
     names = {
-        n for n, _ in model.named_parameters() if layers == "tuned" or int(n.partition(".")[0]) >= 2 * cut
+        n
+        for n, _ in model.named_parameters()
+        if layers == "finetuned" or int(n.partition(".")[0]) >= 2 * copied
     }
-    descend(model, names, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
+    train_parameters(model, names, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
     return {"score": score(model, new, truth), "labels": len(x)}
 
 
-def net(seed: int) -> nn.Sequential:
+def make_network(seed: int) -> nn.Sequential:
     """Return a small network for five classes of grey digits of 28 × 28; module 2k is layer k + 1."""
     layers: list[nn.Module] = []
     with runtime.seeded(seed):
@@ -46,20 +48,20 @@ def net(seed: int) -> nn.Sequential:
 
 
 @cache
-def trained(half: str, seed: int) -> dict[str, torch.Tensor]:
+def train_half(half: str, seed: int) -> dict[str, torch.Tensor]:
     """Return the weights of a network trained on one half of the classes."""
-    model = net(seed)
-    x, y, _, _ = digits(half, seed)
-    descend(model, {n for n, _ in model.named_parameters()}, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
+    model = make_network(seed)
+    x, y, _, _ = draw_digits(half, seed)
+    train_parameters(model, {n for n, _ in model.named_parameters()}, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
 @cache
-def digits(half: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def draw_digits(half: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return images to learn from (N, 1, 28, 28), labels from 0 to 4, and held-out images and labels."""
     found: list[torch.Tensor] = []
     first = 5 if half == "same" else 0
-    whole = dataset("mnist-5k")
+    whole = load_dataset("mnist-5k")
     for split in (whole.train.subsample(IMAGES, seed=seed), whole.val.subsample(HELD, seed=seed)):
         own = split.select([i for i, k in enumerate(split.labels) if first <= k < first + 5])
         pixels = np.stack(

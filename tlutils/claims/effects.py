@@ -32,16 +32,16 @@ class Mean:
         """Yield the means that this effect is made of: itself."""
         yield self
 
-    def only(self, axis: str, value: Any) -> "Mean":
+    def restrict(self, axis: str, value: Any) -> "Mean":
         """Return this mean over one of the values of an axis; the same where it does not average over it."""
         several = value in _values(self.axes.get(axis)) and axis != self.pick
         return replace(self, axes={**self.axes, axis: value}) if several else self
 
-    def needs(self, protocol: str, run: Mapping[str, Any]) -> bool:
+    def matches(self, protocol: str, run: Mapping[str, Any]) -> bool:
         """Return whether a run of a protocol is one that this mean is over."""
         return protocol == self.protocol and all(run.get(k) in _values(v) for k, v in self.axes.items())
 
-    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of `table` that this mean is over and that did not fail."""
         unknown = {*self.axes, self.value, "seed"} - set(table.columns)
         if unknown:
@@ -53,7 +53,7 @@ class Mean:
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
         """Return the mean of each seed. A seed that lacks one of the runs to average over does not count."""
-        rows = self.of(table)
+        rows = self.rows(table)
         several = {k: v for k, v in self.axes.items() if k != self.pick and len(_values(v)) > 1}
         if self.pick:
             ranked = rows.sort_values(self.by, kind="stable")
@@ -78,9 +78,9 @@ class MeanDifference:
         yield from self.first.means()
         yield from self.second.means()
 
-    def only(self, axis: str, value: Any) -> "MeanDifference":
+    def restrict(self, axis: str, value: Any) -> "MeanDifference":
         """Return the effect over one of the values of an axis."""
-        return MeanDifference(self.first.only(axis, value), self.second.only(axis, value))
+        return MeanDifference(self.first.restrict(axis, value), self.second.restrict(axis, value))
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
         """Return the difference of each seed that both have."""
@@ -92,7 +92,7 @@ Effect = Mean | MeanDifference
 
 @dataclass(frozen=True)
 class Protocol:
-    """Names a protocol so that effects read well: `probing(stage="pool", dataset=FAR) - probing(…)`."""
+    """Names a protocol so that effects read well: `probe(at="pool", dataset=FAR) - probe(…)`."""
 
     name: str
     value: str = "score"

@@ -34,36 +34,36 @@ MATERIALS = {
     "elpv-defects": Material(size=80, held=80, similar=False),
     "mnist-5k": Material(size=48, held=20, similar=False),
 }
-"""The one place that says which data sets are similar to ImageNet; `looking.distances` measures it."""
+"""The one place that says which data sets are similar to ImageNet; `domain_distance` measures it."""
 
 NEAR, *_FAR = sorted(MATERIALS, key=lambda name: not MATERIALS[name].similar)
 FAR = tuple(_FAR)
 
 
 @cache
-def dataset(name: str) -> data.Dataset:
+def load_dataset(name: str) -> data.Dataset:
     """Return a data set, loaded once in a process."""
     return data.load(name)
 
 
-def draw(name: str, images: int, seed: int) -> data.Dataset:
+def draw_sample(name: str, images: int, seed: int) -> data.Dataset:
     """Return a data set with `images` of each class to learn from and other images, held out, in `val`.
 
     Both are drawn by `seed`: the training images from the data set's train split, the held-out ones from its
     val split. Nothing here is ever chosen on those, so that they can judge, and the test split stays
     untouched: whatever a protocol chooses, it chooses by cross-validation within its training images.
     """
-    whole = dataset(name)
+    whole = load_dataset(name)
     held = whole.val.subsample(MATERIALS[name].held, seed=seed)
     return replace(whole, train=whole.train.subsample(images, seed=seed), val=held)
 
 
 @lru_cache(maxsize=12)
-def network(backbone: str, size: int, classes: int | None = None, seed: int = 0) -> nn.Module:
+def load_network(backbone: str, size: int, classes: int | None = None, seed: int = 0) -> nn.Module:
     """Return a network: a name for ImageNet's weights, "random" for the default one as it is drawn by `seed`.
 
     One per process, since finding a network's stages takes longer than a short training: whoever trains it
-    puts the weights back first (`fresh`).
+    puts the weights back first (`reset_network`).
     """
     pretrained = backbone != "random"
     model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=size, seed=seed)
@@ -71,17 +71,17 @@ def network(backbone: str, size: int, classes: int | None = None, seed: int = 0)
 
 
 @cache
-def beginning(size: int, classes: int) -> dict[str, torch.Tensor]:
+def pretrained_weights(size: int, classes: int) -> dict[str, torch.Tensor]:
     """Return the pretrained weights, and a head, that every training begins with."""
-    return {k: v.clone() for k, v in network(BACKBONE, size, classes).state_dict().items()}
+    return {k: v.clone() for k, v in load_network(BACKBONE, size, classes).state_dict().items()}
 
 
-def fresh(size: int, classes: int, seed: int) -> nn.Module:
+def reset_network(size: int, classes: int, seed: int) -> nn.Module:
     """Return the pretrained network as it was loaded, unfrozen, in eval mode, with a head drawn by `seed`."""
-    start = beginning(size, classes)
-    model = surgery.unfreeze(network(BACKBONE, size, classes)).eval()
+    start = pretrained_weights(size, classes)
+    model = surgery.unfreeze(load_network(BACKBONE, size, classes)).eval()
     model.load_state_dict(start)
-    head = head_of(model)
+    head = find_head(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * head.in_features**-0.5)
@@ -89,14 +89,14 @@ def fresh(size: int, classes: int, seed: int) -> nn.Module:
     return model
 
 
-def head_of(model: nn.Module) -> nn.Linear:
+def find_head(model: nn.Module) -> nn.Linear:
     """Return the last layer of a network."""
     (head,) = surgery.head_layers(model).values()
     assert isinstance(head, nn.Linear)
     return head
 
 
-def codes(split: Any, *, backbone: str, stage: str, size: int, seed: int = 0) -> np.ndarray:
+def read_features(split: Any, *, backbone: str, at: str, size: int, seed: int = 0) -> np.ndarray:
     """Return a description of each image as rows (N, D): what leaves a stage of a backbone, or its pixels.
 
     Features of all `STAGES` are extracted at once, and kept. "pixels" are grey thumbnails of 32 × 32.
@@ -104,13 +104,13 @@ def codes(split: Any, *, backbone: str, stage: str, size: int, seed: int = 0) ->
     if backbone == "pixels":
         thumbnails = [np.asarray(image.convert("L").resize((32, 32)), dtype=float) for image, _ in split]
         return np.stack(thumbnails).reshape(len(split), -1)
-    if stage not in STAGES:
-        raise unknown("stage", stage, STAGES)
-    model = network(backbone, size, seed=seed if backbone == "random" else 0)
-    return np.asarray(features.extract(model, split, at=STAGES, precision="float32")[stage])
+    if at not in STAGES:
+        raise unknown("stage", at, STAGES)
+    model = load_network(backbone, size, seed=seed if backbone == "random" else 0)
+    return np.asarray(features.extract(model, split, at=STAGES, precision="float32")[at])
 
 
-def stack(
+def prepare_images(
     model: nn.Module, split: Any, change: Callable[[Image.Image], Image.Image] | None = None
 ) -> torch.Tensor:
     """Return the images of a split, changed and prepared for a network, (N, 3, size, size)."""

@@ -7,8 +7,8 @@ from .materials import BACKBONE, FAR, NEAR, STAGES
 from .tiers import RATE, SCRATCH_RATE
 from .verdicts import Claim
 
-probe = Protocol("probing", defaults={"backbone": BACKBONE, "stage": "pool"})
-trained = Protocol("training", defaults={"rate": RATE})
+probe = Protocol("linear_probe", defaults={"backbone": BACKBONE, "at": "pool"})
+training = Protocol("training", defaults={"rate": RATE})
 
 LECTURE = "CS231n lectures, recent editions, Lecture 6, transfer learning matrix"
 SLIDES = "CS231n slides 2017, Lecture 7, 'Transfer Learning with CNNs'"
@@ -22,7 +22,7 @@ LOTS_FAR: dict[str, Any] = {"dataset": FAR, "level": "lots"}
 
 def scratch(**axes: Any) -> Mean:
     """Return the mean score from scratch, at the rate that suits random weights."""
-    return trained(strategy="scratch", rate=SCRATCH_RATE, **axes)
+    return training(strategy="scratch", rate=SCRATCH_RATE, **axes)
 
 
 MATRIX = [
@@ -30,7 +30,7 @@ MATRIX = [
         id="lecture-little-similar",
         says="With little data that is similar to ImageNet, a linear classifier on final features will do.",
         source=f"{LECTURE}: little, similar",
-        effect=probe(**LITTLE_NEAR) - trained(strategy="finetune", **LITTLE_NEAR),
+        effect=probe(**LITTLE_NEAR) - training(strategy="finetune", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning everything",
         expects="no less",
     ),
@@ -47,21 +47,21 @@ MATRIX = [
         id="lecture-lots-similar",
         says="With lots of data that is similar, finetune all layers.",
         source=f"{LECTURE}: lots, similar",
-        effect=trained(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        effect=training(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
         contrast="finetuning everything minus the linear probe it starts from",
     ),
     Claim(
         id="lecture-lots-different",
         says="With lots of data that is different, finetune all layers.",
         source=f"{LECTURE}: lots, different",
-        effect=trained(strategy="finetune", **LOTS_FAR) - probe(**LOTS_FAR),
+        effect=training(strategy="finetune", **LOTS_FAR) - probe(**LOTS_FAR),
         contrast="finetuning everything minus the linear probe it starts from",
     ),
     Claim(
         id="lecture-lots-different-scratch",
         says="With lots of data that is different, training from scratch is an alternative to finetuning.",
         source=f"{LECTURE}: lots, different",
-        effect=scratch(**LOTS_FAR) - trained(strategy="finetune", **LOTS_FAR),
+        effect=scratch(**LOTS_FAR) - training(strategy="finetune", **LOTS_FAR),
         contrast="from scratch minus finetuning everything",
         expects="no less",
         note="Lots means hundreds of images here, and thousands to millions there.",
@@ -70,49 +70,49 @@ MATRIX = [
         id="slides-little-similar",
         says="With little data that is similar, put a linear classifier on top: finetune no layer.",
         source=f"{SLIDES}: little, similar",
-        effect=probe(**LITTLE_NEAR) - trained(strategy="few", **LITTLE_NEAR),
+        effect=probe(**LITTLE_NEAR) - training(strategy="few", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning the last stages",
     ),
     Claim(
         id="slides-little-different",
         says="With little data that is different, try linear classifiers from different stages.",
         source=f"{SLIDES}: little, different",
-        effect=probe(stage=STAGES, pick="stage", **LITTLE_FAR) - probe(**LITTLE_FAR),
+        effect=probe(at=STAGES, pick="at", **LITTLE_FAR) - probe(**LITTLE_FAR),
         contrast="linear probe at the stage that cross-validation picks minus at the final features",
     ),
     Claim(
         id="slides-lots-similar",
         says="With lots of data that is similar, finetune a few layers.",
         source=f"{SLIDES}: lots, similar",
-        effect=trained(strategy="few", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        effect=training(strategy="few", **LOTS_NEAR) - probe(**LOTS_NEAR),
         contrast="finetuning the last stages minus the linear probe it starts from",
     ),
     Claim(
         id="slides-lots-different",
         says="With lots of data that is different, finetune a larger number of layers.",
         source=f"{SLIDES}: lots, different",
-        effect=trained(strategy="more", **LOTS_FAR) - trained(strategy="few", **LOTS_FAR),
+        effect=training(strategy="more", **LOTS_FAR) - training(strategy="few", **LOTS_FAR),
         contrast="finetuning from the middle on minus finetuning the last stages",
     ),
     Claim(
         id="notes-little-similar",
         says="With little data that is similar, finetuning overfits: rather a linear classifier on features.",
         source=f"{NOTES}: scenario 1, small and similar",
-        effect=probe(**LITTLE_NEAR) - trained(strategy="finetune", **LITTLE_NEAR),
+        effect=probe(**LITTLE_NEAR) - training(strategy="finetune", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning everything",
     ),
     Claim(
         id="notes-little-different",
         says="With little data that is different, train the linear classifier on earlier activations.",
         source=f"{NOTES}: scenario 3, small and very different",
-        effect=probe(stage="stage5", **LITTLE_FAR) - probe(**LITTLE_FAR),
+        effect=probe(at="stage5", **LITTLE_FAR) - probe(**LITTLE_FAR),
         contrast="linear probe on stage 5 minus on the final features",
     ),
     Claim(
         id="notes-lots-similar",
         says="With lots of data that is similar, the whole network can be finetuned without overfitting.",
         source=f"{NOTES}: scenario 2, large and similar",
-        effect=trained(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        effect=training(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
         contrast="finetuning everything minus the linear probe it starts from",
         expects="no less",
     ),
@@ -120,7 +120,7 @@ MATRIX = [
         id="notes-lots-different",
         says="With lots of data that is different, it is still beneficial to start from pretrained weights.",
         source=f"{NOTES}: scenario 4, large and very different",
-        effect=trained(strategy="finetune", **LOTS_FAR) - scratch(**LOTS_FAR),
+        effect=training(strategy="finetune", **LOTS_FAR) - scratch(**LOTS_FAR),
         contrast="finetuning everything minus training from scratch",
     ),
 ]

@@ -11,7 +11,7 @@ from ..experiments import summarise
 from ..metrics import Estimate
 from .materials import BACKBONE, FAR, MATERIALS, NEAR, STAGES
 from .matrix import LECTURE, NOTES, SLIDES
-from .reproduction import TABLE, VERDICTS, as_table, evidence, verdicts
+from .reproduction import TABLE, VERDICTS, evidence, verdict_table, verdicts
 from .tiers import RATE, Tier
 from .verdicts import FAILS, HOLDS, OPEN, Verdict
 
@@ -28,7 +28,7 @@ everywhere.
 """.strip()
 
 
-def write(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence[str] = ()) -> Path:
+def write_report(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence[str] = ()) -> Path:
     """Write page, pictures, and the tables of runs and verdicts into `folder`; return the page's path.
 
     The page is about all claims, or `only` about those of these ids.
@@ -37,7 +37,7 @@ def write(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence
     _write_table(table, folder / TABLE)
     table = evidence(folder)  # what is in the file, rounded: all else follows from it
     found = verdicts(table, only=only)
-    _write_table(as_table(found), folder / VERDICTS)
+    _write_table(verdict_table(found), folder / VERDICTS)
     drawn = []
     for name, picture in pictures(table, found).items():
         with runtime.atomic_write(folder / "reproduction" / f"{name}.png") as temporary:
@@ -121,24 +121,24 @@ def paragraph(v: Verdict) -> str:
 def pictures(table: pd.DataFrame, found: Sequence[Verdict]) -> dict[str, plots.Picture]:
     """Return the pictures of the page by name; those that the table has runs for."""
     drawn = {}
-    if {"probing", "training"} <= set(table["protocol"]) and len(found) > 1:
+    if {"linear_probe", "training"} <= set(table["protocol"]) and len(found) > 1:
         drawn["corners"] = plots.corners(
-            corners(table),
+            score_strategies(table),
             ylabel="balanced accuracy",
             title="The four corners: what each strategy reaches",
             alt="Balanced accuracy with intervals of six strategies, with little and with lots of data, on a "
             "similar and two different data sets.",
         )
-    if "probing" in set(table["protocol"]):
+    if "linear_probe" in set(table["protocol"]):
         drawn["depth"] = plots.lines(
             STAGES,
-            profiles(table),
+            score_stages(table),
             xlabel="features after stage",
             ylabel="balanced accuracy",
             title="Where in the network the useful features are",
             alt="Balanced accuracy of linear probes by stage, with little and lots of data, by data set.",
         )
-    rows: list[Any] = as_table(found).to_dict("records")
+    rows: list[Any] = verdict_table(found).to_dict("records")
     rows = [r for r in rows if r["unit"] == "balanced accuracy" and r["n"] > 1]
     if rows:
         drawn["claims"] = plots.effects(
@@ -150,11 +150,11 @@ def pictures(table: pd.DataFrame, found: Sequence[Verdict]) -> dict[str, plots.P
     return drawn
 
 
-def corners(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
+def score_strategies(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
     """Return {(level, data set): {strategy: (mean, low, high)}}."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    probes, trained = (table[table["protocol"] == name] for name in ("probing", "training"))
-    final = probes[probes["stage"].isin(["pool", "pixels"])]
+    probes, trained = (table[table["protocol"] == name] for name in ("linear_probe", "training"))
+    final = probes[probes["at"].isin(["pool", "pixels"])]
     names = {"pixels": "pixels", "random": "random", BACKBONE: "probe"}
     for level in ("little", "lots"):
         for dataset in (NEAR, *FAR):
@@ -170,11 +170,11 @@ def corners(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, tuple[float,
     return found
 
 
-def profiles(table: pd.DataFrame) -> dict[str, dict[str, list[tuple[Any, ...]]]]:
+def score_stages(table: pd.DataFrame) -> dict[str, dict[str, list[tuple[Any, ...]]]]:
     """Return {data set: {level: (mean, low, high) for each stage}}."""
-    rows = table[(table["protocol"] == "probing") & (table["backbone"] == BACKBONE)]
-    means = summarise(rows, by=["dataset", "level", "stage"], value="score").set_index(
-        ["dataset", "level", "stage"]
+    rows = table[(table["protocol"] == "linear_probe") & (table["backbone"] == BACKBONE)]
+    means = summarise(rows, by=["dataset", "level", "at"], value="score").set_index(
+        ["dataset", "level", "at"]
     )
     return {
         dataset: {
@@ -188,7 +188,7 @@ def profiles(table: pd.DataFrame) -> dict[str, dict[str, list[tuple[Any, ...]]]]
 
 
 def _sizes(table: pd.DataFrame, tier: Tier) -> str:
-    far = table[table["protocol"] == "distances"]
+    far = table[table["protocol"] == "domain_distance"]
     distance = far.groupby("dataset")["distance"].mean() if len(far) else pd.Series(dtype=float)
     levels = list(tier.images[NEAR])
     rows = [
@@ -208,8 +208,8 @@ def _sizes(table: pd.DataFrame, tier: Tier) -> str:
     return (
         f"{_rows(columns, rows)}\n\n{', '.join(levels).capitalize()} and held out are images of each class. "
         "The distance is how far the images are from ImageNet in the network's own features "
-        f"(`transferability.domain_distance`): 0 is ImageNet itself.{scale} The network is `{BACKBONE}` unless a "
-        "claim says otherwise."
+        f"(`transferability.domain_distance`): 0 is ImageNet itself.{scale} The network is `{BACKBONE}` "
+        "unless a claim says otherwise."
     )
 
 

@@ -10,7 +10,7 @@ from ..errors import LearnerError
 from ..experiments import ABOUT, run_grid
 from .statements import CLAIMS, claim
 from .tiers import PROTOCOLS, QUICK, VERSION, Tier, runs
-from .verdicts import Claim, Verdict, is_needed, judge
+from .verdicts import Claim, Verdict, judge, needs_run
 
 TABLE, VERDICTS = "reproduction.csv", "reproduction-claims.csv"
 _HERE = Path(__file__).resolve()
@@ -47,10 +47,10 @@ def reproduce(
     """Return the table of all runs of a tier, or of those alone that the claims `only` need.
 
     What is finished is kept in the folder `out` (in the cache folder, unless given), so the same call goes on
-    after a kill, and does nothing when all is there. `jobs` runs go on at once.
+    after a kill, and does nothing when all is there. `n_jobs` runs go on at once.
     """
     wanted = [claim(id) for id in only]
-    plan = needed(wanted, tier) if wanted else runs(tier)
+    plan = select_runs(wanted, tier) if wanted else runs(tier)
     folder = Path(out) if out is not None else runtime.cache_dir("claims") / tier.name
     tables = [
         run_grid(PROTOCOLS[protocol], own, out=folder, version=VERSION, n_jobs=n_jobs)
@@ -60,11 +60,11 @@ def reproduce(
     return table[[name for name in table if name not in ABOUT] + list(ABOUT)]
 
 
-def needed(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:
+def select_runs(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:
     """Return the runs of a tier that some claims need, by protocol."""
     claims = list(claims)
     found = {
-        protocol: [run for run in own if any(is_needed(c, {"protocol": protocol} | run) for c in claims)]
+        protocol: [run for run in own if any(needs_run(c, {"protocol": protocol} | run) for c in claims)]
         for protocol, own in runs(tier).items()
     }
     return {protocol: own for protocol, own in found.items() if own}
@@ -75,7 +75,7 @@ def verdicts(table: pd.DataFrame, *, only: Iterable[str] = ()) -> list[Verdict]:
     return [judge(c, table) for c in [claim(id) for id in only] or CLAIMS.values()]
 
 
-def as_table(found: Iterable[Verdict]) -> pd.DataFrame:
+def verdict_table(found: Iterable[Verdict]) -> pd.DataFrame:
     """Return a row per claim: id, verdict, effect, low, high, n, threshold, unit, claim, contrast, source."""
     return pd.DataFrame(
         {

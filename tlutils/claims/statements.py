@@ -14,19 +14,19 @@ from .matrix import (
     SLIDES,
     probe,
     scratch,
-    trained,
+    training,
 )
 from .tiers import BACKBONE, LARGER, RATES
 from .verdicts import Claim
 
 ALL = (NEAR, *FAR)
-alike = Protocol("neighbours")
-shifted = Protocol("shifting")
-copied = Protocol("copying", defaults={"layers": "held"})
-filters = Protocol("filters", "likeness")
-pointed = Protocol("pointing", "hits")
-forgotten = Protocol("randomising", "likeness")
-distance = Protocol("distances", "distance")
+neighbours = Protocol("nearest_neighbour")
+surgical = Protocol("surgical_finetuning")
+transferred = Protocol("layer_transfer", defaults={"layers": "frozen"})
+gabor = Protocol("gabor_likeness", "likeness")
+pointing = Protocol("pointing_game", "hits")
+randomized = Protocol("cascading_randomization", "likeness")
+distance = Protocol("domain_distance", "distance")
 VISUAL = "CS231n lectures, visualizing and understanding"
 
 
@@ -34,7 +34,7 @@ def crossing(table: pd.DataFrame) -> str:
     """Say from how many images on training from scratch is level with the frozen probe, by data set."""
     words = []
     for dataset in ALL:
-        base, own = probe(dataset=dataset).of(table), scratch(dataset=dataset).of(table)
+        base, own = probe(dataset=dataset).rows(table), scratch(dataset=dataset).rows(table)
         both = own.merge(base, on=["labels", "seed"], suffixes=("", "_probe"))
         gaps = (both["score"] - both["score_probe"]).groupby(both["labels"]).mean()
         level = gaps[gaps >= 0]
@@ -45,7 +45,7 @@ def crossing(table: pd.DataFrame) -> str:
 
 def scale(table: pd.DataFrame) -> str:
     """Say how far each set of images is from ImageNet's."""
-    rows = table[table["protocol"] == "distances"].groupby("dataset")["distance"].mean().sort_values()
+    rows = table[table["protocol"] == "domain_distance"].groupby("dataset")["distance"].mean().sort_values()
     return f"Distances: {', '.join(f'{name} {value:.2f}' for name, value in rows.items())}."
 
 
@@ -64,7 +64,7 @@ OTHERS = [
         id="gabor-filters",
         says="The first filters of a trained network are Gabor-like edges and colour blobs.",
         source=f"{VISUAL}, first layer; Yosinski et al. 2014, section 1",
-        effect=filters(backbone=BACKBONE) - filters(backbone="random"),
+        effect=gabor(backbone=BACKBONE) - gabor(backbone="random"),
         contrast="share of a filter's energy that one Gabor or blob explains, trained minus random",
         margin=0.05,
         unit="share of energy",
@@ -74,16 +74,16 @@ OTHERS = [
         id="early-general-late-specific",
         says="Early features are general and late ones specific: going deep pays more on similar images.",
         source=f"{NOTES}; Yosinski et al. 2014, section 4.2",
-        effect=(probe(**LOTS_NEAR) - probe(stage="stage4", **LOTS_NEAR))
-        - (probe(**LOTS_FAR) - probe(stage="stage4", **LOTS_FAR)),
+        effect=(probe(**LOTS_NEAR) - probe(at="stage4", **LOTS_NEAR))
+        - (probe(**LOTS_FAR) - probe(at="stage4", **LOTS_FAR)),
         contrast="gain of the final features over stage 4, on similar minus on different images",
     ),
     Claim(
         id="early-unfreezing-far",
         says="Unfreezing early layers matters more when the domain is far.",
         source=f"{SLIDES}: lots, different",
-        effect=(trained(strategy="finetune", **LOTS_FAR) - trained(strategy="few", **LOTS_FAR))
-        - (trained(strategy="finetune", **LOTS_NEAR) - trained(strategy="few", **LOTS_NEAR)),
+        effect=(training(strategy="finetune", **LOTS_FAR) - training(strategy="few", **LOTS_FAR))
+        - (training(strategy="finetune", **LOTS_NEAR) - training(strategy="few", **LOTS_NEAR)),
         contrast="gain of finetuning everything over the last stages, on different minus on similar images",
     ),
     Claim(
@@ -99,8 +99,8 @@ OTHERS = [
         id="smaller-rate",
         says="Pretrained weights need a smaller learning rate than weights from scratch.",
         source=f"{NOTES}, practical advice: learning rates",
-        effect=trained(strategy="finetune", dataset=ALL, level="little")
-        - trained(strategy="finetune", dataset=ALL, level="little", rate=RATES[1]),
+        effect=training(strategy="finetune", dataset=ALL, level="little")
+        - training(strategy="finetune", dataset=ALL, level="little", rate=RATES[1]),
         contrast=f"finetuning at {RATES[0]:g} minus at ten times that rate",
     ),
     Claim(
@@ -108,7 +108,7 @@ OTHERS = [
         says="At a large rate, finetuning destroys what the network knew.",
         source=f"{NOTES}, practical advice: 'distort them too quickly and too much'",
         effect=probe(dataset=ALL, level="little")
-        - trained(strategy="finetune", dataset=ALL, level="little", rate=RATES[2]),
+        - training(strategy="finetune", dataset=ALL, level="little", rate=RATES[2]),
         contrast=f"the probe that finetuning starts from minus finetuning at {RATES[2]:g}",
         margin=0.05,
     ),
@@ -116,7 +116,7 @@ OTHERS = [
         id="feature-neighbours",
         says="Neighbours in the final features are alike in content; neighbours in pixels are not.",
         source=f"{VISUAL}, last layer: nearest neighbours; Krizhevsky et al. 2012, section 6.1",
-        effect=alike(dataset=ALL, backbone=BACKBONE) - alike(dataset=ALL, backbone="pixels"),
+        effect=neighbours(dataset=ALL, backbone=BACKBONE) - neighbours(dataset=ALL, backbone="pixels"),
         contrast="share of images whose nearest neighbour is of their class, by features minus by pixels",
         margin=0.02,
     ),
@@ -124,8 +124,8 @@ OTHERS = [
         id="batchnorm-drift",
         says="BatchNorm left on in finetuning with little data and small batches costs accuracy.",
         source="common practice in finetuning on small batches; lesson 04 of this course",
-        effect=trained(strategy="finetune", dataset=ALL, level="little")
-        - trained(strategy="norms on", dataset=ALL, level="little"),
+        effect=training(strategy="finetune", dataset=ALL, level="little")
+        - training(strategy="batchnorm on", dataset=ALL, level="little"),
         contrast="finetuning with BatchNorm frozen minus with BatchNorm on",
     ),
     Claim(
@@ -150,7 +150,7 @@ OTHERS = [
         says="Off-the-shelf features with a linear classifier are an astounding baseline.",
         source="Razavian et al. 2014, sections 1 and 3",
         effect=probe(dataset=ALL, level="lots")
-        - probe(dataset=ALL, level="lots", stage="pixels", backbone="pixels"),
+        - probe(dataset=ALL, level="lots", at="pixels", backbone="pixels"),
         contrast="linear classifier on final features minus on pixels",
         margin=0.02,
     ),
@@ -158,7 +158,7 @@ OTHERS = [
         id="decaf-depth",
         says="Deep features separate classes better than early ones.",
         source="Donahue et al. 2014 (DeCAF), sections 3.2 and 4.1",
-        effect=probe(**LOTS_NEAR) - probe(stage="stage2", **LOTS_NEAR),
+        effect=probe(**LOTS_NEAR) - probe(at="stage2", **LOTS_NEAR),
         contrast="linear probe on the final features minus on stage 2, similar images",
         margin=0.02,
     ),
@@ -166,21 +166,21 @@ OTHERS = [
         id="zeiler-fergus-layers",
         says="The features of each further layer are better: the top is better than the middle.",
         source="Zeiler and Fergus 2014, section 5.3, table 7",
-        effect=probe(**LOTS_NEAR) - probe(stage="stage5", **LOTS_NEAR),
+        effect=probe(**LOTS_NEAR) - probe(at="stage5", **LOTS_NEAR),
         contrast="linear probe on the final features minus on stage 5, similar images",
     ),
     Claim(
         id="yosinski-specific",
         says="Layers copied from another task transfer less well the deeper the cut.",
         source="Yosinski et al. 2014, figure 2: AnB",
-        effect=copied(source="other", cut=1) - copied(source="other", cut=5),
+        effect=transferred(source="other", copied=1) - transferred(source="other", copied=5),
         contrast="network with 1 frozen layer of another task minus with 5",
     ),
     Claim(
         id="yosinski-coadapted",
         says="Layers are co-adapted: cut in the middle, a network does not recover its score.",
         source="Yosinski et al. 2014, figure 2: BnB",
-        effect=copied(source="same", cut=0) - copied(source="same", cut=(2, 3)),
+        effect=transferred(source="same", copied=0) - transferred(source="same", copied=(2, 3)),
         contrast="base network minus the same with its first 2 or 3 layers frozen, the rest retrained",
         note="The network has five layers, theirs eight, and digits stand for ImageNet.",
     ),
@@ -188,7 +188,8 @@ OTHERS = [
         id="yosinski-boost",
         says="Copied layers that are then finetuned generalise better than training from scratch.",
         source="Yosinski et al. 2014, figure 2: AnB+",
-        effect=copied(source="other", cut=(2, 4), layers="tuned") - copied(source="same", cut=0),
+        effect=transferred(source="other", copied=(2, 4), layers="finetuned")
+        - transferred(source="same", copied=0),
         contrast="network with 2 or 4 layers copied and tuned minus base network",
     ),
     Claim(
@@ -216,37 +217,37 @@ OTHERS = [
         id="kumar-id",
         says="Probing first and finetuning then beats finetuning at once.",
         source="Kumar et al. 2022, experiments in distribution",
-        effect=trained(strategy="finetune", dataset=ALL, level="little")
-        - trained(strategy="at once", dataset=ALL, level="little"),
+        effect=training(strategy="finetune", dataset=ALL, level="little")
+        - training(strategy="random head", dataset=ALL, level="little"),
         contrast="finetuning from a solved probe minus from a random head",
     ),
     Claim(
         id="kumar-ood",
         says="Out of distribution, probing first and finetuning then does better than finetuning at once.",
         source="Kumar et al. 2022, experiments out of distribution",
-        effect=trained(strategy="finetune", dataset=ALL, level="little", value="noisy")
-        - trained(strategy="at once", dataset=ALL, level="little", value="noisy"),
+        effect=training(strategy="finetune", dataset=ALL, level="little", value="noisy")
+        - training(strategy="random head", dataset=ALL, level="little", value="noisy"),
         contrast="as kumar-id, judged on images with noise",
     ),
     Claim(
         id="lee-input-first-last",
         says="When the input shifts, tuning the first block beats tuning the last layer.",
         source="Lee et al. 2023, section 2, figure 2",
-        effect=shifted(shift="noise", tune="first") - shifted(shift="noise", tune="last"),
+        effect=surgical(shift="noise", tune="first") - surgical(shift="noise", tune="last"),
         contrast="first block tuned minus head tuned, on images with noise",
     ),
     Claim(
         id="lee-input-first-all",
         says="When the input shifts, tuning the first block alone beats tuning everything.",
         source="Lee et al. 2023, section 2, figure 2",
-        effect=shifted(shift="noise", tune="first") - shifted(shift="noise", tune="all"),
+        effect=surgical(shift="noise", tune="first") - surgical(shift="noise", tune="all"),
         contrast="first block tuned minus everything tuned, on images with noise",
     ),
     Claim(
         id="lee-output",
         says="When the output shifts, tuning the last layer beats tuning the first block.",
         source="Lee et al. 2023, section 2, figure 2",
-        effect=shifted(shift="relabel", tune="last") - shifted(shift="relabel", tune="first"),
+        effect=surgical(shift="relabel", tune="last") - surgical(shift="relabel", tune="first"),
         contrast="head tuned minus first block tuned, on classes with exchanged names",
     ),
     Claim(
@@ -254,16 +255,16 @@ OTHERS = [
         says="The gain of pretraining over scratch shrinks as data grows.",
         source="He et al. 2019, training from scratch with less data",
         effect=(
-            trained(strategy="finetune", dataset=ALL, level="little") - scratch(dataset=ALL, level="little")
+            training(strategy="finetune", dataset=ALL, level="little") - scratch(dataset=ALL, level="little")
         )
-        - (trained(strategy="finetune", dataset=ALL, level="lots") - scratch(dataset=ALL, level="lots")),
+        - (training(strategy="finetune", dataset=ALL, level="lots") - scratch(dataset=ALL, level="lots")),
         contrast="gain of finetuning over scratch, with little minus with lots of data",
     ),
     Claim(
         id="saliency-points",
         says="The gradient of the class score with respect to the pixels points at the object.",
         source=f"{VISUAL}, saliency; Simonyan et al. 2014, section 3",
-        effect=pointed(method="saliency") - pointed(method="saliency", value="chance"),
+        effect=pointing(method="saliency") - pointing(method="saliency", value="chance"),
         contrast="share of maps whose peak is on the object minus the object's share of the picture",
         margin=0.1,
         unit="share of pictures",
@@ -272,7 +273,7 @@ OTHERS = [
         id="guided-backprop-sanity",
         says="Guided backpropagation shows the picture more than the network: it survives random weights.",
         source="Adebayo et al. 2018, section 3, model parameter randomization test",
-        effect=forgotten(method="guided_backprop") - forgotten(method="saliency"),
+        effect=randomized(method="guided_backprop") - randomized(method="saliency"),
         contrast="similarity of maps before and after all weights are replaced, guided minus gradient",
         margin=0.1,
         unit="rank correlation",

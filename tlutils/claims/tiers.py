@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..experiments import Run, grid
-from .copying import LAYERS, copying
-from .looking import distances, filters, pointing, randomising
+from .copying import LAYERS, layer_transfer
+from .explaining import cascading_randomization, domain_distance, gabor_likeness, pointing_game
 from .materials import BACKBONE, FAR, NEAR, STAGES
-from .probing import neighbours, probing
-from .training import RATE, shifting, training
+from .probing import linear_probe, nearest_neighbour
+from .training import RATE, surgical_finetuning, training
 
 PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
     f.__name__: f
     for f in (
-        probing,
-        neighbours,
+        linear_probe,
+        nearest_neighbour,
         training,
-        shifting,
-        copying,
-        filters,
-        pointing,
-        randomising,
-        distances,
+        surgical_finetuning,
+        layer_transfer,
+        gabor_likeness,
+        pointing_game,
+        cascading_randomization,
+        domain_distance,
     )
 }
-VERSION = "1"
+VERSION = "2"
 """Part of the key of every run. Raise it with every change to a protocol that changes results."""
 
 SCRATCH_RATE = 1e-3
@@ -84,43 +84,45 @@ TIERS = {tier.name: tier for tier in (QUICK, FULL)}
 def runs(tier: Tier) -> dict[str, list[Run]]:
     """Return the runs of a tier, by protocol."""
     cheap, little = range(tier.cheap), range(tier.little)
-    probes, trained, alike = [], [], []
+    probes, trainings, neighbours = [], [], []
     for dataset, levels in tier.images.items():
         for level, images in levels.items():
             shared: Run = {"dataset": dataset, "level": level, "images": images}
-            probes += grid(backbone=BACKBONE, stage=STAGES, **shared, seed=cheap)
-            probes += grid(backbone="random", stage="pool", **shared, seed=cheap)
-            probes += grid(backbone="pixels", stage="pixels", **shared, seed=cheap)
-            trained += list(_trained(tier, dataset, level, images))
+            probes += grid(backbone=BACKBONE, at=STAGES, **shared, seed=cheap)
+            probes += grid(backbone="random", at="pool", **shared, seed=cheap)
+            probes += grid(backbone="pixels", at="pixels", **shared, seed=cheap)
+            trainings += list(_training_runs(tier, dataset, level, images))
             if (dataset, level) in ((NEAR, "lots"), (FAR[0], "little")):
-                probes += grid(backbone=LARGER, stage="pool", **shared, seed=little)
-        for backbone, stage in ((BACKBONE, "pool"), ("random", "pool"), ("pixels", "pixels")):
+                probes += grid(backbone=LARGER, at="pool", **shared, seed=little)
+        for backbone, at in ((BACKBONE, "pool"), ("random", "pool"), ("pixels", "pixels")):
             own = {"dataset": dataset, "images": levels["lots"], "seed": cheap}
-            alike += grid(backbone=backbone, stage=stage, **own)
+            neighbours += grid(backbone=backbone, at=at, **own)
     few = {"dataset": NEAR, "images": 5, "epochs": 6, "seed": little}
-    base = grid(source="same", cut=0, layers="held", seed=little)
+    base = grid(source="same", copied=0, layers="frozen", seed=little)
     return {
-        "probing": probes,
-        "neighbours": alike,
-        "training": trained,
-        "shifting": grid(shift=["noise", "relabel"], tune=["first", "last", "all"], **few),
-        "copying": base
-        + grid(source=["same", "other"], cut=range(1, LAYERS + 1), layers="held", seed=little)
-        + grid(source="other", cut=[2, 4], layers="tuned", seed=little),
-        "filters": grid(backbone=[BACKBONE, "random"], seed=cheap),
-        "pointing": grid(method=["saliency", "random"], pictures=tier.pictures, seed=cheap),
-        "randomising": grid(method=["saliency", "guided_backprop"], pictures=4, seed=little),
-        "distances": grid(dataset=[*tier.images, "photographs", "noise"], images=60, seed=cheap),
+        "linear_probe": probes,
+        "nearest_neighbour": neighbours,
+        "training": trainings,
+        "surgical_finetuning": grid(shift=["noise", "relabel"], tune=["first", "last", "all"], **few),
+        "layer_transfer": base
+        + grid(source=["same", "other"], copied=range(1, LAYERS + 1), layers="frozen", seed=little)
+        + grid(source="other", copied=[2, 4], layers="finetuned", seed=little),
+        "gabor_likeness": grid(backbone=[BACKBONE, "random"], seed=cheap),
+        "pointing_game": grid(method=["saliency", "random"], pictures=tier.pictures, seed=cheap),
+        "cascading_randomization": grid(method=["saliency", "guided_backprop"], pictures=4, seed=little),
+        "domain_distance": grid(dataset=[*tier.images, "photographs", "noise"], images=60, seed=cheap),
     }
 
 
-def _trained(tier: Tier, dataset: str, level: str, images: int) -> Iterator[Run]:
+def _training_runs(tier: Tier, dataset: str, level: str, images: int) -> Iterator[Run]:
     """Yield the training runs on one data set at one level."""
     seeds = range(tier.little if level == "little" else tier.lots)
     epochs = tier.epochs[level]
     shared: Run = {"dataset": dataset, "level": level, "images": images, "seed": seeds}
     strategies = (
-        ["finetune", "few", "at once", "norms on"] if level == "little" else ["finetune", "few", "more"]
+        ["finetune", "few", "random head", "batchnorm on"]
+        if level == "little"
+        else ["finetune", "few", "more"]
     )
     yield from grid(strategy=strategies, epochs=epochs, rate=RATE, **shared)
     yield from grid(strategy="scratch", epochs=epochs * tier.longer[level], rate=SCRATCH_RATE, **shared)

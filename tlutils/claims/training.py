@@ -13,11 +13,20 @@ from torch.nn.functional import cross_entropy
 from .. import runtime, surgery, train
 from ..errors import unknown
 from ..train import Recipe
-from .materials import BACKBONE, MATERIALS, codes, draw, fresh, head_of, score, stack
-from .probing import solve
+from .materials import (
+    BACKBONE,
+    MATERIALS,
+    draw_sample,
+    find_head,
+    prepare_images,
+    read_features,
+    reset_network,
+    score,
+)
+from .probing import probe_split
 
 RATE, HEAD_RATE, BATCH = 3e-4, 3e-3, 16
-CUTS = {"few": "stage7", "more": "stage4"}
+FROM_STAGES = {"few": "stage7", "more": "stage4"}
 """First stage that trains where a few stages are finetuned, and where more are."""
 
 
@@ -26,45 +35,51 @@ def training(
 ) -> dict[str, Any]:
     """A strategy on a draw of a data set; measures `score` on held-out images after the last epoch.
 
-    "finetune" puts a solved probe on as the head and trains everything at `rate`; "few" and "more" train
-    from a cut on. "at once" is finetuning with a random head at a rate of its own; "norms on" lets BatchNorm
-    learn and update its statistics in finetuning, everything else holds them; "scratch" begins with random
-    weights and BatchNorm on. For the first two, `noisy` is the score on the same held-out images under
-    noise. Nothing is augmented, and no run chooses its rate or its number of epochs.
+    "finetune" starts from a fitted linear probe as the head and trains everything at `rate`; "few" and "more"
+    train from a stage of `FROM_STAGES` on. "random head" is finetuning from a random head, which has a rate
+    of its own; "batchnorm on" is finetuning in which BatchNorm learns and updates its statistics (it is
+    frozen in the others); "scratch" starts from random weights, with BatchNorm on. `noisy`, for "finetune"
+    and "random head", is the score on the same held-out images under noise. Nothing is augmented, and no run
+    chooses its rate or its number of epochs.
     """
-    sample, size = draw(dataset, images, seed), MATERIALS[dataset].size
-    model = fresh(size, len(sample.classes), seed)
-    if strategy not in ("at once", "scratch"):
+    sample, size = draw_sample(dataset, images, seed), MATERIALS[dataset].size
+    model = reset_network(size, len(sample.classes), seed)
+    if strategy not in ("random head", "scratch"):
         put_probe_on(model, sample, size, seed)
     shared: dict[str, Any] = {"batch_size": BATCH, "keep": "last", "seed": seed, "epochs": epochs}
     held: dict[str, Any] = {"train_bn": False, "lr": rate, "head_lr": rate}
-    if strategy in CUTS:
-        recipe = Recipe.partial(CUTS[strategy], **shared, **held)
+    if strategy in FROM_STAGES:
+        recipe = Recipe.partial(FROM_STAGES[strategy], **shared, **held)
     elif strategy == "scratch":
         recipe = Recipe.scratch(**shared, lr=rate)
-    elif strategy in ("finetune", "at once", "norms on"):
-        own: dict[str, dict[str, Any]] = {"at once": {"head_lr": HEAD_RATE}, "norms on": {"train_bn": True}}
+    elif strategy in ("finetune", "random head", "batchnorm on"):
+        own: dict[str, dict[str, Any]] = {
+            "random head": {"head_lr": HEAD_RATE},
+            "batchnorm on": {"train_bn": True},
+        }
         changes = own.get(strategy, {})
         recipe = Recipe.finetune(**shared | held | changes)
     else:
-        raise unknown("strategy", strategy, ["finetune", "at once", "norms on", "scratch", *CUTS])
+        raise unknown(
+            "strategy", strategy, ["finetune", "random head", "batchnorm on", "scratch", *FROM_STAGES]
+        )
     history = train.fit(model, replace(sample, val=sample.val.select([])), recipe)
     if history.stopped:  # the rate was too large: what is left is no trained network
         return dict.fromkeys(["score", "noisy"], 1 / len(sample.classes)) | {"labels": len(sample.train)}
     labels = sample.val.labels
-    found = {"score": score(model, stack(model, sample.val), labels), "labels": len(sample.train)}
-    if strategy in ("finetune", "at once"):
-        found["noisy"] = score(model, stack(model, sample.val, noise(seed)), labels)
+    found = {"score": score(model, prepare_images(model, sample.val), labels), "labels": len(sample.train)}
+    if strategy in ("finetune", "random head"):
+        found["noisy"] = score(model, prepare_images(model, sample.val, make_noise(seed)), labels)
     return found
 
 
 def put_probe_on(model: nn.Module, sample: Any, size: int, seed: int) -> None:
-    """Solve a linear probe on the pretrained final codes, and make it the head of `model`, in place."""
-    known = codes(sample.train, backbone=BACKBONE, stage="pool", size=size)
-    head_of(model).load_state_dict(solve(known, sample.train, seed).head().state_dict())
+    """Solve a linear probe on the pretrained final features, and make it the head of `model`, in place."""
+    known = read_features(sample.train, backbone=BACKBONE, at="pool", size=size)
+    find_head(model).load_state_dict(probe_split(known, sample.train, seed).head().state_dict())
 
 
-def noise(seed: int, deviation: float = 20.0) -> Callable[[Image.Image], Image.Image]:
+def make_noise(seed: int, deviation: float = 20.0) -> Callable[[Image.Image], Image.Image]:
     """Return a function that adds Gaussian noise (in grey values of 0 to 255) to pictures, by `seed`."""
     rng = np.random.default_rng([seed, 1])
 
@@ -76,28 +91,31 @@ def noise(seed: int, deviation: float = 20.0) -> Callable[[Image.Image], Image.I
     return noisy
 
 
-BLOCKS = {"first": ("stem", "stage1", "stage2"), "middle": ("stage4", "stage5"), "last": ("head",)}
+BLOCKS = {"first": ("stem", "stage1", "stage2"), "last": ("head",)}
 """Blocks that are tuned alone, after Lee et al. 2023."""
 
 
-def shifting(*, dataset: str, shift: str, tune: str, images: int, epochs: int, seed: int) -> dict[str, Any]:
+def surgical_finetuning(
+    *, dataset: str, shift: str, tune: str, images: int, epochs: int, seed: int
+) -> dict[str, Any]:
     """A probed network meets a shift; one block of it is tuned on a few shifted images. `score` on others.
 
-    Shifts of the input: "noise", "negative". Of the output: "relabel" (every class takes the name of the
-    next). `before` is the score on shifted images without tuning.
+    `shift` "noise" is one of the input; "relabel", in which every class takes the name of the next, one of
+    the output. `tune` names a block of `BLOCKS`, or "all". `before` is the score on shifted images without
+    tuning. Lee et al. 2023 (arXiv:2210.11466).
     """
-    source, size = draw(dataset, 20, seed), MATERIALS[dataset].size
-    few, classes = draw(dataset, images, seed + 1000), len(source.classes)
-    model = fresh(size, classes, seed)
+    source, size = draw_sample(dataset, 20, seed), MATERIALS[dataset].size
+    few, classes = draw_sample(dataset, images, seed + 1000), len(source.classes)
+    model = reset_network(size, classes, seed)
     put_probe_on(model, source, size, seed)
-    changes = {"noise": noise(seed), "negative": negative}
-    x, new = (stack(model, split, changes.get(shift)) for split in (few.train, source.val))
+    change = make_noise(seed) if shift == "noise" else None
+    x, new = (prepare_images(model, split, change) for split in (few.train, source.val))
     turn = int(shift == "relabel")
     y, truth = ((np.array(split.labels) + turn) % classes for split in (few.train, source.val))
     before = score(model, new, truth)
     stages = surgery.stages(model)
     names = {n for s in stages if tune == "all" or s.name in BLOCKS[tune] for n in s.parameters}
-    descend(
+    train_parameters(
         model,
         names,
         x,
@@ -109,12 +127,7 @@ def shifting(*, dataset: str, shift: str, tune: str, images: int, epochs: int, s
     return {"score": score(model, new, truth), "before": before, "labels": len(few.train)}
 
 
-def negative(image: Image.Image) -> Image.Image:
-    """Return the picture with bright and dark exchanged."""
-    return Image.eval(image, lambda value: 255 - value)
-
-
-def descend(
+def train_parameters(
     model: nn.Module, names: set[str], x: torch.Tensor, y: torch.Tensor, *, epochs: int, lr: float, seed: int
 ) -> None:
     """Train the parameters of these names alone, in place; BatchNorm and dropout stay as in evaluation."""

@@ -90,17 +90,17 @@ def decide(effect: Estimate, threshold: float) -> str:
 def judge(claim: Claim, table: pd.DataFrame) -> Verdict:
     """Return the verdict on a claim that follows from a table of runs."""
     effects = claim.effect.per_seed(table)
-    failed = tuple(dict.fromkeys(r["error"] for r in _rows(table) if is_needed(claim, r) and r["error"]))
+    failed = tuple(dict.fromkeys(r["error"] for r in _rows(table) if needs_run(claim, r) and r["error"]))
     also = claim.also(table) if claim.also and len(effects) else ""
     several = [m.axes.get("dataset") for m in claim.effect.means()]
     names = dict.fromkeys(name for axis in several if isinstance(axis, tuple) for name in axis)
-    parts = {name: interval(claim.effect.only("dataset", name).per_seed(table)) for name in names}
+    parts = {name: interval(claim.effect.restrict("dataset", name).per_seed(table)) for name in names}
     return Verdict(claim, interval(effects), len(effects), parts, failed, also)
 
 
-def is_needed(claim: Claim, row: Mapping[str, Any]) -> bool:
+def needs_run(claim: Claim, row: Mapping[str, Any]) -> bool:
     """Return whether a run, with its protocol's name, is one that a claim is about."""
-    return any(mean.needs(row["protocol"], row) for mean in claim.effect.means())
+    return any(mean.matches(row["protocol"], row) for mean in claim.effect.means())
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -93,9 +93,9 @@ def fit_probe(
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
     with the lowest log loss in `folds`-fold cross-validation, stratified and drawn by `seed`; of one there is
     no choice. A class with fewer rows than folds is held out as often as it has rows, a single row never.
-    `class_weights="balanced"` lets every class count alike, however many rows it has; None every row. Scaling
-    and class weights come from the fitted rows alone. Raises LearnerError for shapes that differ, NaN, one
-    class, and a class without rows.
+    With `class_weights="balanced"` every class counts alike, however many rows it has; with None every row
+    does. Scaling and class weights come from the fitted rows alone. Raises LearnerError for shapes that
+    differ, NaN, one class, and a class without rows.
     """
     if kind not in get_args(Kind):
         raise unknown("kind of probe", kind, get_args(Kind))

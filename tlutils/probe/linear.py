@@ -63,7 +63,7 @@ def scale_of(x: np.ndarray) -> Scale:
 
 
 def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.ndarray:
-    """Return weights (n,) that sum to 1: equal for all rows (None), or for all classes together ("balanced")."""
+    """Return weights (n,) that sum to 1: the same for every row (None), or in sum for every class."""
     if class_weights is None:
         return np.full(len(y), 1 / len(y))
     support = np.bincount(y, minlength=count)

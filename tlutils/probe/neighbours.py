@@ -42,7 +42,7 @@ class Neighbours:
 
 
 def keep_rows(x: np.ndarray, y: np.ndarray, count: int, k: int, *, class_weights: ClassWeights) -> Neighbours:
-    """Return the classifier that keeps the rows of x (n, D); with "balanced", rare classes' votes weigh more."""
+    """Return the classifier that keeps the rows of x (n, D); "balanced" gives rare classes heavier votes."""
     scale = scale_of(x)
     weights = row_weights(y, count, class_weights) * len(y)
     votes = np.eye(count)[y] * weights[:, None]

@@ -7,9 +7,6 @@ from typing import Any
 import pandas as pd
 
 from .. import claims, plots
-from ..claims.materials import FAR, NEAR
-from ..claims.matrix import MATRIX
-from ..claims.report import corners
 from ..errors import LearnerError
 from .base import Explorer, along
 
@@ -36,8 +33,8 @@ def matrix_explorer(
         )
     runs = claims.evidence() if table is None else table
     sets, border = _measured(runs)
-    scores = corners(runs)
-    found = {v.claim.id: v for v in claims.verdicts(runs, only=[c.id for c in MATRIX])}
+    scores = claims.score_strategies(runs)
+    found = {v.claim.id: v for v in claims.verdicts(runs, only=[c.id for c in claims.MATRIX])}
 
     def draw(distance: float, images: int) -> plots.Picture:
         name = min(sets, key=lambda name: abs(sets[name][0] - distance))
@@ -88,18 +85,18 @@ def _nearest(options: list[Any], value: float) -> Any:
 
 def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, int]]], float]:
     """Return each data set's distance and images of each class by level, and the border of similarity."""
-    far = runs[runs["protocol"] == "distances"]
+    far = runs[runs["protocol"] == "domain_distance"]
     sized = runs[(runs["protocol"] == "training") & runs["level"].isin(LEVELS)]
     if far.empty or set(sized["level"]) != set(LEVELS):
         raise LearnerError(
-            "This table lacks runs of distances or of training with little and with lots. Expected the table "
-            "of all claims: claims.reproduce(), or claims.evidence()."
+            "This table lacks runs of domain_distance or of training with little and with lots. Expected the "
+            "table of all claims: claims.reproduce(), or claims.evidence()."
         )
     distances = far.groupby("dataset")["distance"].mean()
     numbers = sized.groupby(["dataset", "level"])["images"].first().astype(int)
     sets: dict[str, tuple[float, Mapping[str, int]]] = {
         name: (float(distances[name]), {level: int(numbers[name, level]) for level in LEVELS})
-        for name in (NEAR, *FAR)
+        for name in (claims.NEAR, *claims.FAR)
     }
-    first = min(sets[name][0] for name in FAR)
-    return sets, (sets[NEAR][0] + first) / 2
+    first = min(sets[name][0] for name in claims.FAR)
+    return sets, (sets[claims.NEAR][0] + first) / 2

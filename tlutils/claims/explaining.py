@@ -12,7 +12,7 @@ from PIL import Image
 from .. import data, explain, transferability
 from ..data import packaged
 from ..inference import evaluating, logits_of
-from .materials import BACKBONE, dataset, network
+from .materials import BACKBONE, load_dataset, load_network
 
 OBJECTS = ("cat", "coffee", "motorcycle", "rocket")
 """Photographs of things that ImageNet has a class for."""
@@ -21,24 +21,24 @@ GROUNDS = ("brick", "grass", "gravel")
 CANVAS, SIDE = 128, 56  # pixels: of a composed picture, and of the object in it
 
 
-def filters(*, backbone: str, seed: int) -> dict[str, Any]:
+def gabor_likeness(*, backbone: str, seed: int) -> dict[str, Any]:
     """How Gabor-like the first filters are: `likeness`, the mean share of energy that one explains."""
-    fit = explain.gabor_likeness(explain.filters(network(backbone, 224, seed=seed)))
+    fit = explain.gabor_likeness(explain.filters(load_network(backbone, 224, seed=seed)))
     return {"likeness": float(fit.share.mean())}
 
 
-def pointing(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
+def pointing_game(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
     """How often a map's strongest pixel is on an object pasted at random on a texture: `hits`, and `chance`.
 
     The class that is explained is what the network sees in the object alone. `method` "random" is a map of
     noise.
     """
-    model = network(BACKBONE, CANVAS)
+    model = load_network(BACKBONE, CANVAS)
     rng = np.random.default_rng([seed, 2])
     composed = [compose(OBJECTS[k % len(OBJECTS)], rng) for k in range(pictures)]
     prepare = data.transform_for(model)
     with evaluating(model), torch.no_grad():
-        alone = torch.stack([prepare(photo(OBJECTS[k % len(OBJECTS)])) for k in range(pictures)])
+        alone = torch.stack([prepare(load_photo(OBJECTS[k % len(OBJECTS)])) for k in range(pictures)])
         seen = logits_of(model(alone)).argmax(1)
     x = torch.stack([to_tensor(model, image) for image, _ in composed])
     if method == "random":
@@ -49,25 +49,25 @@ def pointing(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
     return {"hits": rate.rate, "chance": (SIDE / CANVAS) ** 2}
 
 
-def randomising(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
+def cascading_randomization(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
     """How alike a saliency map stays when all weights are replaced: `likeness`, from -1 to 1."""
-    model = network(BACKBONE, CANVAS)
+    model = load_network(BACKBONE, CANVAS)
     rng = np.random.default_rng([seed, 3])
     x = torch.stack([to_tensor(model, compose(OBJECTS[k % len(OBJECTS)], rng)[0]) for k in range(pictures)])
     stages = explain.cascading_randomization(model, x, getattr(explain, method), seed=seed)
     return {"likeness": float(list(stages.values())[-1].mean())}
 
 
-def distances(*, dataset: str, images: int, seed: int) -> dict[str, Any]:
+def domain_distance(*, dataset: str, images: int, seed: int) -> dict[str, Any]:
     """How far a data set's images are from ImageNet's, in the network's own features: `distance`.
 
     "photographs" are the colour photographs that scenes are cut from, "noise" is noise: the ends of a scale.
     """
-    pictures = pictures_of(dataset, images, seed)
-    return {"distance": transferability.domain_distance(network(BACKBONE, 96), pictures).value}
+    pictures = draw_images(dataset, images, seed)
+    return {"distance": transferability.domain_distance(load_network(BACKBONE, 96), pictures).value}
 
 
-def pictures_of(name: str, images: int, seed: int) -> list[tuple[Image.Image, int]]:
+def draw_images(name: str, images: int, seed: int) -> list[tuple[Image.Image, int]]:
     """Return images of a data set, or of the two ends of the scale."""
     rng = np.random.default_rng([seed, 4])
     if name == "noise":
@@ -75,12 +75,15 @@ def pictures_of(name: str, images: int, seed: int) -> list[tuple[Image.Image, in
             (Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)), 0) for _ in range(images)
         ]
     if name == "photographs":
-        return [(windowed(photo(label), rng), 0) for label in rng.choice(list(packaged.PHOTOGRAPHS), images)]
-    split = dataset(name).train
+        return [
+            (crop_square(load_photo(label), rng), 0)
+            for label in rng.choice(list(packaged.PHOTOGRAPHS), images)
+        ]
+    split = load_dataset(name).train
     return [split[int(i)] for i in rng.choice(len(split), images, replace=False)]
 
 
-def windowed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def crop_square(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Return a random square of a photograph, of half its height or more."""
     side = int(min(image.size) * rng.uniform(0.5, 1))
     left, top = (int(rng.integers(0, length - side + 1)) for length in image.size)
@@ -89,14 +92,14 @@ def windowed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def compose(thing: str, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """Return an object on a texture at a random place, and its box (top, left, bottom, right)."""
-    ground = photo(str(rng.choice(GROUNDS))).resize((CANVAS, CANVAS)).copy()
+    ground = load_photo(str(rng.choice(GROUNDS))).resize((CANVAS, CANVAS)).copy()
     top, left = (int(rng.integers(0, CANVAS - SIDE + 1)) for _ in range(2))
-    ground.paste(photo(thing).resize((SIDE, SIDE)), (left, top))
+    ground.paste(load_photo(thing).resize((SIDE, SIDE)), (left, top))
     return ground, (top, left, top + SIDE, left + SIDE)
 
 
 @cache
-def photo(label: str) -> Image.Image:
+def load_photo(label: str) -> Image.Image:
     """Return the middle square of a photograph that scikit-image or scikit-learn carries."""
     package, _, inside = packaged.PHOTOGRAPHS[label].partition("/")
     whole = data.read_image(Path(str(files(package)), inside))
