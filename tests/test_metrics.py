@@ -63,6 +63,17 @@ def test_a_class_without_images_is_undefined_and_not_zero():
     assert "undefined" in got._repr_html_()
 
 
+def test_balanced_accuracy_is_one_rule():
+    labels, proba = classifier(n=80, classes=5, skill=0.5)
+    kept = labels != 3  # a class that does not occur, although it is predicted
+    labels, proba = labels[kept], proba[kept]
+    guess = proba.argmax(1)
+    assert 3 in guess
+    by_hand = np.mean([(guess[labels == k] == k).mean() for k in (0, 1, 2, 4)])
+    assert metrics.balanced_accuracy(labels, guess) == pytest.approx(by_hand)
+    assert metrics.report(labels, proba).balanced_accuracy.value == pytest.approx(by_hand)
+
+
 def test_a_class_that_is_never_predicted_has_recall_zero_and_no_precision():
     got = metrics.report([0, 0, 1], [[0.9, 0.1]] * 3)
     assert got.per_class.loc["1", "recall"] == 0
@@ -76,10 +87,10 @@ def test_intervals_repeat_with_a_seed_and_agree_with_a_plain_bootstrap():
     assert got.balanced_accuracy == again.balanced_accuracy
     assert metrics.report(labels, proba, resamples=2000, seed=4).log_loss != got.log_loss
     rng, plain = np.random.default_rng(0), []
-    for _ in range(2000):
+    for _ in range(600):
         rows = rng.integers(120, size=120)
         plain.append(oracle.balanced_accuracy_score(labels[rows], proba[rows].argmax(1)))
-    assert got.balanced_accuracy[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.015)
+    assert got.balanced_accuracy[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.02)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
@@ -78,6 +79,20 @@ def test_neighbours_are_those_of_scikit_learn():
     right = oracle.predict_proba(scaler.transform(fresh))
     got = fit_probe(x, y, kind="knn", n_neighbors=[5]).predict_proba(fresh)
     assert got == pytest.approx((5 * right + 1 / 3) / 6)
+
+
+def test_of_rows_that_are_equally_near_the_first_votes():
+    # Every row stands here twice, under two labels: a neighbour's vote is that of the row that came first.
+    x, y = features(60)
+    twice, labels = np.vstack([x, x]), np.concatenate([y, (y + 1) % 3])
+    fresh, _ = features(200, seed=1)
+    for k in (1, 3, 20):
+        got = fit_probe(twice, labels, kind="knn", n_neighbors=[k]).predict_proba(fresh)
+        bank, asking = (StandardScaler().fit(x).transform(z) for z in (twice, fresh))
+        alike = cosine_similarity(asking, bank)
+        nearest = [sorted(range(120), key=lambda j: (-round(row[j], 9), j))[:k] for row in alike]
+        votes = np.eye(3)[labels[np.array(nearest)]].sum(1)
+        assert got == pytest.approx((votes + 1 / 3) / (k + 1))
 
 
 def test_the_penalty_is_chosen_on_rows_that_were_held_out():

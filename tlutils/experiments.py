@@ -148,8 +148,9 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
     mean = float(numbers.mean())
     if len(numbers) == 1:
         return Estimate(mean, -np.inf, np.inf)
-    half = stats.t.ppf((1 + level) / 2, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers))
-    return Estimate(mean, mean - float(half), mean + float(half))
+    # The scale stands outside because scipy's interval of values without spread (scale=0) is NaN.
+    low, high = mean + stats.sem(numbers) * np.array(stats.t.interval(level, len(numbers) - 1))
+    return Estimate(mean, float(low), float(high))
 
 
 def _do(function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
+from sklearn.metrics import confusion_matrix, recall_score
 
 from .errors import LearnerError, unknown
 
@@ -128,20 +129,23 @@ def report(
         for suffix, source in (("", value), ("_low", low), ("_high", high)):
             # Where a class has no images nothing is known of it, and a 0 would read as a bad score.
             table[name + suffix] = np.where(support > 0, source[name], np.nan)
-    confusion = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(confusion, (truth, chances.argmax(1)), 1)
     headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in METRICS}
     frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
     return Report(
         **headline,
         per_class=frame,
-        confusion=confusion,
+        confusion=confusion_matrix(truth, chances.argmax(1), labels=range(len(names))),
         classes=names,
         labels=truth,
         proba=chances,
         level=level,
         _columns=columns,
     )
+
+
+def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """Return the mean recall over the classes that occur in `labels` (n,), for predicted classes (n,)."""
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
 def compare(
@@ -242,10 +246,9 @@ def _figures(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
     hit, loss, true, predicted, both, gap = np.split(sums, np.cumsum([1, 1, count, count, count]), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, precision = both / true, both / predicted
-    present = true > 0
     return {
         "accuracy": hit[:, 0] / n,
-        "balanced_accuracy": np.where(present, recall, 0).sum(1) / present.sum(1),
+        "balanced_accuracy": np.nanmean(recall, axis=1),  # as `balanced_accuracy`, of every resample
         "log_loss": loss[:, 0] / n,
         "calibration_error": np.abs(gap).sum(1) / n,
         "recall": recall,

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
-from .. import data, features, models, surgery
+from .. import data, features, metrics, models, surgery
 from ..errors import unknown
 from ..inference import evaluating, logits_of
 
@@ -122,4 +121,4 @@ def score(model: nn.Module, x: torch.Tensor, labels: Any, *, batch: int = 32) ->
     """Return the balanced accuracy of a network, in eval mode, on prepared images x (N, C, H, W)."""
     with evaluating(model) as bare, torch.no_grad():
         guesses = torch.cat([logits_of(bare(part)).argmax(1) for part in x.split(batch)])
-    return float(balanced_accuracy_score(labels, guesses.numpy()))
+    return metrics.balanced_accuracy(labels, guesses)

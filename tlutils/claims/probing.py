@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score
 
 from .. import data
 from ..errors import LearnerError
+from ..metrics import balanced_accuracy
 from ..models import packages
 from ..probe import Probe, fit_probe
 from .materials import MATERIALS, draw_sample, read_features
@@ -27,7 +27,7 @@ def linear_probe(
     sample, known, new = draw_features(dataset, backbone, at, images, seed)
     probe = probe_split(known, sample.train, seed)
     cv = probe.cv.loc[probe.cv["chosen"], "balanced_accuracy"].item()
-    score = balanced_accuracy_score(sample.val.labels, probe.predict(new))
+    score = balanced_accuracy(sample.val.labels, probe.predict(new))
     return {"score": score, "cv": cv, "labels": len(sample.train)}
 
 
@@ -36,7 +36,7 @@ def nearest_neighbour(*, dataset: str, backbone: str, at: str, images: int, seed
     sample, known, new = draw_features(dataset, backbone, at, images, seed)
     probe = fit_probe(known, np.array(sample.train.labels), kind="knn", n_neighbors=[1])
     guesses = probe.predict(new)
-    return {"score": balanced_accuracy_score(sample.val.labels, guesses), "labels": len(sample.train)}
+    return {"score": balanced_accuracy(sample.val.labels, guesses), "labels": len(sample.train)}
 
 
 def draw_features(

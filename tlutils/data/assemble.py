@@ -5,10 +5,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from ..errors import LearnerError
 from .cards import Card
 from .dataset import Dataset, Problem, Split
-from .duplicates import Union, members
+from .duplicates import members
 from .splits import NAMES, partition
 
 
@@ -81,14 +83,14 @@ def assemble(
 
 def _one_number_each(items: Sequence[Item], groups: Callable[[Path], Hashable] | None) -> list[int]:
     """Return a number for each image, equal for those that must stay together."""
-    union = Union(len(items))
+    together = DisjointSet(range(len(items)))
     first: dict[Hashable, int] = {}
     for i, item in enumerate(items):
         own = item.hash if item.group is None else item.group
-        union.join(first.setdefault(("picture", own), i), i)
+        together.merge(first.setdefault(("picture", own), i), i)
         if groups is not None:
-            union.join(first.setdefault(("group", groups(item.path)), i), i)
-    return union.numbers()
+            together.merge(first.setdefault(("group", groups(item.path)), i), i)
+    return [together[i] for i in range(len(items))]
 
 
 def _copies(items: Sequence[Item]) -> list[Problem]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 THUMB = 32
 """Side in pixels of the grey thumbnails that are compared."""
@@ -35,16 +36,16 @@ def same_picture(pixels: Sequence[str], thumbs: np.ndarray) -> list[int]:
     with its transpose, in blocks (seconds for 10,000 images). Mirrored, rotated, recoloured and strongly
     cropped copies are not recognised: where a source knows them, pass them as `groups` to `load`.
     """
-    union = Union(len(pixels))
+    groups = DisjointSet(range(len(pixels)))
     first: dict[str, int] = {}
     for i, content in enumerate(pixels):
-        union.join(first.setdefault(content, i), i)
+        groups.merge(first.setdefault(content, i), i)
     # Equal pixels are one point, so that many copies do not hide in each other's neighbourhood.
     unique = np.array(sorted(first.values()), dtype=int)
     if len(unique) <= MOST:
         for i, j in _near_pairs(thumbs[unique]):
-            union.join(int(unique[i]), int(unique[j]))
-    return union.numbers()
+            groups.merge(int(unique[i]), int(unique[j]))
+    return [groups[i] for i in range(len(pixels))]
 
 
 def _near_pairs(thumbs: np.ndarray) -> list[tuple[int, int]]:
@@ -78,27 +79,6 @@ def _near_pairs(thumbs: np.ndarray) -> list[tuple[int, int]]:
         near &= (distance <= CLOSEST) | (distance <= NEAR * np.minimum(typical[i], typical[j]))
         pairs += list(zip(rows[i[near]].tolist(), rows[j[near]].tolist(), strict=True))
     return pairs
-
-
-class Union:
-    """Sets of numbers 0 to n-1 that grow together: `join` two, then ask for the `numbers` of all."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def _root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
-
-    def join(self, i: int, j: int) -> None:
-        a, b = sorted((self._root(i), self._root(j)))
-        self._parent[b] = a
-
-    def numbers(self) -> list[int]:
-        """Return for each member the smallest member of its set."""
-        return [self._root(i) for i in range(len(self._parent))]
 
 
 def members(groups: Sequence[int]) -> list[list[int]]:

@@ -7,14 +7,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
-from .linear import FINAL_TOLERANCE, TOLERANCE, ClassWeights, Linear, descend, row_weights, solve
-from .neighbours import Neighbours, keep_rows
+from .linear import FINAL_TOLERANCE, TOLERANCE, ClassWeights, Linear, fit_logistic, fit_sgd, row_weights
+from .neighbours import Neighbours, fit_neighbours
 
 PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
 """From strong to weak, for standardised features; see `linear` for the objective."""
@@ -106,11 +107,11 @@ def fit_probe(
 
     def path(rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
         if kind == "knn":
-            bank = keep_rows(features[rows], labels[rows], count, 1, class_weights=class_weights)
-            yield from bank.each(features[held], [min(int(k), len(rows)) for k in settings])
+            bank = fit_neighbours(features[rows], labels[rows], count, 1, class_weights=class_weights)
+            yield from bank.predict_each(features[held], [min(int(k), len(rows)) for k in settings])
         else:
             train = features[rows], labels[rows], count
-            for linear in solve(*train, settings, class_weights=class_weights, tolerance=TOLERANCE):
+            for linear in fit_logistic(*train, settings, class_weights=class_weights, tolerance=TOLERANCE):
                 yield linear.predict_proba(features[held])
 
     cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), class_weights)
@@ -118,15 +119,21 @@ def fit_probe(
     cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
     if kind == "knn":
         return Probe(
-            kind, names, best, cv, keep_rows(features, labels, count, int(best), class_weights=class_weights)
+            kind,
+            names,
+            best,
+            cv,
+            fit_neighbours(features, labels, count, int(best), class_weights=class_weights),
         )
     if kind == "sgd":
         train = features, labels, count, best
-        model, losses = descend(
+        model, losses = fit_sgd(
             *train, class_weights=class_weights, seed=seed, epochs=epochs, batch=batch_size
         )
         return Probe(kind, names, best, cv, model, losses)
-    (model,) = solve(features, labels, count, [best], class_weights=class_weights, tolerance=FINAL_TOLERANCE)
+    (model,) = fit_logistic(
+        features, labels, count, [best], class_weights=class_weights, tolerance=FINAL_TOLERANCE
+    )
     return Probe(kind, names, best, cv, model)
 
 
@@ -149,11 +156,16 @@ def _cross_validated(
             chances[i, held] = proba
     chances = chances[:, judged]
     weights = row_weights(truth, count, class_weights)
-    right = chances[:, np.arange(len(judged)), truth]
-    loss = -(np.log(np.clip(right, np.finfo(float).eps, 1)) @ weights)
-    accuracy = (chances.argmax(axis=2) == truth) @ row_weights(truth, count, class_weights="balanced")
-    table = {"setting": settings, "log_loss": loss, "balanced_accuracy": accuracy}
-    return pd.DataFrame(table | {"chosen": np.arange(len(settings)) == loss.argmin()})
+    rows = [
+        (
+            setting,
+            log_loss(truth, proba, sample_weight=weights, labels=range(count)),
+            metrics.balanced_accuracy(truth, proba.argmax(axis=1)),
+        )
+        for setting, proba in zip(settings, chances, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["setting", "log_loss", "balanced_accuracy"])
+    return table.assign(chosen=table.index == table["log_loss"].argmin())
 
 
 def _folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -49,7 +49,7 @@ class Scale:
         return (x - self.mean) * self.factor
 
 
-def scale_of(x: np.ndarray) -> Scale:
+def fit_scale(x: np.ndarray) -> Scale:
     """Return the scale of the rows of x (n, D). A feature that is the same in every row becomes 0.
 
     Deep layers have features that all but sleep through a data set. Divided by their own tiny deviation, the
@@ -70,7 +70,7 @@ def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.nd
     return 1 / (support[y] * np.count_nonzero(support))
 
 
-def solve(
+def fit_logistic(
     x: np.ndarray,
     y: np.ndarray,
     count: int,
@@ -86,7 +86,7 @@ def solve(
     nothing varies; with fewer rows than features it makes the problem as small as the rows are few. Then
     each axis is measured in units of its curvature, which takes the solver to its end in tens of steps.
     """
-    scale = scale_of(x)
+    scale = fit_scale(x)
     turned, axes = _principal(scale(x))
     rows, target = row_weights(y, count, class_weights), np.eye(count)[y]
     weight, bias = np.zeros((turned.shape[1], count)), np.zeros(count)
@@ -112,7 +112,7 @@ def solve(
         yield _raw(axes @ weight, bias, scale)
 
 
-def descend(
+def fit_sgd(
     x: np.ndarray,
     y: np.ndarray,
     count: int,
@@ -127,7 +127,7 @@ def descend(
 
     Momentum 0.9 and a cosine schedule from the largest step that is stable on the steepest axis.
     """
-    scale = scale_of(x)
+    scale = fit_scale(x)
     inputs = torch.from_numpy(scale(x))
     labels, rows = torch.from_numpy(y), torch.from_numpy(row_weights(y, count, class_weights) * len(y))
     # Power iteration on the covariance: the curvature of the softmax is at most half of it.

@@ -1,54 +1,49 @@
 """Nearest neighbours by cosine similarity: no training at all, so what they know the features knew before."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import pairwise_distances_chunked
 
-from .linear import ClassWeights, Scale, row_weights, scale_of
-
-BLOCK = 1024  # rows compared at once
+from .linear import ClassWeights, Scale, fit_scale, row_weights
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The kept rows (n, D), standardised and of length 1, their classes, and how many of them vote."""
+    """The kept rows (n, D), standardised, what each adds to the votes for its class, and how many vote."""
 
     bank: np.ndarray
-    votes: np.ndarray  # (n, C), what each row adds to its class
-    prior: np.ndarray
+    votes: np.ndarray  # (n, C)
     scale: Scale
     k: int
 
     def predict_proba(self, x: np.ndarray) -> np.ndarray:
         """Return (n, C): shares of the votes of the k nearest, with one more vote spread over all classes."""
-        return next(self.each(x, [self.k]))
+        return next(self.predict_each(x, [self.k]))
 
-    def each(self, x: np.ndarray, ks: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield the probabilities for each number of neighbours; the neighbours are looked for once."""
-        ks = list(ks)
-        unit = _unit(self.scale(x))
-        most = max(ks)
-        nearest = np.concatenate(
-            [
-                np.argsort(-(unit[i : i + BLOCK] @ self.bank.T), axis=1, kind="stable")[:, :most]
-                for i in range(0, len(unit), BLOCK)
-            ]
+    def predict_each(self, x: np.ndarray, ks: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the probabilities for each number of neighbours; the neighbours are looked for once.
+
+        Of rows that are equally near, the first comes first. scikit-learn's NearestNeighbors takes any of
+        them, so that results would depend on its number of threads.
+        """
+        ranked = pairwise_distances_chunked(
+            self.scale(x),
+            self.bank,
+            metric="cosine",
+            reduce_func=lambda distances, _: distances.argsort(axis=1, kind="stable")[:, : max(ks)],
         )
-        cast = self.votes[nearest].cumsum(axis=1)
+        cast = self.votes[np.concatenate(list(ranked))].cumsum(axis=1)
         for k in ks:
-            votes = cast[:, k - 1] + self.prior
+            votes = cast[:, k - 1] + 1 / self.votes.shape[1]
             yield votes / votes.sum(axis=1, keepdims=True)
 
 
-def keep_rows(x: np.ndarray, y: np.ndarray, count: int, k: int, *, class_weights: ClassWeights) -> Neighbours:
+def fit_neighbours(
+    x: np.ndarray, y: np.ndarray, count: int, k: int, *, class_weights: ClassWeights
+) -> Neighbours:
     """Return the classifier that keeps the rows of x (n, D); "balanced" gives rare classes heavier votes."""
-    scale = scale_of(x)
-    weights = row_weights(y, count, class_weights) * len(y)
-    votes = np.eye(count)[y] * weights[:, None]
-    return Neighbours(_unit(scale(x)), votes, np.full(count, 1 / count), scale, k)
-
-
-def _unit(z: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(z, axis=1, keepdims=True)
-    return z / np.where(length > 0, length, 1)
+    scale = fit_scale(x)
+    votes = np.eye(count)[y] * (row_weights(y, count, class_weights) * len(y))[:, None]
+    return Neighbours(scale(x), votes, scale, k)
