@@ -86,7 +86,9 @@ def extract(
                         "This transform is random, so its features would differ at every run. Give views=k "
                         "to keep k random views of each image, or a transform that is not random."
                     )
-                forward = Forward(surgery.outputs(model, at=list(missing)), device, pool, precision)
+                layouts = {stage: surgery.stages(model)[stage].layout for stage in missing} if pool else None
+                trunk = surgery.outputs(model, at=list(missing))
+                forward = Forward(trunk, layouts, device, precision)
                 load = loader(split, transform, views, seed)
                 about = {s: ingredients | {"stage": s, "weights": weights[s]} for s in missing}
                 _fill(missing, about, forward, load, labels, views or 1, batch_size)

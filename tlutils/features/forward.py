@@ -1,13 +1,13 @@
 """The forward pass, in the fastest arithmetic that is near enough to the model's own."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..inference import dtype_of
-from ..surgery.tracing.measure import map_dims
 from .store import Arrays
 
 log = logging.getLogger(__name__)
@@ -21,12 +21,20 @@ SAMPLE = 8  # images that the drift is measured on
 class Forward:
     """The forward pass to the stages of `trunk`: (B, C, H, W) in, {stage: its arrays} out.
 
+    With `layouts`, {stage: its layout}, what leaves a stage is averaged over rows, columns and tokens.
+
     `arithmetic` is "float32" (the model's own, whatever its type), "channels_last" (the same numbers in
     another order in memory, which may round otherwise) or "bfloat16"; None until the first batch decides.
     """
 
-    def __init__(self, trunk: nn.Module, device: torch.device, pool: bool, precision: str) -> None:
-        self.trunk, self.device, self.pool = trunk, device, pool
+    def __init__(
+        self,
+        trunk: nn.Module,
+        layouts: dict[str, str | tuple[str, ...]] | None,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.trunk, self.layouts, self.device = trunk, layouts, device
         self.arithmetic = None if precision == "auto" else precision
         self.dtype = dtype_of(trunk)
 
@@ -56,20 +64,22 @@ class Forward:
         fast = arithmetic == "bfloat16"
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             out = self.trunk(x)
-        return {
-            stage: tuple(
-                _array(v, self.pool) for v in (value if isinstance(value, tuple | list) else (value,))
-            )
-            for stage, value in out.items()
-        }
+        return {stage: self._arrays(stage, value) for stage, value in out.items()}
+
+    def _arrays(self, stage: str, value: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
+        values = [value] if isinstance(value, torch.Tensor) else value
+        values = [v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for v in values]
+        if self.layouts is not None:
+            layout = self.layouts[stage]
+            layouts = [layout] if isinstance(layout, str) else layout
+            values = [_pooled(*each) for each in zip(values, layouts, strict=True)]
+        return tuple(v.cpu().numpy() for v in values)
 
 
-def _array(value: torch.Tensor, pool: bool) -> np.ndarray:
-    """Return a stage's output as an array; when pooled, feature maps and tokens (N, T, C) become (N, C)."""
-    value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-    if pool and value.ndim > 2:
-        value = value.mean(dim=1) if value.ndim == 3 else value.mean(dim=map_dims(value))
-    return value.cpu().numpy()
+def _pooled(value: torch.Tensor, layout: str) -> torch.Tensor:
+    """Return maps or tokens averaged over their positions (N, C); a vector as it is."""
+    places = [axis for axis, letter in enumerate(layout) if letter not in "NC"]
+    return value.mean(dim=places) if places else value
 
 
 def _drift(plain: np.ndarray, fast: np.ndarray) -> float:

@@ -1,6 +1,8 @@
 """A model as an ordered list of stages, with what each costs and sees."""
 
 import html
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,23 +12,35 @@ from torch import Tensor, fx, nn
 from .. import models
 from ..errors import LearnerError, unknown
 from ..inference import require_module
-from .tracing.cuts import NoCut, crossing, key_of
+from .tracing.cuts import NoCut, crossing, fold, key_of
 from .tracing.graph import Flow, Untraceable, chain_of, trace
 from .tracing.grouping import Layout, complete, lay_out
-from .tracing.measure import Reach, map_dims, positions
+from .tracing.measure import Reach, positions
 from .tracing.tracer import is_size
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a model; names are dotted, from the model's root.
+    """One stage of a model: what runs in it, what it costs, and what leaves it.
 
-    `modules` run in it, in this order; `parameters` and `buffers` are used in it first. `macs` are
-    multiply-adds an image; shares are of the whole model, from 0 to 1. `output_shape` is of one image,
-    without the batch dimension (a tuple of shapes where several tensors leave; stride and field are then
-    those of the first). `stride` is how many pixels of the image lie between two neighbouring positions, None
-    for vectors. `receptive_field` is how many pixels, along one side, can change one position; None where
-    that is the whole image, through attention, squeeze-and-excitation or global pooling.
+    Where several tensors leave, `output_shape` and `layout` are tuples of theirs, and stride and receptive
+    field are those of the first.
+
+    Attributes:
+        name: "stem", "stage1", …, "pool", "head".
+        modules: Dotted names of the modules that run in it, in this order.
+        parameters: Names of the parameters that are used here first.
+        buffers: Names of the buffers that are used here first.
+        num_params: Number of parameters.
+        param_share: Share of the whole model's parameters, from 0 to 1.
+        macs: Multiply-adds per image.
+        macs_share: Share of the whole model's multiply-adds, from 0 to 1.
+        output_shape: Shape of what leaves it for one image, without the batch dimension.
+        layout: A letter for each dimension of what leaves it for a batch: "NCHW" and "NHWC" are maps, "NTC"
+            is tokens, "NC" a vector. N counts images, C channels, H and W rows and columns, T tokens.
+        stride: How many pixels of the image lie between two neighbouring positions; None for vectors.
+        receptive_field: How many pixels, along one side, can change one position; None where that is the
+            whole image, through attention, squeeze-and-excitation or global pooling.
     """
 
     name: str
@@ -38,8 +52,22 @@ class Stage:
     macs: int
     macs_share: float
     output_shape: tuple[Any, ...]
+    layout: str | tuple[str, ...]
     stride: int | None
     receptive_field: int | None
+
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        """Height and width of the maps that leave the stage; None for tokens, vectors and several tensors."""
+        if "H" not in self.layout:
+            return None
+        height, width = (self.output_shape[self.layout.index(side) - 1] for side in "HW")  # type: ignore[arg-type]
+        return height, width
+
+    @property
+    def num_channels(self) -> int | None:
+        """Number of channels that leave the stage; None for several tensors."""
+        return self.output_shape[self.layout.index("C") - 1] if "C" in self.layout else None  # type: ignore[arg-type]
 
 
 class Stages(list[Stage]):
@@ -302,13 +330,17 @@ def _describe(model: nn.Module, names: list[str], plan: Plan) -> list[Stage]:
     parameters, buffers = _owners(model, len(names), plan)
     tensors_of = dict(model.named_parameters(remove_duplicate=False))
     sizes = [sum(tensors_of[p].numel() for p in owned) for owned in parameters]
+    size = flow.values[flow.image][0].shape[2:]
     macs = [sum(flow.macs[s] for s in flow.steps if place[s] == k) for k in range(len(names))]
     found = []
     for k, name in enumerate(names):
         leaving = plan.carried[k + 1][False] if k + 1 < len(names) else flow.output.all_input_nodes
         shapes = [tuple(flow.values[n][0].shape[1:]) for n in leaving]
+        layouts = [flow.layout(n) for n in leaving]
+        for i, times in enumerate(fold(flow, n) for n in leaving if k + 1 < len(names)):
+            if times > 1:  # several entries for each image, which a cut hands over as a dimension of its own
+                shapes[i], layouts[i] = (times, *shapes[i]), f"NT{layouts[i][1:]}"
         reach = flow.reach.get(leaving[0])
-        value = flow.values[leaving[0]][0]
         modules = [str(s.target) for s in flow.steps if place[s] == k and s.op == "call_module"]
         found.append(
             Stage(
@@ -321,8 +353,9 @@ def _describe(model: nn.Module, names: list[str], plan: Plan) -> list[Stage]:
                 macs=macs[k],
                 macs_share=macs[k] / (sum(macs) or 1),
                 output_shape=shapes[0] if len(shapes) == 1 else tuple(shapes),
-                stride=_stride(flow.values[flow.image][0], value, reach),
-                receptive_field=max(reach.field) if reach is not None else None,
+                layout=layouts[0] if len(layouts) == 1 else tuple(layouts),
+                stride=_stride(size, (1, *shapes[0]), layouts[0], reach),
+                receptive_field=max(reach.field) if reach is not None and reach.field is not None else None,
             )
         )
     return found
@@ -361,12 +394,15 @@ def _tensors_of(model: nn.Module, step: fx.Node) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else []
 
 
-def _stride(image: Tensor, value: Tensor, reach: Reach | None) -> int | None:
-    if reach is not None:
+def _stride(size: Sequence[int], shape: Sequence[int], layout: str, reach: Reach | None) -> int | None:
+    """Return how many pixels of images (H, W) = `size` lie between neighbours of an activation."""
+    if reach is not None and reach.field is not None:
         return max(reach.jump)
-    if positions(value) == 1:
+    if positions(shape, layout) == 1:
         return None
-    if value.dim() == 4:
-        return round(image.shape[2] / value.shape[map_dims(value)[0]])
-    side = int(positions(value) ** 0.5)  # tokens of a square grid, with a few more for classes or registers
-    return round(image.shape[2] / side) if value.dim() == 3 and side > 1 else None
+    if "H" in layout:
+        return round(size[0] / shape[layout.index("H")])
+    # Tokens of a grid with the image's proportions, and a few more for classes or registers.
+    grids = ((size[0] // step, size[1] // step) for step in range(1, min(size) + 1))
+    rows, columns = next((g for g in grids if math.prod(g) <= positions(shape, layout)), (1, 1))
+    return round(size[0] / rows) if rows * columns > 1 else None

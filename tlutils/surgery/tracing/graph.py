@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from ... import runtime
 from ...inference import mirror, set_mode
-from .measure import Reach
+from .measure import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
 
 
@@ -51,6 +51,11 @@ class Flow:
     changed: dict[fx.Node, list[fx.Node]]
     constants: dict[str, Tensor]
     fixed: bool
+
+    def layout(self, node: fx.Node) -> str:
+        """Return a letter for each dimension of the tensor that a node gives; see `layout_of`."""
+        size = self.values[self.image][0].shape[2:]
+        return layout_of(self.values[node][0].shape, size, self.reach.get(node))
 
 
 def trace(
@@ -166,7 +171,7 @@ def _unpack(graph: fx.Graph, tracer: Tracer) -> None:
             tracer.values[entry] = pair[0][i], pair[1][i]
             sized = is_size(pair[0][i]) and tracer.images[0].is_meta
             tracer.depends[entry] = min(tracer.depends[node], SHAPE) if sized else tracer.depends[node]
-            tracer.macs[entry], tracer.reach[entry] = 0, tracer.reach.get(node)
+            tracer.macs[entry], tracer.reach[entry] = 0, tracer.receptive.of(pair[0][i])
             if node in tracer.changed:
                 tracer.changed[entry] = tracer.changed[node]
         whole = entries if type(pair[0]) is list else tuple(entries)

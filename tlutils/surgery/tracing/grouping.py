@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from ..kinds import DROPOUTS
 from .graph import Flow, Untraceable, trace
-from .measure import positions
+from .measure import layout_of, positions
 from .tracer import DATA, tensors
 
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -161,7 +161,10 @@ def _module(model: nn.Module, step: fx.Node) -> nn.Module | None:
 
 def _positions(flow: Flow, step: fx.Node) -> int:
     """Return how many places a step's value tells apart: height x width, tokens, or 1 for a vector."""
-    return max((positions(t, flow.reach.get(step)) for t in tensors(flow.values[step][0])), default=1)
+    value, size = flow.values[step][0], flow.values[flow.image][0].shape[2:]
+    shapes = [t.shape for t in tensors(value)]
+    layouts = [flow.layout(step)] if isinstance(value, Tensor) else [layout_of(s, size) for s in shapes]
+    return max(map(positions, shapes, layouts), default=1)
 
 
 def _terminal(model: nn.Module, flow: Flow) -> list[fx.Node]:

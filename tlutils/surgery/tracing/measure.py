@@ -1,6 +1,7 @@
-"""Count multiply-adds and follow receptive fields while a model runs on tensors without data."""
+"""Count multiply-adds, and follow where height and width run and what a value sees, while a model runs."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,44 +102,57 @@ class Multiplications(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Reach:
-    """What one value of a feature map sees: `field` pixels (height, width); neighbours are `jump` apart.
+    """Along which dimensions of a map height and width run, and what one of its values sees of the image.
 
-    `dims` are the tensor's dimensions along which height and width run.
+    `field` is how many pixels it sees (height, width), None for the whole image; neighbours then lie `jump`
+    pixels apart.
     """
 
     dims: tuple[int, int]
-    field: tuple[int, int] = (1, 1)
+    field: tuple[int, int] | None = (1, 1)
     jump: tuple[int, int] = (1, 1)
 
     def slide(self, kernel: Any, stride: Any, dilation: Any = 1) -> "Reach":
         """Return the reach after a window of this kernel, stride and dilation."""
+        assert self.field is not None
         k, s, d = (_pair(v) for v in (kernel, stride, dilation))
         sides = [(self.field[i] + (k[i] - 1) * d[i] * self.jump[i], self.jump[i] * s[i]) for i in range(2)]
         return replace(self, field=(sides[0][0], sides[1][0]), jump=(sides[0][1], sides[1][1]))
 
 
-def positions(tensor: Tensor, reach: Reach | None = None) -> int:
-    """Return the number of spatial positions of an activation (N, …)."""
-    if tensor.dim() <= 2:
-        return 1
-    if tensor.dim() != 4:
-        return tensor.shape[1] if tensor.dim() == 3 else tensor[0, ..., 0].numel()
-    dims = map_dims(tensor, reach)
-    return tensor.shape[dims[0]] * tensor.shape[dims[1]]
+def layout_of(shape: Sequence[int], image: Sequence[int], reach: Reach | None = None) -> str:
+    """Return a letter for each dimension of an activation (N, …) of images (H, W) = `image`.
+
+    "NCHW" and "NHWC" are maps, "NTC" is tokens, "NC" a vector. What the layers did tells where height and
+    width are; where they did not, the reading is taken whose strides are more alike in both directions.
+    """
+    if len(shape) != 4:
+        return ("N" + "T" * (len(shape) - 2) + "C")[: len(shape)]
+    dims = reach.dims if reach is not None and 0 not in reach.dims else _likely_dims(shape, image)
+    return "N" + "".join({dims[0]: "H", dims[1]: "W"}.get(d, "C") for d in (1, 2, 3))
 
 
-def map_dims(tensor: Tensor, reach: Reach | None = None) -> tuple[int, int]:
-    """Return the dimensions of height and width of a feature map (N, C, H, W) or (N, H, W, C)."""
-    if reach is not None:
-        return reach.dims
-    return (1, 2) if tensor.shape[1] == tensor.shape[2] != tensor.shape[3] else (2, 3)
+def _likely_dims(shape: Sequence[int], image: Sequence[int]) -> tuple[int, int]:
+    def skew(dims: tuple[int, int]) -> float:
+        height, width = (shape[d] for d in dims)
+        if height == width == 1:
+            return -1
+        fits = 0 < height <= image[0] and 0 < width <= image[1]
+        return abs(math.log(image[0] / height / (image[1] / width))) if fits else math.inf
+
+    return min((2, 3), (1, 2), key=skew)
+
+
+def positions(shape: Sequence[int], layout: str) -> int:
+    """Return how many places an activation tells apart: height x width, tokens, or 1 for a vector."""
+    return math.prod(n for n, letter in zip(shape, layout, strict=True) if letter not in "NC")
 
 
 class Receptive(TorchFunctionMode):
-    """Follows `Reach` from the image through every function; a value that sees the whole image has None.
+    """Follows `Reach` from the image through every function; None where nothing tells height from width.
 
     Attention, squeeze-and-excitation and everything that this class does not know mix the whole image in, as
-    far as it can tell, so they end in None: what is reported is exact, never guessed.
+    far as it can tell, so the field ends there: what is reported is exact, never guessed.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -148,7 +162,7 @@ class Receptive(TorchFunctionMode):
         self._known: dict[int, tuple[Tensor, Reach | None]] = {id(image): (image, Reach(dims=(2, 3)))}
 
     def of(self, value: Any) -> Reach | None:
-        """Return the reach of a tensor seen inside, None when it has none or sees everything."""
+        """Return the reach of a tensor seen inside, None when it has none."""
         return self._known.get(id(value), (None, None))[1]
 
     def _lstm(
@@ -173,7 +187,7 @@ class Receptive(TorchFunctionMode):
         if inputs and results:
             before = [self.of(t) for t in inputs]  # an in-place result is one of its own inputs
             for result in results:
-                reach = None if None in before else _after(_name(func), before, inputs, args, kwargs, result)
+                reach = _after(func, before, inputs, args, kwargs, result)
                 self._known[id(result)] = (result, reach)
         return out
 
@@ -185,9 +199,31 @@ def _name(func: Any) -> str:
 
 
 def _after(
-    name: str, before: list[Any], inputs: list[Tensor], args: Any, kwargs: Any, out: Tensor
+    func: Any, before: list[Reach | None], inputs: list[Tensor], args: Any, kwargs: Any, out: Tensor
 ) -> Reach | None:
-    """Return the reach of `out`, one result of function `name`."""
+    """Return the reach of `out`, one result of a function."""
+    name = _name(func)
+    known = [reach for reach in before if reach is not None]
+    if name in _MOVES:
+        return _moved(func, known[0], args, kwargs) if known and args and inputs[0] is args[0] else None
+    local = all(reach is not None and reach.field is not None for reach in before)
+    exact = _local(name, known, inputs, args, kwargs, out) if local else None
+    if exact is not None or out.dim() != 4:
+        return exact
+    if name in _WINDOWS or name in _CHANNELS_FIRST:
+        return Reach((2, 3), None)
+    for reach, x in zip(before, inputs, strict=True):
+        if reach is not None and x.dim() == 4 and all(out.shape[d] == x.shape[d] for d in (0, *reach.dims)):
+            return replace(reach, field=None)
+    width = _argument(args, kwargs, 1, "normalized_shape", ())
+    last = name == "linear" or (name in ("layer_norm", "rms_norm") and len(width) == 1)
+    return Reach((1, 2), None) if last else None
+
+
+def _local(
+    name: str, before: list[Reach], inputs: list[Tensor], args: Any, kwargs: Any, out: Tensor
+) -> Reach | None:
+    """Return the reach of `out` where a part of the image makes each of its values, else None."""
     first, x = before[0], inputs[0]
     if name in ELEMENTWISE or name in ("cat", "concat"):
         alike = all(r.dims == first.dims and r.jump == first.jump for r in before) and out.dim() == x.dim()
@@ -201,29 +237,41 @@ def _after(
         ratio = [x.shape[d] // out.shape[d] for d in first.dims]
         exact = all(out.shape[d] * r == x.shape[d] for d, r in zip(first.dims, ratio, strict=True))
         return first.slide(ratio, ratio) if exact and min(out.shape[-2:]) > 1 else None
-    if name in ("linear", "layer_norm", "rms_norm", "normalize"):
+    if name in _LAST_AXIS:
         return first if x.dim() - 1 not in first.dims and x.dim() == 4 else None
-    if name in ("permute", "transpose", "swapaxes", "movedim"):
-        return _moved(first, x, out)
     if name in ("chunk", "split", "unbind", "__getitem__", "view", "reshape", "flatten", "narrow"):
         kept = out.dim() == x.dim() and all(out.shape[d] == x.shape[d] for d in (0, *first.dims))
         return first if kept and out.numel() <= x.numel() else None
     return None
 
 
-def _moved(reach: Reach, x: Tensor, out: Tensor) -> Reach | None:
-    """Return the reach after a permutation, read off the strides where they tell the dimensions apart."""
-    if out.dim() != x.dim():
-        return None
-    keys = [(x.stride(d), x.shape[d]) for d in range(x.dim())]
-    if len(set(keys)) < len(keys):
-        return None
-    after = [(out.stride(d), out.shape[d]) for d in range(out.dim())]
-    return replace(reach, dims=(after.index(keys[reach.dims[0]]), after.index(keys[reach.dims[1]])))
+_MOVES = ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis")
+_LAST_AXIS = ("linear", "layer_norm", "rms_norm", "normalize")
+_CHANNELS_FIRST = (
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "interpolate",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "conv_transpose2d",
+)
+
+
+def _moved(func: Any, reach: Reach, args: Any, kwargs: Any) -> Reach | None:
+    """Return the reach after a permutation, by doing the same to a tensor whose sides are all different."""
+    marks = torch.empty(*range(2, 2 + args[0].dim()), device="meta")
+    after = list(func(marks, *args[1:], **kwargs).shape)
+    return replace(
+        reach, dims=(after.index(marks.shape[reach.dims[0]]), after.index(marks.shape[reach.dims[1]]))
+    )
 
 
 def _widest(reaches: list[Reach]) -> Reach:
-    return replace(reaches[0], field=tuple(max(r.field[i] for r in reaches) for i in range(2)))  # type: ignore[arg-type]
+    fields = [reach.field for reach in reaches if reach.field is not None]
+    return replace(reaches[0], field=(max(f[0] for f in fields), max(f[1] for f in fields)))
 
 
 def _pair(value: Any) -> tuple[int, int]:

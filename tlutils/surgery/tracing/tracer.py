@@ -58,7 +58,7 @@ class Tracer(fx.Tracer):
         self.macs: dict[fx.Node, int] = {}
         self.reach: dict[fx.Node, Reach | None] = {}
         self.changed: dict[fx.Node, list[fx.Node]] = {}
-        self._receptive = Receptive(images[0] if measured else torch.empty(0))
+        self.receptive = Receptive(images[0] if measured else torch.empty(0))
         self._measured = measured
         self._evaluating = False
 
@@ -120,7 +120,7 @@ class Tracer(fx.Tracer):
         versions = [(n, t, t._version) for n, (v, _) in self.values.items() for t in tensors(v)]
         count = Multiplications()
         try:
-            with self._receptive:
+            with self.receptive:
                 with count if self._measured else nullcontext():
                     first = self._run(node, 0)
                 second = self._run(node, 1)
@@ -135,9 +135,9 @@ class Tracer(fx.Tracer):
         for earlier, tensor, version in versions:
             if tensor._version != version:
                 self.changed.setdefault(earlier, []).append(node)
-        self.macs[node] = (count.total + self._receptive.products) // BATCHES[0]
-        self._receptive.products = 0
-        self.reach[node] = self._receptive.of(first)
+        self.macs[node] = (count.total + self.receptive.products) // BATCHES[0]
+        self.receptive.products = 0
+        self.reach[node] = self.receptive.of(first)
         above = max((self.depends[n] for n in node.all_input_nodes), default=NOTHING)
         if node.op == "placeholder":
             above = DATA
