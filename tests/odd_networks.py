@@ -102,3 +102,57 @@ class SharedBias(Chain):
     def forward(self, x: Tensor) -> Tensor:
         bias = self.bias(self.places)
         return self.scores(self.flat(self.pool(self.second(self.first(x) + bias) + bias)))
+
+
+class Wide(nn.Module):
+    """The same network with channels first, with channels last, or on tokens, for images of 64x128 pixels.
+
+    The shape (8, 16, 32) of its maps with channels last does not tell where height and width are: they would
+    fit 16x32 places just as well.
+    """
+
+    size = (3, 64, 128)
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.patches = nn.Conv2d(3, 32, 8, stride=8)
+            self.one = Mix(layout)
+            self.two = Mix(layout)
+            self.three = Mix(layout)
+            self.scores = nn.Linear(32, 3)
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)
+        if self.layout != "NCHW":
+            x = x.permute(0, 2, 3, 1)
+        if self.layout == "NTC":
+            x = x.flatten(1, 2)
+        x = self.three(self.two(self.one(x)))
+        return self.scores(x.mean([i for i, letter in enumerate(self.layout) if letter in "HWT"]))
+
+
+class Mix(nn.Module):
+    """Adds a mixture of its channels to each position; the first channel is always silent."""
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.layout = layout
+        self.mix = nn.Linear(32, 32)
+        with torch.no_grad():
+            self.mix.weight[0] = self.mix.bias[0] = 0
+        self.again = nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.permute(0, 2, 3, 1) if self.layout == "NCHW" else x
+        y = (y + self.again(self.mix(y).relu())) * (torch.arange(32) > 0)
+        return y.permute(0, 3, 1, 2) if self.layout == "NCHW" else y
+
+
+class Windows(Mix):
+    """Mixes channels on a flat list of positions, behind which nothing tells height from width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.mix(x.flatten(0, 2)).relu()).view(x.shape)

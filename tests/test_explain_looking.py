@@ -5,6 +5,7 @@ import pytest
 import torch
 import torchvision
 from explain_toys import Linear, Net, images, unchanged
+from odd_networks import Fork, Wide
 from torch import nn
 
 from tlutils import explain, models, surgery
@@ -200,6 +201,50 @@ def test_top_patches_are_the_pixels_that_activate_a_channel():
         explain.top_patches(model, [x], at="head", channels=[0])
     with pytest.raises(LearnerError, match="No batch"):
         explain.top_patches(model, [], at="conv1", channels=[0])
+
+
+# --- Layouts ---
+
+
+def wide(layout):
+    return models.describe(Wide(layout).eval(), input_size=Wide.size)
+
+
+def patches(model, x, at):
+    found = explain.top_patches(model, [x], at=at, channels=[3, 7], count=2)
+    return torch.tensor([[p.image, p.value, *p.unit, *p.box] for ps in found.values() for p in ps])
+
+
+LOOKS = {
+    "dead channels": lambda model, x, at: explain.dead_channels(model, [x], at=at),
+    "best patches": patches,
+    "Grad-CAM": lambda model, x, at: explain.grad_cam(model, x, at=at),
+    "CAM": lambda model, x, at: explain.cam(model, x),
+    "last maps": lambda model, x, at: explain.grad_cam(model, x),
+    "texture": lambda model, x, at: explain.texture_synthesis(model, x, at=at, steps=2).images,
+    "centre": lambda model, x, at: explain.maximise_activation(model, at, 3, unit="centre", steps=2).curve,
+}
+
+
+@pytest.mark.parametrize("at", ["stage2", "two.mix"])
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_network_with_channels_last_looks_like_its_twin_with_channels_first(look, at):
+    x = torch.randn(4, *Wide.size, generator=torch.Generator().manual_seed(0))
+    first, last = (LOOKS[look](wide(layout), x, at) for layout in ("NCHW", "NHWC"))
+    torch.testing.assert_close(first, last, rtol=1e-4, atol=1e-5)
+    assert first.float().std() > 0, "a look that says nothing would be alike, too"
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NTC"])
+def test_a_silent_channel_is_found_wherever_the_channels_are(layout):
+    x = torch.randn(4, *Wide.size, generator=torch.Generator().manual_seed(0))
+    dead = explain.dead_channels(wide(layout), [x], at="stage2")
+    assert dead.tolist() == [True] + 31 * [False]
+
+
+def test_a_module_is_read_in_a_model_that_has_no_stages():
+    x = torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert len(explain.dead_channels(Fork().eval(), [x], at="first")) == 8
 
 
 # --- Neighbours ---

@@ -3,13 +3,13 @@
 import copy
 import pickle
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import timm
 import torch
 from features_world import SIZE, Photos, as_tensor, body, extract, flipped, network
+from odd_networks import Wide
 from torch import nn
 
 from tlutils import data, features, models, surgery
@@ -214,28 +214,55 @@ def test_only_a_few_batches_are_in_memory_at_once():
     assert max(ahead) <= 4 * 4
 
 
-class Branches(nn.Module):
-    """A trunk that several values leave."""
+def test_a_stage_that_several_values_leave_gives_a_tuple():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Skips().eval()
+    models.describe(model, input_size=(3, SIZE, SIZE))
+    whole = extract(model, Photos(), at=["stage2"], pool=False)
+    assert [a.shape for a in whole["stage2"]] == [(24, 4, 16, 16), (24, 256, 4)]
+    pooled = extract(model, Photos(), at=["stage2"])
+    assert [a.shape for a in pooled["stage2"]] == [(24, 4)] * 2
+    assert np.allclose(pooled["stage2"][0], whole["stage2"][0].mean((2, 3)), atol=1e-6)
+    assert np.allclose(pooled["stage2"][1], whole["stage2"][1].mean(1), atol=1e-6)
+    assert [t.shape for t in pooled.torch("stage2")] == [torch.Size([24, 4])] * 2
+
+
+class Skips(nn.Module):
+    """Two tensors leave its second stage: maps, and the tokens made of them."""
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Conv2d(3, 4, 3)
+        self.maps = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.tokens = nn.Linear(4, 4)
+        self.more = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+        self.answer = nn.Linear(4, 3)
 
     def forward(self, x):
-        y = self.layer(x)
-        return {"both": (y, y.flatten(2).transpose(1, 2), y.mean((2, 3)))}
+        maps = self.maps(x)
+        tokens = self.tokens(maps.flatten(2).transpose(1, 2))
+        return self.answer(self.more(tokens).mean(1) + maps.mean((2, 3)))
 
 
-def test_a_stage_that_several_values_leave_gives_a_tuple(monkeypatch):
-    trunk, stem = Branches(), replace(surgery.stages(network())[0], name="both")
-    monkeypatch.setattr(surgery, "stages", lambda model: surgery.Stages([stem]))
-    monkeypatch.setattr(surgery, "outputs", lambda model, at: trunk)
-    whole = extract(network(), Photos(), at=["both"], pool=False)
-    assert [a.shape for a in whole["both"]] == [(24, 4, 30, 30), (24, 900, 4), (24, 4)]
-    pooled = extract(network(), Photos(), at=["both"])
-    assert [a.shape for a in pooled["both"]] == [(24, 4)] * 3
-    assert all(np.allclose(a, pooled["both"][2], atol=1e-5) for a in pooled["both"])
-    assert [t.shape for t in pooled.torch("both")] == [torch.Size([24, 4])] * 3
+def wide(image):
+    """Return a picture as a tensor (3, 64, 128)."""
+    return as_tensor(image.resize((128, 64)))
+
+
+def test_wide_images_are_averaged_over_space_wherever_a_network_keeps_it():
+    found = {}
+    for layout in ("NCHW", "NHWC", "NTC"):
+        model = models.describe(Wide(layout).eval(), input_size=Wide.size)
+        at = [s.name for s in surgery.stages(model) if s.modules[:1] in (("one",), ("two",), ("three",))]
+        pooled, whole = (
+            extract(model, Photos(6), at=at, transform=wide, pool=pool) for pool in (True, False)
+        )
+        places = tuple(axis for axis, letter in enumerate(layout) if letter in "HWT")
+        for stage in at:
+            assert np.allclose(pooled[stage], whole[stage].mean(places), atol=1e-5)
+        found[layout] = [pooled[stage] for stage in at]
+    assert np.allclose(found["NCHW"], found["NHWC"], atol=1e-5)
+    assert np.allclose(found["NCHW"], found["NTC"], atol=1e-5)
 
 
 def test_bfloat16_is_used_within_the_bound_and_refused_beyond_it(monkeypatch):

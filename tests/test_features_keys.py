@@ -81,6 +81,15 @@ def test_another_version_of_a_library_makes_a_new_store(name, monkeypatch):
     assert len(photos.decoded) == 48
 
 
+def test_features_that_were_averaged_by_the_shape_alone_are_not_served(monkeypatch):
+    model, photos, now = network(), Photos(), keys.versions()
+    monkeypatch.setattr(keys, "versions", lambda: now | {"features": "1"})
+    extract(model, photos)
+    monkeypatch.undo()
+    extract(model, photos)
+    assert len(photos.decoded) == 48
+
+
 def test_what_comes_after_the_stage_does_not_matter():
     # A new head, or a trained suffix, leaves the features of the frozen part as they were.
     model, photos = network(), Photos()

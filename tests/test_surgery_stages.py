@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from odd_networks import SMALL, Chain, Fork, Mismatch, OddNames, WrongOutput
+from odd_networks import SMALL, Chain, Fork, Mismatch, OddNames, Wide, Windows, WrongOutput
 from torch import nn
 
 from tlutils import surgery
@@ -111,6 +111,67 @@ def test_stages_do_not_depend_on_how_small_the_image_is():
     assert surgery.stages(model, input_size=(3, 32, 32)).names == surgery.stages(model).names
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NTC"])
+def test_height_and_width_are_where_the_layers_have_them(layout):
+    stages = surgery.stages(Wide(layout), input_size=Wide.size)
+    body = [stage for stage in stages if stage.modules[:1] in [("one",), ("two",), ("three",)]]
+    assert len(body) == 3
+    assert {stage.layout for stage in body} == {layout}
+    assert {stage.stride for stage in body} == {8}
+    assert {stage.map_size for stage in body} == {None if layout == "NTC" else (8, 16)}
+    assert {stage.num_channels for stage in body} == {32}
+    assert (stages["head"].layout, stages["head"].map_size) == ("NC", None)
+
+
+def test_where_no_layer_tells_the_proportions_of_the_image_do():
+    model = Wide("NHWC")
+    model.one = model.two = model.three = Windows("NHWC")
+    for height, width in ((96, 128), (128, 96)):
+        stages = surgery.stages(model, input_size=(3, height, width))
+        assert {s.map_size for s in stages if s.modules[:1] == ("one",)} == {(height // 8, width // 8)}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda size: timm.models.SwinTransformer(
+            size, embed_dim=16, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
+        ),
+        lambda size: torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3),
+        lambda size: timm.create_model("test_vit", img_size=size),
+        lambda size: timm.create_model("test_convnext"),
+    ],
+    ids=["timm swin", "torchvision swin", "tokens", "maps"],
+)
+def test_wide_images_have_the_stages_and_strides_of_square_ones(build):
+    square, wide = (surgery.stages(build(s), input_size=(3, *s)) for s in ((64, 64), (64, 128)))
+    assert [(s.name, s.layout, s.stride, s.num_channels) for s in wide] == [
+        (s.name, s.layout, s.stride, s.num_channels) for s in square
+    ]
+    assert [s.map_size for s in wide] == [s.map_size and (s.map_size[0], 2 * s.map_size[1]) for s in square]
+
+
+def test_several_tensors_have_a_layout_each_as_a_cut_hands_them_over():
+    model = timm.models.tnt.TNT(
+        32, 16, embed_dim=16, inner_dim=4, depth=2, num_heads_inner=2, num_heads_outer=2
+    )
+    stage = surgery.stages(model, input_size=(3, 32, 32))["stage1"]
+    outputs = surgery.outputs(model.eval(), at="stage1", input_size=(3, 32, 32))(torch.randn(2, 3, 32, 32))
+    assert [tuple(t.shape[1:]) for t in outputs["stage1"]] == list(stage.output_shape)
+    assert stage.layout == ("NTTC", "NTC")
+    assert (stage.map_size, stage.num_channels) == (None, None)
+    assert stage.stride == 4
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NTC"])
+def test_modules_inside_a_stage_have_a_layout_too(layout):
+    found = surgery.module_layouts(Wide(layout), torch.zeros(1, *Wide.size))
+    assert found["patches"] == "NCHW"
+    assert found["one"] == layout
+    assert found["one.mix"] == layout.replace("NCHW", "NHWC"), "a Linear has channels last"
+    assert found[""] == "NC"
+
+
 def test_it_prints_as_a_table_with_bars():
     stages = surgery.stages(torchvision.models.resnet18())
     text, page = repr(stages), stages._repr_html_()
@@ -204,5 +265,5 @@ def test_an_unknown_stage_names_the_nearest():
         surgery.split_at(net, "stage7")
     with pytest.raises(LearnerError, match="lies inside stage3, which begins at layer3"):
         surgery.split_at(net, "layer3.1.conv2")
-    with pytest.raises(LearnerError, match="Expected a list of stages"):
+    with pytest.raises(LearnerError, match="Expected a stage or a list"):
         surgery.outputs(net, [])

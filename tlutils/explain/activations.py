@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,31 +11,19 @@ from ..runtime import progress
 from .hooks import Reader, examined
 
 
-def map_axes(shape: Sequence[int], x: Tensor) -> tuple[int, ...] | None:
-    """Return the order of axes that makes an output of this shape (N, …) maps (N, C, h, w) of x, or None.
-
-    Some models (Swin) keep channels last; the reading whose strides are more alike in both directions is
-    the right one.
-    """
-    if len(shape) != 4:
+def as_maps(values: Tensor, layout: str) -> Tensor | None:
+    """Return what leaves a stage as maps (N, C, h, w); None for tokens, vectors, and maps of one place."""
+    if sorted(layout) != sorted("NCHW"):
         return None
-    height, width = x.shape[2:]
-    skew = {}
-    for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
-        h, w = shape[order[2]], shape[order[3]]
-        if h * w > 1 and h <= height and w <= width:
-            skew[order] = abs(np.log((height / h) / (width / w)))
-    return min(skew, key=lambda order: skew[order]) if skew else None
+    maps = values.permute([layout.index(letter) for letter in "NCHW"])
+    return maps if maps[0, 0].numel() > 1 else None
 
 
-def by_channel(values: Tensor, x: Tensor) -> Tensor:
+def by_channel(values: Tensor, layout: str) -> Tensor:
     """Return what leaves a stage as (N, channels, positions); tokens are positions, a vector has one."""
-    order = map_axes(values.shape, x)
-    if order is not None:
-        return values.permute(order).flatten(2)
-    if values.ndim == 3:
-        return values.transpose(1, 2)
-    return values.flatten(2) if values.ndim == 4 else values.reshape(len(values), -1, 1)
+    if values.ndim < 3:
+        return values.reshape(len(values), -1, 1)
+    return values.movedim(layout.index("C"), 1).flatten(2)
 
 
 def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict[str, Tensor]:
@@ -49,6 +36,13 @@ def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict
         return Reader(model, at, like=x)(x)
 
 
+def _read(model: nn.Module, x: Tensor, at: str) -> tuple[Tensor, str]:
+    """Return what leaves a stage or module for a batch, and its layout."""
+    with examined(model, x) as (model, x), torch.no_grad():
+        reader = Reader(model, at, like=x)
+        return reader(x)[at], reader.layouts[at]
+
+
 def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Tensor:
     """Return which channels of a stage or module are dead (C,): the same value everywhere, on every image.
 
@@ -58,7 +52,7 @@ def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Te
     """
     ends: list[tuple[Tensor, Tensor]] = []
     for x in progress(_batches(batches), desc=f"channels of {at}"):
-        values = by_channel(activations(model, x, at=[at])[at], x)
+        values = by_channel(*_read(model, x, at))
         ends.append((values.amin((0, 2)), values.amax((0, 2))))
     if not ends:
         raise LearnerError("No batch arrived, so nothing can be said about channels. Give at least one.")
@@ -100,11 +94,10 @@ def top_patches(
     found: dict[int, list[tuple[float, int, tuple[int, int], Tensor]]] = {channel: [] for channel in wanted}
     seen = 0
     for x in progress(_batches(batches), desc=f"patches for {at}"):
-        values = activations(model, x, at=[at])[at]
-        order = map_axes(values.shape, x)
-        if order is None:
-            raise LearnerError(f"{at!r} gives {tuple(values.shape)}, which has no spatial axes to crop by.")
-        values = values.permute(order)
+        output, layout = _read(model, x, at)
+        values = as_maps(output, layout)
+        if values is None:
+            raise LearnerError(f"{at!r} gives {tuple(output.shape)}, which has no spatial axes to crop by.")
         wrong = [channel for channel in wanted if not 0 <= channel < values.shape[1]]
         if wrong:
             known = values.shape[1]
@@ -140,12 +133,16 @@ def receptive_boxes(
     """
     with examined(model, x[:1]) as (model, x), torch.no_grad():
         reader = Reader(model, [at], like=x)
-        order = map_axes(reader(x)[at].shape, x)
-        if order is None:
-            raise LearnerError(
-                f"{at!r} has no two spatial axes, so its units see no box. Choose an earlier stage."
-            )
-        sides = [_extent(lambda images: reader(images)[at].permute(order), x, axis) for axis in (2, 3)]
+
+        def maps(images: Tensor) -> Tensor:
+            found = as_maps(reader(images)[at], reader.layouts[at])
+            if found is None:
+                raise LearnerError(
+                    f"{at!r} has no two spatial axes, so its units see no box. Choose an earlier stage."
+                )
+            return found
+
+        sides = [_extent(maps, x, axis) for axis in (2, 3)]
     boxes = []
     for unit in units:
         (top, bottom), (left, right) = (side(index) for side, index in zip(sides, unit, strict=True))

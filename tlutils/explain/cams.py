@@ -1,14 +1,15 @@
 """Which places of the last feature maps speak for this class? CAM and Grad-CAM."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import models
+from .. import models, surgery
 from ..errors import LearnerError
-from .activations import map_axes
+from .activations import as_maps
 from .hooks import Reader, Target, chosen, class_index, examined, scores, stages
 
 
@@ -18,29 +19,28 @@ class _Maps:
     def __init__(self, model: nn.Module, x: Tensor, at: str | None, method: str) -> None:
         if at is None:
             known = stages(model, x)
-            found = [
-                s.name
-                for s in known
-                if not isinstance(s.output_shape[0], tuple) and map_axes((1, *s.output_shape), x)
-            ]
+            found = [stage.name for stage in known if stage.map_size not in (None, (1, 1))]
             if not found:
                 raise _no_maps(
                     model, method, f"has no stage with two spatial axes ({', '.join(known.names)})"
                 )
             at = found[-1]
         # The input asks for gradients, so that there is a graph on a frozen model too.
-        out = Reader(model, [at], like=x, with_scores=True)(x.detach().requires_grad_())
-        self.leaving, self.scores = out[at], out["scores"]
-        order = map_axes(self.leaving.shape, x)
-        if order is None:
+        reader = Reader(model, [at], like=x, with_scores=True)
+        out = reader(x.detach().requires_grad_())
+        self.leaving, self.scores, self.layout = out[at], out["scores"], reader.layouts[at]
+        maps = as_maps(self.leaving.detach(), self.layout)
+        if maps is None:
             raise _no_maps(
                 model, method, f"gives {tuple(self.leaving.shape)} at {at!r}, which has no two spatial axes"
             )
-        self.order, self.maps = order, self.leaving.detach().permute(order)
+        self.maps = maps
 
     def gradient(self, score: Tensor) -> Tensor:
         """Return d score / d maps (N, C, h, w)."""
-        return torch.autograd.grad(score, self.leaving)[0].permute(self.order)
+        gradient = as_maps(torch.autograd.grad(score, self.leaving)[0], self.layout)
+        assert gradient is not None  # the maps have the same layout
+        return gradient
 
 
 def _no_maps(model: nn.Module, method: str, what: str) -> LearnerError:
@@ -97,12 +97,16 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
 def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the scores, and the output of each module that gives feature maps (N, C, h, w), in order."""
     seen: list[Tensor] = []
+    layouts = surgery.module_layouts(model, x)
 
-    def keep(module: nn.Module, args: tuple, output: object) -> None:
-        if isinstance(output, Tensor) and (order := map_axes(output.shape, x)) is not None:
-            seen.append(output.permute(order))
+    def keeper(layout: str) -> Callable[..., None]:
+        def keep(module: nn.Module, args: tuple, output: Tensor) -> None:
+            if (maps := as_maps(output, layout)) is not None:
+                seen.append(maps)
+
+        return keep
 
     with ExitStack() as hooks:
-        for module in model.modules():
-            hooks.callback(module.register_forward_hook(keep).remove)
+        for name, layout in layouts.items():
+            hooks.callback(model.get_submodule(name).register_forward_hook(keeper(layout)).remove)
         return scores(model, x), seen

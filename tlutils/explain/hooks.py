@@ -124,8 +124,9 @@ class Reader:
 
     A name is a stage (`surgery.stages`) or a module (`named_modules`; one that is called several times
     gives its last output). The tensors are the true outputs: a later in-place ReLU does not change them.
-    `with_scores` adds the class scores of the same pass under "scores". Raises LearnerError for an unknown
-    name, and where no single tensor leaves.
+    `with_scores` adds the class scores of the same pass under "scores". `layouts` says of each name which
+    dimensions are channels, height and width, as `surgery.Stage.layout` does. Raises LearnerError for an
+    unknown name, and where no single tensor leaves.
     """
 
     def __init__(self, model: nn.Module, at: str | Sequence[str], *, like: Tensor, with_scores: bool = False):
@@ -137,17 +138,20 @@ class Reader:
         self.model, self.at, self.with_scores = model, at, with_scores
         modules = dict(model.named_modules())
         try:
-            self.stages = stages(model, like).names
+            known = stages(model, like)
         except LearnerError:
             if any(name not in modules for name in at):
                 raise
-            self.stages = []  # modules can be read in a model that surgery cannot follow
+            known = surgery.Stages()  # modules can be read in a model that surgery cannot follow
+        self.stages = known.names
         for name in at:
             if name not in self.stages and name not in modules:
-                known = [*self.stages, *modules]
-                raise unknown("stage", name, known, hint=f"The stages are {', '.join(self.stages)}.")
+                every = [*self.stages, *modules]
+                raise unknown("stage", name, every, hint=f"The stages are {', '.join(self.stages)}.")
         self.inside = {name: modules[name] for name in at if name not in self.stages}
         staged = [name for name in at if name in self.stages]
+        self.layouts = surgery.module_layouts(model, like) if self.inside else {}
+        self.layouts |= {name: known[name].layout for name in staged}
         if staged and with_scores:
             staged.append(self.stages[-1])
         self.outputs = (

@@ -102,9 +102,9 @@ def style_transfer(
         )  # fmt: skip
 
 
-def gram(values: Tensor, x: Tensor) -> Tensor:
+def gram(values: Tensor, layout: str) -> Tensor:
     """Return the mean product over positions of each pair of channels (N, C, C) that leave a stage."""
-    flat = by_channel(values, x)
+    flat = by_channel(values, layout)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
@@ -121,10 +121,10 @@ def _first_four(model: nn.Module, x: Tensor) -> list[str]:
 def _style_loss(model: nn.Module, style: Tensor, at: str | Sequence[str]) -> Callable[[Tensor], Tensor]:
     reader = Reader(model, at, like=style)
     with torch.no_grad():
-        wanted = {name: gram(values, style) for name, values in reader(style).items()}
+        wanted = {name: gram(values, reader.layouts[name]) for name, values in reader(style).items()}
 
     def loss(batch: Tensor) -> Tensor:
-        found = reader(batch)
-        return torch.stack([_missed(gram(found[name], batch), wanted[name]) for name in reader.at]).mean(0)
+        found = {name: gram(values, reader.layouts[name]) for name, values in reader(batch).items()}
+        return torch.stack([_missed(found[name], wanted[name]) for name in reader.at]).mean(0)
 
     return loss

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .activations import by_channel, map_axes
+from .activations import as_maps, by_channel
 from .hooks import Reader, checked, chosen, class_index, examined, indices, scores
 from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
 
@@ -81,17 +81,17 @@ def maximise_activation(
         reader = Reader(model, [at], like=first)
         if wanted is not None:
             with torch.no_grad():
-                width = by_channel(reader(to_input(model, first[:1]))[at], first).shape[1]
+                width = by_channel(reader(to_input(model, first[:1]))[at], reader.layouts[at]).shape[1]
             if not ((wanted >= 0) & (wanted < width)).all():
                 raise LearnerError(f"channel={channel!r}. {at!r} has {width} channels, 0 to {width - 1}.")
 
         def activation(x: Tensor) -> Tensor:
             values = reader(x)[at]
-            flat = by_channel(values, x)  # (N, C, positions)
+            flat = by_channel(values, reader.layouts[at])  # (N, C, positions)
             if wanted is None:
                 return flat.square().mean((1, 2))
             own = flat[torch.arange(len(x)), wanted]
-            return own.mean(1) if unit == "mean" else own[:, _middle(values, x)]
+            return own.mean(1) if unit == "mean" else own[:, _middle(values, reader.layouts[at])]
 
         return ascend(
             activation,
@@ -100,11 +100,11 @@ def maximise_activation(
         )  # fmt: skip
 
 
-def _middle(values: Tensor, x: Tensor) -> int:
-    order = map_axes(values.shape, x)
-    if order is None:
-        return by_channel(values, x).shape[2] // 2
-    height, width = values.shape[order[2]], values.shape[order[3]]
+def _middle(values: Tensor, layout: str) -> int:
+    maps = as_maps(values, layout)
+    if maps is None:
+        return by_channel(values, layout).shape[2] // 2
+    height, width = maps.shape[2:]
     return height // 2 * width + width // 2
 
 
@@ -200,7 +200,7 @@ def deepdream(
         reader = Reader(model, [at], like=x)
 
         def activation(batch: Tensor) -> Tensor:
-            flat = by_channel(reader(batch)[at], batch)
+            flat = by_channel(reader(batch)[at], reader.layouts[at])
             if channel is not None and not 0 <= channel < flat.shape[1]:
                 raise LearnerError(
                     f"channel={channel}. {at!r} has {flat.shape[1]} channels, 0 to {flat.shape[1] - 1}."

@@ -77,7 +77,7 @@ class Forward:
 
 
 def _pooled(value: torch.Tensor, layout: str) -> torch.Tensor:
-    """Return maps or tokens averaged over their positions (N, C); a vector as it is."""
+    """Return feature maps or tokens averaged over their positions (N, C); a vector as it is."""
     places = [axis for axis, letter in enumerate(layout) if letter not in "NC"]
     return value.mean(dim=places) if places else value
 

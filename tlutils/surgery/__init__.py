@@ -7,6 +7,7 @@ from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
 from .stages import Stage, Stages, stages
 from .stem import replace_stem
+from .tracing.measure import module_layouts
 
 __all__ = [
     "Audit",
@@ -19,6 +20,7 @@ __all__ = [
     "freeze_to",
     "frozen_to",
     "head_layers",
+    "module_layouts",
     "outputs",
     "param_groups",
     "replace_head",

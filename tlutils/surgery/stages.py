@@ -36,8 +36,8 @@ class Stage:
         macs: Multiply-adds per image.
         macs_share: Share of the whole model's multiply-adds, from 0 to 1.
         output_shape: Shape of what leaves it for one image, without the batch dimension.
-        layout: A letter for each dimension of what leaves it for a batch: "NCHW" and "NHWC" are maps, "NTC"
-            is tokens, "NC" a vector. N counts images, C channels, H and W rows and columns, T tokens.
+        layout: A letter for each dimension of what leaves it for a batch: "NCHW" and "NHWC" are feature
+            maps, "NTC" is tokens, "NC" a vector. N counts images, C channels, H and W rows and columns, T tokens.
         stride: How many pixels of the image lie between two neighbouring positions; None for vectors.
         receptive_field: How many pixels, along one side, can change one position; None where that is the
             whole image, through attention, squeeze-and-excitation or global pooling.
@@ -58,8 +58,8 @@ class Stage:
 
     @property
     def map_size(self) -> tuple[int, int] | None:
-        """Height and width of the maps that leave the stage; None for tokens, vectors and several tensors."""
-        if "H" not in self.layout:
+        """Height and width of the feature maps that leave the stage; None for tokens, vectors and several tensors."""
+        if "H" not in self.layout or len(self.layout) != 4:
             return None
         height, width = (self.output_shape[self.layout.index(side) - 1] for side in "HW")  # type: ignore[arg-type]
         return height, width

@@ -41,8 +41,7 @@ def live_deepdream(
     """
     with examined(model, one_image(image)) as (_, checked):
         x = checked
-    shapes = {s.name: s.output_shape for s in stages(model, x)}
-    names = [name for name, shape in shapes.items() if not isinstance(shape[0], tuple)]
+    names = [s.name for s in stages(model, x) if isinstance(s.layout, str)]
     if stage is not None and stage not in names:
         raise unknown("stage", stage, names)
     at = choice("stage", names, stage or names[len(names) // 2])

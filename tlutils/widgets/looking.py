@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .. import explain, models, plots
 from ..errors import LearnerError, unknown
-from ..explain.activations import map_axes
 from ..explain.hooks import Target, class_index, examined, scores, stages
 from .base import Explorer, along, choice, one_image, whole
 
@@ -39,20 +38,16 @@ def stage_explorer(
     """
     with examined(model, images) as (_, checked):
         images = checked.cpu()
-    shapes = {s.name: s.output_shape for s in stages(model, images)}
-    spatial = [
-        name
-        for name, shape in shapes.items()
-        if not isinstance(shape[0], tuple) and map_axes((1, *shape), images) is not None
-    ]
+    known = stages(model, images)
+    spatial = [s.name for s in known if s.map_size not in (None, (1, 1))]
     if not spatial:
         raise LearnerError(
             f"{models.info(model).name} has no stage with feature maps: nothing with two spatial axes leaves "
-            f"{', '.join(shapes)}. A convolutional network has some, for example 'tf_efficientnet_lite0'."
+            f"{', '.join(known.names)}. A convolutional network has some, for example 'tf_efficientnet_lite0'."
         )
     if stage is not None and stage not in spatial:
         raise unknown("stage with feature maps", stage, spatial)
-    sizes = {name: shapes[name][map_axes((1, *shapes[name]), images)[1] - 1] for name in spatial}  # type: ignore[index]
+    sizes = {name: known[name].num_channels for name in spatial}
     stage = stage or spatial[min(1, len(spatial) - 1)]
     if not 0 <= channel < sizes[stage]:
         raise LearnerError(
@@ -70,7 +65,7 @@ def stage_explorer(
     def maps(stage: str, image: int) -> Tensor:
         x = images[image : image + 1]
         found = explain.activations(model, x, at=[stage])[stage]
-        return found.permute(map_axes(found.shape, x))[0]  # type: ignore[arg-type]
+        return found.permute([known[stage].layout.index(letter) for letter in "NCHW"])[0]
 
     def draw(stage: str, channel: int, image: int) -> plots.Picture:
         values = maps(stage, image)[channel]

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from ...inference import set_mode, twin
 
 ELEMENTWISE = frozenset(
     [
@@ -102,15 +104,16 @@ class Multiplications(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Reach:
-    """Along which dimensions of a map height and width run, and what one of its values sees of the image.
+    """Along which dimensions of a feature map height and width run, and what one of its values sees of the image.
 
-    `field` is how many pixels it sees (height, width), None for the whole image; neighbours then lie `jump`
-    pixels apart.
+    `field` is how many pixels it sees (height, width), None for the whole image; neighbours lie `jump` pixels
+    apart. Tokens that were a map of height and width `grid` have one dimension for both.
     """
 
     dims: tuple[int, int]
     field: tuple[int, int] | None = (1, 1)
     jump: tuple[int, int] = (1, 1)
+    grid: tuple[int, int] | None = None
 
     def slide(self, kernel: Any, stride: Any, dilation: Any = 1) -> "Reach":
         """Return the reach after a window of this kernel, stride and dilation."""
@@ -123,9 +126,11 @@ class Reach:
 def layout_of(shape: Sequence[int], image: Sequence[int], reach: Reach | None = None) -> str:
     """Return a letter for each dimension of an activation (N, …) of images (H, W) = `image`.
 
-    "NCHW" and "NHWC" are maps, "NTC" is tokens, "NC" a vector. What the layers did tells where height and
+    "NCHW" and "NHWC" are feature maps, "NTC" is tokens, "NC" a vector. What the layers did tells where height and
     width are; where they did not, the reading is taken whose strides are more alike in both directions.
     """
+    if len(shape) == 3 and reach is not None and reach.dims == (2, 2):
+        return "NCT"
     if len(shape) != 4:
         return ("N" + "T" * (len(shape) - 2) + "C")[: len(shape)]
     dims = reach.dims if reach is not None and 0 not in reach.dims else _likely_dims(shape, image)
@@ -141,6 +146,43 @@ def _likely_dims(shape: Sequence[int], image: Sequence[int]) -> tuple[int, int]:
         return abs(math.log(image[0] / height / (image[1] / width))) if fits else math.inf
 
     return min((2, 3), (1, 2), key=skew)
+
+
+def module_layouts(model: nn.Module, x: Tensor) -> dict[str, str]:
+    """Return the layout of what each module gives on a batch, by the module's name; see `Stage.layout`.
+
+    A module that is called several times has that of its last output; one that gives no tensor has none.
+
+    Args:
+        model: Any model that takes `x`; it stays as it is.
+        x: A preprocessed batch (N, C, H, W), of which the first image passes the model in evaluation mode.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import surgery
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> surgery.module_layouts(net, torch.zeros(1, 3, 16, 16))
+        {'0': 'NCHW', '1': 'NCHW', '2': 'NC', '3': 'NC', '': 'NC'}
+    """
+    found: dict[str, str] = {}
+    image = x[:1]
+    receptive = Receptive(image)
+
+    def noting(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                found[name] = layout_of(output.shape, image.shape[2:], receptive.of(output))
+
+        return note
+
+    with twin(model) as copy:
+        set_mode(copy, training=False)
+        for name, module in copy.named_modules():
+            module.register_forward_hook(noting(name))
+        with torch.no_grad(), receptive:
+            copy(image)
+    return found
 
 
 def positions(shape: Sequence[int], layout: str) -> int:
@@ -208,13 +250,18 @@ def _after(
         return _moved(func, known[0], args, kwargs) if known and args and inputs[0] is args[0] else None
     local = all(reach is not None and reach.field is not None for reach in before)
     exact = _local(name, known, inputs, args, kwargs, out) if local else None
-    if exact is not None or out.dim() != 4:
+    if exact is not None:
         return exact
-    if name in _WINDOWS or name in _CHANNELS_FIRST:
+    if out.dim() == 4 and (name in _WINDOWS or name in _CHANNELS_FIRST):
         return Reach((2, 3), None)
     for reach, x in zip(before, inputs, strict=True):
-        if reach is not None and x.dim() == 4 and all(out.shape[d] == x.shape[d] for d in (0, *reach.dims)):
-            return replace(reach, field=None)
+        alike = x.dim() == out.dim() and reach is not None
+        if alike and all(out.shape[d] == x.shape[d] for d in (0, *reach.dims)):  # type: ignore[union-attr]
+            return replace(reach, field=None)  # type: ignore[type-var]
+    if name in ("view", "reshape", "flatten", "unflatten"):
+        return _folded(known[0], inputs[0], out) if known else None
+    if out.dim() != 4:
+        return None
     width = _argument(args, kwargs, 1, "normalized_shape", ())
     last = name == "linear" or (name in ("layer_norm", "rms_norm") and len(width) == 1)
     return Reach((1, 2), None) if last else None
@@ -267,6 +314,18 @@ def _moved(func: Any, reach: Reach, args: Any, kwargs: Any) -> Reach | None:
     return replace(
         reach, dims=(after.index(marks.shape[reach.dims[0]]), after.index(marks.shape[reach.dims[1]]))
     )
+
+
+def _folded(reach: Reach, x: Tensor, out: Tensor) -> Reach | None:
+    """Return the reach after a map became a row of tokens, or tokens a map again."""
+    a, b = reach.dims
+    if out.shape[0] != x.shape[0]:
+        return None
+    if (x.dim(), out.dim(), b) == (4, 3, a + 1) and out.shape[a] == x.shape[a] * x.shape[b]:
+        return Reach((a, a), None, grid=(x.shape[a], x.shape[b]))
+    if reach.grid is not None and out.dim() == 4 and tuple(out.shape[a : a + 2]) == reach.grid:
+        return Reach((a, a + 1), None)
+    return None
 
 
 def _widest(reaches: list[Reach]) -> Reach:
