@@ -37,7 +37,7 @@ class Stage:
         macs_share: Share of the whole model's multiply-adds, from 0 to 1.
         output_shape: Shape of what leaves it for one image, without the batch dimension.
         layout: A letter for each dimension of what leaves it for a batch: "NCHW" and "NHWC" are feature
-            maps, "NTC" is tokens, "NC" a vector. N counts images, C channels, H and W rows and columns, T tokens.
+            maps, "NTC" is tokens, "NC" a vector: images, channels, height, width, tokens.
         stride: How many pixels of the image lie between two neighbouring positions; None for vectors.
         receptive_field: How many pixels, along one side, can change one position; None where that is the
             whole image, through attention, squeeze-and-excitation or global pooling.

@@ -43,7 +43,7 @@ def stage_explorer(
     if not spatial:
         raise LearnerError(
             f"{models.info(model).name} has no stage with feature maps: nothing with two spatial axes leaves "
-            f"{', '.join(known.names)}. A convolutional network has some, for example 'tf_efficientnet_lite0'."
+            f"{', '.join(known.names)}. A convolutional network has some, as 'tf_efficientnet_lite0' does."
         )
     if stage is not None and stage not in spatial:
         raise unknown("stage with feature maps", stage, spatial)
