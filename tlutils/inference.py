@@ -162,9 +162,10 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def twin(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a twin to run in place of `model`: its parameters, all with gradients, and copies of all else.
+    """Yield a twin of `model` in eval mode, to run in its place: its parameters, copies of all else.
 
-    Afterwards the gradient flags and the random generators are as they were. Hooks of the model do not run.
+    All parameters take gradients; afterwards their flags and the random generators are as they were. Hooks of
+    the model do not run.
 
     Args:
         model: any model.
@@ -184,7 +185,9 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
         for parameter, _ in flags:
             parameter.requires_grad_(parameter.is_floating_point())
         with runtime.seeded(0), torch.inference_mode(False):
-            yield mirror(model, meta=False)
+            copy = mirror(model, meta=False)
+            set_mode(copy, training=False)
+            yield copy
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)

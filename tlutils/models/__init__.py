@@ -10,9 +10,13 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import LearnerError
+from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
-from .metadata import ModelInfo, check_input, describe, info
-from .zoo import build, catalog, offline
+from .fetch import offline
+from .metadata import ModelInfo
+from .recognise import check_input, describe, info
+from .registry import catalog
+from .zoo import build
 
 DEFAULT = "tf_efficientnet_lite0"
 
@@ -24,6 +28,7 @@ __all__ = [
     "check_input",
     "describe",
     "info",
+    "layers",
     "load",
     "load_weights",
     "offline",

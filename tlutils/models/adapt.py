@@ -1,54 +1,41 @@
 """Make tensors fit a model that was built for another input or another number of classes."""
 
 from collections.abc import Mapping, MutableMapping
+from typing import Any
 
-import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..errors import LearnerError
+from .layers import find_layers
 
 COUNTER = "num_batches_tracked"  # older checkpoints lack it, and it changes no prediction
 
 
-def last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d] | None:
-    """Return the name and module of the last linear or convolutional layer: the head of a classifier."""
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    return layers[-1] if layers else None
-
-
-def first_conv(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
-    """Return the name and module of the first 2-d convolution: the stem."""
-    return next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
+def stem_and_head(model: nn.Module) -> tuple[set[str], set[str]]:
+    """Return the names of the tensors of the stem and of the head; none for a model that is no classifier."""
+    try:
+        found = find_layers(model)
+    except LearnerError:
+        return set(), set()
+    stem, head = (
+        {f"{layer}.{name}" for layer in names for name in model.get_submodule(layer).state_dict()}
+        for names in (found.stems, found.heads)
+    )
+    return stem, head
 
 
 def set_stem_channels(model: nn.Module, in_chans: int) -> None:
-    """Rebuild the first convolution in place for `in_chans` channels, its weights adapted by `sum_stem`."""
-    found = first_conv(model)
-    if found is None or found[1].groups != 1:
+    """Let the layers that read the image take `in_chans` channels, in place, their weights adapted."""
+    stems: list[Any] = [model.get_submodule(name) for name in find_layers(model).stems]
+    if not stems or not all(isinstance(stem, nn.Conv2d) and stem.groups == 1 for stem in stems):
         raise LearnerError(
             f"{type(model).__name__} has no plain first convolution, so in_chans={in_chans} cannot be set."
         )
-    name, old = found
-    if old.in_channels == in_chans:
-        return
-    new = nn.Conv2d(
-        in_chans,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        old.dilation,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-        padding_mode=old.padding_mode,
-        device=old.weight.device,
-        dtype=old.weight.dtype,
-    )
-    with torch.no_grad():
-        new.weight.copy_(adapt_input_conv(in_chans, old.weight.detach()))
-        if old.bias is not None and new.bias is not None:
-            new.bias.copy_(old.bias)
-    model.set_submodule(name, new)
+    for stem in stems:
+        weight = adapt_input_conv(in_chans, stem.weight.detach(), stem.in_channels)
+        stem.weight = nn.Parameter(weight.contiguous(), requires_grad=stem.weight.requires_grad)
+        stem.in_channels = in_chans
 
 
 def fit_tensors(
@@ -62,8 +49,6 @@ def fit_tensors(
     is copied. `ignore`: prefixes of tensors in `state` that the model may lack (auxiliary heads).
     """
     own = model.state_dict()
-    stem, head = first_conv(model), last_layer(model)
-    stem_name = f"{stem[0]}.weight" if stem else ""
     for key in [key for key in state if key not in own and key.startswith(ignore)] if ignore else []:
         del state[key]
     surplus = sorted(set(state) - set(own))
@@ -78,17 +63,14 @@ def fit_tensors(
             )
             + ". The file belongs to another architecture or another version of it."
         )
+    differ = [key for key, tensor in state.items() if tensor.shape != own[key].shape]
+    stem, head = stem_and_head(model) if differ else (set(), set())
     skipped = []
-    for key, tensor in list(state.items()):
-        if tensor.shape == own[key].shape:
-            continue
-        if (
-            key == stem_name
-            and tensor.shape[2:] == own[key].shape[2:]
-            and tensor.shape[0] == own[key].shape[0]
-        ):
-            state[key] = adapt_input_conv(own[key].shape[1], tensor)
-        elif head and key.rpartition(".")[0] == head[0] and tensor.shape[1:] == own[key].shape[1:]:
+    for key in differ:
+        tensor, shape = state[key], own[key].shape
+        if key in stem and tensor.ndim == 4 and tensor[:, 0].shape == own[key][:, 0].shape:
+            state[key] = adapt_input_conv(shape[1], tensor, tensor.shape[1])
+        elif key in head and tensor.shape[1:] == shape[1:]:
             skipped.append(key)
             del state[key]
         else:

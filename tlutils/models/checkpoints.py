@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from .. import runtime
 from ..errors import LearnerError
 from ..inference import require_module
-from .adapt import COUNTER, last_layer, shape_error
-from .metadata import ATTRIBUTE, ModelInfo, attach, changed, info
+from .adapt import COUNTER, shape_error, stem_and_head
+from .metadata import ModelInfo, changed
 from .reading import only_tensors, read_tensors
+from .recognise import ATTRIBUTE, attach, info
 from .zoo import build
 
 log = logging.getLogger(__name__)
@@ -196,11 +197,11 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> Lo
             unexpected.append(theirs)
         else:
             found[ours] = (theirs, tensor)
-    head = last_layer(inner)
-    of_head = {name for name in own if head and name.rpartition(".")[0] == head[0]}
-    skipped = [name for name in found if name in of_head and found[name][1].shape != own[name].shape]
+    differ = [name for name, (_, tensor) in found.items() if tensor.shape != own[name].shape]
     missing = [name for name in own if name not in found and not name.endswith(COUNTER)]
-    backbone = [name for name in own if name not in of_head and not name.endswith(COUNTER)]
+    head = stem_and_head(inner)[1] if differ or missing else set()
+    skipped = [name for name in differ if name in head]
+    backbone = [name for name in own if name not in head and not name.endswith(COUNTER)]
     there = sum(name in found for name in backbone)
     if there < ENOUGH * len(backbone) or not found:
         raise LearnerError(
@@ -208,9 +209,10 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> Lo
             f"backbone are in it, so nothing was copied. The model calls its tensors {_some(own)}; the file "
             f"has {_some(state)}. Load the architecture that the file was made with."
         )
-    for ours, (theirs, tensor) in found.items():
-        if ours not in skipped and tensor.shape != own[ours].shape:
-            raise shape_error(where, theirs, ours, tensor, own[ours])
+    for name in differ:
+        if name not in skipped:
+            theirs, tensor = found[name]
+            raise shape_error(where, theirs, name, tensor, own[name])
     take = {ours: tensor for ours, (_, tensor) in found.items() if ours not in skipped}
     inner.load_state_dict(_versioned(take, inner), strict=False)
     if hasattr(inner, ATTRIBUTE):

@@ -10,14 +10,17 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import huggingface_hub
+import timm
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from .. import runtime
 from ..download import TIMEOUT, Unreachable, download, is_offline
 from ..errors import LearnerError
+from .registry import PACKAGES, known_weights, torchvision_names
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # resnet18-f37072fd.pth: the first digits of the SHA-256
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -166,10 +169,25 @@ def _root(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
+def offline() -> list[str]:
+    """Return the names whose pretrained weights are here now: in installed packages or in the cache."""
+    here = [name for name, package in PACKAGES.items() if package.path() is not None]
+    here += [n for n in torchvision_names() if url_path(known_weights(n, None).url).is_file()]
+    # Only names of repositories that left a file are looked up: timm knows some 1,800 sets of weights.
+    files = [p.name for p in weights_dir().iterdir()]
+    files += [p.name for p in (weights_dir() / "hub").glob("models--*")]
+    for name in timm.list_pretrained() if files else []:
+        cfg: Any = timm.get_pretrained_cfg(name)
+        stem = (cfg.hf_hub_id or "").partition("@")[0].replace("/", "--")
+        if (stem and any(stem in file for file in files) and cached_hub_file(cfg.hf_hub_id)) or (
+            not stem and isinstance(cfg.url, str) and url_path(cfg.url).is_file()
+        ):
+            here.append(f"timm/{name}")
+    return here
+
+
 def missing(asked: str, why: str, source: str, path: Path) -> LearnerError:
     """Return the error for weights that are not here: what, why, where, how by hand, what works instead."""
-    from .zoo import offline  # the list of what works needs everything else
-
     return LearnerError(
         f"The pretrained weights of {asked} are not available: {why}.\n"
         f"  By hand: download {source} on a machine with a network and save it as {path}\n"

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..errors import LearnerError, unknown
-from ..inference import require_module, unwrap
-
-ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
 
 
 @dataclass(frozen=True)
@@ -61,43 +55,6 @@ class ModelInfo:
         return "\n".join(lines + [f"  note      {note}" for note in self.notes])
 
 
-def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
-    """Note `info` on the model (inside its wrappers) and return the model."""
-    setattr(unwrap(model), ATTRIBUTE, info)
-    return model
-
-
-def info(model: nn.Module) -> ModelInfo:
-    """Return what is known about a model; nothing is changed.
-
-    Works for models from `load`, for raw torchvision and timm models, and inside DDP and torch.compile.
-    For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say
-    so, and `describe` corrects it.
-    """
-    from . import recognise  # it builds ModelInfo, so it imports this module
-
-    model = require_module(model)
-    known = getattr(model, ATTRIBUTE, None)
-    if known is None:
-        return recognise.recognise(model)
-    outputs = recognise.num_classes(model) if known.source != "custom" else known.num_classes
-    if outputs is None or outputs == known.num_classes:
-        return known
-    # The head was replaced by hand since: the old class names would be wrong.
-    return replace(known, num_classes=outputs, classes=None)
-
-
-def describe(model: nn.Module, **changes: Any) -> nn.Module:
-    """Correct what `info` says of a model, for example `describe(net, input_size=(1, 28, 28), mean=0.5,
-    std=0.5)`.
-
-    Takes the fields of ModelInfo; one number for mean or std holds for every channel, one or two for
-    `input_size` leave the channels as they are. Returns the same model, with the facts noted on it.
-    Raises LearnerError for an unknown field and for values that contradict each other or the model.
-    """
-    return attach(model, changed(info(model), changes))
-
-
 def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
     """Return the facts with some fields changed, checked as `describe` promises."""
     known = {item.name for item in fields(ModelInfo)}
@@ -131,29 +88,6 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
     if "notes" in changes:
         changes["notes"] = tuple(changes["notes"])
     return replace(old, **changes)
-
-
-def check_input(model: nn.Module, images: torch.Tensor) -> None:
-    """Raise LearnerError when a batch (N, C, H, W) cannot go through the model, naming both sizes.
-
-    Catches a missing batch axis, another number of channels, and another height or width where the
-    architecture has a fixed one (transformers with a position embedding). The model is not run.
-    """
-    facts = info(model)
-    shape = tuple(images.shape)
-    expected = "x".join(map(str, ("N", *facts.input_size)))
-    if len(shape) != 4:
-        raise LearnerError(
-            f"{facts.name} takes a batch {expected} and got {len(shape)} axes {shape}. "
-            "One image becomes a batch with image.unsqueeze(0)."
-        )
-    if shape[1] != facts.input_size[0]:
-        raise LearnerError(
-            f"{facts.name} takes {facts.input_size[0]} channels ({expected}) and got {shape[1]} {shape}. "
-            "models.load(..., in_chans=...) makes a model for another number."
-        )
-    if facts.fixed_size and shape[2:] != facts.input_size[1:]:
-        raise wrong_size(facts, shape[2:])
 
 
 def wrong_size(facts: ModelInfo, size: Sequence[int]) -> LearnerError:

@@ -1,6 +1,7 @@
-"""Read off a raw model what it is: torchvision and timm say so themselves, any other module is tried."""
+"""Read off a model what it is: `load` noted it, torchvision and timm say so, any other model is tried."""
 
 import copy
+import itertools
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,11 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
 
 from ..errors import LearnerError
-from .adapt import first_conv, last_layer
-from .metadata import ModelInfo, spread
-from .packages import PACKAGES
+from ..inference import device_of, dtype_of, logits_of, require_module, unwrap
+from .metadata import ModelInfo, changed, spread, wrong_size
+from .registry import timm_name, torchvision_names
 
+ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
 TRIAL_SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 16, 8)
 RENORMALISES = "torchvision.models.googlenet", "torchvision.models.inception"
 ONCE = (
@@ -26,12 +28,65 @@ ONCE = (
 )
 
 
-def torchvision_names() -> list[str]:
-    """Return the classifiers that torchvision builds, sorted."""
-    return torchvision.models.list_models(module=torchvision.models)
+def info(model: nn.Module) -> ModelInfo:
+    """Return what is known about a model; nothing is changed.
+
+    Works for models from `load`, for raw torchvision and timm models, and inside DDP and torch.compile.
+    For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say
+    so, and `describe` corrects it.
+    """
+    model = require_module(model)
+    known = getattr(model, ATTRIBUTE, None)
+    if known is None:
+        return _recognise(model)
+    outputs = num_classes(model) if known.source != "custom" else known.num_classes
+    if outputs is None or outputs == known.num_classes:
+        return known
+    # The head was replaced by hand since: the old class names would be wrong.
+    return replace(known, num_classes=outputs, classes=None)
 
 
-def recognise(model: nn.Module) -> ModelInfo:
+def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
+    """Note `info` on the model (inside its wrappers) and return the model."""
+    setattr(unwrap(model), ATTRIBUTE, info)
+    return model
+
+
+def describe(model: nn.Module, **changes: Any) -> nn.Module:
+    """Correct what `info` says of a model, for example `describe(net, input_size=(1, 28, 28), mean=0.5,
+    std=0.5)`.
+
+    Takes the fields of ModelInfo; one number for mean or std holds for every channel, one or two for
+    `input_size` leave the channels as they are. Returns the same model, with the facts noted on it.
+    Raises LearnerError for an unknown field and for values that contradict each other or the model.
+    """
+    return attach(model, changed(info(model), changes))
+
+
+def check_input(model: nn.Module, images: torch.Tensor) -> None:
+    """Raise LearnerError when a batch (N, C, H, W) cannot go through the model, naming both sizes.
+
+    Catches a missing batch axis, another number of channels, and another height or width where the
+    architecture has a fixed one (transformers with a position embedding). The model is not run.
+    """
+    facts = info(model)
+    shape = tuple(images.shape)
+    expected = "x".join(map(str, ("N", *facts.input_size)))
+    if len(shape) != 4:
+        raise LearnerError(
+            f"{facts.name} takes a batch {expected} and got {len(shape)} axes {shape}. "
+            "One image becomes a batch with image.unsqueeze(0)."
+        )
+    if shape[1] != facts.input_size[0]:
+        raise LearnerError(
+            f"{facts.name} takes {facts.input_size[0]} channels ({expected}) and got {shape[1]} {shape}. "
+            "models.load(..., in_chans=...) makes a model for another number."
+        )
+    if facts.fixed_size and shape[2:] != facts.input_size[1:]:
+        raise wrong_size(facts, shape[2:])
+
+
+def _recognise(model: nn.Module) -> ModelInfo:
     """Return the facts about a model on which nothing is noted."""
     if type(model).__module__.startswith("torchvision.models."):
         return _raw_torchvision(model)
@@ -49,14 +104,25 @@ def num_classes(model: nn.Module) -> int | None:
         if isinstance(head, nn.Identity):
             return 0
     if not isinstance(head, nn.Linear | nn.Conv2d):
-        inside = last_layer(head) if isinstance(head, nn.Module) else None
-        if inside is None and hasattr(model, "num_classes"):
+        head = _last_layer(head) if isinstance(head, nn.Module) else None
+        if head is None and hasattr(model, "num_classes"):
             return int(model.num_classes)  # type: ignore[arg-type]
-        found = inside or last_layer(model)
-        head = found[1] if found else None
-    if head is None:
-        return None
-    return head.out_features if isinstance(head, nn.Linear) else head.out_channels
+        head = head or _last_layer(model)
+    return None if head is None else _width(head)
+
+
+def _last_layer(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
+    """Return the linear or convolutional layer that is declared last: the head, in torchvision's classes."""
+    return next((m for m in reversed([*model.modules()]) if isinstance(m, nn.Linear | nn.Conv2d)), None)
+
+
+def _first_conv(model: nn.Module) -> nn.Conv2d | None:
+    """Return the convolution that is declared first: the stem, in torchvision's and timm's classes."""
+    return next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+
+
+def _width(layer: nn.Linear | nn.Conv2d) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
 def imagenet_classes() -> list[str]:
@@ -68,8 +134,8 @@ def torchvision_facts(name: str, weights: WeightsEnum, model: nn.Module) -> Mode
     """Return the facts of a torchvision model; the preprocessing is what `weights.transforms()` states."""
     preset = weights.transforms()
     crop, resize = preset.crop_size[0], preset.resize_size[0]
-    stem = first_conv(model)
-    channels = stem[1].in_channels if stem else 3
+    stem = _first_conv(model)
+    channels = stem.in_channels if stem else 3
     fixed, side = False, crop
     if isinstance(model, torchvision.models.VisionTransformer):
         fixed, side = True, model.image_size
@@ -118,10 +184,10 @@ def _torchvision_name(model: nn.Module) -> str | None:
     if len(family) < 2:
         return family[0] if family else None
     count = sum(p.numel() for p in model.parameters())
-    if (head := last_layer(model)) is not None:
-        count += (1000 - head[1].weight.shape[0]) * (head[1].weight[0].numel() + (head[1].bias is not None))
-    if (stem := first_conv(model)) is not None:
-        count += (3 - stem[1].in_channels) * stem[1].weight[:, 0].numel()
+    if (head := _last_layer(model)) is not None:
+        count += (1000 - head.weight.shape[0]) * (head.weight[0].numel() + (head.bias is not None))
+    if (stem := _first_conv(model)) is not None:
+        count += (3 - stem.in_channels) * stem.weight[:, 0].numel()
     sizes = {n: get_model_weights(n).DEFAULT.meta["num_params"] for n in family}
     nearest = min(sizes, key=lambda n: abs(sizes[n] - count))
     # Position embeddings for other sizes and auxiliary heads move the count a little.
@@ -132,10 +198,10 @@ def timm_facts(name: str, model: nn.Module) -> ModelInfo:
     """Return the facts of a timm model; the preprocessing is what its `pretrained_cfg` states."""
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     channels, height, width = cfg.get("input_size", (3, 224, 224))
-    stem = first_conv(model)
+    stem = _first_conv(model)
     plain = cfg.get("first_conv", True)  # empty where the first convolution reads something else than pixels
-    if stem and plain and stem[1].groups == 1 and stem[1].in_channels % 12:  # 12, 48: pixels folded in
-        channels = stem[1].in_channels
+    if stem and plain and stem.groups == 1 and stem.in_channels % 12:  # 12, 48: pixels folded in
+        channels = stem.in_channels
     embed = getattr(model, "patch_embed", None)
     fixed = bool(cfg.get("fixed_input_size", False)) and getattr(embed, "strict_img_size", True)
     fixed = fixed and not getattr(model, "dynamic_img_size", False)
@@ -172,17 +238,8 @@ def _raw_timm(model: nn.Module) -> ModelInfo:
     return facts
 
 
-def timm_name(name: str, tag: str | None) -> str:
-    """Return the name by which `load` finds a timm model: "timm/" marks one that another source has too."""
-    if tag:
-        return f"{name}.{tag}"
-    return f"timm/{name}" if name in PACKAGES or name in torchvision_names() else name
-
-
 def _custom(model: nn.Module) -> ModelInfo:
-    stem = first_conv(model)
-    channels = stem[1].in_channels if stem else 3
-    side, outputs = _try_sizes(model, channels)
+    channels, side, outputs = _try_out(model)
     assumed = "not measured" if side is None else "the first of the usual sizes that went through"
     return ModelInfo(
         name=type(model).__name__, source="custom", input_size=(channels, side or 224, side or 224),
@@ -195,38 +252,32 @@ def _custom(model: nn.Module) -> ModelInfo:
     )  # fmt: skip
 
 
-def _try_sizes(model: nn.Module, channels: int) -> tuple[int | None, int]:
-    """Return the first usual side that goes through the model, and its number of outputs."""
-    head = last_layer(model)
-    guess = head[1].weight.shape[0] if head else 0
+def _try_out(model: nn.Module) -> tuple[int, int | None, int]:
+    """Return (channels, side) of the first usual images that go through a model, and its number of outputs.
+
+    The side is None where none goes through, and then channels and outputs are a guess.
+    """
+    last = _last_layer(model)
+    convs = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
+    candidates = list(dict.fromkeys([*convs[:1], 3, 1, *convs]))
+    guess = candidates[0], None, last.weight.shape[0] if last else 0
     try:
         trial = copy.deepcopy(model).eval()  # the caller's modes, hooks and lazy layers stay untouched
     except (RuntimeError, TypeError):
-        return None, guess
+        return guess
     for module in trial.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    for side in TRIAL_SIDES:
+    for channels, side in itertools.product(candidates, TRIAL_SIDES):
+        image = torch.zeros(1, channels, side, side, device=device_of(model), dtype=dtype_of(model))
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a size that does not fit may warn before it fails
-                output = trial(torch.zeros(1, channels, side, side, device=like.device, dtype=like.dtype))
-        except (RuntimeError, ValueError, IndexError, AssertionError, TypeError):
+                output = trial(image)
+        except Exception:  # a model may refuse a size with any exception
             continue
-        if isinstance(output, torch.Tensor) and output.ndim >= 2:
-            return side, output.shape[1]
-        return side, guess
-    return None, guess
-
-
-def known_weights(name: str, tag: str | None) -> WeightsEnum:
-    """Return torchvision's weights of a model by tag (IMAGENET1K_V1, ...), the best ones without."""
-    enum = get_model_weights(name)
-    if tag is None:
-        return enum.DEFAULT
-    if tag not in enum.__members__:
-        raise LearnerError(
-            f"{name} has no weights {tag!r} in torchvision; it has {', '.join(enum.__members__)}."
-        )
-    return enum[tag]
+        try:
+            return channels, side, logits_of(output).shape[1]
+        except LearnerError:  # no classifier
+            return channels, side, guess[2]
+    return guess

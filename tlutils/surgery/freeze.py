@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import LearnerError, unknown
 from ..inference import require_module, unwrap
-from .kinds import is_dropout, is_norm
+from ..models import layers
 from .split import find_stage
 from .stages import Stage, plan
 
@@ -80,7 +80,9 @@ def freeze_to(
     same = {parameters[name] for name in names}  # a tied weight has more names; those inside are frozen, too
     names += [n for n, p in parameters.items() if p in same and model.get_submodule(_owner(n)) in inside]
     _freeze(model, ready.stages[k].name, names, inside, train_norms, keep_dropout)
-    both = tuple(name for name, m in model.named_modules() if m in shared and is_dropout(m) and is_held(m))
+    both = tuple(
+        name for name, m in model.named_modules() if m in shared and layers.is_dropout(m) and is_held(m)
+    )
     setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=both))
     return model
 
@@ -201,7 +203,7 @@ def _freeze(
     train_norms = train_norms if train_norms is not None else bool(last and last.train_norms)
     keep_dropout = keep_dropout if keep_dropout is not None else bool(last and last.keep_dropout)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    loose = {p for m in model.modules() if train_norms and is_norm(m) for p in m.parameters()}
+    loose = {p for m in model.modules() if train_norms and layers.is_norm(m) for p in m.parameters()}
     frozen = {name: parameters[name] for name in names if parameters[name] not in loose}
     _refuse_ties(parameters, frozen)
     _release(model)
@@ -219,9 +221,9 @@ def _freeze(
                 *(m for m in module.modules() if from_stage is None and not list(m.parameters())),
             }
     if train_norms:
-        inside = {m for m in inside if not is_norm(m)}
+        inside = {m for m in inside if not layers.is_norm(m)}
     if keep_dropout:  # dropout may also be a function inside a block, which then has to be in train mode
-        inside = {m for m in inside if is_norm(m)}
+        inside = {m for m in inside if layers.is_norm(m)}
     for module in inside:
         module.train = Held(module)  # type: ignore[method-assign, assignment]
         module.training = False

@@ -9,7 +9,7 @@ from torch import nn
 from .. import models, runtime
 from ..errors import LearnerError
 from ..inference import logits_of, require_module, twin
-from .trial import LAYERS, try_out
+from ..models import layers
 
 
 def head_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -19,7 +19,7 @@ def head_layers(model: nn.Module) -> dict[str, nn.Module]:
     Raises LearnerError when the model is no image classifier.
     """
     model = require_module(model)
-    return {name: model.get_submodule(name) for name in try_out(model).heads}
+    return {name: model.get_submodule(name) for name in layers.find_layers(model).heads}
 
 
 def replace_head(
@@ -46,7 +46,7 @@ def replace_head(
     bare = require_module(model)
     if getattr(bare, "num_classes", None) == 0 and hasattr(bare, "reset_classifier"):
         _grow(bare, num_classes)
-    trial = try_out(bare)
+    trial = layers.find_layers(bare)
     if dropout is not None and not trial.dropouts:
         raise LearnerError(
             "This model has no dropout layer before its head, so its rate cannot be set. "
@@ -81,7 +81,7 @@ def _grow(model: nn.Module, num_classes: int) -> None:
 
 def _like(layer: nn.Module, outputs: int) -> nn.Module:
     """Return a fresh layer of the same kind, type, device and mode with another number of outputs."""
-    kind = next(k for k in LAYERS if isinstance(layer, k))
+    kind = next(k for k in layers.LINEAR_OR_CONV if isinstance(layer, k))
     kept = ["in_features"] if kind is nn.Linear else ["in_channels", "kernel_size", "stride", "padding"]
     kept += [] if kind is nn.Linear else ["dilation", "padding_mode"]
     width = "out_features" if kind is nn.Linear else "out_channels"
@@ -113,7 +113,7 @@ def _prove(model: nn.Module, images: torch.Tensor, num_classes: int) -> None:
     failure: Exception | None = None
     with twin(model) as copy, torch.no_grad():
         try:
-            shape = tuple(logits_of(copy.eval()(images)).shape)
+            shape = tuple(logits_of(copy(images)).shape)
             got = f"scores of shape {shape}"
         except Exception as error:  # whatever a layer says about a width that it did not expect
             failure, shape, got = error, (), f"{type(error).__name__}: {error}"

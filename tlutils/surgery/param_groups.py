@@ -8,8 +8,8 @@ from torch import nn
 
 from ..errors import LearnerError
 from ..inference import require_module
+from ..models import layers
 from .stages import stages
-from .trial import LAYERS
 
 _TOKENS = (
     "pos_embed",
@@ -130,12 +130,14 @@ def _tell(scheduler: Any, like: int, share: float) -> None:
 def _spared(model: nn.Module) -> set[str]:
     """Return the names of the parameters that weight decay leaves alone."""
     listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()  # type: ignore[operator]
-    layers = {id(m.weight) for m in model.modules() if isinstance(m, LAYERS) and m.weight is not None}
+    plain = {
+        id(m.weight) for m in model.modules() if isinstance(m, layers.LINEAR_OR_CONV) and m.weight is not None
+    }
     return {
         name
         for name, p in model.named_parameters()
         if name in listed
         or any(token in name for token in _TOKENS)
         # A vector, also one of shape (C, 1, 1), but not the weights of a layer with one output.
-        or (sum(side > 1 for side in p.shape) <= 1 and id(p) not in layers)
+        or (sum(side > 1 for side in p.shape) <= 1 and id(p) not in plain)
     }

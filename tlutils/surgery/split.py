@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
 from ..inference import require_module
-from .kinds import drop_rate, is_dropout
+from ..models import layers
 from .stages import Plan, Stage, plan
 from .tracing.cuts import BatchSize, Device, Program, Slot, program
 from .tracing.graph import Flow
@@ -106,7 +106,7 @@ class Section(nn.Module):
             if not step.again or step.kind != "module":
                 continue
             for name, module in fetch(self, step.target).named_modules(prefix=step.target):
-                if module.training and is_dropout(module) and drop_rate(module) > 0:
+                if module.training and layers.is_dropout(module) and layers.drop_rate(module) > 0:
                     raise LearnerError(
                         "In training mode this part would compute again what the part before it computes, "
                         f"and {name} drops values at random there: the two would differ. Freeze the model up "

@@ -9,7 +9,7 @@ from torch import nn
 from .. import models
 from ..errors import LearnerError
 from ..inference import logits_of, require_module, twin
-from .trial import try_out
+from ..models import layers
 
 
 def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
@@ -31,7 +31,7 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
     channels, height, width = info.input_size
     if in_chans == channels:
         return model
-    trial = try_out(bare)
+    trial = layers.find_layers(bare)
     stems: list[Any] = [bare.get_submodule(name) for name in trial.stems]
     if not stems or not all(isinstance(s, nn.Conv2d) and s.groups == 1 for s in stems):
         raise LearnerError(
@@ -73,4 +73,4 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
 
 def _scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with twin(model) as copy, torch.no_grad():
-        return logits_of(copy.eval()(images))
+        return logits_of(copy(images))

@@ -8,9 +8,8 @@ from torch import nn
 
 from ...errors import LearnerError
 from ...inference import require_module
+from ...models import layers
 from ..freeze import frozen_to, is_held
-from ..kinds import is_norm
-from ..trial import Trial, try_out
 from .findings import MARKS, Audit, Finding
 from .model import freeze_findings, model_findings, trial_findings
 from .optimizer import optimizer_findings
@@ -32,10 +31,10 @@ def audit(
     the next audit says whether they moved since. Raises LearnerError for what is no torch module.
     """
     bare = require_module(model)
-    trial: Trial | None = None
+    trial: layers.Layers | None = None
     findings: list[Finding] = []
     try:
-        trial = try_out(bare)
+        trial = layers.find_layers(bare)
     except LearnerError as error:
         findings.append(
             Finding(
@@ -54,7 +53,7 @@ def audit(
     return Audit(_summary(bare, trial), tuple(findings))
 
 
-def _summary(model: nn.Module, trial: Trial | None) -> str:
+def _summary(model: nn.Module, trial: layers.Layers | None) -> str:
     heads, dropouts = (trial.heads, trial.dropouts) if trial else ([], [])
     words = [type(model).__name__]
     for name in heads:
@@ -64,7 +63,7 @@ def _summary(model: nn.Module, trial: Trial | None) -> str:
     total = sum(p.numel() for p in model.parameters())
     free = sum(p.numel() for p in model.parameters() if p.requires_grad)
     words.append(f"{free:,} of {total:,} parameters train")
-    norms = sum(is_held(m) for m in model.modules() if is_norm(m))
+    norms = sum(is_held(m) for m in model.modules() if layers.is_norm(m))
     if norms:
         words.append(f"frozen to {frozen_to(model) or 'a pattern'}, {norms} norm layers held")
     return "; ".join(words)

@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from ...models import layers
 from ..freeze import PRINTS, is_held, record, take_prints
-from ..kinds import drop_rate, is_dropout, is_norm
-from ..trial import Trial
 from .findings import Finding, listed
 
 
-def trial_findings(model: nn.Module, trial: Trial, num_classes: int | None) -> Iterator[Finding]:
+def trial_findings(model: nn.Module, trial: layers.Layers, num_classes: int | None) -> Iterator[Finding]:
     """Yield what a forward pass gave away."""
     width = trial.logits.shape[1]
     head = listed(trial.heads)
@@ -156,7 +155,9 @@ def _alive(model: nn.Module) -> tuple[list[str], list[str]]:
         for module, mode in modes.items():
             module.training = mode
     drifting = [n for n, m in woken if _has_statistics(m) and _is_frozen(model, n)]
-    dropping = [n for n, m in woken if is_dropout(m) and drop_rate(m) > 0 and _is_frozen(model, n)]
+    dropping = [
+        n for n, m in woken if layers.is_dropout(m) and layers.drop_rate(m) > 0 and _is_frozen(model, n)
+    ]
     return drifting, dropping
 
 
@@ -167,7 +168,7 @@ def _has_statistics(module: nn.Module) -> bool:
 def _is_frozen(model: nn.Module, name: str) -> bool:
     """Return whether the module, or the nearest around it that has parameters, has frozen ones only."""
     last = record(model)
-    if is_norm(model.get_submodule(name)) and last and last.train_norms:
+    if layers.is_norm(model.get_submodule(name)) and last and last.train_norms:
         return False
     while True:
         own = list(model.get_submodule(name).parameters())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..kinds import DROPOUTS
+from ...models import layers
 from .graph import Flow, Untraceable, trace
 from .measure import layout_of, positions
 from .tracer import DATA, tensors
@@ -201,7 +201,7 @@ def _group(model: nn.Module, flow: Flow) -> list[tuple[str, list[fx.Node]]]:
     hidden: list[list[fx.Node]] = []
     for step in body[vector:]:
         begun = bool(hidden) and any(flow.macs[s] for s in hidden[-1])
-        fresh = isinstance(_module(model, step), DROPOUTS) or flow.macs[step] > 0
+        fresh = isinstance(_module(model, step), layers.DROPOUTS) or flow.macs[step] > 0
         if not hidden or (begun and fresh):
             hidden.append([])
         hidden[-1].append(step)
@@ -224,12 +224,12 @@ def _with_dropout(model: nn.Module, flow: Flow, steps: list[fx.Node], start: int
     moved = start
     for i in range(start - 1, -1, -1):
         module = _module(model, steps[i])
-        if i == start - 1 and isinstance(module, DROPOUTS):
+        if i == start - 1 and isinstance(module, layers.DROPOUTS):
             moved = i
             continue
         if flow.macs[steps[i]] or _positions(flow, steps[i]) > 1 or (module is not None and size_of(module)):
             break
-        if isinstance(module, DROPOUTS) or "dropout" in str(getattr(steps[i].target, "__name__", "")):
+        if isinstance(module, layers.DROPOUTS) or "dropout" in str(getattr(steps[i].target, "__name__", "")):
             moved = i
         elif "pool" in type(module).__name__.lower():
             break

@@ -1,35 +1,62 @@
-"""One small forward pass, read back through autograd: which layers make the class scores, what plays a part.
+"""Which kind of layer a module is, and where the head, the first convolution and the dropout of a model are.
 
-Nothing is looked up by name: the layer that makes the scores is the first Linear or convolution that one
-meets when walking from the model's output towards its input.
+Nothing is looked up by name, or by the order in which layers were declared: `find_layers` reads one small
+forward pass back through autograd. The layer that makes the scores is the first Linear or convolution that
+one meets when walking from the model's output towards its input.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from .. import models
 from ..errors import LearnerError
-from ..inference import logits_of, twin
-from .kinds import DROPOUTS
+from ..inference import device_of, dtype_of, logits_of, set_mode, twin
+from .metadata import ModelInfo
+from .recognise import info
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LINEAR_OR_CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _SIDES = (64, 32, 96, 128, 192, 256)  # for a model that was built for another size than it states
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "InstanceNorm")
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
 
 
-@dataclass
-class Trial:
-    """What a trial pass on `images` (2, C, H, W) showed; `logits` are its class scores (2, classes).
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so."""
+    if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
+        return True
+    own = list(module.parameters())
+    return "norm" in type(module).__name__.lower() and bool(own) and all(p.squeeze().ndim < 2 for p in own)
 
-    All by name: `heads` are the layers that make the scores (auxiliary and distilled ones too), `stems` those
-    that read the image, `dropouts` the dropout layers right before a head, `reached` the names of parameters
-    that an output depends on, `reentrant` whether re-entrant checkpointing hid some of the pass from
-    autograd.
+
+def is_dropout(module: nn.Module) -> bool:
+    """Return whether a module drops values or paths at random in training."""
+    name = type(module).__name__
+    return "Drop" in name or name == "StochasticDepth"
+
+
+def drop_rate(module: nn.Module) -> float:
+    """Return the share that a dropout layer drops, from 0 to 1; 0 where it states none."""
+    rates = (getattr(module, name, None) for name in ("p", "drop_prob", "prob"))
+    return next((float(rate) for rate in rates if isinstance(rate, int | float)), 0.0)
+
+
+@dataclass
+class Layers:
+    """What one small forward pass showed of a model, all layers and parameters by their dotted names.
+
+    Attributes:
+        images: The batch (2, C, H, W) that went through.
+        logits: Its class scores (2, classes).
+        heads: The layers that make the scores; distilled and auxiliary ones too, these last.
+        stems: The layers that read the image.
+        dropouts: The dropout layers right before a head.
+        reached: The parameters that an output depends on.
+        reentrant: Whether re-entrant checkpointing hid some of the pass from autograd.
     """
 
     images: torch.Tensor
@@ -41,23 +68,33 @@ class Trial:
     reentrant: bool = False
 
 
-def trial_inputs(model: nn.Module) -> Iterator[torch.Tensor]:
+def _trial_images(model: nn.Module, facts: ModelInfo) -> Iterator[torch.Tensor]:
     """Yield inputs (2, C, H, W) to try in turn: 64 pixels for speed, the size that the model states, more."""
-    info = models.info(model)
-    channels, *own = info.input_size
-    weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if weight is None:
-        raise LearnerError(
-            f"{type(model).__name__} has no parameters. Expected an image classifier with a head to look at."
-        )
-    likely = [tuple(own)] if info.fixed_size else [(64, 64), tuple(own)]
+    channels, *own = facts.input_size
+    likely = [tuple(own)] if facts.fixed_size else [(64, 64), tuple(own)]
     for height, width in dict.fromkeys([*likely, *((side, side) for side in _SIDES)]):
         noise = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
-        yield noise.to(weight)
+        yield noise.to(device_of(model), dtype_of(model))
 
 
-def try_out(model: nn.Module) -> Trial:
-    """Return what a trial pass shows; the model stays as it was. Raises LearnerError when no pass works."""
+def find_layers(model: nn.Module) -> Layers:
+    """Return where the layers of an image classifier are, as a small forward pass shows; it stays as it was.
+
+    Args:
+        model: Any image classifier, without wrappers.
+
+    Raises:
+        LearnerError: The model is scripted, lazy or without parameters, no pass works, or what it returns are
+            no class scores.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> found = layers.find_layers(net)
+        >>> found.stems, found.heads
+        (['0'], ['3'])
+    """
     if isinstance(model, torch.jit.ScriptModule):
         raise LearnerError(
             "This is a scripted model, whose layers cannot be changed. Use the model before scripting."
@@ -66,8 +103,13 @@ def try_out(model: nn.Module) -> Trial:
         raise LearnerError(
             "This model has lazy layers without weights yet. Run it once on a batch of images first."
         )
+    if not any(p.is_floating_point() for p in model.parameters()):
+        raise LearnerError(
+            f"{type(model).__name__} has no parameters. Expected an image classifier with a head to look at."
+        )
+    facts = info(model)
     failures: dict[tuple[int, ...], Exception] = {}
-    for images in trial_inputs(model):
+    for images in _trial_images(model, facts):
         with twin(model) as copy:
             try:
                 return _read(copy, images)
@@ -75,7 +117,7 @@ def try_out(model: nn.Module) -> Trial:
                 raise
             except Exception as error:  # a model may refuse a size with any exception
                 failures[tuple(images.shape)] = error
-    shape = (2, *models.info(model).input_size)
+    shape = (2, *facts.input_size)
     raise LearnerError(
         f"{type(model).__name__} could not run on a batch of shape {shape}: "
         f"{type(failures[shape]).__name__}: {failures[shape]}. Expected a model that maps images to class "
@@ -98,28 +140,26 @@ class _Pass:
         """Return which layer made which node, by the node's id."""
         made: dict[int, nn.Module] = {}
         for module, _, node in self.calls:
-            while isinstance(module, LAYERS) and node is not None:
+            while isinstance(module, LINEAR_OR_CONV) and node is not None:
                 made[id(node)] = module
                 # Writing into a view replaces its node by a new one, which leads to the node behind it.
                 node = node.next_functions[0][0] if "View" in node.name() else None
         return made
 
 
-def _read(model: nn.Module, images: torch.Tensor) -> Trial:
-    model.eval()
+def _read(model: nn.Module, images: torch.Tensor) -> Layers:
     seen = _watched(model, images)
     scores = logits_of(seen.output)
-    trial = Trial(images, scores.detach())
+    found = Layers(images, scores.detach())
     names = {id(m): n for n, m in model.named_modules()}
-    _collect(trial, model, seen, names, _heads(scores, seen, names))
-    if len(trial.reached) < sum(1 for _ in model.named_parameters(remove_duplicate=False)):
+    _collect(found, model, seen, names, _heads(scores, seen, names))
+    if len(found.reached) < sum(1 for _ in model.named_parameters(remove_duplicate=False)):
         # Some parameters play no part in prediction: auxiliary heads, used in training only, or dead layers.
-        for module in model.modules():
-            module.training = True  # past any overridden train()
+        set_mode(model, training=True)
         seen = _watched(model, images)
         auxiliary = [head for t in _tensors(seen.output) for head in _auxiliary(t, seen, scores.shape[1])]
-        _collect(trial, model, seen, names, auxiliary)
-    return trial
+        _collect(found, model, seen, names, auxiliary)
+    return found
 
 
 def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
@@ -129,7 +169,8 @@ def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
         if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
             calls.append((module, inputs[0].grad_fn, output.grad_fn))
 
-    handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, LAYERS + DROPOUTS)]
+    noted = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONV + DROPOUTS)]
+    handles = [m.register_forward_hook(note) for m in noted]
     try:
         with torch.enable_grad():
             batch = images.clone().requires_grad_().clone()  # not a leaf, which may not be written into
@@ -142,9 +183,11 @@ def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
 def _tensors(output: Any) -> list[torch.Tensor]:
     if isinstance(output, torch.Tensor):
         return [output] if output.grad_fn is not None else []
-    if isinstance(output, dict):
+    if isinstance(output, Mapping):
         output = list(output.values())
-    return [t for item in output for t in _tensors(item)] if isinstance(output, tuple | list) else []
+    elif not isinstance(output, tuple | list):
+        output = list(vars(output).values()) if hasattr(output, "logits") else []
+    return [t for item in output for t in _tensors(item)]
 
 
 def _walk(starts: list[Any], stop: Container[int] = (), kinds: tuple[str, ...] = ()) -> Iterator[Any]:
@@ -194,23 +237,23 @@ def _auxiliary(tensor: torch.Tensor, seen: _Pass, width: int) -> list[nn.Module]
 
 
 def _collect(
-    trial: Trial, model: nn.Module, seen: _Pass, names: dict[int, str], heads: list[nn.Module]
+    found: Layers, model: nn.Module, seen: _Pass, names: dict[int, str], heads: list[nn.Module]
 ) -> None:
     """Add the heads, the stems, the dropouts right before the heads, and the parameters that play a part."""
     order = list(names.values())
-    trial.heads += sorted({names[id(head)] for head in heads} - set(trial.heads), key=order.index)
+    found.heads += sorted({names[id(head)] for head in heads} - set(found.heads), key=order.index)
     parameters: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameters.setdefault(id(parameter), []).append(name)
     for node in _walk([t.grad_fn for t in _tensors(seen.output)]):
-        trial.reached.update(parameters.get(id(getattr(node, "variable", None)), ()))
-        trial.reentrant |= "CheckpointFunction" in node.name()
+        found.reached.update(parameters.get(id(getattr(node, "variable", None)), ()))
+        found.reentrant |= "CheckpointFunction" in node.name()
     made = seen.makers()
     before = set(_walk([into for m, into, _ in seen.calls if m in heads], made, (*_NORMS, "Add")))
     for module, into, out in seen.calls:
-        if isinstance(module, DROPOUTS) and out in before and names[id(module)] not in trial.dropouts:
-            trial.dropouts.append(names[id(module)])
-        behind = list(_walk([into], made)) if isinstance(module, LAYERS) else []
+        if isinstance(module, DROPOUTS) and out in before and names[id(module)] not in found.dropouts:
+            found.dropouts.append(names[id(module)])
+        behind = list(_walk([into], made)) if isinstance(module, LINEAR_OR_CONV) else []
         direct = seen.start in behind and not any(id(node) in made for node in behind)
-        if direct and names[id(module)] not in trial.stems:
-            trial.stems.append(names[id(module)])
+        if direct and names[id(module)] not in found.stems:
+            found.stems.append(names[id(module)])

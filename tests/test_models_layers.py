@@ -5,7 +5,7 @@ from timm.layers import DropPath, LayerNorm2d, PatchDropout
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from tlutils.surgery.kinds import drop_rate, is_dropout, is_norm
+from tlutils.models.layers import drop_rate, is_dropout, is_norm
 
 DROPOUTS = [nn.Dropout(0.3), nn.Dropout2d(0.3), DropPath(0.3), PatchDropout(0.3), StochasticDepth(0.3, "row")]
 
