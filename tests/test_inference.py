@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tiny import tiny_data, tiny_net
+from tests.tiny import same, tiny_data, tiny_net, weights
 from tlutils import explain, models, surgery, train, transferability
 from tlutils.claims import materials
 from tlutils.errors import LearnerError
@@ -199,8 +199,25 @@ def test_surgery_reads_every_form(form):
     assert list(surgery.head_layers(model)) == ["net.fc"]
     surgery.replace_head(model, 5)
     assert models.info(model).num_classes == 5
+    assert [f.code for f in surgery.audit(model).findings if f.code == "never-used"] == []
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert logits_of(model(x)).shape == (2, 5)
+    logits = logits_of(model(x))
+    assert logits.shape == (2, 5)
+    prefix, suffix = surgery.split_at(model, "head")
+    assert torch.equal(suffix(prefix(x)), logits)
+    assert torch.equal(surgery.outputs(model, "head")(x)["head"], logits)
+
+
+@every_form
+def test_training_reads_every_form(form):
+    model, plain = returning(form)
+    recipe = train.Recipe.finetune(epochs=1, batch_size=12, augment=False)
+    before = weights(model.net)
+    train.fit(model, tiny_data(), recipe)
+    assert not same(weights(model.net), before)
+    if form != "tuple":  # its second entry counts as an auxiliary head
+        train.fit(plain, tiny_data(), recipe)
+        assert same(weights(model.net), weights(plain))
 
 
 @every_form

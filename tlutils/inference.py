@@ -107,13 +107,7 @@ def logits_of(output: Any) -> Tensor:
         >>> inference.logits_of({"logits": torch.zeros(4, 10), "loss": 0.5}).shape
         torch.Size([4, 10])
     """
-    found = output
-    if hasattr(output, "logits"):
-        found = output.logits
-    elif isinstance(output, Mapping):
-        found = output.get("logits", next(iter(output.values()), None))
-    elif isinstance(output, tuple | list) and output:
-        found = output[0]
+    found = find_logits(output)
     if not isinstance(found, Tensor) or found.ndim != 2:
         within = "" if found is output else f" in a {type(output).__name__}"
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -123,6 +117,15 @@ def logits_of(output: Any) -> Tensor:
             "A detector or a segmentation model is no image classifier."
         )
     return found
+
+
+def find_logits(output: Any) -> Any:
+    """Return what stands where `logits_of` looks, be it class scores or not."""
+    if hasattr(output, "logits"):
+        return output.logits
+    if isinstance(output, Mapping):
+        return output.get("logits", next(iter(output.values()), None))
+    return output[0] if isinstance(output, tuple | list) and output else output
 
 
 @contextmanager
@@ -174,11 +177,10 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
         >>> import torch
         >>> from torch import nn
         >>> from tlutils import inference
-        >>> model = nn.BatchNorm1d(3)
-        >>> with inference.twin(model) as other:
-        ...     _ = other(torch.rand(8, 3))
-        >>> model.running_mean
-        tensor([0., 0., 0.])
+        >>> model = nn.Linear(3, 2).requires_grad_(False)
+        >>> with inference.twin(model) as copy:
+        ...     copy(torch.rand(8, 3)).requires_grad, copy.training, model.training
+        (True, False, True)
     """
     flags = [(p, p.requires_grad) for p in model.parameters()]
     try:

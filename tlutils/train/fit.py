@@ -216,8 +216,8 @@ class PhaseTrainer:
             return each.sum()
 
         main = logits_of(output)
-        others = output[1:] if isinstance(output, tuple | list) else ()
-        auxiliary = [o for o in others if isinstance(o, torch.Tensor) and o.shape == main.shape]
+        others = output if isinstance(output, tuple | list) else ()
+        auxiliary = [o for o in others if o is not main and getattr(o, "shape", None) == main.shape]
         return loss_of(main) + AUXILIARY_WEIGHT * sum(loss_of(logits) for logits in auxiliary)
 
     def validate(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ... import runtime
-from ...inference import mirror, set_mode
+from ...inference import find_logits, mirror, set_mode
 from .measure import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
 
@@ -190,7 +190,10 @@ def _generators() -> tuple[Any, ...]:
 
 
 class _Entry(nn.Module):
-    """Calls the model, or its children in `chain`, with one image batch; other arguments keep defaults."""
+    """Calls the model, or its children in `chain`, with one image batch, and returns the logits.
+
+    Other arguments keep defaults. In training mode a tuple stays: auxiliary logits may follow.
+    """
 
     def __init__(self, model: nn.Module, *, chain: Sequence[str] = ()) -> None:
         super().__init__()
@@ -198,7 +201,9 @@ class _Entry(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         if not self.chain:
-            return self.model(image)
+            out = self.model(image)
+            whole = isinstance(out, Tensor | fx.Proxy) or (self.training and isinstance(out, tuple | list))
+            return out if whole else find_logits(out)
         for name in self.chain:
             image = getattr(self.model, name)(image)
         return image
