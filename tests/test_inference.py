@@ -177,7 +177,7 @@ def test_predict_and_evaluate_read_every_form(form):
     )
     report, expected = train.evaluate(model, split), train.evaluate(plain, split)
     assert str(report) == str(expected)
-    x = torch.stack([split.transformed(lambda image: to_tensor(image))[i][0] for i in range(12)])
+    x = torch.stack([to_tensor(split[i][0]) for i in range(12)])
     assert materials.score(model, x, split.labels) == materials.score(plain, x, split.labels)
 
 

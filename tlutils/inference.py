@@ -120,7 +120,16 @@ def logits_of(output: Any) -> Tensor:
 
 
 def find_logits(output: Any) -> Any:
-    """Return what stands where `logits_of` looks, be it class scores or not."""
+    """Return what stands where `logits_of` looks, be it class scores or not.
+
+    Args:
+        output: what a model returned.
+
+    Example:
+        >>> from tlutils import inference
+        >>> inference.find_logits(("scores", "auxiliary scores"))
+        'scores'
+    """
     if hasattr(output, "logits"):
         return output.logits
     if isinstance(output, Mapping):

@@ -26,7 +26,17 @@ _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu",
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so."""
+    """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so.
+
+    Args:
+        module: any layer, of any library.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.is_norm(nn.LayerNorm(8)), layers.is_norm(nn.Linear(8, 8))
+        (True, False)
+    """
     if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
         return True
     own = list(module.parameters())
@@ -34,13 +44,33 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def is_dropout(module: nn.Module) -> bool:
-    """Return whether a module drops values or paths at random in training."""
+    """Return whether a module drops values or paths at random in training.
+
+    Args:
+        module: any layer, of any library.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.is_dropout(nn.Dropout(0.2)), layers.is_dropout(nn.Linear(8, 8))
+        (True, False)
+    """
     name = type(module).__name__
     return "Drop" in name or name == "StochasticDepth"
 
 
 def drop_rate(module: nn.Module) -> float:
-    """Return the share that a dropout layer drops, from 0 to 1; 0 where it states none."""
+    """Return the share that a dropout layer drops, from 0 to 1; 0 where it states none.
+
+    Args:
+        module: any layer, of any library.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.drop_rate(nn.Dropout(0.2))
+        0.2
+    """
     rates = (getattr(module, name, None) for name in ("p", "drop_prob", "prob"))
     return next((float(rate) for rate in rates if isinstance(rate, int | float)), 0.0)
 
@@ -50,13 +80,13 @@ class Layers:
     """What one small forward pass showed of a model, all layers and parameters by their dotted names.
 
     Attributes:
-        images: The batch (2, C, H, W) that went through.
-        logits: Its class scores (2, classes).
-        heads: The layers that make the scores; distilled and auxiliary ones too, these last.
-        stems: The layers that read the image.
-        dropouts: The dropout layers right before a head.
-        reached: The parameters that an output depends on.
-        reentrant: Whether re-entrant checkpointing hid some of the pass from autograd.
+        images: the batch (2, C, H, W) that went through.
+        logits: its class scores (2, classes).
+        heads: the layers that make the scores; distilled and auxiliary ones too, these last.
+        stems: the layers that read the image.
+        dropouts: the dropout layers right before a head.
+        reached: the parameters that an output depends on.
+        reentrant: whether re-entrant checkpointing hid some of the pass from autograd.
     """
 
     images: torch.Tensor
@@ -81,11 +111,11 @@ def find_layers(model: nn.Module) -> Layers:
     """Return where the layers of an image classifier are, as a small forward pass shows; it stays as it was.
 
     Args:
-        model: Any image classifier, without wrappers.
+        model: any image classifier, without wrappers.
 
     Raises:
-        LearnerError: The model is scripted, lazy or without parameters, no pass works, or what it returns are
-            no class scores.
+        LearnerError: the model is scripted, lazy or without parameters, no pass works, or it returns no class
+            scores.
 
     Example:
         >>> from torch import nn
