@@ -83,9 +83,9 @@ def test_another_version_of_a_library_makes_a_new_store(name, monkeypatch):
 
 def test_features_that_were_averaged_by_the_shape_alone_are_not_served(monkeypatch):
     model, photos, now = network(), Photos(), keys.versions()
-    monkeypatch.setattr(keys, "versions", lambda: now | {"features": "1"})
-    extract(model, photos)
-    monkeypatch.undo()
+    with monkeypatch.context() as then:
+        then.setattr(keys, "versions", lambda: now | {"features": "1"})
+        extract(model, photos)
     extract(model, photos)
     assert len(photos.decoded) == 48
 

@@ -20,7 +20,7 @@ PRINTS = "_tlutils_prints"
 
 @dataclass(frozen=True)
 class Record:
-    """What was frozen: from which stage on it trains (None after `freeze`), which parameters; which modules are held.
+    """What was frozen: the stage from which it trains (None after `freeze`), parameters, and held modules.
 
     `shared` are held dropout layers that the part behind the cut uses, too.
     """
@@ -57,7 +57,7 @@ def freeze_to(
     train_norms: bool | None = None,
     keep_dropout: bool | None = None,
 ) -> nn.Module:
-    """Freeze all stages before `from_stage`, let that stage and all after it train, and return the model, changed.
+    """Freeze all stages before `from_stage`, let it and all after it train, and return the model, changed.
 
     Frozen means frozen in effect: no gradients, BatchNorm statistics held, dropout and drop path off, also
     after `model.train()`, after copying, and after saving and loading the whole module. Call it again with an

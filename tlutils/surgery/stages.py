@@ -58,7 +58,7 @@ class Stage:
 
     @property
     def map_size(self) -> tuple[int, int] | None:
-        """Height and width of the feature maps that leave the stage; None for tokens, vectors and several tensors."""
+        """Height and width of its feature maps; None for tokens, vectors and several tensors."""
         if "H" not in self.layout or len(self.layout) != 4:
             return None
         height, width = (self.output_shape[self.layout.index(side) - 1] for side in "HW")  # type: ignore[arg-type]

@@ -104,9 +104,9 @@ class Multiplications(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Reach:
-    """Along which dimensions of a feature map height and width run, and what one of its values sees of the image.
+    """Along which dimensions of a feature map height and width run, and what one of its values sees.
 
-    `field` is how many pixels it sees (height, width), None for the whole image; neighbours lie `jump` pixels
+    `field` is how many pixels of the image it sees (height, width), None for the whole image; neighbours lie `jump` pixels
     apart. Tokens that were a map of height and width `grid` have one dimension for both.
     """
 
@@ -126,8 +126,8 @@ class Reach:
 def layout_of(shape: Sequence[int], image: Sequence[int], reach: Reach | None = None) -> str:
     """Return a letter for each dimension of an activation (N, …) of images (H, W) = `image`.
 
-    "NCHW" and "NHWC" are feature maps, "NTC" is tokens, "NC" a vector. What the layers did tells where height and
-    width are; where they did not, the reading is taken whose strides are more alike in both directions.
+    "NCHW" and "NHWC" are feature maps, "NTC" is tokens, "NC" a vector. What the layers did tells where height
+    and width are; where nothing does, the reading is taken whose strides are more alike in both directions.
     """
     if len(shape) == 3 and reach is not None and reach.dims == (2, 2):
         return "NCT"
