@@ -1,9 +1,13 @@
-"""The picture in docs/architecture.md is true: a module imports only from the rows below its own."""
+"""The picture in docs/architecture.md is true; each rule is a function that finds its faults in sources."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 
 PACKAGE = Path(__file__).parent.parent / "tlutils"
 ROWS = [
@@ -28,55 +32,216 @@ SIDEWAYS = {
     ("cli", "lessons"),
 }
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
-FILES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES = 450
+
+Sources = dict[str, str]
+"""{path within the package, as "surgery/stages.py": the text of the file}."""
 
 
-def noun(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def sources() -> Sources:
+    files = sorted(PACKAGE.rglob("*.py"))
+    return {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in files}
 
 
-def imported_nouns(path: Path) -> set[str]:
-    """The tlutils modules that a file imports, relative or absolute, at the top or inside a function."""
-    package = ("tlutils", *path.relative_to(PACKAGE).parts[:-1])
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def noun(path: str) -> str:
+    return path.split("/")[0].removesuffix(".py")
+
+
+class Import(NamedTuple):
+    """`from tlutils.ORIGIN import NAME`, with the origin in parts; `import tlutils.x.y` has the name None."""
+
+    origin: tuple[str, ...]
+    name: str | None
+
+
+def imports(path: str, source: str) -> Iterator[Import]:
+    """Yield what a file imports from the package, at the top or in a function, but not for types alone."""
+    folder = ("tlutils", *path.split("/")[:-1])
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
+            found = [(tuple(alias.name.split(".")), None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            prefix = ".".join([*base, *([node.module] if node.module else [])])
-            targets = [f"{prefix}.{alias.name}" for alias in node.names]
+            base = folder[: len(folder) - node.level + 1] if node.level else ()
+            origin = (*base, *(node.module.split(".") if node.module else ()))
+            found = [(origin, alias.name) for alias in node.names]
         else:
             continue
-        found |= {
-            parts[1] for parts in (t.split(".") for t in targets) if parts[0] == "tlutils" and len(parts) > 1
-        }
-    return found & set(LEVEL)
+        yield from (Import(origin[1:], name) for origin, name in found if origin[0] == "tlutils")
+
+
+def upward(files: Sources) -> list[str]:
+    """Return where a module imports from its own row, without an arrow, or from one above."""
+    found = []
+    for path, source in files.items():
+        here = noun(path)
+        for there in {(*origin, name)[0] for origin, name in imports(path, source)} & set(LEVEL) - {here}:
+            if here != "__init__" and LEVEL[there] >= LEVEL[here] and (here, there) not in SIDEWAYS:
+                found.append(f"{path} imports {there}")
+    return found
+
+
+def inside(files: Sources) -> list[str]:
+    """Return where a module takes from another room what that one does not offer."""
+    doors = {f"{room}{end}": room for room in map(noun, files) for end in (".py", "/__init__.py")}
+    offered = {doors[path]: _offered(source) for path, source in files.items() if path in doors}
+    found = []
+    for path, source in files.items():
+        taken = [i for i in imports(path, source) if i.origin and i.origin[0] != noun(path)]
+        rooms = {name for origin, name in imports(path, source) if not origin and name != noun(path)}
+        used = [
+            Import((node.value.id,), node.attr)
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in rooms
+        ]
+        for origin, name in [*taken, *used]:
+            names = offered.get(origin[0])
+            private = name is not None and (name.startswith("_") or (names is not None and name not in names))
+            if len(origin) > 1 or private:
+                found.append(f"{path} takes {'.'.join((*origin, name or ''))}")
+    return found
+
+
+def _offered(source: str) -> set[str] | None:
+    """Return the names in `__all__`, None for a module without."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return None
+
+
+def circles(files: Sources) -> list[str]:
+    """Return the files of a room that import each other, at once or by way of others."""
+    paths = sorted(files)
+    arrows = np.zeros((len(paths), len(paths)))
+    for i, path in enumerate(paths):
+        for there in _files(files, path, files[path]):
+            arrows[i, paths.index(there)] = noun(there) == noun(path)
+    _, labels = connected_components(arrows, connection="strong")
+    return [
+        " ⇄ ".join(paths[i] for i in np.flatnonzero(labels == k))
+        for k in np.flatnonzero(np.bincount(labels) > 1)
+    ]
+
+
+def _files(files: Sources, path: str, source: str) -> Iterator[str]:
+    """Yield the files among `files` that a source imports."""
+    for origin, name in imports(path, source):
+        for target in ((*origin, name or ""), origin):
+            where = "/".join(target)
+            known = [file for file in (f"{where}.py", f"{where}/__init__.py") if file in files]
+            if known:
+                yield known[0]
+                break
+
+
+def large(files: Sources) -> list[str]:
+    """Return the modules that have outgrown one idea, docstrings apart."""
+    return [path for path, source in files.items() if _lines(source) > MOST_LINES]
+
+
+def _lines(source: str) -> int:
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    return len(source.splitlines()) - sum((text.end_lineno or 0) - text.lineno + 1 for text in texts)
+
+
+RULES = [upward, inside, circles, large]
+KNOWN = {  # to be fixed, then struck out
+    "claims/explaining.py takes data.packaged",
+    "claims/probing.py takes models.packages",
+    "models/metadata.py ⇄ models/recognise.py",
+    "models/fetch.py ⇄ models/zoo.py",
+    "widgets/dreaming.py takes explain.hooks.examined",
+    "widgets/dreaming.py takes explain.hooks.stages",
+    "widgets/looking.py takes explain.hooks.Target",
+    "widgets/looking.py takes explain.hooks.class_index",
+    "widgets/looking.py takes explain.hooks.examined",
+    "widgets/looking.py takes explain.hooks.scores",
+    "widgets/looking.py takes explain.hooks.stages",
+}
 
 
 def test_every_module_has_a_row():
-    assert {noun(path) for path in FILES} - {"__init__"} <= set(LEVEL)
+    assert {noun(path) for path in sources()} - {"__init__"} <= set(LEVEL)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_rows_below(path):
-    here = noun(path)
-    for there in imported_nouns(path) - {here}:
-        below = here == "__init__" or LEVEL[there] < LEVEL[here]
-        assert below or (here, there) in SIDEWAYS, f"{here} imports {there}"
+@pytest.mark.parametrize("rule", RULES)
+def test_the_picture_is_true(rule):
+    assert [fault for fault in rule(sources()) if fault not in KNOWN] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_stays_small(path):
-    assert len(path.read_text().splitlines()) <= 450
+@pytest.mark.parametrize(
+    ("rule", "files", "says"),
+    [
+        (upward, {"surgery/a.py": "from ..train import fit"}, "surgery/a.py imports train"),
+        (upward, {"surgery/a.py": "def f():\n    from .. import features"}, "surgery/a.py imports features"),
+        (upward, {"runtime.py": "import tlutils.models"}, "runtime.py imports models"),
+        (inside, {"widgets/a.py": "from ..claims.tiers import DATA"}, "widgets/a.py takes claims.tiers.DATA"),
+        (inside, {"widgets/a/b.py": "from ...claims import _x"}, "widgets/a/b.py takes claims._x"),
+        (
+            inside,
+            {"claims/__init__.py": "from .a import b\n__all__ = ['b']", "cli.py": "from .claims import a"},
+            "cli.py takes claims.a",
+        ),
+        (
+            inside,
+            {"claims/__init__.py": "__all__ = ['b']", "cli.py": "from . import claims\nclaims.tiers.DATA"},
+            "cli.py takes claims.tiers",
+        ),
+        (inside, {"cli.py": "from . import runtime\nruntime._x()"}, "cli.py takes runtime._x"),
+        (
+            circles,
+            {"data/a.py": "from .b import x", "data/b.py": "def f():\n    from . import a"},
+            "data/a.py ⇄ data/b.py",
+        ),
+        (
+            circles,
+            {"data/__init__.py": "from .a import x", "data/c/a.py": "", "data/a.py": "from . import y"},
+            "data/__init__.py ⇄ data/a.py",
+        ),
+        (large, {"data/a.py": "x = 1\n" * (MOST_LINES + 1)}, "data/a.py"),
+    ],
+)
+def test_a_fault_would_be_found(rule, files, says):
+    assert rule(files) == [says]
+
+
+@pytest.mark.parametrize(
+    ("rule", "files"),
+    [
+        (upward, {"surgery/a.py": "from .. import models\nfrom ..errors import LearnerError"}),
+        (inside, {"cli.py": "from .claims import b", "claims/__init__.py": "__all__ = ['b']"}),
+        (inside, {"cli.py": "from . import claims\nclaims.b()", "claims/__init__.py": "__all__ = ['b']"}),
+        (circles, {"data/a.py": "from .b import x", "data/b.py": "", "data/__init__.py": "from . import a"}),
+        (large, {"data/a.py": 'def f():\n    """' + "\n" * MOST_LINES + '"""\n' + "x = 1\n" * 9}),
+        (
+            circles,
+            {
+                "data/a.py": "from .b import x",
+                "data/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import y",
+            },
+        ),
+    ],
+)
+def test_what_is_allowed_is_no_fault(rule, files):
+    assert rule(files) == []
 
 
 def test_library_code_does_not_print():
     """Words for people come from checks and the command line alone."""
     speaking = {
         noun(path)
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, source in sources().items()
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     }
     assert speaking <= {"checks", "cli"}
@@ -86,8 +251,8 @@ def test_nothing_in_the_library_reads_the_test_split():
     """Nothing is ever chosen on the test split: no module but `data`, which makes it, touches `.test`."""
     readers = {
         noun(path)
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, source in sources().items()
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Attribute) and node.attr == "test"
     }
     assert readers <= {"data"}
