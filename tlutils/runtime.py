@@ -70,6 +70,11 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+def derive_seed(*numbers: int) -> int:
+    """Return a seed, 0 to 2**32 - 1, that follows from several numbers: (1, 0) and (0, 1) share nothing."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 def pick_device() -> torch.device:
     """Return the fastest device that is here: CUDA, then Apple's MPS, then the processor.
 

@@ -1,11 +1,11 @@
 """How far images are from those that a network was pretrained on, measured in the network's own features."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -26,7 +26,12 @@ class DomainDistance:
     layers: dict[str, float]
 
 
-def domain_distance(model: nn.Module, split: Any, *, batch_size: int = 32) -> DomainDistance:
+def domain_distance(
+    model: nn.Module,
+    split: data.LabelledImages | Sequence[tuple[Image.Image, int]],
+    *,
+    batch_size: int = 32,
+) -> DomainDistance:
     """Return how far the images of a split are from those that `model` was pretrained on; nothing changes.
 
     Every BatchNorm layer keeps mean and variance of each channel, averaged over the pretraining images: a

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_index
 from pathlib import Path
@@ -102,6 +102,9 @@ class Split(TorchDataset):
         path, label = self.paths[i], self.labels[i]
         self._reads.count += 1
         return read_image(path), label
+
+    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Split({self.name}: {len(self)} images, {len(self.classes)} classes)"

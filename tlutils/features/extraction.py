@@ -27,7 +27,7 @@ Precision = Literal["auto", "float32"]
 
 def extract(
     model: nn.Module,
-    split: Any,
+    split: data.LabelledImages,
     *,
     at: str | Sequence[str],
     pool: bool = True,
@@ -58,7 +58,7 @@ def extract(
     model = require_module(model)
     transform = transform or data.transform_for(model)
     device = device_of(model)
-    ingredients = {
+    ingredients: dict[str, Any] = {
         "model": models.info(model).name,
         "data": split.fingerprint,
         "transform": keys.of_transform(transform),
@@ -110,7 +110,9 @@ def _weights(model: nn.Module, stages: tuple[str, ...], path: Path) -> dict[str,
         return found
 
 
-def _check(stages: tuple[str, ...], split: Any, views: int | None, batch_size: int, precision: str) -> None:
+def _check(
+    stages: tuple[str, ...], split: data.LabelledImages, views: int | None, batch_size: int, precision: str
+) -> None:
     if not stages:
         raise LearnerError(
             "`at` is empty. Expected the names of the stages to read, for example at=['pool']; "

@@ -7,16 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 
-from .. import runtime
+from .. import data, runtime
 from ..errors import LearnerError
 
 _SEEDED = Lock()  # random transforms draw from generators that all threads share
 
 
-def loader(split: Any, transform: Callable, views: int | None, seed: int) -> Callable[[int], torch.Tensor]:
+def loader(
+    split: data.LabelledImages, transform: Callable, views: int | None, seed: int
+) -> Callable[[int], torch.Tensor]:
     """Return the function that decodes image i once and gives its rows, a tensor (rows, C, H, W)."""
 
     def load(i: int) -> torch.Tensor:
@@ -25,8 +26,7 @@ def loader(split: Any, transform: Callable, views: int | None, seed: int) -> Cal
             return _image_tensor(transform(image))[None]
         rows = []
         for view in range(views):
-            draw = int(np.random.SeedSequence([seed, view, i]).generate_state(1)[0])
-            with _SEEDED, runtime.seeded(draw):
+            with _SEEDED, runtime.seeded(runtime.derive_seed(seed, view, i)):
                 rows.append(_image_tensor(transform(image)))
         return torch.stack(rows)
 

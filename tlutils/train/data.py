@@ -46,7 +46,7 @@ def plan_epoch(images: int, recipe: Recipe, epoch: int, *, smallest: int = 2) ->
     A last batch of fewer than `smallest` images joins the one before it: BatchNorm cannot use a batch of one,
     and dropping it would drop images, on tiny data all of them.
     """
-    rng = np.random.default_rng(derive_seed(recipe.seed, epoch))
+    rng = np.random.default_rng(runtime.derive_seed(recipe.seed, epoch))
     order = rng.permutation(images)
     partners = rng.permutation(images)
     lam = rng.beta(recipe.mixup, recipe.mixup, images) if recipe.mixup else np.ones(images)
@@ -62,11 +62,6 @@ def plan_validation(images: int, batch_size: int) -> list[list[Draw]]:
     """Return all images in their own order, in batches of at most `batch_size`."""
     draws = [Draw(i, 0, i, 1.0) for i in range(images)]
     return [draws[k : k + batch_size] for k in range(0, images, batch_size)]
-
-
-def derive_seed(*numbers: int) -> int:
-    """Return a seed that follows from several numbers, well mixed: (1, 0) and (0, 1) share nothing."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def compute_class_weights(labels: torch.Tensor, classes: int, recipe: Recipe) -> torch.Tensor:
@@ -102,7 +97,7 @@ class ImageInputs(Dataset[TrainingBatch]):
         if not self.random:  # seeding costs a third of a millisecond per image
             return self.transform(self.split[index][0])
         # Whatever a transform draws from (Python, NumPy, torch), it draws the same in any number of workers.
-        with runtime.seeded(derive_seed(self.seed, view, index)):
+        with runtime.seeded(runtime.derive_seed(self.seed, view, index)):
             return self.transform(self.split[index][0])
 
 

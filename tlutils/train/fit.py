@@ -25,7 +25,6 @@ from .checkpoint import Epoch, OptimizerState, Run, restore_optimizer_state
 from .data import (
     TrainingBatch,
     compute_class_weights,
-    derive_seed,
     load_batches,
     plan_epoch,
     prepare_inputs,
@@ -150,7 +149,7 @@ class PhaseTrainer:
             self.set_learning_rates(factors[step])
             weight = self.class_weights[labels[[draw.image for draw in plan[step]]]].sum().item()
             # Dropout and the like draw from (seed, epoch, step, process): nothing that came before matters.
-            seed = derive_seed(recipe.seed, epoch.number, step, hardware.rank)
+            seed = runtime.derive_seed(recipe.seed, epoch.number, step, hardware.rank)
             loss, correct = self.compute_gradients(batch, images=len(plan[step]), weight=weight, seed=seed)
             if not isfinite(loss):
                 raise Diverged(
