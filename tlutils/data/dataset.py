@@ -57,17 +57,23 @@ class LabelledImages(Protocol):
 class TrainingData(Protocol):
     """What training needs of a data set: images to train on, images to judge by, and the class names.
 
-    `Dataset` is one. `val` may be empty. There is no test split here: training never sees it.
+    `Dataset` is one. There is no test split here: training never sees it.
     """
 
     @property
-    def train(self) -> LabelledImages: ...
+    def train(self) -> LabelledImages:
+        """The images to train on."""
+        ...
 
     @property
-    def val(self) -> LabelledImages: ...
+    def val(self) -> LabelledImages:
+        """The images to judge by; may be empty."""
+        ...
 
     @property
-    def classes(self) -> Sequence[str]: ...
+    def classes(self) -> Sequence[str]:
+        """The names of the classes."""
+        ...
 
 
 @dataclass

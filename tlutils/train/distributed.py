@@ -51,21 +51,9 @@ class Hardware:
             mixed_precision=wanted,
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
-
-    @property
-    def device(self) -> torch.device:
-        """The device of this process."""
-        return self.accelerator.device
-
-    @property
-    def rank(self) -> int:
-        """The number of this process, from 0."""
-        return self.accelerator.process_index
-
-    @property
-    def world_size(self) -> int:
-        """The number of processes."""
-        return self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index  # the number of this process, from 0
+        self.world_size: int = self.accelerator.num_processes
 
     def note(self, message: str) -> None:
         """Say something once: in the log, and in the history that `fit` returns."""
@@ -245,12 +233,14 @@ def _joint_batch_norm(
     places = [0, *range(2, x.dim())]
     shape = [1, -1, *[1] * (x.dim() - 2)]
     wide = x.float()
-    sums = _AllSum.apply(torch.cat([wide.sum(places), wide.new_tensor([x.numel() / x.shape[1]])]))
+    sums: torch.Tensor = _AllSum.apply(
+        torch.cat([wide.sum(places), wide.new_tensor([x.numel() / x.shape[1]])])
+    )
     count = sums[-1].detach()
     mean = sums[:-1] / count
     centred = wide - mean.view(shape)
     # Around the joint mean, not as E[x²] - E[x]²: that difference loses the digits that matter.
-    var = _AllSum.apply(centred.square().sum(places)) / count
+    var: torch.Tensor = _AllSum.apply(centred.square().sum(places)) / count
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
@@ -273,7 +263,7 @@ class _AllSum(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         grad = grad.clone()
         dist.all_reduce(grad)
         return grad

@@ -23,7 +23,12 @@ AnyImage = Image.Image | np.ndarray | str | Path
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Class probabilities (n, classes), float32, each row of sum 1, and the class names."""
+    """What a model makes of images: the probability of each class.
+
+    Attributes:
+        probabilities: Shape (n, classes), float32, each row of sum 1.
+        classes: Name of each class.
+    """
 
     probabilities: np.ndarray
     classes: list[str]
@@ -31,7 +36,8 @@ class Prediction:
     @property
     def labels(self) -> np.ndarray:
         """Index of the likeliest class of each image, (n,)."""
-        return self.probabilities.argmax(1)
+        labels: np.ndarray = self.probabilities.argmax(1)
+        return labels
 
     @property
     def names(self) -> list[str]:
@@ -53,11 +59,24 @@ def predict(
     *,
     batch_size: int = 32,
 ) -> Prediction:
-    """Return the `Prediction` for one image or many; the model and all generators stay as they were.
+    """Return the class probabilities of one image or many.
 
-    `images`: a PIL image, an array (H, W) or (H, W, C), a path, a sequence of these, or a split of a data
-    set. They pass through the transform that the model's weights state. Raises LearnerError when there are
-    none.
+    Modes, gradients and random generators stay as they were.
+
+    Args:
+        model: The network, on any device.
+        images: A PIL image, an array (H, W) or (H, W, C), a path, a sequence of these, or a split of a data
+            set. They pass through the transform that the model's weights state.
+        batch_size: Images in one forward pass.
+
+    Raises:
+        LearnerError: When there are no images, or when the model is no classifier.
+
+    Example:
+        >>> from tlutils import data, models, train
+        >>> model = models.load("test_resnet", pretrained=False, num_classes=10, input_size=32)
+        >>> train.predict(model, data.load("digits").val.select([0, 1])).probabilities.shape
+        (2, 10)
     """
     several = [images] if isinstance(images, AnyImage) else images
     if not len(several):
@@ -77,10 +96,24 @@ def predict(
 
 
 def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 32) -> metrics.Report:
-    """Return a `metrics.Report` of the model on a split; the model and all generators stay as they were.
+    """Return the report of a model on a split: accuracies, log loss and calibration, with their intervals.
 
-    A test split that was read before is marked by a warning in the log: what is chosen by looking at it twice
-    is chosen on it.
+    Modes, gradients and random generators stay as they were. A warning in the log marks a test split that was
+    read before: what is chosen by looking at it twice is chosen on it.
+
+    Args:
+        model: The network, on any device.
+        split: Images with labels, such as `dataset.val`.
+        batch_size: Images in one forward pass.
+
+    Raises:
+        LearnerError: When the split is empty, or when the model is no classifier.
+
+    Example:
+        >>> from tlutils import data, models, train
+        >>> model = models.load("test_resnet", pretrained=False, num_classes=10, input_size=32)
+        >>> train.evaluate(model, data.load("digits").val.subsample(1)).n
+        10
     """
     if not len(split):
         raise LearnerError("The split holds no image, so there is nothing to evaluate on.")

@@ -51,22 +51,39 @@ def fit(
     num_workers: int = 0,
     on_epoch: Callable[[History], object] | None = None,
 ) -> History:
-    """Train `model` in place on `dataset.train` as `recipe` says, judge on `dataset.val`; return a `History`.
+    """Train `model` in place as `recipe` says, and return the history of what happened.
 
-    At the end the model holds the weights of the best epoch on val (or the last, as the recipe says), in eval
-    mode, frozen as in the last phase. `dataset.test` is never touched. Same seed, same machine: same result,
-    bit for bit.
+    At the end the model is in eval mode, frozen as in the last phase, and holds the weights of the best epoch
+    on val (or the last, as the recipe says). Same seed, same machine: same result, bit for bit.
 
-    `out` is a folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`
-    and `model.safetensors`, which `models.load` brings back. The same call again goes on where the last one
-    was killed and ends with the same weights; `resume=False` begins again. `num_workers` processes decode
-    images; the result does not depend on how many. `on_epoch(history)` is called after each epoch and may
-    look at anything.
+    When the loss is not a finite number any more, training stops, and the history's `stopped` says at which
+    learning rates. Ctrl-C stops it too, as KeyboardInterrupt. Both leave the last good weights in the model.
 
-    When the loss turns NaN, training stops, and the history's `stopped` says at which rates. Ctrl-C stops it
-    too, as KeyboardInterrupt. Both leave the last good weights in the model. Raises LearnerError when the
-    model does not fit the data, when nothing trains, or when memory does not even suffice for the smallest
-    step.
+    Args:
+        model: The network; its head has one output per class.
+        dataset: Images to train on (`train`), images to judge by (`val`, may be empty), and `classes`, as
+            `data.load` returns them. A `test` split is never touched.
+        recipe: What trains, for how long, at which learning rates.
+        out: A folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`
+            and `model.safetensors`, which `models.load` brings back.
+        resume: Whether to go on from the checkpoint in `out`: the same call again ends with the same weights
+            as one that was never killed. False begins again.
+        num_workers: Processes that decode images; the result does not depend on how many.
+        on_epoch: Called with the history after each epoch; it may look at anything.
+
+    Raises:
+        LearnerError: When the model does not fit the data, when nothing trains, when `out` holds another run,
+            or when memory does not even suffice for the smallest step.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from tlutils import data, models, train
+        >>> digits = data.load("digits")
+        >>> few = replace(digits, train=digits.train.subsample(3), val=digits.val.subsample(1))
+        >>> model = models.load("test_resnet", pretrained=False, num_classes=10, input_size=32)
+        >>> history = train.fit(model, few, train.Recipe.probe(epochs=2))
+        >>> history.table["epoch"].tolist()
+        [1, 2]
     """
     check_trainable(model, dataset, recipe)
     hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
@@ -133,24 +150,19 @@ class PhaseTrainer:
         """Take one optimizer step per batch; return train_…, lr_…, trainable_params and images_per_second."""
         recipe, hardware, labels = self.recipe, self.hardware, self.train.labels
         plan = plan_epoch(len(labels), recipe, epoch.number, smallest=max(2, hardware.world_size))
-        # Of each batch, every process takes its share.
-        batches = load_batches(
-            self.train,
-            [draws[hardware.rank :: hardware.world_size] for draws in plan],
-            num_workers=self.num_workers,
-        )
+        share = [draws[hardware.rank :: hardware.world_size] for draws in plan]  # of this process
+        batches = load_batches(self.train, share, num_workers=self.num_workers)
+        batches = runtime.progress(batches, desc=f"epoch {epoch.number + 1}", total=len(plan))
         first, steps_of_phase = epoch.in_phase * len(plan), self.phase.epochs * len(plan)
         factors = [recipe.lr_factor(first + step, steps_of_phase) for step in range(len(plan))]
         totals, start = torch.zeros(3, dtype=torch.float64), time.perf_counter()
         self.set_train_mode()
-        for step, batch in enumerate(
-            runtime.progress(batches, desc=f"epoch {epoch.number + 1}", total=len(plan))
-        ):
+        for step, (draws, batch) in enumerate(zip(plan, batches, strict=True)):
             self.set_learning_rates(factors[step])
-            weight = self.class_weights[labels[[draw.image for draw in plan[step]]]].sum().item()
+            weight = self.class_weights[labels[[draw.image for draw in draws]]].sum().item()
             # Dropout and the like draw from (seed, epoch, step, process): nothing that came before matters.
             seed = runtime.derive_seed(recipe.seed, epoch.number, step, hardware.rank)
-            loss, correct = self.compute_gradients(batch, images=len(plan[step]), weight=weight, seed=seed)
+            loss, correct = self.compute_gradients(batch, images=len(draws), weight=weight, seed=seed)
             if not isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss} in epoch {epoch.number + 1}, step {step + 1}, at learning rates "
@@ -235,13 +247,13 @@ class PhaseTrainer:
         )
         # Each row comes from one process and is 0 in all others: the sum is exact.
         logits = hardware.sum_over_processes(logits.to(hardware.device)).cpu()
-        figures = compute_val_metrics(logits, self.val.labels)
-        if not isfinite(figures["val_loss"]):
+        scores = compute_val_metrics(logits, self.val.labels)
+        if not isfinite(scores["val_loss"]):
             raise Diverged(
-                f"the loss on val became {figures['val_loss']}, at learning rates up to "
+                f"the loss on val became {scores['val_loss']}, at learning rates up to "
                 f"{describe_rates(self.learning_rates(1.0))}"
             )
-        return figures
+        return scores
 
     @property
     def trainable(self) -> list[nn.Parameter]:
@@ -316,11 +328,32 @@ def over_seeds(
     out: str | Path | None = None,
     num_workers: int = 0,
 ) -> pd.DataFrame:
-    """Return one row per seed: seed, best_epoch, and the scores of that epoch; `.describe()` gives mean and
-    spread.
+    """Train a fresh model for each seed, and return a table of their results, one row per seed.
 
-    `make(seed)` returns a fresh model, so that the new head differs too. With `out`, each seed has a folder
-    in it.
+    Columns: seed, best_epoch, stopped, and the losses and accuracies of the best epoch; `.describe()` of the
+    table gives their mean and spread.
+
+    Args:
+        make: Returns a fresh model for a seed, so that the new head differs too.
+        dataset: As for `fit`.
+        recipe: The recipe, trained with each seed in turn.
+        seeds: The seeds, 0 or more each.
+        out: A folder in which each seed has a folder for its run.
+        num_workers: Processes that decode images.
+
+    Raises:
+        LearnerError: As `fit` does.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from tlutils import data, models, train
+        >>> digits = data.load("digits")
+        >>> few = replace(digits, train=digits.train.subsample(3), val=digits.val.subsample(1))
+        >>> def make(seed):
+        ...     return models.load("test_resnet", pretrained=False, num_classes=10, input_size=32, seed=seed)
+        >>> table = train.over_seeds(make, few, train.Recipe.probe(epochs=1), seeds=(0, 1))
+        >>> table["seed"].tolist()
+        [0, 1]
     """
     rows = []
     for seed in seeds:

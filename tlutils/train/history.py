@@ -20,16 +20,22 @@ COST = ["seconds", "images_per_second", "peak_memory_mib"]
 
 @dataclass(eq=False)
 class History:
-    """One row per epoch in `table`; leaving it last in a cell shows it.
+    """What one `fit` did: a row per epoch in `table`, and how it ended.
 
-    Columns: epoch (from 1, through all phases), phase (from 1), from_stage (the first stage that trained),
-    train_loss, train_accuracy (both as seen while training, augmented where the recipe says so), val_loss,
-    val_accuracy, val_balanced_accuracy (mean recall over the classes that occur), lr_<stage> (the largest
-    rate in the epoch; NaN while frozen), trainable_params, seconds, images_per_second, peak_memory_mib.
+    Leaving it last in a cell shows it. The columns of `table` are epoch (from 1, through all phases), phase
+    (from 1), from_stage (the first stage that trained, or "all"), train_loss and train_accuracy (both as seen
+    while training, augmented where the recipe says so), val_loss (nats), val_accuracy, val_balanced_accuracy
+    (mean recall over the classes that occur), lr_STAGE (the largest learning rate in the epoch; NaN while
+    frozen), trainable_params, seconds, images_per_second, peak_memory_mib.
 
-    `best_epoch` is the epoch with the best score on val; 0 before the first. `stopped` says in words why
-    training ended before the recipe did, or is empty. `notices` are things that a reader should know. Two
-    histories are equal when everything but the three columns of cost is, to the last bit.
+    Two histories are equal when everything but the last three columns is, to the last bit.
+
+    Attributes:
+        recipe: What was asked for.
+        rows: One dictionary per epoch, by column.
+        best_epoch: The epoch with the best score on val, from 1; 0 before the first.
+        stopped: Why training ended before the recipe did; empty when it did not.
+        notices: Messages that a reader should know.
     """
 
     recipe: Recipe
@@ -69,7 +75,14 @@ class History:
         return self.table.drop(columns=COST, errors="ignore")
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write the table, atomically, and return its path."""
+        """Write the table to a file, all of it or nothing, and return its path.
+
+        Args:
+            path: The file, which is replaced if it exists.
+
+        Raises:
+            LearnerError: When the disk is full, or the folder cannot be written.
+        """
         with runtime.atomic_write(Path(path)) as temporary:
             self.table.to_csv(temporary, index=False)
         return Path(path)
@@ -100,15 +113,34 @@ class History:
 
     def _repr_html_(self) -> str:
         text = self._headline().replace("&", "&amp;").replace("<", "&lt;").replace("\n", "<br>")
-        return f"<p>{text}</p>" + self._shown().to_html(index=False, border=0, float_format="{:.3f}".format)
+        table = self._shown().to_html(index=False, border=0, float_format="{:.3f}".format)
+        return f"<p>{text}</p>{table}"
 
 
 def drift(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Return, for each stage with parameters, the length of their change over their length before.
+    """Return how far training moved each stage: the length of its change over its length before.
 
-    `before` is the network before training (a copy), or its state dict. 0 means that no bit moved; 1 that the
-    change is as long as the weights themselves. A new head is compared with its random beginning. Raises
-    LearnerError when the two have different parameters.
+    0 means that no bit moved; 1 that the change is as long as the weights themselves. A new head is compared
+    with its random beginning. Stages without parameters are left out.
+
+    Args:
+        model: The network after training.
+        before: The same network before training (a copy), or its state dict.
+
+    Returns:
+        By the name of each stage, the ratio of the two Euclidean lengths over all its parameters.
+
+    Raises:
+        LearnerError: When the two have different parameters.
+
+    Example:
+        >>> import copy
+        >>> from tlutils import models, train
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> before = copy.deepcopy(model)
+        >>> _ = model.fc.weight.data.mul_(1.5), model.fc.bias.data.mul_(1.5)
+        >>> round(train.drift(model, before)["head"], 3)
+        0.5
     """
     then = before.state_dict() if isinstance(before, nn.Module) else before
     now = model.state_dict()
@@ -132,11 +164,24 @@ def _flat(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Te
 
 
 def cka(x: ArrayLike, y: ArrayLike) -> float:
-    """Return the linear CKA of two features (n, p) and (n, q) of the same images: 1 alike, 0 unrelated.
+    """Return how alike two features of the same images are, as linear CKA: 1 the same, 0 unrelated.
 
     Unlike a distance it does not change when features are rotated or scaled as a whole, which a later layer
-    could undo. Kornblith et al. 2019, arXiv 1905.00414. Raises LearnerError for other shapes and constant
-    features.
+    could undo. Kornblith et al. 2019, arXiv:1905.00414.
+
+    Args:
+        x: Features of shape (n, p), one row per image.
+        y: Features of shape (n, q) of the same images in the same order.
+
+    Raises:
+        LearnerError: For other shapes, and for features that are the same for all images.
+
+    Example:
+        >>> from tlutils import train
+        >>> x = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
+        >>> rotated_and_scaled = [[0.0, 2.0], [0.0, -2.0], [-2.0, 0.0], [2.0, 0.0]]
+        >>> round(train.cka(x, rotated_and_scaled), 6)
+        1.0
     """
     a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
@@ -148,4 +193,4 @@ def cka(x: ArrayLike, y: ArrayLike) -> float:
     size = (a.T @ a).norm() * (b.T @ b).norm()
     if not size > 0:
         raise LearnerError("One of the two is the same for all images: there is nothing to compare.")
-    return ((b.T @ a).norm() ** 2 / size).item()
+    return float((b.T @ a).norm() ** 2 / size)

@@ -1,23 +1,28 @@
 """How to train, written down: which stages, for how long, at which rates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import cos, isfinite, pi
 from typing import Any, Literal
 
 from ..errors import LearnerError
 
-WHOLE = None
-"""As a phase's `from_stage`: nothing is frozen, the whole network trains."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of training with one cut: `from_stage` and all after it train, what is before is frozen.
+    """One stretch of training: stages before `from_stage` are frozen, that stage and all after it train.
 
-    `from_stage` is a stage's name, "head" for the head alone, or None for the whole network. `lr` is the rate
-    of the pretrained stage nearest to the head, `head_lr` that of the new head. Rates warm up and fall in
-    each phase anew.
+    Learning rates warm up and fall in each phase again.
+
+    Attributes:
+        from_stage: Name of the first stage that trains (a `Stage` will do); "head" for the head alone; None
+            for the whole network.
+        epochs: Passes over the training images, 1 or more.
+        lr: Full learning rate of the pretrained stage nearest to the head, 0 or more.
+        head_lr: Full learning rate of the head, 0 or more.
+
+    Raises:
+        LearnerError: For fewer than one epoch, and for rates that are negative or not finite.
     """
 
     from_stage: str | None
@@ -26,9 +31,8 @@ class Phase:
     head_lr: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "from_stage", getattr(self.from_stage, "name", self.from_stage)
-        )  # a Stage will do, too
+        # Frozen, but a Stage is turned into its name.
+        object.__setattr__(self, "from_stage", getattr(self.from_stage, "name", self.from_stage))
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
         for name, rate in (("lr", self.lr), ("head_lr", self.head_lr)):
@@ -43,20 +47,42 @@ class Recipe:
     The constructors `probe`, `partial`, `finetune`, `scratch`, `lp_ft` and `gradual` fill in what the lecture
     and the field use; every other field can be given to them too, or changed with `dataclasses.replace`.
 
-    batch_size: images in one optimizer step, over all processes. accumulate: forward passes a step is cut
-    into.
-    layer_decay: each stage learns at this share of the rate of the stage after it (1: all alike).
-    warmup: share of a phase's steps in which rates rise from near 0; then they fall along a half cosine.
-    label_smoothing: from 0 to 1 (Szegedy et al. 2016). mixup: Beta parameter of Zhang et al. 2018; 0 is off.
-    class_weights: "balanced" weighs a class by the inverse of its share in the training images.
-    patience: epochs without a better score on val after which a phase ends; None never ends early.
-    keep: the weights left at the end, of the epoch that was "best" on val or the "last".
-    train_bn: whether BatchNorm of the stages that train learns and updates its statistics; False holds both.
-    augment: random crops and mirror images, drawn again for each image and epoch.
-    views: the frozen prefix runs on this many views of each image, once, and its outputs are kept; with
-    `augment` each view is another random one, and epoch e uses view e modulo `views`. 0 runs the prefix in
-    every step.
-    reset: forget the weights before training. precision: "float32", or "bf16" or "fp16" on a GPU.
+    Attributes:
+        name: What results call this recipe.
+        phases: The phases, one after another, at least one.
+        batch_size: Images in one optimizer step, over all processes, 2 or more.
+        accumulate: Forward passes that a step is split into, to save memory; 1 to `batch_size`.
+        optimizer: "adamw", or "sgd" with momentum 0.9.
+        weight_decay: Weight decay, 0 or more; norms, biases and position embeddings are spared.
+        layer_decay: Learning rate of a stage divided by that of the stage after it, above 0; 1 makes all
+            alike (Howard and Ruder 2018, arXiv:1801.06146).
+        warmup: Share of a phase's steps, 0 to below 1, in which learning rates rise from near 0 (Goyal et al.
+            2017, arXiv:1706.02677).
+        schedule: After the warmup, "cosine" falls along half a cosine to near 0 (Loshchilov and Hutter 2017,
+            arXiv:1608.03983); "constant" stays.
+        clip_norm: Largest length of the gradient of all parameters together; longer ones are scaled down.
+            None never clips.
+        label_smoothing: Share of the label, 0 to below 1, spread over all classes (Szegedy et al. 2016,
+            arXiv:1512.00567).
+        mixup: Parameter of the Beta distribution that shares are drawn from (Zhang et al. 2018,
+            arXiv:1710.09412); 0 is off, 0.2 usual.
+        class_weights: "balanced" weighs each class by the inverse of its share in the training images; None
+            weighs all images alike.
+        patience: Epochs without a better score on val after which a phase ends, 1 or more; None never ends
+            early. The score is the balanced accuracy; among equals, the lower loss.
+        keep: Whose weights are left at the end: those of the "best" epoch on val, or of the "last".
+        train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
+            all BatchNorm layers.
+        augment: Whether training images are cropped and mirrored at random, differently in each epoch.
+        views: On how many views of each image the frozen stages run, once, before training; their outputs are
+            cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
+            caches nothing and runs the frozen stages in every step.
+        reset: Whether all weights are initialised at random before training.
+        precision: "float32"; or "bf16" or "fp16", mixed precision on a GPU.
+        seed: What all random numbers are drawn from, 0 or more.
+
+    Raises:
+        LearnerError: For values out of range, naming the field.
     """
 
     name: str
@@ -79,7 +105,7 @@ class Recipe:
     views: int = 1
     reset: bool = False
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    seed: int = field(default=0)
+    seed: int = 0
 
     def __post_init__(self) -> None:
         _expect("phases", self.phases, len(self.phases) >= 1, "at least one Phase")
@@ -103,42 +129,61 @@ class Recipe:
         _expect("views", self.views, self.views >= 0, "0 (nothing kept) or more")
         known = ("float32", "bf16", "fp16")
         _expect("precision", self.precision, self.precision in known, f"one of {', '.join(known)}")
+        _expect("seed", self.seed, self.seed >= 0, "0 or more")
 
     @classmethod
     def probe(cls, *, epochs: int = 20, head_lr: float = 3e-3, **settings: Any) -> "Recipe":
-        """A new head on a frozen network, trained by gradient steps: the "fixed feature extractor"."""
-        return cls(
-            name="probe",
-            phases=(Phase(from_stage="head", epochs=epochs, lr=0.0, head_lr=head_lr),),
-            **settings,
-        )
+        """Return the recipe that trains the head alone: the network as a fixed feature extractor.
+
+        Args:
+            epochs: Passes over the training images.
+            head_lr: Full learning rate of the head.
+            **settings: Other fields of the recipe.
+        """
+        head = Phase(from_stage="head", epochs=epochs, lr=0.0, head_lr=head_lr)
+        return cls(name="probe", phases=(head,), **settings)
 
     @classmethod
     def partial(
         cls, from_stage: str, *, epochs: int = 10, lr: float = 3e-4, head_lr: float = 3e-3, **settings: Any
     ) -> "Recipe":
-        """Stages before `from_stage` frozen, their outputs kept; the rest trains."""
-        return cls(
-            name="partial",
-            phases=(Phase(from_stage=from_stage, epochs=epochs, lr=lr, head_lr=head_lr),),
-            **settings,
-        )
+        """Return the recipe that freezes the early stages and trains the others.
+
+        Args:
+            from_stage: Name of the first stage that trains.
+            epochs: Passes over the training images.
+            lr: Full learning rate of the pretrained stage nearest to the head.
+            head_lr: Full learning rate of the head.
+            **settings: Other fields of the recipe.
+        """
+        phase = Phase(from_stage=from_stage, epochs=epochs, lr=lr, head_lr=head_lr)
+        return cls(name="partial", phases=(phase,), **settings)
 
     @classmethod
     def finetune(
         cls, *, epochs: int = 10, lr: float = 3e-4, head_lr: float = 3e-3, **settings: Any
     ) -> "Recipe":
-        """Everything trains: a small rate for pretrained weights, a larger one for the new head."""
-        return cls(
-            name="finetune",
-            phases=(Phase(from_stage=WHOLE, epochs=epochs, lr=lr, head_lr=head_lr),),
-            **settings,
-        )
+        """Return the recipe that trains everything: pretrained weights gently, the new head faster.
+
+        Args:
+            epochs: Passes over the training images.
+            lr: Full learning rate of the pretrained stage nearest to the head.
+            head_lr: Full learning rate of the head.
+            **settings: Other fields of the recipe.
+        """
+        phase = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=head_lr)
+        return cls(name="finetune", phases=(phase,), **settings)
 
     @classmethod
     def scratch(cls, *, epochs: int = 30, lr: float = 1e-3, **settings: Any) -> "Recipe":
-        """The control: weights forgotten, everything trains at one rate."""
-        phase = Phase(from_stage=WHOLE, epochs=epochs, lr=lr, head_lr=lr)
+        """Return the control: all weights are initialised at random, and everything trains at one learning rate.
+
+        Args:
+            epochs: Passes over the training images.
+            lr: Full learning rate of all stages.
+            **settings: Other fields of the recipe.
+        """
+        phase = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=lr)
         return cls(name="scratch", phases=(phase,), reset=True, **settings)
 
     @classmethod
@@ -151,13 +196,20 @@ class Recipe:
         head_lr: float = 3e-3,
         **settings: Any,
     ) -> "Recipe":
-        """The head first, then everything at the small rate: Kumar et al. 2022, arXiv 2202.10054."""
-        first = Phase(from_stage="head", epochs=head_epochs, lr=0.0, head_lr=head_lr)
-        return cls(
-            name="lp_ft",
-            phases=(first, Phase(from_stage=WHOLE, epochs=epochs, lr=lr, head_lr=lr)),
-            **settings,
-        )
+        """Return the recipe that trains the head first, and then everything, gently.
+
+        Linear probing, then finetuning: Kumar et al. 2022, arXiv:2202.10054.
+
+        Args:
+            head_epochs: Passes over the training images in the first phase.
+            epochs: Passes over the training images in the second phase.
+            lr: Full learning rate of everything in the second phase.
+            head_lr: Full learning rate of the head in the first phase.
+            **settings: Other fields of the recipe.
+        """
+        head = Phase(from_stage="head", epochs=head_epochs, lr=0.0, head_lr=head_lr)
+        whole = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=lr)
+        return cls(name="lp_ft", phases=(head, whole), **settings)
 
     @classmethod
     def gradual(
@@ -169,9 +221,17 @@ class Recipe:
         head_lr: float = 3e-3,
         **settings: Any,
     ) -> "Recipe":
-        """Unfreeze stage by stage: one phase of `epochs` for each of `from_stages`, from the head down.
+        """Return the recipe that unfreezes stage by stage, one phase for each of `from_stages`.
 
-        For example `gradual(["head", "stage6", "stage4", None])`. Howard and Ruder 2018, arXiv 1801.06146.
+        For example `gradual(["head", "stage6", "stage4", None])`. Howard and Ruder 2018, arXiv:1801.06146.
+
+        Args:
+            from_stages: Names of the first stage that trains, one per phase, from the head down; None for the
+                whole network.
+            epochs: Passes over the training images in each phase.
+            lr: Full learning rate of the pretrained stage nearest to the head.
+            head_lr: Full learning rate of the head.
+            **settings: Other fields of the recipe.
         """
         phases = tuple(Phase(from_stage=s, epochs=epochs, lr=lr, head_lr=head_lr) for s in from_stages)
         return cls(name="gradual", phases=phases, **settings)
@@ -182,9 +242,13 @@ class Recipe:
         return sum(phase.epochs for phase in self.phases)
 
     def lr_factor(self, step: int, steps: int) -> float:
-        """Return the share of the full rate, from 0 to 1, in `step` (from 0) of a phase of `steps`.
+        """Return what full learning rates are multiplied by in a step, from 0 to 1.
 
         A function of the step alone: it has no state to save, and every group keeps its ratio to the others.
+
+        Args:
+            step: Number of the step in its phase, from 0.
+            steps: Steps of the phase.
         """
         warm = round(self.warmup * steps)
         if step < warm:
