@@ -95,7 +95,7 @@ def find_head(model: nn.Module) -> nn.Linear:
     return head
 
 
-def read_features(split: Any, *, backbone: str, at: str, size: int, seed: int = 0) -> np.ndarray:
+def read_features(split: data.Split, *, backbone: str, at: str, size: int, seed: int = 0) -> np.ndarray:
     """Return a description of each image as rows (N, D): what leaves a stage of a backbone, or its pixels.
 
     Features of all `STAGES` are extracted at once, and kept. "pixels" are grey thumbnails of 32 × 32.
@@ -110,7 +110,7 @@ def read_features(split: Any, *, backbone: str, at: str, size: int, seed: int = 
 
 
 def prepare_images(
-    model: nn.Module, split: Any, change: Callable[[Image.Image], Image.Image] | None = None
+    model: nn.Module, split: data.Split, change: Callable[[Image.Image], Image.Image] | None = None
 ) -> torch.Tensor:
     """Return the images of a split, changed and prepared for a network, (N, 3, size, size)."""
     prepare = data.transform_for(model)

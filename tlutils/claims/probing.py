@@ -47,7 +47,7 @@ def draw_features(
     return sample, known, new
 
 
-def probe_split(known: np.ndarray, split: Any, seed: int) -> Probe:
+def probe_split(known: np.ndarray, split: data.Split, seed: int) -> Probe:
     """Return the linear probe of the features `known` (N, D) of a split, its penalty cross-validated."""
     folds = min(4, max(2, min(split.counts.values())))
     return fit_probe(known, np.array(split.labels), penalties=PENALTIES, folds=folds, seed=seed)

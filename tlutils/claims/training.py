@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .. import runtime, surgery, train
+from .. import data, runtime, surgery, train
 from ..errors import unknown
 from ..train import Recipe
 from .materials import (
@@ -73,7 +73,7 @@ def training(
     return found
 
 
-def put_probe_on(model: nn.Module, sample: Any, size: int, seed: int) -> None:
+def put_probe_on(model: nn.Module, sample: data.Dataset, size: int, seed: int) -> None:
     """Solve a linear probe on the pretrained final features, and make it the head of `model`, in place."""
     known = read_features(sample.train, backbone=BACKBONE, at="pool", size=size)
     find_head(model).load_state_dict(probe_split(known, sample.train, seed).head().state_dict())

@@ -176,7 +176,7 @@ class Recipe:
 
     @classmethod
     def scratch(cls, *, epochs: int = 30, lr: float = 1e-3, **settings: Any) -> "Recipe":
-        """Return the control: all weights are initialised at random, and everything trains at one learning rate.
+        """Return the control: weights initialised at random, and everything trains at one learning rate.
 
         Args:
             epochs: Passes over the training images.
