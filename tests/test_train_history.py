@@ -1,14 +1,15 @@
-"""A history is a tidy table that survives a file; judging and predicting change nothing."""
+"""A history is a tidy table that survives a file; drift and CKA, on values that can be checked by hand."""
 
+import copy
 import csv
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny import FAST, TinySplit, tiny_data, tiny_net, trained
+from tiny import FAST, tiny_data, tiny_net, trained
 
-from tlutils import models, train
+from tlutils import surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import History, Recipe
 
@@ -53,56 +54,50 @@ def test_a_history_survives_csv_to_the_last_bit(tmp_path):
     assert read == history.table["val_loss"].tolist()
 
 
-def test_a_prediction_takes_one_image_many_arrays_paths_and_splits(tmp_path):
-    net, dataset = tiny_net(), tiny_data()
-    image = dataset.val[0][0]
-    image.save(tmp_path / "one.png")
-    one = train.predict(net, image)
-    assert one.probabilities.shape == (1, 3)
-    assert one.probabilities.sum() == pytest.approx(1)
-    for images in (np.asarray(image), tmp_path / "one.png", [image], [str(tmp_path / "one.png")]):
-        assert np.array_equal(train.predict(net, images).probabilities, one.probabilities)
-    assert len(train.predict(net, dataset.val)) == 12
-    assert one.names == [train.predict(net, dataset.val).names[0]]
-    with pytest.raises(LearnerError, match="No images"):
-        train.predict(net, [])
+def test_drift_is_the_length_of_the_change_over_the_length_before():
+    net = tiny_net()
+    before = copy.deepcopy(net)
+    with torch.no_grad():
+        net.fc.weight.mul_(1.5)
+        net.fc.bias.mul_(1.5)
+    moved = train.drift(net, before)
+    assert list(moved) == [stage.name for stage in surgery.stages(net) if stage.parameters]
+    assert moved.pop("head") == pytest.approx(0.5)
+    assert set(moved.values()) == {0.0}
+    assert train.drift(net, before.state_dict())["head"] == pytest.approx(0.5)
 
 
-def test_a_saved_model_predicts_with_its_class_names(tmp_path):
-    dataset = tiny_data()
-    net = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=32)
-    train.fit(net, dataset, Recipe.finetune(epochs=1), out=tmp_path)
-    back = models.load(tmp_path / "model.safetensors")
-    image = dataset.val[0][0]
-    assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
-    assert train.predict(back, image).names[0] in dataset.classes
+def test_drift_of_a_probe_is_in_its_head_alone():
+    net = tiny_net()
+    before = copy.deepcopy(net)
+    train.fit(net, tiny_data(), Recipe.probe(epochs=1))
+    moved = train.drift(net, before)
+    assert moved.pop("head") > 0
+    assert set(moved.values()) == {0.0}
 
 
-def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error():
-    net = tiny_net(dropout=0.5).train()
-    net.body.eval()
-    net.fc.weight.grad = torch.ones_like(net.fc.weight)
-    modes = [m.training for m in net.modules()]
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    first = train.predict(net, tiny_data().val).probabilities
-    assert np.array_equal(first, train.predict(net, tiny_data().val).probabilities), "dropout was active"
-    with pytest.raises(RuntimeError):
-        net.body[0].register_forward_hook(fail)
-        train.predict(net, tiny_data().val)
-    assert [m.training for m in net.modules()] == modes
-    assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
-    assert torch.equal(torch.get_rng_state(), state)
+def test_drift_refuses_another_network():
+    with pytest.raises(LearnerError, match=r"fc\.weight"):
+        train.drift(tiny_net(3), tiny_net(4))
 
 
-def fail(*_):
-    raise RuntimeError("a hook that fails")
+def test_cka_is_one_for_rotated_and_scaled_features_and_small_for_unrelated_ones():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 6))
+    turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    assert train.cka(x, 3 * x @ turn + 1) == pytest.approx(1)
+    assert train.cka(x, rng.normal(size=(500, 4))) < 0.05
 
 
-def test_reading_the_test_split_again_is_marked(caplog):
-    dataset = tiny_data()
-    dataset.test = TinySplit("test", [0, 1, 2], dataset.classes, 2)
-    train.evaluate(tiny_net(), dataset.test)
-    assert not caplog.records
-    train.evaluate(tiny_net(), dataset.test)
-    assert "read before" in caplog.text
+def test_cka_by_hand():
+    x = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    # Of the two directions of equal strength, y keeps one: |yᵀx|² = 4, |xᵀx| = √8, |yᵀy| = 2.
+    assert train.cka(x, x[:, :1]) == pytest.approx(4 / (np.sqrt(8) * 2))
+
+
+@pytest.mark.parametrize(("x", "y"), [((3, 2), (4, 2)), ((3,), (3, 2))])
+def test_cka_refuses_features_that_do_not_fit(x, y):
+    with pytest.raises(LearnerError, match="shapes"):
+        train.cka(np.ones(x), np.ones(y))
+    with pytest.raises(LearnerError, match="same for all"):
+        train.cka(np.ones((3, 2)), np.eye(3))

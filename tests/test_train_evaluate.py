@@ -1,0 +1,67 @@
+"""Predicting and evaluating take any images, and change nothing."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import TinySplit, tiny_data, tiny_net
+
+from tlutils import models, train
+from tlutils.errors import LearnerError
+from tlutils.train import Recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_a_prediction_takes_one_image_many_arrays_paths_and_splits(tmp_path):
+    net, dataset = tiny_net(), tiny_data()
+    image = dataset.val[0][0]
+    image.save(tmp_path / "one.png")
+    one = train.predict(net, image)
+    assert one.probabilities.shape == (1, 3)
+    assert one.probabilities.sum() == pytest.approx(1)
+    for images in (np.asarray(image), tmp_path / "one.png", [image], [str(tmp_path / "one.png")]):
+        assert np.array_equal(train.predict(net, images).probabilities, one.probabilities)
+    assert len(train.predict(net, dataset.val)) == 12
+    assert one.names == [train.predict(net, dataset.val).names[0]]
+    with pytest.raises(LearnerError, match="No images"):
+        train.predict(net, [])
+
+
+def test_a_saved_model_predicts_with_its_class_names(tmp_path):
+    dataset = tiny_data()
+    net = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=32)
+    train.fit(net, dataset, Recipe.finetune(epochs=1), out=tmp_path)
+    back = models.load(tmp_path / "model.safetensors")
+    image = dataset.val[0][0]
+    assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
+    assert train.predict(back, image).names[0] in dataset.classes
+
+
+def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error():
+    net = tiny_net(dropout=0.5).train()
+    net.body.eval()
+    net.fc.weight.grad = torch.ones_like(net.fc.weight)
+    modes = [m.training for m in net.modules()]
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = train.predict(net, tiny_data().val).probabilities
+    assert np.array_equal(first, train.predict(net, tiny_data().val).probabilities), "dropout was active"
+    with pytest.raises(RuntimeError):
+        net.body[0].register_forward_hook(fail)
+        train.predict(net, tiny_data().val)
+    assert [m.training for m in net.modules()] == modes
+    assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def fail(*_):
+    raise RuntimeError("a hook that fails")
+
+
+def test_reading_the_test_split_again_is_marked(caplog):
+    dataset = tiny_data()
+    dataset.test = TinySplit("test", [0, 1, 2], dataset.classes, 2)
+    train.evaluate(tiny_net(), dataset.test)
+    assert not caplog.records
+    train.evaluate(tiny_net(), dataset.test)
+    assert "read before" in caplog.text
