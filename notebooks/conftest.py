@@ -1,10 +1,6 @@
 """A lesson is committed as one run: a cell that was never run fails, where nbval alone looks away."""
 
-import os
-
 import pytest
-
-os.environ["TQDM_DISABLE"] = "1"  # the kernels inherit it: a bar shows other numbers each time
 
 
 def pytest_runtest_setup(item):

@@ -1,15 +1,10 @@
-"""What every test shares: an own cache folder, no network beyond loopback, silent progress bars."""
+"""What every test shares: an own cache folder, and no network beyond loopback."""
 
-import os
 import socket
 
 import pytest
-import torch
 
-# Set before any kernel or worker process starts, so that it holds there too.
-os.environ["TQDM_DISABLE"] = "1"
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+from tlutils import models
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +38,4 @@ def loopback_only(monkeypatch):
 @pytest.fixture(scope="module")
 def lite0():
     """The default backbone with its weights, in eval mode."""
-    from tlutils import models  # after the variables above are set
-
     return models.load(models.DEFAULT)
-
-
-@pytest.fixture
-def one_thread():
-    """For networks so small that a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

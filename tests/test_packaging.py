@@ -160,7 +160,7 @@ def test_the_top_level_holds_nothing_unexpected():
     allowed = {
         *("README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE"),
         *("pyproject.toml", "environment.yml"),
-        *("notebooks", "tlutils", "tests", "data", "docs", "benchmarks"),
+        *("conftest.py", "notebooks", "tlutils", "tests", "data", "docs", "benchmarks"),
     }
     assert {name for name in top - allowed if not name.startswith(".")} == set()
 

@@ -14,8 +14,6 @@ from tlutils import data, models, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import Phase, Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def moved(before, after):
     """Return the names of stages-to-be (first part of the name) in which any tensor changed."""

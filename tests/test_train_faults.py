@@ -19,9 +19,6 @@ from tlutils.train import Recipe
 FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=8, keep="last")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def finite(net):
     return all(tensor.isfinite().all() for tensor in net.state_dict().values())
 

@@ -13,8 +13,6 @@ from tlutils import surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import History, Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_the_history_is_a_tidy_table_of_every_epoch():
     _, history = trained(FAST)

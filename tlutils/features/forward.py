@@ -92,5 +92,7 @@ def _drift(plain: np.ndarray, fast: np.ndarray) -> float:
 def bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return False  # ATEN_CPU_CAPABILITY may hold back a processor that has them
     supported = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
-    return device.type == "cpu" and any(ask() for ask in supported if ask)
+    return any(ask() for ask in supported if ask)

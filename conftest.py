@@ -1,0 +1,17 @@
+"""Tests and lessons run in one thread each, as many at a time as the machine has cores; the bars are silent."""
+
+import os
+
+# Set before torch is imported, and inherited by every kernel and process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TQDM_DISABLE"] = "1"  # a bar shows other numbers each time
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import joblib
+import psutil
+
+MEMORY = 2 * 2**30  # what a worker, or the kernel of its lesson, takes
+
+
+def pytest_xdist_auto_num_workers():
+    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // MEMORY))
