@@ -1,5 +1,6 @@
 """Seeds, device, cache folder, progress and safe writing: what every other module stands on."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,24 @@ def pick_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Return whether this process keeps the memory that it frees, from now to its end: on Linux with glibc.
+
+    Otherwise glibc gives a large tensor back to the system as soon as it is freed, and the next step gets its
+    pages anew, one page fault each: up to half of the processor time of a training step. Extraction and
+    training call this before they begin. Between two steps the process then looks larger, and its peak grows
+    by a few percent (benchmarks/memory.py); a later call, and every other system, changes nothing.
+    """
+    names = getattr(os, "confstr_names", {})  # Windows has none
+    if "CS_GNU_LIBC_VERSION" not in names or not os.confstr("CS_GNU_LIBC_VERSION"):
+        return False
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # <malloc.h>
+    settings = {mmap_max: 0, trim_threshold: 2**31 - 1, top_pad: 256 * 2**20}
+    libc = ctypes.CDLL(None)
+    return all(libc.mallopt(name, value) for name, value in settings.items())
 
 
 def cache_dir(sub: str = "") -> Path:

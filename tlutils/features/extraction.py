@@ -143,6 +143,7 @@ def _fill(
     for shelf in shelves.values():
         shelf.sweep(everything=not shelf.begun or len(arithmetics) > 1)
     start = min(shelf.done for shelf in shelves.values())
+    runtime.keep_freed_memory()
     total = -(-(images - start) // size)
     with evaluating(forward.trunk), closing(batches(load, start, images, size)) as ready:
         for first, batch in runtime.progress(ready, desc="features", total=total):
