@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy, one_hot
 from tlutils import data, models, train
 from tlutils.train import Recipe
 
-
 STILL = Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, batch_size=5)
 """Moves nothing, so that the loss in the history is that of the network as it was."""
 

@@ -21,7 +21,6 @@ from tqdm.auto import tqdm
 
 from .errors import LearnerError
 
-
 _silent = ContextVar("silent", default=False)
 
 
