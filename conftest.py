@@ -1,4 +1,4 @@
-"""Tests and lessons run in one thread each, as many at a time as the machine has cores; the bars are silent."""
+"""Tests and lessons run in one thread each, as many at a time as the machine has cores; no progress bars."""
 
 import os
 
