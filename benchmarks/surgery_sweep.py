@@ -149,7 +149,7 @@ def table(done: dict[str, dict]) -> str:
         "Written by `benchmarks/surgery_sweep.py`. A model passes when, at every cut that is tried, the two "
         "halves give bit for bit what the whole model gives, in evaluation and in training mode (buffers "
         "included; frozen up to the cut, where dropout feeds both halves); when the prefix's results may be "
-        "batched anew; and when the suffix's gradients are the model's own. Every cut is tried of "
+        "batched again; and when the suffix's gradients are the model's own. Every cut is tried of "
         "torchvision's models and of a small member of each of timm's families, and "
         f"{MOST} evenly spaced ones at least of every other name; above 300 million parameters every fourth, "
         "without gradients. Weights are random; images are the smallest that the model takes. Names that the "

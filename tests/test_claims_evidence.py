@@ -106,7 +106,9 @@ def gabor_likeness(*, backbone: str, seed: int) -> dict:
     """Stands in for the protocol of this name."""
     if os.environ.get("DIE_AT") == f"{backbone}-{seed}":
         os.kill(os.getpid(), signal.SIGKILL)
-    return {"likeness": 0.01 * seed + (0.8 if backbone != "random" else float(os.environ.get("RANDOM", 0.4)))}
+    return {
+        "similarity": 0.01 * seed + (0.8 if backbone != "random" else float(os.environ.get("RANDOM", 0.4)))
+    }
 
 
 @pytest.fixture

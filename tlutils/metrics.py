@@ -34,7 +34,7 @@ class Report:
 
     `accuracy`, `balanced_accuracy` (mean recall over the classes that occur), `log_loss` (nats) and
     `calibration_error` (expected, top label, 15 bins) are `Estimate`s. `per_class` is a table with one row
-    a class; the scores of a class without images are NaN: unknown, and not 0. `confusion` counts (true,
+    per class; the scores of a class without images are NaN: unknown, and not 0. `confusion` counts (true,
     predicted) pairs, shape (C, C). `labels` (n,) and `proba` (n, C) are what it was made from.
     """
 

@@ -18,8 +18,8 @@ from .inference import device_of, evaluating, require_module
 class DomainDistance:
     """`value`, the mean over the network's BatchNorm layers, and `layers`, {dotted name: distance}.
 
-    0 means the statistics of the pretraining images themselves; 1 that means, or deviations, are off by a
-    whole standard deviation.
+    0 means the statistics of the pretraining images themselves; 1 that means, or standard deviations,
+    are off by a whole standard deviation.
     """
 
     value: float
@@ -36,12 +36,12 @@ def domain_distance(
 
     Every BatchNorm layer keeps mean and variance of each channel, averaged over the pretraining images: a
     summary of ImageNet that needs no image of it. In each layer this is the squared Fréchet distance between
-    two Gaussians a channel, (m - m')² + (s - s')², for the images' mean m and deviation s and the kept ones,
-    in units of the kept variance, as the median over channels; then the mean over layers. Fréchet distance of
-    Gaussians: Dowson and Landau 1982, used for images by Heusel et al. 2017 (arXiv:1706.08500); BatchNorm's
-    statistics in place of images: Yin et al. 2020 (arXiv:1912.08795). Compare at one input size only: padding
-    weighs more in small images. `split` is a sequence of (image, label). Raises LearnerError for a model
-    without BatchNorm statistics, and for no images.
+    two Gaussians per channel, (m - m')² + (s - s')², for the images' mean m and standard deviation s and the
+    kept ones, in units of the kept variance, as the median over channels; then the mean over layers. Fréchet
+    distance of Gaussians: Dowson and Landau 1982, used for images by Heusel et al. 2017 (arXiv:1706.08500);
+    BatchNorm's statistics in place of images: Yin et al. 2020 (arXiv:1912.08795). Compare at one input size
+    only: padding weighs more in small images. `split` is a sequence of (image, label). Raises LearnerError
+    for a model without BatchNorm statistics, and for no images.
     """
     bare = require_module(model)
     norms = {

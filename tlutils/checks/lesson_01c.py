@@ -74,7 +74,7 @@ def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | N
             picture + rate * (gradient - weight * 2 * picture / 48)
         ),
         "The derivative of a square has a factor of two.": picture + rate * (gradient - pull / 2),
-        "The penalty is a mean: divide its derivative by how many values an image has.": (
+        "The penalty is a mean: divide its derivative by the number of values in an image.": (
             picture + rate * (gradient - 48 * pull)
         ),
         "You divided by the places alone. The mean is over the three colours, too.": (

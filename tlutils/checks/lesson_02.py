@@ -54,15 +54,15 @@ def check_scaling(mine: np.ndarray | None, train: np.ndarray, val: np.ndarray) -
 
     >>> train, val = np.array([[0.0], [2.0]]), np.array([[1.0], [5.0]])
     >>> check_scaling((val - val.mean(0)) / val.std(0), train, val)
-    You used val's own mean and deviation. A single new image has none: what would you do with it?
+    You used val's own mean and standard deviation. A single new image has none: what then?
     """
     if mine is None:
-        print("Not done yet. Subtract a mean and divide by a deviation: whose?")
+        print("Not done yet. Subtract a mean and divide by a standard deviation: whose?")
         return
 
     def standardised(x: np.ndarray, like: np.ndarray) -> np.ndarray:
-        deviation = like.std(axis=0)
-        return (x - like.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+        std = like.std(axis=0)
+        return (x - like.mean(axis=0)) / np.where(std > 0, std, 1)
 
     mine = np.asarray(mine, dtype=float)
     known = train.std(axis=0) > 0  # what never varies may be scaled in any way
@@ -71,9 +71,7 @@ def check_scaling(mine: np.ndarray | None, train: np.ndarray, val: np.ndarray) -
     elif np.allclose(mine[:, known], standardised(val, train)[:, known], rtol=1e-3, atol=1e-3):
         print("Right: val is measured with the ruler that was made on train.")
     elif np.allclose(mine[:, known], standardised(val, val)[:, known], rtol=1e-3, atol=1e-3):
-        print(
-            "You used val's own mean and deviation. A single new image has none: what would you do with it?"
-        )
+        print("You used val's own mean and standard deviation. A single new image has none: what then?")
     elif np.allclose(
         mine[:, known], standardised(val, np.vstack([train, val]))[:, known], rtol=1e-3, atol=1e-3
     ):
@@ -81,7 +79,7 @@ def check_scaling(mine: np.ndarray | None, train: np.ndarray, val: np.ndarray) -
             "Val took part in making the ruler. It must not: it stands for images that nobody has seen yet."
         )
     else:
-        print("Not yet. For each feature: subtract train's mean, divide by train's deviation.")
+        print("Not yet. For each feature: subtract train's mean, divide by train's standard deviation.")
 
 
 def check_penalty(answer: float | None, table: pd.DataFrame) -> None:

@@ -65,8 +65,8 @@ def check_cheapest(choose: Choose | None) -> None:
 def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> None:
     """Print whether `answer` is the least number of seeds that would decide, or which mistake it is.
 
-    Mean and deviation of the differences so far are taken as the truth: the 95 % interval of that many has to
-    lie on one side of the margin.
+    Mean and standard deviation of the differences so far are taken as the truth: the 95 % interval of that
+    many has to lie on one side of the margin.
 
     Args:
         answer: The learner's number of seeds; None where nothing was answered.
@@ -76,10 +76,10 @@ def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> N
     >>> check_seeds(3, np.array([0.04, 0.01, 0.07]), 0.01)
     That is how many there are, and they left it undecided.
     """
-    mean, deviation = np.mean(differences), np.std(differences, ddof=1)
+    mean, std = np.mean(differences), np.std(differences, ddof=1)
 
-    def least(gap: float, deviation: float, quantile: Callable[[int], float]) -> int:
-        return next(n for n in range(2, 10_000) if quantile(n) * deviation / np.sqrt(n) < gap)
+    def least(gap: float, std: float, quantile: Callable[[int], float]) -> int:
+        return next(n for n in range(2, 10_000) if quantile(n) * std / np.sqrt(n) < gap)
 
     def student(n: int) -> float:
         return stats.t.ppf(0.975, n - 1)
@@ -90,16 +90,16 @@ def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> N
     gap = abs(mean - margin)
     judge_number(
         answer,
-        least(gap, deviation, student),
+        least(gap, std, student),
         {
+            least(gap, std, normal): "With few seeds the factor is Student's, which is larger than 1.96.",
+            least(abs(mean), std, student): "That decides against 0. The threshold is the margin.",
             least(
-                gap, deviation, normal
-            ): "With few seeds the factor is Student's, which is larger than 1.96.",
-            least(abs(mean), deviation, student): "That decides against 0. The threshold is the margin.",
-            least(gap, np.std(differences), student): "A deviation of a sample divides by n - 1 (ddof=1).",
+                gap, np.std(differences), student
+            ): "The standard deviation of a sample divides by n - 1 (ddof=1).",
             len(differences): "That is how many there are, and they left it undecided.",
         },
         todo="How does half the interval shrink with n? Mind that its factor does, too.",
-        praise="that many seeds, if mean and deviation stay as they are.",
-        hint="Half the interval is factor × deviation / √n, with the factor of n: try one n after the other.",
+        praise="that many seeds, if mean and standard deviation stay as they are.",
+        hint="Half the interval is factor × std / √n, with the factor of n: try one n after the other.",
     )

@@ -22,9 +22,9 @@ CANVAS, SIDE = 128, 56  # pixels: of a composed picture, and of the object in it
 
 
 def gabor_likeness(*, backbone: str, seed: int) -> dict[str, Any]:
-    """How Gabor-like the first filters are: `likeness`, the mean share of energy that one explains."""
+    """How Gabor-like the first filters are: `similarity`, the mean share of energy that one explains."""
     fit = explain.gabor_likeness(explain.filters(load_network(backbone, 224, seed=seed)))
-    return {"likeness": float(fit.share.mean())}
+    return {"similarity": float(fit.share.mean())}
 
 
 def pointing_game(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
@@ -50,12 +50,12 @@ def pointing_game(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
 
 
 def cascading_randomization(*, method: str, pictures: int, seed: int) -> dict[str, Any]:
-    """How alike a saliency map stays when all weights are replaced: `likeness`, from -1 to 1."""
+    """How alike a saliency map stays when all weights are replaced: `similarity`, from -1 to 1."""
     model = load_network(BACKBONE, CANVAS)
     rng = np.random.default_rng([seed, 3])
     x = torch.stack([to_tensor(model, compose(OBJECTS[k % len(OBJECTS)], rng)[0]) for k in range(pictures)])
     stages = explain.cascading_randomization(model, x, getattr(explain, method), seed=seed)
-    return {"likeness": float(list(stages.values())[-1].mean())}
+    return {"similarity": float(list(stages.values())[-1].mean())}
 
 
 def domain_distance(*, dataset: str, images: int, seed: int) -> dict[str, Any]:

@@ -23,9 +23,9 @@ ALL = (NEAR, *FAR)
 neighbours = Protocol("nearest_neighbour")
 surgical = Protocol("surgical_finetuning")
 transferred = Protocol("layer_transfer", defaults={"layers": "frozen"})
-gabor = Protocol("gabor_likeness", "likeness")
+gabor = Protocol("gabor_likeness", "similarity")
 pointing = Protocol("pointing_game", "hits")
-randomized = Protocol("cascading_randomization", "likeness")
+randomized = Protocol("cascading_randomization", "similarity")
 distance = Protocol("domain_distance", "distance")
 VISUAL = "CS231n lectures, visualizing and understanding"
 
@@ -57,7 +57,7 @@ OTHERS = [
         effect=distance(dataset=FAR) - distance(dataset=NEAR),
         contrast="distance of the different data sets minus that of the similar one",
         margin=0.1,
-        unit="squared deviations of ImageNet's features",
+        unit="squared standard deviations of ImageNet's features",
         also=scale,
     ),
     Claim(

@@ -48,9 +48,9 @@ def extract(
     `pool` averages feature maps over space and tokens over their number: (N, D) per stage. Without it feature
     maps stay whole. `transform` is that of the weights unless given. A random one needs `views`, the number
     of random views of each image: view v of image i depends on `seed`, v and i alone. `precision` "auto" uses
-    channels-last maps, and bfloat16 on a processor with units for it, if a sample drifts by no more than
-    `DRIFT`; "float32" is the model's own arithmetic to the last bit. Raises LearnerError for no stage, an
-    unknown stage, no images, images of different sizes, a random transform without `views`, a full disk.
+    channels-last feature maps, and bfloat16 on a processor with units for it, if a sample drifts by no more
+    than `DRIFT`; "float32" is the model's own arithmetic to the last bit. Raises LearnerError for no stage,
+    an unknown stage, no images, images of different sizes, a random transform without `views`, a full disk.
     """
     names = [at] if isinstance(at, str) else [getattr(stage, "name", stage) for stage in at]
     stages = tuple(dict.fromkeys(names))

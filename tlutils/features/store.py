@@ -110,7 +110,7 @@ class Shelf:
         return self.begun and self.done == self.state["images"]
 
     def lay(self, example: Arrays, labels: np.ndarray, rows: int, about: dict[str, Any]) -> None:
-        """Make room for rows like `example`'s, a label and `rows` rows per image; say when the disk is full."""
+        """Make room for rows like `example`'s, a label and `rows` rows per image; say if the disk is full."""
         shapes = [(len(labels), *array.shape[1:]) for array in example]
         need = sum(math.prod(s) * a.dtype.itemsize for s, a in zip(shapes, example, strict=True))
         free = shutil.disk_usage(self.folder).free

@@ -40,7 +40,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Takes features to mean 0 and deviation 1, but does not blow up those that hardly vary."""
+    """Takes features to mean 0 and standard deviation 1, but does not blow up those that hardly vary."""
 
     mean: np.ndarray
     factor: np.ndarray
@@ -52,14 +52,15 @@ class Scale:
 def fit_scale(x: np.ndarray) -> Scale:
     """Return the scale of the rows of x (n, D). A feature that is the same in every row becomes 0.
 
-    Deep layers have features that all but sleep through a data set. Divided by their own tiny deviation, the
-    first new image that wakes one lies a thousand deviations out and is misjudged with certainty; so no
-    deviation counts for less than `FLOOR` of the median one (features of one network share a unit).
+    Deep layers have features that are almost constant on a data set. Divided by its own tiny standard
+    deviation, such a feature is a thousand times too large on the first new image that activates it, which is
+    misjudged with certainty; so no standard deviation counts for less than `FLOOR` of the median one
+    (features of one network share a unit).
     """
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    varies = deviation > 1e-10 * np.abs(mean)  # rounding leaves a trace of a deviation
-    floor = FLOOR * np.median(deviation[varies]) if varies.any() else 0.0
-    return Scale(mean, np.where(varies, 1 / np.maximum(deviation, max(floor, 1e-300)), 0.0))
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    varies = std > 1e-10 * np.abs(mean)  # rounding errors keep it from 0
+    floor = FLOOR * np.median(std[varies]) if varies.any() else 0.0
+    return Scale(mean, np.where(varies, 1 / np.maximum(std, max(floor, 1e-300)), 0.0))
 
 
 def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.ndarray:

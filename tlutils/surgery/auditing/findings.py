@@ -23,8 +23,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found, worst first, and in `summary` what the model is. True when there is nothing to
-    mend.
+    """What an audit found, worst first, and in `summary` what the model is. True when nothing
+    is wrong.
 
     `codes` are short and stable, so that code can ask for them: `"bn-drift" in found.codes`.
     """
@@ -44,7 +44,7 @@ class Audit:
 
     @property
     def codes(self) -> set[str]:
-        """The codes of all findings."""
+        """The code of each finding."""
         return {f.code for f in self.findings}
 
     def __bool__(self) -> bool:
