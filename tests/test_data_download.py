@@ -18,7 +18,7 @@ from test_data_folder import all_paths, fill, noted
 from torchvision import datasets
 
 from tlutils import data, runtime
-from tlutils.data import fetch, networked
+from tlutils.data import networked
 from tlutils.errors import LearnerError
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -82,7 +82,7 @@ def official(monkeypatch):
     """Point the data set at another address and content."""
 
     def point(url: str, tree: str) -> None:
-        monkeypatch.setattr(networked.hymenoptera, "__defaults__", (f"{url}/hymenoptera_data.zip", tree))
+        monkeypatch.setattr(networked.load_hymenoptera, "__defaults__", (f"{url}/hymenoptera_data.zip", tree))
 
     return point
 
@@ -93,7 +93,7 @@ def in_cache() -> list[str]:
 
 def test_a_good_archive_is_fetched_once_checked_and_split(insects, tmp_path, official):
     with serving(partial(Quiet, directory=zipped(insects, tmp_path / "www"))) as url:
-        official(url, networked.tree_hash(insects))
+        official(url, networked.hash_tree(insects))
         ds = data.load("hymenoptera")
     assert in_cache() == ["hymenoptera_data"]
     assert ds.card.name == "hymenoptera"
@@ -166,7 +166,7 @@ def test_the_offline_switch_asks_no_network(official, monkeypatch):
 
 def test_a_file_brought_by_hand_is_used_without_a_network(insects, tmp_path, official, monkeypatch):
     monkeypatch.setenv("TLUTILS_OFFLINE", "1")
-    official("http://127.0.0.1:9", networked.tree_hash(insects))
+    official("http://127.0.0.1:9", networked.hash_tree(insects))
     zipped(insects, runtime.cache_dir("data"))
     assert len(data.load("hymenoptera").test) == 20
 
@@ -178,7 +178,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(insects, tmp_path, official, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with serving(partial(Quiet, directory=zipped(insects, tmp_path / "www"))) as url:
-        official(url, networked.tree_hash(insects))
+        official(url, networked.hash_tree(insects))
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(LearnerError, match="disk is full"):
             data.load("hymenoptera")
@@ -193,7 +193,7 @@ def test_an_archive_that_points_outside_is_not_unpacked(tmp_path, entry):
         archive.writestr("fine.txt", "fine")
         archive.writestr(entry, "not fine")
     with pytest.raises(LearnerError, match="points outside"):
-        fetch.unpack(tmp_path / "bad.zip", tmp_path / "in" / "folder")
+        networked.unpack(tmp_path / "bad.zip", tmp_path / "in" / "folder")
     assert not list(tmp_path.rglob("*.txt"))
 
 
@@ -203,13 +203,13 @@ def test_an_archive_with_a_link_is_not_unpacked(tmp_path):
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc")
     with pytest.raises(LearnerError, match="points outside"):
-        fetch.unpack(tmp_path / "bad.zip", tmp_path / "folder")
+        networked.unpack(tmp_path / "bad.zip", tmp_path / "folder")
 
 
 def test_a_damaged_archive_is_named(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(LearnerError, match=r"bad\.zip.*no zip file"):
-        fetch.unpack(tmp_path / "bad.zip", tmp_path / "folder")
+        networked.unpack(tmp_path / "bad.zip", tmp_path / "folder")
 
 
 # torchvision's own classes, fetched from loopback in a small copy of their layout.

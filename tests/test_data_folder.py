@@ -284,8 +284,8 @@ def test_a_picture_in_two_given_splits_leaves_train(tmp_path):
 def test_a_second_scan_opens_only_what_changed(root, monkeypatch):
     first = data.load(root)
     opened = []
-    look = scan._look
-    monkeypatch.setattr(scan, "_look", lambda path: opened.append(path.name) or look(path))
+    scan_file = scan._scan_file
+    monkeypatch.setattr(scan, "_scan_file", lambda path: opened.append(path.name) or scan_file(path))
     again = data.load(root)
     assert opened == []
     assert [again.train.fingerprint, again.classes] == [first.train.fingerprint, first.classes]

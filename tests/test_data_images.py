@@ -95,7 +95,7 @@ def test_every_orientation_tag_is_applied(tmp_path, orientation):
     red_amount, green_amount, _ = upright.getpixel((2, 2))
     assert red_amount > 200
     assert green_amount < 60
-    assert data.as_picture(upright).size == upright.size  # not turned a second time
+    assert data.to_pil_image(upright).size == upright.size  # not turned a second time
 
 
 def test_the_content_decides_and_not_the_ending(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlutils import data
 from tlutils.data import cards, packaged
-from tlutils.data.duplicates import members, same_picture
+from tlutils.data.duplicates import group_copies, list_copies
 from tlutils.errors import LearnerError
 
 OFFLINE = ("digits", "elpv-defects", "elpv-wafers", "mnist-5k", "scenes")
@@ -125,7 +125,7 @@ def test_regions_of_scenes_never_touch():
             size = photo.size
         spans = {}
         for side in packaged.BANDS:
-            boxes = np.array([box for _, box in packaged._crops(size, side)])
+            boxes = np.array([box for _, box in packaged._list_crops(size, side)])
             assert len(np.unique(boxes, axis=0)) == len(boxes)
             assert (boxes[:, 2:] - boxes[:, :2] == packaged.CROP).all()
             assert (boxes[:, :2] >= 0).all()
@@ -141,7 +141,7 @@ def test_a_crop_of_scenes_is_cut_from_its_photograph():
     name = ds.classes[label]
     package, _, inside = packaged.PHOTOGRAPHS[name].partition("/")
     photo = data.read_image(packaged._package_folder(package, package) / inside).convert("L")
-    boxes = dict(packaged._crops(photo.size, "test"))
+    boxes = dict(packaged._list_crops(photo.size, "test"))
     assert np.array_equal(np.asarray(image)[..., 0], np.asarray(photo.crop(boxes[ds.test.paths[0].name])))
     assert image.size == (64, 64)
 
@@ -181,5 +181,5 @@ def test_no_two_solar_cells_are_one_picture():
     images = [data.read_image(path).convert("L") for path in paths]
     thumbs = np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BOX)) for image in images])
     assert len({image.tobytes() for image in images}) == len(paths)
-    alike = members(same_picture([str(path) for path in paths], thumbs))
+    alike = list_copies(group_copies([str(path) for path in paths], thumbs))
     assert sum(map(len, alike)) < 0.08 * len(paths)

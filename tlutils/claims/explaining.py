@@ -1,8 +1,6 @@
 """Protocols that look into a network: first filters, saliency maps, and how far images are from ImageNet."""
 
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 from PIL import Image
 
 from .. import data, explain, transferability
-from ..data import packaged
 from ..inference import evaluating, logits_of
 from .materials import BACKBONE, load_dataset, load_network
 
@@ -76,8 +73,7 @@ def draw_images(name: str, images: int, seed: int) -> list[tuple[Image.Image, in
         ]
     if name == "photographs":
         return [
-            (crop_square(load_photo(label), rng), 0)
-            for label in rng.choice(list(packaged.PHOTOGRAPHS), images)
+            (crop_square(load_photo(label), rng), 0) for label in rng.choice(list(data.PHOTOGRAPHS), images)
         ]
     split = load_dataset(name).train
     return [split[int(i)] for i in rng.choice(len(split), images, replace=False)]
@@ -101,8 +97,7 @@ def compose(thing: str, rng: np.random.Generator) -> tuple[Image.Image, tuple[in
 @cache
 def load_photo(label: str) -> Image.Image:
     """Return the middle square of a photograph that scikit-image or scikit-learn carries."""
-    package, _, inside = packaged.PHOTOGRAPHS[label].partition("/")
-    whole = data.read_image(Path(str(files(package)), inside))
+    whole = data.read_photograph(label)
     side = min(whole.size)
     left, top = ((length - side) // 2 for length in whole.size)
     return whole.crop((left, top, left + side, top + side))

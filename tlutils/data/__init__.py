@@ -10,10 +10,12 @@ from .cards import Card, card, catalog, names
 from .dataset import Dataset, LabelledImages, Problem, Split, TrainingData, Transformed
 from .folder import load_folder, read_items
 from .images import BACKGROUND, UnreadableImage, read_image
-from .transforms import Preprocess, as_picture, transform_for
+from .packaged import PHOTOGRAPHS, read_photograph
+from .transforms import Preprocess, to_pil_image, transform_for
 
 __all__ = [
     "BACKGROUND",
+    "PHOTOGRAPHS",
     "Card",
     "Dataset",
     "LabelledImages",
@@ -23,21 +25,22 @@ __all__ = [
     "TrainingData",
     "Transformed",
     "UnreadableImage",
-    "as_picture",
     "card",
     "catalog",
     "load",
     "read_image",
+    "read_photograph",
+    "to_pil_image",
     "transform_for",
 ]
 
 _ITEMS: dict[str, Callable[[], list[Item]]] = {
-    "cifar-10": networked.cifar_10,
-    "digits": packaged.digits,
-    "elpv-defects": lambda: packaged.elpv("defect"),
-    "elpv-wafers": lambda: packaged.elpv("wafer"),
-    "mnist-5k": packaged.mnist_5k,
-    "scenes": packaged.scenes,
+    "cifar-10": networked.load_cifar_10,
+    "digits": packaged.load_digits,
+    "elpv-defects": lambda: packaged.load_elpv("defect"),
+    "elpv-wafers": lambda: packaged.load_elpv("wafer"),
+    "mnist-5k": packaged.load_mnist_5k,
+    "scenes": packaged.load_scenes,
 }
 
 
@@ -76,9 +79,9 @@ def load(
     own = card(name)
     if name == "hymenoptera":
         sides = {"train": "train", "val": "test"}
-        return load_folder(networked.hymenoptera(), seed=seed, groups=groups, card=own, sides=sides)
+        return load_folder(networked.load_hymenoptera(), seed=seed, groups=groups, card=own, sides=sides)
     if name in networked.OFFICIAL:
-        items, problems = read_items(*networked.official(name, own.classes))
+        items, problems = read_items(*networked.load_official(name, own.classes))
     else:
         items, problems = _ITEMS[name](), []
     return assemble(name, items, classes=own.classes, card=own, problems=problems, seed=seed, groups=groups)

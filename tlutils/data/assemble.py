@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from ..errors import LearnerError
 from .cards import Card
 from .dataset import Dataset, Problem, Split
-from .duplicates import members
+from .duplicates import list_copies
 from .splits import NAMES, partition
 
 
@@ -49,10 +49,10 @@ def assemble(
     leaves the others. Sides that are missing are carved out of train.
     """
     number = {label: k for k, label in enumerate(classes)}
-    keys = _one_number_each(items, groups)
-    notes = [*problems, *_copies(items)]
+    keys = _number_groups(items, groups)
+    notes = [*problems, *_note_copies(items)]
     if any(item.side for item in items):
-        items, keys, leaks = _apart(items, keys)
+        items, keys, leaks = _keep_apart(items, keys)
         notes += leaks
     sides = [item.side for item in items]
     train = [i for i, side in enumerate(sides) if side in ("", "train")]
@@ -81,7 +81,7 @@ def assemble(
     return Dataset(name, list(classes), split("train"), split("val"), split("test"), card, notes)
 
 
-def _one_number_each(items: Sequence[Item], groups: Callable[[Path], Hashable] | None) -> list[int]:
+def _number_groups(items: Sequence[Item], groups: Callable[[Path], Hashable] | None) -> list[int]:
     """Return a number for each image, equal for those that must stay together."""
     together = DisjointSet(range(len(items)))
     first: dict[Hashable, int] = {}
@@ -93,25 +93,25 @@ def _one_number_each(items: Sequence[Item], groups: Callable[[Path], Hashable] |
     return [together[i] for i in range(len(items))]
 
 
-def _copies(items: Sequence[Item]) -> list[Problem]:
+def _note_copies(items: Sequence[Item]) -> list[Problem]:
     """Return what is to be said about images that show one picture."""
     notes = []
-    for group in members(_one_number_each(items, None)):
+    for group in list_copies(_number_groups(items, None)):
         labels = sorted({items[i].label for i in group})
         first = items[group[0]]
         for i in group:
             item = items[i]
             if len(labels) > 1:
-                others = [str(items[j].path) for j in group if j != i][:3]
-                words = f"One picture stands under {' and '.join(labels)}; see {', '.join(others)}. Keep one."
-                notes.append(Problem(item.path, "two-labels", words))
+                others = ", ".join([str(items[j].path) for j in group if j != i][:3])
+                message = f"One picture stands under {' and '.join(labels)}; see {others}. Keep one."
+                notes.append(Problem(item.path, "two-labels", message))
             elif item is not first:
-                words = f"The same picture as {first.path}. Both are kept, on one side of the split."
-                notes.append(Problem(item.path, "copy", words))
+                message = f"The same picture as {first.path}. Both are kept, on one side of the split."
+                notes.append(Problem(item.path, "copy", message))
     return notes
 
 
-def _apart(items: Sequence[Item], keys: Sequence[int]) -> tuple[list[Item], list[int], list[Problem]]:
+def _keep_apart(items: Sequence[Item], keys: Sequence[int]) -> tuple[list[Item], list[int], list[Problem]]:
     """Return the items, their keys and the notes after pictures on several sides were left on one of them."""
     last: dict[int, str] = {}
     for item, key in zip(items, keys, strict=True):
@@ -122,12 +122,12 @@ def _apart(items: Sequence[Item], keys: Sequence[int]) -> tuple[list[Item], list
             kept.append(item)
             kept_keys.append(key)
         else:
-            words = f"Left out of {item.side}: the same picture, or group, is also in {last[key]}."
-            notes.append(Problem(item.path, "in-two-splits", words))
+            message = f"Left out of {item.side}: the same picture, or group, is also in {last[key]}."
+            notes.append(Problem(item.path, "in-two-splits", message))
     return kept, kept_keys, notes
 
 
-def settle_classes(
+def choose_classes(
     items: Sequence[Item], classes: Sequence[str], problems: Sequence[Problem], *, root: Path, empty: str
 ) -> list[str]:
     """Return the class names after the policy for classes without training images; see `load`."""

@@ -187,7 +187,7 @@ class Transformed(TorchDataset):
         return self.transform(image), label
 
 
-def content_hash(images: Iterable[tuple[str, str]]) -> str:
+def hash_content(images: Iterable[tuple[str, str]]) -> str:
     """Return the SHA-256 (64 hex digits) over (class name, content hash) of images in any order."""
     lines = sorted(f"{label} {content}\n" for label, content in images)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
@@ -209,7 +209,7 @@ class Dataset:
     def content(self) -> str:
         """64 hex digits that depend on the images and their labels, however they are split."""
         splits = (self.train, self.val, self.test)
-        return content_hash(
+        return hash_content(
             (self.classes[k], h) for s in splits for k, h in zip(s.labels, s.hashes, strict=True)
         )
 

@@ -29,7 +29,7 @@ MOST = 20_000
 _BLOCK = 1024
 
 
-def same_picture(pixels: Sequence[str], thumbs: np.ndarray) -> list[int]:
+def group_copies(pixels: Sequence[str], thumbs: np.ndarray) -> list[int]:
     """Return a group number for each image, equal for images of one picture.
 
     `pixels` are hashes of the decoded images; `thumbs` is uint8 (N, 32, 32). Cost: one product of (N, 1024)
@@ -43,12 +43,12 @@ def same_picture(pixels: Sequence[str], thumbs: np.ndarray) -> list[int]:
     # Equal pixels are one point, so that many copies do not hide in each other's neighbourhood.
     unique = np.array(sorted(first.values()), dtype=int)
     if len(unique) <= MOST:
-        for i, j in _near_pairs(thumbs[unique]):
+        for i, j in _find_near_copies(thumbs[unique]):
             groups.merge(int(unique[i]), int(unique[j]))
     return [groups[i] for i in range(len(pixels))]
 
 
-def _near_pairs(thumbs: np.ndarray) -> list[tuple[int, int]]:
+def _find_near_copies(thumbs: np.ndarray) -> list[tuple[int, int]]:
     """Return the pairs (i, j), i < j, of thumbnails that are near-copies of each other."""
     vectors = thumbs.reshape(len(thumbs), -1).astype(np.float32)
     spread = vectors.std(axis=1)
@@ -81,7 +81,7 @@ def _near_pairs(thumbs: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def members(groups: Sequence[int]) -> list[list[int]]:
+def list_copies(groups: Sequence[int]) -> list[list[int]]:
     """Return the groups with more than one member, each as a list of positions."""
     found: dict[int, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LearnerError
-from .assemble import Item, assemble, settle_classes
+from .assemble import Item, assemble, choose_classes
 from .cards import Card
-from .dataset import Dataset, Problem, content_hash
-from .duplicates import same_picture
-from .scan import look_at, walk
+from .dataset import Dataset, Problem, hash_content
+from .duplicates import group_copies
+from .scan import scan_files, walk
 
 SIDES = {
     "train": "train",
@@ -40,7 +40,7 @@ def load_folder(
     _check_folder(root)
     files, folders, problems = walk(root)
     tops = [folder.name for folder in folders if len(folder.parts) == 1]
-    roles = _roles(root, tops, folders, sides)
+    roles = _find_splits(root, tops, folders, sides)
     depth = 1 if roles else 0
     level = [folder for folder in folders if len(folder.parts) == depth + 1]
     classes = sorted({folder.name for folder in level if not roles or folder.parts[0] in roles})
@@ -49,25 +49,25 @@ def load_folder(
     places: list[tuple[Path, str, str]] = []
     for file in files:
         if roles and file.parts[0] not in roles:
-            words = f"Beside {', '.join(roles)}, so in no split."
+            message = f"Beside {', '.join(roles)}, so in no split."
         elif len(file.parts) <= depth + 1:
-            words = "Not inside a class folder, so without a label."
+            message = "Not inside a class folder, so without a label."
         else:
             places.append((file, file.parts[depth], roles[file.parts[0]] if roles else ""))
             continue
-        problems.append(Problem(root / file, "outside-class", words))
+        problems.append(Problem(root / file, "outside-class", message))
 
     items, set_aside = read_items(root, places)
     problems += set_aside
-    classes = settle_classes(items, classes, problems, root=root, empty=empty)
+    classes = choose_classes(items, classes, problems, root=root, empty=empty)
     items = [item for item in items if item.label in classes]
     if len({item.label for item in items}) < 2:
-        raise _one_class(root, classes)
+        raise _too_few_classes(root, classes)
     return assemble(
         card.name if card else root.resolve().name,
         items,
         classes=classes,
-        card=card or _card(root, items, classes, bool(roles)),
+        card=card or _make_card(root, items, classes, bool(roles)),
         problems=problems,
         seed=seed,
         too_few=too_few,
@@ -78,14 +78,15 @@ def load_folder(
 def read_items(root: Path, places: Sequence[tuple[Path, str, str]]) -> tuple[list[Item], list[Problem]]:
     """Return the usable images among (path below `root`, label, side), and the problems of the others."""
     items, problems, thumbs, contents = [], [], [], []
-    for (file, label, side), look in zip(places, look_at(root, [place[0] for place in places]), strict=True):
-        if look.kind:
-            problems.append(Problem(root / file, look.kind, look.message))
+    scans = scan_files(root, [file for file, _, _ in places])
+    for (file, label, side), scan in zip(places, scans, strict=True):
+        if scan.kind:
+            problems.append(Problem(root / file, scan.kind, scan.message))
         else:
-            items.append(Item(root / file, label, look.sha256, side=side))
-            thumbs.append(look.thumb)
-            contents.append(look.pixels)
-    groups = same_picture(contents, np.array(thumbs))
+            items.append(Item(root / file, label, scan.sha256, side=side))
+            thumbs.append(scan.thumb)
+            contents.append(scan.pixels)
+    groups = group_copies(contents, np.array(thumbs))
     return [replace(item, group=group) for item, group in zip(items, groups, strict=True)], problems
 
 
@@ -101,7 +102,9 @@ def _check_folder(root: Path) -> None:
     raise LearnerError(f"{root} is a file. Expected a folder with one folder of images for each class.")
 
 
-def _roles(root: Path, tops: list[str], folders: list[Path], sides: Mapping[str, str]) -> dict[str, str]:
+def _find_splits(
+    root: Path, tops: list[str], folders: list[Path], sides: Mapping[str, str]
+) -> dict[str, str]:
     """Return {folder name: split} of a folder laid out by splits, or nothing for one laid out by classes."""
     roles = {name: sides[name.lower()] for name in tops if name.lower() in sides}
     filled = {folder.parts[0] for folder in folders if len(folder.parts) == 2}
@@ -145,10 +148,10 @@ def _check_classes(
         if not below:
             break
         deeper = deeper / below[0]
-    raise _one_class(root, classes)
+    raise _too_few_classes(root, classes)
 
 
-def _one_class(root: Path, classes: list[str]) -> LearnerError:
+def _too_few_classes(root: Path, classes: list[str]) -> LearnerError:
     named = ", ".join(map(repr, classes)) or "none"
     return LearnerError(
         f"{root} has fewer than two classes with images ({named}). There is nothing to tell apart: add a "
@@ -156,7 +159,7 @@ def _one_class(root: Path, classes: list[str]) -> LearnerError:
     )
 
 
-def _card(root: Path, items: list[Item], classes: list[str], own_splits: bool) -> Card:
+def _make_card(root: Path, items: list[Item], classes: list[str], own_splits: bool) -> Card:
     """Return the card of a folder that nobody has described."""
     carved = "the folder's own splits; those that are missing are carved out of train by seed"
     return Card(
@@ -174,5 +177,5 @@ def _card(root: Path, items: list[Item], classes: list[str], own_splits: bool) -
         else "60/20/20 of each class by seed, copies of one picture on one side",
         similarity="unknown",
         similarity_why="nobody has said how close these images are to ImageNet's.",
-        hash=content_hash((item.label, item.hash) for item in items),
+        hash=hash_content((item.label, item.hash) for item in items),
     )

@@ -19,14 +19,14 @@ EXTENSIONS = (
     *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
-"""Endings (lower case) that promise an image. The content decides; the ending only chooses the words."""
+"""Endings (lower case) that promise an image. The content decides; the ending only chooses the message."""
 
 # Only formats whose decoders are made for pictures from strangers: EPS would start another program.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class UnreadableImage(LearnerError):
-    """A file that cannot become a picture: `path`, a short `kind` and the `words` for a person."""
+    """A file that cannot become a picture: `path`, a short `kind` and a `message` for a person."""
 
     def __init__(self, path: Path, kind: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
@@ -58,7 +58,7 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def decode(content: bytes, path: Path) -> Image.Image:
-    """Return the picture in the bytes of a file, as `read_image` does; `path` is for the words alone."""
+    """Return the picture in the bytes of a file, as `read_image` does; `path` is for messages alone."""
     if not content:
         raise UnreadableImage(path, "empty-file", "The file is empty (0 bytes). Copy or download it again.")
     Image.init()
@@ -72,22 +72,22 @@ def decode(content: bytes, path: Path) -> Image.Image:
         raise UnreadableImage(path, "broken", f"The header is broken ({error}).") from error
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        words = (
+        message = (
             f"{width} x {height} pixels are over the limit of {Image.MAX_IMAGE_PIXELS}. Make a smaller copy."
         )
-        raise UnreadableImage(path, "too-large", words)
+        raise UnreadableImage(path, "too-large", message)
     try:
         image.load()
         return to_rgb(image)
     except LearnerError as error:
         raise UnreadableImage(path, "unsupported", str(error)) from error
     except Exception as error:
-        words = f"The {image.format} file is broken or cut short ({error}). Copy or download it again."
-        raise UnreadableImage(path, "broken", words) from error
+        message = f"The {image.format} file is broken or cut short ({error}). Copy or download it again."
+        raise UnreadableImage(path, "broken", message) from error
 
 
 def _why_unknown(content: bytes, path: Path) -> tuple[str, str]:
-    """Return the kind and the words for content that no decoder recognises."""
+    """Return the kind and the message for content that no decoder recognises."""
     brand = content[8:12].decode("ascii", "replace")
     if content[4:8] == b"ftyp":
         name = (
@@ -97,10 +97,10 @@ def _why_unknown(content: bytes, path: Path) -> tuple[str, str]:
             if brand[:2] in ("he", "mi", "ms")
             else "video"
         )
-        words = f"This is a {name} file (brand {brand!r}), which cannot be read here."
+        message = f"This is a {name} file (brand {brand!r}), which cannot be read here."
         if name != "video":
-            words += " Save it as JPEG, or install pillow-heif and call pillow_heif.register_heif_opener()."
-        return "unsupported", words
+            message += " Save it as JPEG, or install pillow-heif and call pillow_heif.register_heif_opener()."
+        return "unsupported", message
     if path.suffix.lower() in EXTENSIONS:
         return (
             "unreadable",

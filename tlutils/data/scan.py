@@ -27,8 +27,8 @@ PLACEHOLDERS = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look at a file found: `kind` and `words` are empty for a usable image; `thumb` is 32x32 grey."""
+class FileScan:
+    """What a file holds: `kind` and `message` are empty for a usable image; `thumb` is 32x32 grey."""
 
     kind: str
     message: str
@@ -83,14 +83,14 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def look_at(root: Path, files: Sequence[Path]) -> list[Look]:
+def scan_files(root: Path, files: Sequence[Path]) -> list[FileScan]:
     """Return what is in each of `files` (relative to `root`), in that order, every image decoded whole.
 
-    Results are kept in the cache by path, time of change and size, so that a second look opens changed files
+    Results are kept in the cache by path, time of change and size, so that a second scan opens changed files
     only.
     """
     store = runtime.cache_dir("scans") / f"{_key(root)}.npz"
-    known = _recall(store)
+    known = _read_cache(store)
     stamps = [_stamp(root / file) for file in files]
     names = [os.fsencode(file).hex() for file in files]
     fresh = [
@@ -100,33 +100,33 @@ def look_at(root: Path, files: Sequence[Path]) -> list[Look]:
     # entries, which are harmless, and of sizes near its limit, which `decode` finds by itself.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
-        looks = pool.map(_look, [root / files[i] for i in fresh])
-        for i, look in zip(
-            fresh, runtime.progress(looks, desc=f"reading {root.name}", total=len(fresh)), strict=True
+        scans = pool.map(_scan_file, [root / files[i] for i in fresh])
+        for i, scan in zip(
+            fresh, runtime.progress(scans, desc=f"reading {root.name}", total=len(fresh)), strict=True
         ):
-            known[names[i], stamps[i]] = look
+            known[names[i], stamps[i]] = scan
     found = [known[key] for key in zip(names, stamps, strict=True)]
     if fresh:
-        _keep(store, names, stamps, found)
+        _write_cache(store, names, stamps, found)
     return found
 
 
-def _look(path: Path) -> Look:
+def _scan_file(path: Path) -> FileScan:
     blank = np.zeros((THUMB, THUMB), np.uint8)
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Look("unreadable", f"The file cannot be read ({error.strerror}).", "", "", blank)
+        return FileScan("unreadable", f"The file cannot be read ({error.strerror}).", "", "", blank)
     digest = hashlib.sha256(content).hexdigest()
     if digest in PLACEHOLDERS:
-        return Look("placeholder", f"Not a photograph: {PLACEHOLDERS[digest]}.", digest, "", blank)
+        return FileScan("placeholder", f"Not a photograph: {PLACEHOLDERS[digest]}.", digest, "", blank)
     try:
         image = decode(content, path)
     except UnreadableImage as error:
-        return Look(error.kind, error.message, digest, "", blank)
+        return FileScan(error.kind, error.message, digest, "", blank)
     pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     thumb = np.asarray(image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX))
-    return Look("", "", digest, pixels, thumb)
+    return FileScan("", "", digest, pixels, thumb)
 
 
 def _stamp(path: Path) -> str:
@@ -153,25 +153,25 @@ def _key(root: Path) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def _keep(store: Path, names: list[str], stamps: list[str], looks: list[Look]) -> None:
+def _write_cache(store: Path, names: list[str], stamps: list[str], scans: list[FileScan]) -> None:
     rows = [
         [name, stamp, x.kind, x.message, x.sha256, x.pixels]
-        for name, stamp, x in zip(names, stamps, looks, strict=True)
+        for name, stamp, x in zip(names, stamps, scans, strict=True)
     ]
     text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
     with runtime.atomic_write(store) as temporary:
-        np.savez(temporary, text=text, thumbs=np.stack([x.thumb for x in looks]))
+        np.savez(temporary, text=text, thumbs=np.stack([x.thumb for x in scans]))
 
 
-def _recall(store: Path) -> dict[tuple[str, str], Look]:
+def _read_cache(store: Path) -> dict[tuple[str, str], FileScan]:
     try:
         with np.load(store) as kept:
             rows, thumbs = json.loads(kept["text"].tobytes()), kept["thumbs"]
     except (OSError, ValueError, KeyError, EOFError):
         return {}  # never scanned, or a damaged file, which the next scan replaces
     keys = [(name, stamp) for name, stamp, *_ in rows]
-    looks = [
-        Look(kind, message, digest, pixels, thumb)
+    scans = [
+        FileScan(kind, message, digest, pixels, thumb)
         for (_, _, kind, message, digest, pixels), thumb in zip(rows, thumbs, strict=True)
     ]
-    return dict(zip(keys, looks, strict=True))
+    return dict(zip(keys, scans, strict=True))

@@ -47,7 +47,7 @@ class Preprocess:
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     def __call__(self, image: AnyImage) -> torch.Tensor:
-        picture = as_picture(image)
+        picture = to_pil_image(image)
         if len(self.mean) == 1:
             picture = picture.convert("L")
         crop = self._random_crop(picture) if self.train else self._whole(picture)
@@ -110,7 +110,7 @@ def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
     )
 
 
-def as_picture(image: AnyImage) -> Image.Image:
+def to_pil_image(image: AnyImage) -> Image.Image:
     """Return a PIL image, an array or the file at a path as an upright RGB PIL image.
 
     Arrays are (H, W) or (H, W, C) with C of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA): uint8, bool, or
