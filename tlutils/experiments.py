@@ -36,8 +36,18 @@ Run = dict[str, Any]
 def grid(**axes: Any) -> list[Run]:
     """Return a run for every combination of the axes' values, the last axis changing fastest.
 
-    An axis is a sequence of values, or one value that all runs share: `grid(size=[64, 96], seed=range(3))`.
-    Lists of runs can be added. Raises LearnerError for an axis without values.
+    Lists of runs can be added.
+
+    Args:
+        **axes: by name, a sequence of values, or one value that all runs share.
+
+    Raises:
+        LearnerError: there is no axis, or one without values.
+
+    Example:
+        >>> from tlutils.experiments import grid
+        >>> grid(size=[64, 96], strategy="probe", seed=range(2))[1:3]
+        [{'size': 64, 'strategy': 'probe', 'seed': 1}, {'size': 96, 'strategy': 'probe', 'seed': 0}]
     """
     values = {name: [v] if isinstance(v, str) or not np.iterable(v) else list(v) for name, v in axes.items()}
     if not axes or not all(values.values()):
@@ -55,18 +65,33 @@ def run_grid(
     n_jobs: int = 1,
     threads: int = 1,
 ) -> pd.DataFrame:
-    """Return one row per run, in the order of `runs`: its axes, what `function(**run)` measured, and `ABOUT`.
+    """Return one row per run, in the order of `runs`: its axes, what the function measured, and `ABOUT`.
 
-    Each row is a file in the folder `out` that appears in one step when its run ends. After a kill at any
-    moment the same call does only what is missing, and what failed before; an error is kept as its row's
-    `error`, in words, and stops no other run. `function` returns a mapping from names to numbers or texts,
-    and decides by its axes alone, of which one is `seed`. A row is known by the function's name, the axes,
-    `version` and the `LIBRARIES`: raise `version` with every change that changes results.
+    Each row is a file that appears in one step when its run ends. After a kill at any moment the same call
+    does only what is missing, and what failed before; an error is kept as its row's `error` and stops no
+    other run. A row is known by the function's name, the axes, `version` and the `LIBRARIES`.
 
-    `jobs` runs go on at once, as joblib does it (loky, or the backend of a surrounding
-    `joblib.parallel_config`), each on `threads` threads whatever `jobs` is, so that results do not depend on
-    it and n_jobs * threads cores are busy. Raises LearnerError for no runs, a run without a seed, two equal
-    runs, and axes that are no plain values.
+    Args:
+        function: called with a run's axes as keywords; returns a mapping from names to numbers or texts. It
+            decides by its axes alone, so that a row can be made again.
+        runs: one mapping from axes to plain values per run, `seed` among them, as `grid` makes them.
+        out: the folder of the rows.
+        version: raise it with every change to the function that changes results.
+        n_jobs: how many runs go on at once, as in joblib (loky, or the backend of a surrounding
+            `joblib.parallel_config`); -1 is one for each core.
+        threads: threads of each run, whatever `n_jobs` is, so that results do not depend on it.
+
+    Raises:
+        LearnerError: there are no runs, two equal runs, a run without a seed, or an axis that is no plain
+            value.
+
+    Example:
+        >>> from tlutils.experiments import grid, run_grid
+        >>> def double(size, seed):
+        ...     return {"score": 2 * size + seed}
+        >>> table = run_grid(double, grid(size=[1, 2], seed=[0]), out="rows")
+        >>> table[["size", "seed", "score"]].values.tolist()
+        [[1, 0, 2], [2, 0, 4]]
     """
     folder, name = Path(out), function.__name__
     keys = [key_of(name, run, version) for run in runs]
@@ -74,7 +99,7 @@ def run_grid(
     files = {key: folder / f"{name}-{key}.json" for key in keys}
     missing = [(key, run) for key, run in zip(keys, runs, strict=True) if _read(files[key]).get("error", "?")]
     if missing:
-        tasks = (delayed(_do)(function, run, files[key], key, threads) for key, run in missing)
+        tasks = (delayed(_run_one)(function, run, files[key], key, threads) for key, run in missing)
         with warnings.catch_warnings():
             # loky renews a worker whose memory has grown, by the networks that it keeps: nothing is lost.
             warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
@@ -85,7 +110,21 @@ def run_grid(
 
 
 def key_of(protocol: str, run: Run, version: str = "") -> str:
-    """Return 16 hex digits of all that decides a run: protocol, axes, version, libraries."""
+    """Return 16 hex digits that identify a run: those of its protocol, axes, version and the `LIBRARIES`.
+
+    Args:
+        protocol: name of the function that makes the run.
+        run: its axes.
+        version: that of the function.
+
+    Raises:
+        LearnerError: an axis is no plain value.
+
+    Example:
+        >>> from tlutils.experiments import key_of
+        >>> len(key_of("probe", {"seed": 0}))
+        16
+    """
     libraries = {library: installed(library) for library in LIBRARIES}
     try:
         text = json.dumps([protocol, run, version, libraries], sort_keys=True, default=_plain)
@@ -95,7 +134,17 @@ def key_of(protocol: str, run: Run, version: str = "") -> str:
 
 
 def tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows as a table: protocol, axes, measured values, then `ABOUT`; what a row lacks is NaN."""
+    """Return rows as a table: protocol, axes, measured values, then `ABOUT`; what a row lacks is NaN.
+
+    Args:
+        rows: the content of the files that `run_grid` writes.
+
+    Example:
+        >>> from tlutils.experiments import ABOUT, tidy
+        >>> row = {"protocol": "probe", "axes": {"seed": 0}, "values": {"score": 0.9}, **dict.fromkeys(ABOUT)}
+        >>> list(tidy([row]).columns)[:3]
+        ['protocol', 'seed', 'score']
+    """
     flat = [{"protocol": r["protocol"]} | r["axes"] | r["values"] | {k: r[k] for k in ABOUT} for r in rows]
     first = dict.fromkeys(["protocol", *(name for r in rows for name in r["axes"])])
     measured = dict.fromkeys(name for r in rows for name in r["values"])
@@ -111,11 +160,30 @@ def summarise(
     over: str = "seed",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return a row for each combination of the columns `by`: mean of `value`, low, high (t-interval), n.
+    """Return a row per group of runs: mean, low and high of Student's interval, and the number of seeds n.
 
-    n counts seeds: rows of one seed are averaged first. `against` names the level of some of the `by`
-    columns that all others are compared with, {"strategy": "probe"}: the mean is then that of the differences
-    between runs that share a seed, which is surer than the difference of two means. Failed runs do not count.
+    Rows of one seed are averaged first; failed runs do not count.
+
+    Args:
+        table: one row per run, as `run_grid` returns it.
+        by: one or more columns; runs that agree in all of them are a group.
+        value: the column to average.
+        against: values of some of the `by` columns, {"strategy": "probe"}: the group with them is subtracted
+            from the others, seed by seed, which is surer than a difference of two means.
+        over: the column that tells independent repetitions apart.
+        level: confidence level of the interval, between 0 and 1.
+
+    Raises:
+        LearnerError: a column is not in the table, or one of `against` not in `by`.
+
+    Example:
+        >>> import pandas as pd
+        >>> from tlutils.experiments import summarise
+        >>> table = pd.DataFrame({"way": list("aabb"), "seed": [0, 1, 0, 1], "score": [1.0, 3.0, 2.0, 4.0]})
+        >>> summarise(table, by="way", value="score", against={"way": "a"})
+          way  score  low  high  n
+        0   a    0.0  0.0   0.0  2
+        1   b    1.0  1.0   1.0  2
     """
     by = [by] if isinstance(by, str) else list(by)
     unknown = sorted({value, over, *by, *(against or {})} - set(table.columns))
@@ -138,9 +206,16 @@ def summarise(
 
 
 def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Return the mean of independent `values` (n,) with Student's t-interval; one value says nothing: ±inf.
+    """Return the mean of independent values with Student's interval: NaN without values, infinite around one.
 
-    NaN for no values.
+    Args:
+        values: (n,), one of each repetition.
+        level: confidence level, between 0 and 1.
+
+    Example:
+        >>> from tlutils.experiments import interval
+        >>> print(interval([0.8, 0.9, 0.7]))
+        0.800 [0.552, 1.048]
     """
     numbers = np.asarray(values, dtype=float)
     if not len(numbers):
@@ -153,7 +228,7 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
-def _do(function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int) -> None:
+def _run_one(function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int) -> None:
     """Make one run and write its row, in whatever process this is."""
     values: Mapping[str, Any] = {}
     error, begin = "", time.perf_counter()
@@ -182,7 +257,18 @@ def _do(function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: s
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Run a block on so many threads: torch's, and those of every linear algebra library."""
+    """Run a block on so many threads: those of torch, and of every linear algebra library.
+
+    Args:
+        threads: at least 1; afterwards the numbers are what they were.
+
+    Example:
+        >>> import torch
+        >>> from tlutils.experiments import limited
+        >>> with limited(1):
+        ...     print(torch.get_num_threads())
+        1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

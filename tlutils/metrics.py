@@ -18,7 +18,18 @@ CELLS = 4_000_000  # numbers of a block of resamples held at once: memory stays 
 
 
 class Estimate(NamedTuple):
-    """A score and its percentile interval. NaN where the score is undefined."""
+    """A value and its interval; all three are NaN where the value is undefined.
+
+    Attributes:
+        value: what was measured.
+        low: lower end of the interval.
+        high: upper end of the interval.
+
+    Example:
+        >>> from tlutils import metrics
+        >>> print(metrics.Estimate(0.81, 0.74, 0.87))
+        0.810 [0.740, 0.870]
+    """
 
     value: float
     low: float
@@ -30,12 +41,20 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
-    """What a classifier did on `n` labelled images. Printing it, or leaving it last in a cell, shows a table.
+    """What a classifier did on labelled images. Printing it, or leaving it last in a cell, shows a table.
 
-    `accuracy`, `balanced_accuracy` (mean recall over the classes that occur), `log_loss` (nats) and
-    `calibration_error` (expected, top label, 15 bins) are `Estimate`s. `per_class` is a table with one row
-    per class; the scores of a class without images are NaN: unknown, and not 0. `confusion` counts (true,
-    predicted) pairs, shape (C, C). `labels` (n,) and `proba` (n, C) are what it was made from.
+    Attributes:
+        accuracy: share of images that are right, with its interval.
+        balanced_accuracy: mean recall over the classes that occur, with its interval.
+        log_loss: mean negative log probability of the true class, in nats, with its interval.
+        calibration_error: expected calibration error of the predicted class, 15 bins, with its interval.
+        per_class: one row per class: support, precision and recall with their intervals. Precision and recall
+            of a class without images are NaN: unknown, and not 0.
+        confusion: counts of (true, predicted) pairs, (C, C).
+        classes: names of the C classes.
+        labels: true class of each image, (n,).
+        proba: class probabilities of each image, (n, C).
+        level: confidence level of the intervals.
     """
 
     accuracy: Estimate
@@ -77,7 +96,15 @@ class Report:
 
 @dataclass(frozen=True)
 class Difference:
-    """Figure of the first report minus that of the second, on the same images, with its paired interval."""
+    """A metric of the first report minus that of the second, on the same images, with its paired interval.
+
+    Attributes:
+        metric: name of the metric.
+        value: first minus second.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: confidence level of the interval.
+    """
 
     metric: str
     value: float
@@ -87,7 +114,7 @@ class Difference:
 
     @property
     def tie(self) -> bool:
-        """Whether the interval holds 0: the difference is within the noise of these few images."""
+        """Whether the interval contains 0: the difference is within the noise of these images."""
         return bool(self.low <= 0 <= self.high)
 
     def __str__(self) -> str:
@@ -107,17 +134,37 @@ def report(
     level: float = 0.95,
     seed: int = 0,
 ) -> Report:
-    """Return the `Report` of class probabilities `proba` (n, C) against `labels` (n,), integers 0 to C-1.
+    """Return what a classifier did on labelled images, with bootstrap intervals and a table by class.
 
-    Intervals are percentiles of `resamples` seeded bootstrap resamples of the images (Efron 1979). Being a
-    sum of absolute values, a resample's calibration error is too high on average, so its resamples are first
-    moved to be centred on the score. Raises LearnerError for shapes that differ, labels out of range, NaN,
-    rows that do not sum to 1, and no images.
+    Intervals are percentiles of a seeded bootstrap over the images (Efron 1979). The calibration error (Guo
+    et al. 2017, arXiv:1706.04599) is a sum of absolute values, so that of a resample is too high on average:
+    its resamples are first centred on the value itself.
+
+    Args:
+        labels: true class of each image, (n,), integers 0 to C - 1.
+        proba: class probabilities, (n, C), each row of sum 1, C of at least 2.
+        classes: names of the C classes; numbers without them.
+        resamples: number of bootstrap resamples.
+        level: confidence level of the intervals, between 0 and 1.
+        seed: what the resamples are drawn by.
+
+    Raises:
+        LearnerError: the shapes do not fit, a label is out of range, a row holds NaN or does not sum to 1, or
+            there are no images.
+
+    Example:
+        >>> from tlutils import metrics
+        >>> proba = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]
+        >>> found = metrics.report([0, 0, 1, 1], proba, classes=["cat", "dog"])
+        >>> found.balanced_accuracy.value
+        0.75
+        >>> found.confusion.tolist()
+        [[2, 0], [1, 1]]
     """
-    truth, chances, names = _checked(labels, proba, classes)
-    columns = _per_image(truth, chances)
-    once = _figures(np.asarray(columns.sum(axis=0))[None], len(truth), len(names))
-    many = _figures(_resampled(columns, resamples, seed), len(truth), len(names))
+    truth, chances, names = _check(labels, proba, classes)
+    columns = _count_per_image(truth, chances)
+    once = _compute_metrics(np.asarray(columns.sum(axis=0))[None], len(truth), len(names))
+    many = _compute_metrics(_resample(columns, resamples, seed), len(truth), len(names))
     many["calibration_error"] += once["calibration_error"] - np.mean(many["calibration_error"])
     np.clip(many["calibration_error"], 0, 1, out=many["calibration_error"])
     low, high = ({k: _percentile(v, q) for k, v in many.items()} for q in ((1 - level) / 2, (1 + level) / 2))
@@ -144,7 +191,19 @@ def report(
 
 
 def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the mean recall over the classes that occur in `labels` (n,), for predicted classes (n,)."""
+    """Return the balanced accuracy, the mean recall over the classes that occur, from 0 to 1.
+
+    It is scikit-learn's, except that a class which is predicted and never occurs raises no warning.
+
+    Args:
+        labels: true class of each image, (n,).
+        predicted: predicted class of each image, (n,).
+
+    Example:
+        >>> from tlutils import metrics
+        >>> metrics.balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
+        0.5
+    """
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
@@ -157,10 +216,30 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Return first minus second, with the interval of a paired bootstrap: the same resamples for both.
+    """Return a metric of the first report minus that of the second, with the interval of a paired bootstrap.
 
-    Pairing matters: two classifiers mostly err on the same images, so their difference is surer than either.
-    `.tie` says whether it is within noise. Raises LearnerError when the reports are of different images.
+    Both are resampled alike. Pairing matters: two classifiers mostly err on the same images, so their
+    difference is surer than either value.
+
+    Args:
+        first: report of one classifier.
+        second: report of another on the same images, in the same order.
+        metric: "accuracy", "balanced_accuracy", "log_loss" or "calibration_error".
+        resamples: number of bootstrap resamples.
+        level: confidence level of the interval, between 0 and 1.
+        seed: what the resamples are drawn by.
+
+    Raises:
+        LearnerError: the reports are of different images or classes, or the metric is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import metrics
+        >>> labels = np.arange(40) % 2
+        >>> good = metrics.report(labels, np.eye(2)[labels])
+        >>> guess = metrics.report(labels, np.full((40, 2), 0.5))
+        >>> print(metrics.compare(good, guess, metric="accuracy"))
+        accuracy +0.500 [+0.350, +0.650], higher beyond noise
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
@@ -171,14 +250,14 @@ def compare(
         )
     value = getattr(first, metric).value - getattr(second, metric).value
     one, two = (
-        _figures(_resampled(r._columns, resamples, seed), r.n, len(r.classes))[metric]
+        _compute_metrics(_resample(r._columns, resamples, seed), r.n, len(r.classes))[metric]
         for r in (first, second)
     )
     low, high = (float(_percentile(one - two, q)) for q in ((1 - level) / 2, (1 + level) / 2))
     return Difference(metric, float(value), low, high, level)
 
 
-def _checked(
+def _check(
     labels: ArrayLike, proba: ArrayLike, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     truth, chances = np.asarray(labels), np.asarray(proba, dtype=np.float64)
@@ -207,7 +286,7 @@ def _checked(
     return truth.astype(np.int64), chances, names
 
 
-def _per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array:
+def _count_per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array:
     """Return (n, 2 + 3C + bins): what each image adds to every score, so a resample is one weighted sum.
 
     Columns: right or wrong; loss; true class; predicted class; class that was hit; confidence - hit, by bin.
@@ -227,7 +306,7 @@ def _per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array:
     return sparse.csr_array(cells, shape=(n, 2 + 3 * count + BINS))
 
 
-def _resampled(columns: sparse.csr_array | None, resamples: int, seed: int) -> np.ndarray:
+def _resample(columns: sparse.csr_array | None, resamples: int, seed: int) -> np.ndarray:
     """Return (resamples, columns): the column sums of each bootstrap resample of the rows."""
     assert columns is not None
     n = columns.shape[0]
@@ -241,7 +320,7 @@ def _resampled(columns: sparse.csr_array | None, resamples: int, seed: int) -> n
     return np.concatenate(sums)
 
 
-def _figures(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
+def _compute_metrics(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
     """Return each score of each resample from its column sums: (B,) or, per class, (B, C)."""
     hit, loss, true, predicted, both, gap = np.split(sums, np.cumsum([1, 1, count, count, count]), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -16,10 +16,12 @@ from .inference import device_of, evaluating, require_module
 
 @dataclass(frozen=True)
 class DomainDistance:
-    """`value`, the mean over the network's BatchNorm layers, and `layers`, {dotted name: distance}.
+    """How far images are from those that a network was pretrained on.
 
-    0 means the statistics of the pretraining images themselves; 1 that means, or standard deviations,
-    are off by a whole standard deviation.
+    Attributes:
+        value: mean over the network's BatchNorm layers. 0 stands for the statistics of the pretraining images
+            themselves, 1 for means, or standard deviations, that are off by a whole standard deviation.
+        layers: distance in each layer, by dotted name.
     """
 
     value: float
@@ -32,16 +34,32 @@ def domain_distance(
     *,
     batch_size: int = 32,
 ) -> DomainDistance:
-    """Return how far the images of a split are from those that `model` was pretrained on; nothing changes.
+    """Return how far images are from those that a model was pretrained on; the model stays as it was.
 
     Every BatchNorm layer keeps mean and variance of each channel, averaged over the pretraining images: a
     summary of ImageNet that needs no image of it. In each layer this is the squared Fréchet distance between
-    two Gaussians per channel, (m - m')² + (s - s')², for the images' mean m and standard deviation s and the
-    kept ones, in units of the kept variance, as the median over channels; then the mean over layers. Fréchet
+    two Gaussians per channel, (m - m')² + (s - s')², for the images' mean m and standard deviation s and the kept
+    ones, in units of the kept variance, as the median over channels; then the mean over layers. Fréchet
     distance of Gaussians: Dowson and Landau 1982, used for images by Heusel et al. 2017 (arXiv:1706.08500);
-    BatchNorm's statistics in place of images: Yin et al. 2020 (arXiv:1912.08795). Compare at one input size
-    only: padding weighs more in small images. `split` is a sequence of (image, label). Raises LearnerError
-    for a model without BatchNorm statistics, and for no images.
+    BatchNorm's statistics in place of images: Yin et al. 2020 (arXiv:1912.08795).
+
+    Args:
+        model: a pretrained model with BatchNorm layers.
+        split: a sequence of (PIL image, label), such as a split of a data set. Compare at one input size of
+            the model only: padding weighs more in small images.
+        batch_size: images in one pass through the model; the result does not depend on it.
+
+    Raises:
+        LearnerError: the model keeps no BatchNorm statistics, or there is no image.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import data, models, transferability
+        >>> net = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> net = models.describe(net, input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+        >>> digits = data.load("digits").train.subsample(2)
+        >>> round(transferability.domain_distance(net, digits).value, 1)
+        0.2
     """
     bare = require_module(model)
     norms = {
@@ -56,7 +74,7 @@ def domain_distance(
         raise LearnerError("The split holds no image. Expected at least one, better a hundred.")
     prepare = data.transform_for(bare)
     device = device_of(bare)
-    with _summed(bare, norms) as sums:
+    with _sum_inputs(bare, norms) as sums:
         for start in runtime.progress(range(0, len(split), batch_size), desc="distance"):
             images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
             bare(torch.stack([prepare(image) for image in images]).to(device))
@@ -74,7 +92,7 @@ def _frechet(norm: _BatchNorm, count: int, total: Tensor, squares: Tensor) -> fl
 
 
 @contextmanager
-def _summed(
+def _sum_inputs(
     model: nn.Module, norms: dict[str, _BatchNorm]
 ) -> Iterator[dict[str, tuple[int, Tensor, Tensor]]]:
     """Run a block in eval mode; yield count, sum and sum of squares (C,) of what enters each norm in it."""

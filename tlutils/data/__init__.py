@@ -52,19 +52,29 @@ def load(
     too_few: str = "error",
     groups: Callable[[Path], Hashable] | None = None,
 ) -> Dataset:
-    """Return the data set of that name, or of a folder of your own. The folder is only read.
+    """Return a data set by its name, or that of a folder of your own, which is only read.
 
     A folder is laid out as `folder/class/…` or as `folder/{train,val,test}/class/…`, images at any depth
-    below a class. A text that is no known name is taken for a path; a `Path` always is. Every image of a
-    folder is decoded once, and remembered in the cache; what cannot be used, or is doubtful, stands in the
-    result's `problems`.
+    below a class. Every image is decoded once, and what was found is kept in the cache; what cannot be used,
+    or is doubtful, is listed in the result's `problems`. Copies of one picture never lie in two splits.
 
-    `seed` decides the splits, unless the data set has its own. `empty` says what happens to a class without
-    images: "error", "drop" the class, or "keep" its name and number. `too_few` says what happens to a class
-    with fewer pictures than splits: "error", or keep them in "train". Copies of one picture never lie on two
-    sides; `groups`, a function from a path to a key, names further images that belong together (crops of one
-    photograph, images of one patient). Raises LearnerError for an unknown name and for a folder that cannot
-    be split.
+    Args:
+        name_or_path: a name of `catalog`, or a path. A text that is no known name is taken for a path.
+        seed: decides the splits, unless the data set has its own.
+        empty: what happens to a class folder without images: "error", "drop" the class, or "keep" its name
+            and number.
+        too_few: what happens to a class with fewer pictures than splits: "error", or keep them in "train".
+        groups: a function from a path to a key; images of one key stay in one split, such as crops of one
+            photograph or images of one patient.
+
+    Raises:
+        LearnerError: the name is unknown, the folder cannot be split, or a download failed.
+
+    Example:
+        >>> from tlutils import data
+        >>> data.load("digits")
+        Dataset digits: 10 classes (0, 1, 2, 3, 4, …)
+          train 1083, val 357, test 357
     """
     _check_choice("empty", empty, ("error", "drop", "keep"))
     _check_choice("too_few", too_few, ("error", "train"))

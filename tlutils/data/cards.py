@@ -15,7 +15,24 @@ _FOLDERS = (_HERE.parents[1] / "_cards", _HERE.parents[2] / "data")
 
 @dataclass(frozen=True)
 class Card:
-    """One data set in words and numbers. `images` counts all splits together; 0 means not counted."""
+    """One data set in words and numbers, as the files in `data/` describe it.
+
+    Attributes:
+        name: what `load` takes.
+        title: its full name.
+        what: what the images show.
+        images: number of images in all splits; 0 means not counted.
+        classes: names of the classes.
+        licence: what may be done with it.
+        citation: whom to cite.
+        source: where it comes from.
+        offline: whether it needs no network.
+        split_rule: how train, val and test are made.
+        similarity: how similar it is to ImageNet, in a word.
+        similarity_why: the reason for that word.
+        hash: SHA-256 of its content, `Dataset.content`; empty where it is not pinned.
+        caveats: what to beware of.
+    """
 
     name: str
     title: str
@@ -66,7 +83,19 @@ class Card:
 
 
 def card(name: str) -> Card:
-    """Return the card of a data set. Raises LearnerError, with the nearest names, when there is none."""
+    """Return the card of a data set.
+
+    Args:
+        name: as in `catalog`.
+
+    Raises:
+        LearnerError: there is no such data set; the nearest names are in the message.
+
+    Example:
+        >>> from tlutils import data
+        >>> data.card("digits").images
+        1797
+    """
     cards = _files()
     if name not in cards:
         raise unknown("data set", name, cards)
@@ -74,7 +103,16 @@ def card(name: str) -> Card:
 
 
 def catalog(*, offline: bool = False) -> list[Card]:
-    """Return the cards of all data sets, by name; with `offline=True` of those alone that need no network."""
+    """Return the cards of all data sets, by name.
+
+    Args:
+        offline: return only those that need no network.
+
+    Example:
+        >>> from tlutils import data
+        >>> [card.name for card in data.catalog(offline=True)]
+        ['digits', 'elpv-defects', 'elpv-wafers', 'mnist-5k', 'scenes']
+    """
     return [c for c in map(_read, _files().values()) if c.offline or not offline]
 
 

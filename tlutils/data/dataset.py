@@ -20,7 +20,13 @@ from .images import read_image
 
 @dataclass(frozen=True)
 class Problem:
-    """Something set aside, passed over or doubtful: the path, a short kind, and words for a person."""
+    """An image or folder that was set aside or is doubtful.
+
+    Attributes:
+        path: where it is.
+        kind: one word, such as "broken", "copy" or "two-labels".
+        message: what is wrong with it, and what to do.
+    """
 
     path: Path
     kind: str
@@ -87,10 +93,15 @@ class _Reads:
 class Split(TorchDataset):
     """Images of one split: `len(split)`, and `split[i]` gives (upright RGB PIL image, class index).
 
-    `paths` and `labels` are lists in the same order, and `hashes` the SHA-256 of each image's content;
-    reading them opens no file. `times_opened` counts the images read through this split and its views in this
-    process, so that a lesson can show that its test split was left alone. Read images through the split, not
-    by their paths.
+    Read images through the split, not by their paths: it counts how many were read, so that a lesson can show
+    that its test split was left alone.
+
+    Attributes:
+        name: "train", "val" or "test".
+        classes: names of the classes.
+        paths: file of each image.
+        labels: class index of each image.
+        hashes: SHA-256 of the content of each image.
     """
 
     name: str
@@ -135,7 +146,11 @@ class Split(TorchDataset):
         return digest.hexdigest()[:16]
 
     def select(self, indices: Sequence[int]) -> "Split":
-        """Return a view of the images at `indices`, in that order. Reads still count for the whole split."""
+        """Return a view of some images, in the order given; reads still count for the whole split.
+
+        Args:
+            indices: positions in this split.
+        """
         pick = [as_index(i) for i in indices]
         return Split(
             self.name,
@@ -147,10 +162,16 @@ class Split(TorchDataset):
         )
 
     def subsample(self, per_class: int, *, seed: int = 0) -> "Split":
-        """Return a view with `per_class` images of every class, drawn by `seed`; this split stays as it is.
+        """Return a view with so many images of every class; this split stays as it is.
 
-        Smaller samples of one seed are contained in larger ones, so that a learning curve adds images only.
-        Raises LearnerError with the class and its count where there are too few.
+        Smaller samples of one seed are contained in larger ones, so that a learning curve only adds images.
+
+        Args:
+            per_class: number of images of each class.
+            seed: what they are drawn by.
+
+        Raises:
+            LearnerError: a class has fewer.
         """
         if per_class < 1:
             raise LearnerError(f"per_class is {per_class}. Expected at least 1 image of each class.")
@@ -168,13 +189,22 @@ class Split(TorchDataset):
         return self.select(sorted(picked))
 
     def transformed(self, transform: Callable[[Image.Image], torch.Tensor]) -> "Transformed":
-        """Return a torch Dataset of (transform(image), label). Calls stand alone: no transform is shared."""
+        """Return a torch Dataset of (transform(image), label).
+
+        Args:
+            transform: a function from a PIL image to a tensor. Calls stand alone: no transform is shared.
+        """
         return Transformed(self, transform)
 
 
 @dataclass(eq=False)
 class Transformed(TorchDataset):
-    """A split seen through a transform: (tensor, class index) each. Pickles when the transform does."""
+    """A split seen through a transform: (tensor, class index) each. It pickles when the transform does.
+
+    Attributes:
+        split: the images.
+        transform: a function from a PIL image to a tensor.
+    """
 
     split: Split
     transform: Callable[[Image.Image], torch.Tensor]
@@ -195,7 +225,17 @@ def hash_content(images: Iterable[tuple[str, str]]) -> str:
 
 @dataclass(eq=False)
 class Dataset:
-    """Train, validation and test splits that share no image, class names, what was set aside, the card."""
+    """Train, validation and test splits that share no image.
+
+    Attributes:
+        name: name of the data set, or of its folder.
+        classes: names of the classes, in the order of the labels.
+        train: images to learn from.
+        val: images to choose by.
+        test: images to judge by, once, at the end.
+        card: what is known about it.
+        problems: what was set aside, and what is doubtful.
+    """
 
     name: str
     classes: list[str]

@@ -26,7 +26,13 @@ _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG
 
 
 class UnreadableImage(LearnerError):
-    """A file that cannot become a picture: `path`, a short `kind` and a `message` for a person."""
+    """A file that cannot become a picture.
+
+    Args:
+        path: the file.
+        kind: one word, such as "missing", "broken" or "too-large".
+        message: what is wrong with it, and what to do.
+    """
 
     def __init__(self, path: Path, kind: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
@@ -37,12 +43,25 @@ class UnreadableImage(LearnerError):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Return the picture in a file as an upright 8-bit RGB PIL image. The file is decoded whole.
+    """Return the picture in a file as an upright 8-bit RGB PIL image; the file is decoded whole.
 
     The content decides the format, not the ending. The EXIF orientation is applied. Transparent pixels show
     BACKGROUND. 16-bit grey is divided by 257. Of an animation the first frame comes back. A picture with more
-    pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused from its header. Raises
-    UnreadableImage (a LearnerError) with the path for a missing, broken, huge or unsupported file.
+    pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused by its header.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UnreadableImage: the file is missing, broken, huge or not supported. It is a LearnerError.
+
+    Example:
+        >>> from PIL import Image
+        >>> from tlutils import data
+        >>> Image.new("L", (40, 30)).save("grey.png")
+        >>> picture = data.read_image("grey.png")
+        >>> picture.mode, picture.size
+        ('RGB', (40, 30))
     """
     path = Path(path)
     try:

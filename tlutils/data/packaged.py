@@ -73,7 +73,16 @@ CROP = 64
 
 
 def read_photograph(label: str) -> Image.Image:
-    """Return one of the `PHOTOGRAPHS` whole, as an RGB PIL image."""
+    """Return one of the `PHOTOGRAPHS` that installed packages carry, as an RGB PIL image.
+
+    Args:
+        label: a key of `PHOTOGRAPHS`, such as "cat".
+
+    Example:
+        >>> from tlutils import data
+        >>> data.read_photograph("cat").size
+        (451, 300)
+    """
     return read_image(_locate_photograph(label))
 
 

@@ -25,12 +25,20 @@ defect out of a picture."""
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A callable: any image in, a float32 tensor (C, H, W) out, in [0, 1] before mean and std are applied.
+    """A callable: any image in, a float32 tensor (C, H, W) out. Pickles, and compares by value.
 
-    `size` is (height, width) in pixels; the picture is first resized to cover size / crop_pct, then cropped
-    in the middle (`crop_mode` "squash" gives up the aspect instead, "border" pads). With `train`, a random
-    part of it is resized and half of the pictures are mirrored, drawn from torch's global generator. Without,
-    the same picture always gives the same tensor. Pickles, and compares by value.
+    The picture is resized to cover size / crop_pct, cropped in the middle, and normalised. With `train`, a
+    random part of it is resized instead and half of the pictures are mirrored, drawn from torch's global
+    generator; without, the same picture always gives the same tensor.
+
+    Attributes:
+        size: (height, width) in pixels.
+        crop_pct: share of the resized picture's side that the crop keeps, in (0, 1].
+        interpolation: "bilinear", "bicubic" or "nearest".
+        mean: of each channel, subtracted from values in [0, 1].
+        std: of each channel, by which they are divided.
+        crop_mode: "center"; "squash" gives up the aspect instead of cropping, "border" pads.
+        train: whether to crop and mirror at random.
     """
 
     size: tuple[int, int]
@@ -88,8 +96,18 @@ class Preprocess:
 def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
     """Return the preprocessing that the model's own weights state; the model stays as it is.
 
-    Size, crop, interpolation, mean and std come from `models.info(model)`. With `train=True` a random resized
-    crop and a mirror image in one half of the cases replace the centre crop; everything else is the same.
+    Args:
+        model: its size, crop, interpolation, mean and std come from `models.info(model)`.
+        train: a random resized crop, mirrored in half of the cases, replaces the crop in the middle.
+
+    Raises:
+        LearnerError: the model takes neither 3 channels nor 1.
+
+    Example:
+        >>> from tlutils import data, models
+        >>> model = models.load(models.DEFAULT, pretrained=False, input_size=64)
+        >>> data.transform_for(model)(data.read_photograph("cat")).shape
+        torch.Size([3, 64, 64])
     """
     info = models.info(model)
     channels, height, width = info.input_size
@@ -111,10 +129,20 @@ def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
 
 
 def to_pil_image(image: AnyImage) -> Image.Image:
-    """Return a PIL image, an array or the file at a path as an upright RGB PIL image.
+    """Return an image as an upright RGB PIL image.
 
-    Arrays are (H, W) or (H, W, C) with C of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA): uint8, bool, or
-    floats in [0, 1], which are rounded to 8 bits. Raises LearnerError, with what arrived, for anything else.
+    Args:
+        image: a PIL image, the path of a file, or an array (H, W) or (H, W, C) with C of 1 (grey), 2 (grey,
+            alpha), 3 (RGB) or 4 (RGBA): uint8, bool, or floats in [0, 1], which are rounded to 8 bits.
+
+    Raises:
+        LearnerError: it is something else, with what arrived.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import data
+        >>> data.to_pil_image(np.zeros((30, 40))).size
+        (40, 30)
     """
     if isinstance(image, Image.Image):
         return to_rgb(image)
