@@ -1,15 +1,16 @@
 """Is the probe's own solver ahead of scikit-learn's? Both to the same optimum, in turns, in processor time.
 
-    python benchmarks/probe.py                                    # the small cells, minutes
-    python benchmarks/probe.py --rows 1000 10000 50000            # hours
-    python benchmarks/probe.py --real                             # EfficientNet-Lite0's features of 2,000 digits
+    python benchmarks/probe.py                                 # the small cells, minutes
+    python benchmarks/probe.py --rows 1000 10000 50000         # hours
+    python benchmarks/probe.py --real                          # EfficientNet-Lite0's features of 2,000 digits
 
-Two tasks for each number of rows and classes: "path", the penalties that cross-validation compares, strongest
-first, each started from the optimum before, at the tolerance of cross-validation; and "fit", one weak penalty to
-the final tolerance. The objective (`tlutils.probe.linear`) is computed by one function for all: each solver of
-scikit-learn gets the loosest tolerance whose value lies above ours by no more than a share of `ENOUGH`, at any
-penalty. Ours runs before and after each, and the ratio is taken within the three. Seconds are those
-of the processor (user + system, one thread): other work on the machine falls on none of them.
+Two tasks for each number of rows and classes: "path", the penalties that cross-validation compares,
+strongest first, each started from the optimum before, at the tolerance of cross-validation; and "fit", one
+weak penalty to the final tolerance. The objective (`tlutils.probe.linear`) is computed by one function for
+all: each solver of scikit-learn gets the loosest tolerance whose value lies above ours by no more than a
+share of `ENOUGH`, at any penalty. Ours runs before and after each, and the ratio is taken within the three.
+Seconds are those of the processor (user + system, one thread): other work on the machine falls on none of
+them.
 """
 
 import argparse
@@ -34,7 +35,7 @@ Solver = Callable[[Sequence[float], float], list[Linear]]
 
 
 def draw(rows: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return features whose spectrum is that of EfficientNet-Lite0's pooled features of digits, and labels."""
+    """Return features with the spectrum of EfficientNet-Lite0's pooled features of digits, and labels."""
     rng = np.random.default_rng(seed)
     i = np.arange(1, WIDTH + 1)
     deviations = np.sqrt(113 / i * np.exp(-((i / 650) ** 2.5)))

@@ -27,15 +27,12 @@ TODO = {
         "checks",
         "claims",
         "cli",
-        "data",
-        "experiments",
         "explain",
         "features",
         "lessons",
-        "metrics",
         "models",
     ),
-    *("plots", "probe", "surgery", "transferability", "widgets"),
+    *("plots", "probe", "surgery", "widgets"),
 }
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
 

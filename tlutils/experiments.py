@@ -228,7 +228,9 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
-def _run_one(function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int) -> None:
+def _run_one(
+    function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int
+) -> None:
     """Make one run and write its row, in whatever process this is."""
     values: Mapping[str, Any] = {}
     error, begin = "", time.perf_counter()

@@ -74,7 +74,7 @@ def load(
         >>> from tlutils import data
         >>> data.load("digits")
         Dataset digits: 10 classes (0, 1, 2, 3, 4, …)
-          train 1083, val 357, test 357
+          train 1079, val 359, test 359
     """
     _check_choice("empty", empty, ("error", "drop", "keep"))
     _check_choice("too_few", too_few, ("error", "train"))
