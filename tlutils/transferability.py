@@ -38,8 +38,8 @@ def domain_distance(
 
     Every BatchNorm layer keeps mean and variance of each channel, averaged over the pretraining images: a
     summary of ImageNet that needs no image of it. In each layer this is the squared Fréchet distance between
-    two Gaussians per channel, (m - m')² + (s - s')², for the images' mean m and standard deviation s and the kept
-    ones, in units of the kept variance, as the median over channels; then the mean over layers. Fréchet
+    two Gaussians per channel, (m - m')² + (s - s')², for the images' mean m and standard deviation s and the
+    kept ones, in units of the kept variance, as the median over channels; then the mean over layers. Fréchet
     distance of Gaussians: Dowson and Landau 1982, used for images by Heusel et al. 2017 (arXiv:1706.08500);
     BatchNorm's statistics in place of images: Yin et al. 2020 (arXiv:1912.08795).
 
