@@ -28,9 +28,7 @@ TODO = {
         "claims",
         "cli",
         "explain",
-        "features",
         "lessons",
-        "models",
     ),
     *("plots", "probe", "surgery", "widgets"),
 }

@@ -19,7 +19,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself.
 
     Args:
-        model: any module.
+        model: Any module.
 
     Example:
         >>> from torch import nn
@@ -41,10 +41,10 @@ def require_module(model: object) -> nn.Module:
     """Return `model` without wrappers, once it is sure that it is a model.
 
     Args:
-        model: what arrived where a model is expected.
+        model: What arrived where a model is expected.
 
     Raises:
-        LearnerError: it is no nn.Module.
+        LearnerError: It is no nn.Module.
 
     Example:
         >>> from tlutils import inference
@@ -64,7 +64,7 @@ def device_of(model: nn.Module) -> torch.device:
     """Return the device of a model's first parameter or buffer; the processor for a model without any.
 
     Args:
-        model: any module.
+        model: Any module.
 
     Example:
         >>> from torch import nn
@@ -80,7 +80,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the type of a model's first floating-point parameter; float32 for a model without any.
 
     Args:
-        model: any module.
+        model: Any module.
 
     Example:
         >>> from torch import nn
@@ -95,11 +95,11 @@ def logits_of(output: Any) -> Tensor:
     """Return the class scores (N, classes) in what a classifier returned.
 
     Args:
-        output: a tensor; an object, such as a dataclass, with `.logits`; a dict, which has them at "logits"
+        output: A tensor; an object, such as a dataclass, with `.logits`; a dict, which has them at "logits"
             or else as its first value; or a tuple or list that begins with them (auxiliary outputs follow).
 
     Raises:
-        LearnerError: anything else, such as what a detector returns.
+        LearnerError: Anything else, such as what a detector returns.
 
     Example:
         >>> import torch
@@ -123,7 +123,7 @@ def find_logits(output: Any) -> Any:
     """Return what stands where `logits_of` looks, be it class scores or not.
 
     Args:
-        output: what a model returned.
+        output: What a model returned.
 
     Example:
         >>> from tlutils import inference
@@ -147,7 +147,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     needed.
 
     Args:
-        model: any model.
+        model: Any model.
 
     Example:
         >>> import torch
@@ -180,7 +180,7 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
     the model do not run.
 
     Args:
-        model: any model.
+        model: Any model.
 
     Example:
         >>> import torch
@@ -208,7 +208,7 @@ def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
     """Return a model of the same structure without hooks; nothing in `model` changes, whatever is done to it.
 
     Args:
-        model: any model.
+        model: Any model.
         meta: True gives tensors with shapes and no data, False shares parameters and copies buffers.
 
     Example:
@@ -262,7 +262,7 @@ def empty_like(tensor: Tensor) -> Tensor:
     """Return a tensor of the same shape, strides and dtype that holds no data.
 
     Args:
-        tensor: any tensor.
+        tensor: Any tensor.
 
     Example:
         >>> import torch
@@ -277,8 +277,8 @@ def set_mode(model: nn.Module, training: bool) -> None:
     """Put every module of a mirror in training or evaluation mode; `train()` itself may have been changed.
 
     Args:
-        model: a mirror or twin.
-        training: the mode to set.
+        model: A mirror or twin.
+        training: The mode to set.
 
     Example:
         >>> from torch import nn

@@ -45,12 +45,29 @@ def extract(
     after a kill the work goes on where it was; a second process waits for the first and does not repeat its
     work.
 
-    `pool` averages feature maps over space and tokens over their number: (N, D) per stage. Without it feature
-    maps stay whole. `transform` is that of the weights unless given. A random one needs `views`, the number
-    of random views of each image: view v of image i depends on `seed`, v and i alone. `precision` "auto" uses
-    channels-last feature maps, and bfloat16 on a processor with units for it, if a sample drifts by no more
-    than `DRIFT`; "float32" is the model's own arithmetic to the last bit. Raises LearnerError for no stage,
-    an unknown stage, no images, images of different sizes, a random transform without `views`, a full disk.
+    Args:
+        model: Any image classifier.
+        split: The images: a split of a data set.
+        at: A stage, or several: features are what leaves it.
+        pool: Average feature maps over space and tokens over their number: (N, D) per stage. Without it
+            feature maps stay whole.
+        transform: What turns an image into a tensor (C, H, W); that of the weights unless given.
+        views: Number of random views of each image, for a transform that is random.
+        seed: View v of image i depends on `seed`, v and i alone.
+        batch_size: Images in one forward pass.
+        precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a sample
+            drifts by no more than `DRIFT`; "float32" is the model's own arithmetic to the last bit.
+
+    Raises:
+        LearnerError: For no stage, an unknown stage, no images, images of different sizes, a random transform
+            without `views`, a full disk.
+
+    Example:
+        >>> from tlutils import data, features, models
+        >>> model = models.load("test_resnet", pretrained=False, input_size=32)
+        >>> store = features.extract(model, data.load("digits").val.select(range(8)), at=["stem", "pool"])
+        >>> store["stem"].shape, store["pool"].shape
+        ((8, 32), (8, 96))
     """
     names = [at] if isinstance(at, str) else [getattr(stage, "name", stage) for stage in at]
     stages = tuple(dict.fromkeys(names))

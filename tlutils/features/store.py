@@ -26,8 +26,13 @@ class FeatureStore:
 
     A row is a vector (D,) when pooled and a feature map (C, H, W) when not, all memory-mapped; a stage that
     several values leave gives a tuple of arrays. With k views, image i has the rows i * k to i * k + k - 1.
-    `labels` (rows,) has the class of each row. Arrays may be written to, in memory alone: the files never
-    change.
+    Arrays may be written to, in memory alone: the files never change.
+
+    Attributes:
+        path: The folder that holds the arrays.
+        at: Names of the stages.
+        labels: Class of each row, (rows,).
+        manifest: What the arrays were made from, as plain values.
     """
 
     path: Path
@@ -43,7 +48,11 @@ class FeatureStore:
         return arrays[0] if len(arrays) == 1 else arrays
 
     def torch(self, stage: str) -> Any:
-        """Return the same as `store[stage]` as memory-mapped CPU tensors."""
+        """Return the same as `store[stage]` as memory-mapped CPU tensors.
+
+        Args:
+            stage: Name of a stage in `at`.
+        """
         arrays = self[stage]
         return tuple(map(torch.from_numpy, arrays)) if isinstance(arrays, tuple) else torch.from_numpy(arrays)
 

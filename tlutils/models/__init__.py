@@ -48,24 +48,31 @@ def load(
 ) -> nn.Module:
     """Return a model in eval mode, on the CPU, with its facts attached: `info(model)`.
 
-    Names are looked for in the packages that carry weights, then in torchvision, then in timm;
-    "torchvision/resnet18" and "timm/resnet18" choose, and a tag chooses among sets of weights
-    ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). A path, or a name that ends in .safetensors, is a file of
-    `save`, and its model comes back as it was saved.
+    Args:
+        name_or_path: A name, looked for in the packages that carry weights, then in torchvision, then in
+            timm; "torchvision/resnet18" and "timm/resnet18" choose, and a tag chooses among sets of weights
+            ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). A path, or a name that ends in .safetensors, is a
+            file of `save`, and its model comes back as it was saved.
+        pretrained: The published weights, from the cache or a download; never random ones in their place.
+            With False the architecture's own random initialisation.
+        num_classes: Width of a new, randomly initialised last layer; the published one by default.
+        input_size: Side in pixels, (H, W) or (C, H, W). Convolutional networks take many sizes, so it changes
+            `info` only; transformers are built for it, and their position embedding is resized.
+        in_chans: 1 for grey images: the pretrained first layer is summed over RGB, so that x gives exactly
+            what (x, x, x) gives the original. (The average would be that divided by three.) The normalisation
+            is then one mean and std, the average of the colours', which is exact where they are equal. For
+            other numbers the RGB weights are repeated in order and scaled by 3 / in_chans.
+        seed: What random weights are drawn from; the global generators stay as they were.
+        into: A model of your own class, for a file that was saved from one.
 
-    - `pretrained`: the published weights, from the cache or a download; never random ones in their place.
-      With False the architecture's own random initialisation under `seed`, which leaves the global generators
-      alone.
-    - `num_classes`: width of a new, randomly initialised last layer; the published one by default.
-    - `input_size`: side in pixels, (H, W) or (C, H, W). Convolutional networks take many sizes, so it changes
-      `info` only; transformers are built for it, and their position embedding is resized.
-    - `in_chans`: 1 for grey images: the pretrained first layer is summed over RGB, so that x gives exactly
-      what (x, x, x) gives the original. (The average would be that divided by three.) The normalisation is
-      then one mean and std, the average of the colours', which is exact where they are equal. For other
-      numbers the RGB weights are repeated in order and scaled by 3 / in_chans.
-    - `into`: a model of your own class, for a file that was saved from one.
+    Raises:
+        LearnerError: For unknown names, weights that are not available, damaged files and impossible sizes.
 
-    Raises LearnerError for unknown names, weights that are not available, damaged files and impossible sizes.
+    Example:
+        >>> from tlutils import models
+        >>> model = models.load("test_resnet", pretrained=False, num_classes=10, in_chans=1)
+        >>> models.info(model).num_classes, models.info(model).input_size
+        (10, (1, 160, 160))
     """
     path = _as_path(name_or_path)
     if path is None:

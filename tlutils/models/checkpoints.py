@@ -34,12 +34,19 @@ ENOUGH = 0.5  # share of the backbone's tensors below which a file is taken to b
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights` did, by the model's own tensor names."""
+    """What `load_weights` did, by the model's own tensor names.
+
+    Attributes:
+        loaded: Copied into the model.
+        skipped: The head: there in the file, for another number of classes.
+        missing: In the model, not in the file: left as they were.
+        unexpected: In the file, not in the model (by the file's names).
+    """
 
     loaded: list[str]
-    skipped: list[str]  # the head: there in the file, for another number of classes
-    missing: list[str]  # in the model, not in the file: left as they were
-    unexpected: list[str]  # in the file, not in the model (by the file's names)
+    skipped: list[str]
+    missing: list[str]
+    unexpected: list[str]
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
@@ -65,10 +72,26 @@ def save(
     """Write a model to one safetensors file, and return the file's path. The model is not changed.
 
     Beside the tensors the file holds, as JSON: where the architecture comes from, number and names of the
-    classes, the input and the preprocessing, and `extra`: plain values of your own (scores, the frozen stage,
-    a date), which come back in `info(model).extra`. The file appears whole or not at all. `load(path)` gives
-    the model back. Raises LearnerError for another ending than .safetensors, a wrong number of class names,
-    or values in `extra` that are not plain.
+    classes, the input and the preprocessing. It appears whole or not at all. `load(path)` gives the model
+    back.
+
+    Args:
+        model: Any model.
+        path: Where to; the ending .safetensors is added where there is none.
+        classes: Name of each output.
+        extra: Plain values of your own (scores, the frozen stage, a date), which come back in
+            `info(model).extra`.
+
+    Raises:
+        LearnerError: For another ending than .safetensors, a wrong number of class names, or values in
+            `extra` that are not plain.
+
+    Example:
+        >>> from tlutils import models
+        >>> model = models.load("test_resnet", pretrained=False, num_classes=2)
+        >>> path = models.save(model, "pets", classes=["cat", "dog"])
+        >>> models.info(models.load(path)).classes
+        ['cat', 'dog']
     """
     model = require_module(model)
     path = Path(path)
@@ -177,10 +200,23 @@ def _about(path: Path) -> dict[str, Any]:
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> LoadReport:
     """Copy weights from a file or a state dict into a model, in place, and return what was done.
 
-    Prefixes that wrappers add ("module.", "model.", "_orig_mod.") do not matter, on either side. A head for
-    another number of classes is skipped and reported. Raises LearnerError, with nothing copied, when the file
-    cannot be read safely, when a tensor of the backbone has another shape, or when less than half of the
-    backbone is there. Modes and requires_grad stay as they are.
+    A head for another number of classes is skipped and reported. Modes and requires_grad stay as they are.
+
+    Args:
+        model: Any model.
+        source: A file, or a state dict. Prefixes that wrappers add ("module.", "model.", "_orig_mod.") do not
+            matter, on either side.
+
+    Raises:
+        LearnerError: With nothing copied, when the file cannot be read safely, when a tensor of the backbone
+            has another shape, or when less than half of the backbone is there.
+
+    Example:
+        >>> from tlutils import models
+        >>> source = models.load("test_resnet", pretrained=False)
+        >>> model = models.load("test_resnet", pretrained=False, num_classes=2)
+        >>> models.load_weights(model, source.state_dict()).skipped
+        ['fc.weight', 'fc.bias']
     """
     inner = require_module(model)
     where = f"The file {source}" if isinstance(source, str | Path) else "The state dict"

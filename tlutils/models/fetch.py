@@ -170,7 +170,13 @@ def _root(error: BaseException) -> str:
 
 
 def offline() -> list[str]:
-    """Return the names whose pretrained weights are here now: in installed packages or in the cache."""
+    """Return the names whose pretrained weights are here now: in installed packages or in the cache.
+
+    Example:
+        >>> from tlutils import models
+        >>> models.DEFAULT in models.offline()
+        True
+    """
     here = [name for name, package in PACKAGES.items() if package.path() is not None]
     here += [n for n in torchvision_names() if url_path(known_weights(n, None).url).is_file()]
     # Only names of repositories that left a file are looked up: timm knows some 1,800 sets of weights.

@@ -29,7 +29,7 @@ def is_norm(module: nn.Module) -> bool:
     """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so.
 
     Args:
-        module: any layer, of any library.
+        module: Any layer, of any library.
 
     Example:
         >>> from torch import nn
@@ -47,7 +47,7 @@ def is_dropout(module: nn.Module) -> bool:
     """Return whether a module drops values or paths at random in training.
 
     Args:
-        module: any layer, of any library.
+        module: Any layer, of any library.
 
     Example:
         >>> from torch import nn
@@ -63,7 +63,7 @@ def drop_rate(module: nn.Module) -> float:
     """Return the share that a dropout layer drops, from 0 to 1; 0 where it states none.
 
     Args:
-        module: any layer, of any library.
+        module: Any layer, of any library.
 
     Example:
         >>> from torch import nn
@@ -80,13 +80,13 @@ class Layers:
     """What one small forward pass showed of a model, all layers and parameters by their dotted names.
 
     Attributes:
-        images: the batch (2, C, H, W) that went through.
-        logits: its class scores (2, classes).
-        heads: the layers that make the scores; distilled and auxiliary ones too, these last.
-        stems: the layers that read the image.
-        dropouts: the dropout layers right before a head.
-        reached: the parameters that an output depends on.
-        reentrant: whether re-entrant checkpointing hid some of the pass from autograd.
+        images: The batch (2, C, H, W) that went through.
+        logits: Its class scores (2, classes).
+        heads: The layers that make the scores; distilled and auxiliary ones too, these last.
+        stems: The layers that read the image.
+        dropouts: The dropout layers right before a head.
+        reached: The parameters that an output depends on.
+        reentrant: Whether re-entrant checkpointing hid some of the pass from autograd.
     """
 
     images: torch.Tensor
@@ -111,10 +111,10 @@ def find_layers(model: nn.Module) -> Layers:
     """Return where the layers of an image classifier are, as a small forward pass shows; it stays as it was.
 
     Args:
-        model: any image classifier, without wrappers.
+        model: Any image classifier, without wrappers.
 
     Raises:
-        LearnerError: the model is scripted, lazy or without parameters, no pass works, or it returns no class
+        LearnerError: The model is scripted, lazy or without parameters, no pass works, or it returns no class
             scores.
 
     Example:

@@ -13,23 +13,40 @@ class ModelInfo:
     """Where a model comes from and what it expects. Images are floats in [0, 1] before `mean` and `std`.
 
     The preprocessing is: resize the short side to `resize_size`, crop the centre to `input_size`, normalise.
+
+    Attributes:
+        name: The name by which `load` finds the architecture; of a model of your own, its class.
+        source: "package", "torchvision", "timm" or "custom".
+        input_size: Channels, height, width.
+        mean: Mean of each channel that is taken off.
+        std: Standard deviation of each channel that is divided by.
+        interpolation: "bilinear" or "bicubic".
+        crop_pct: Side of the crop over side of the resized image, in (0, 1].
+        num_classes: Width of the output; 0 when the head is gone.
+        pretrained: Whether the weights were trained; None where a bare model does not say.
+        classes: Name of each output, where they are known.
+        notes: What was assumed, or is unusual, in words.
+        crop_mode: "center"; "squash" resizes without keeping the aspect, "border" pads.
+        fixed_size: Whether any size but `input_size` is an error.
+        weights: Where the weights come from, in words.
+        extra: What `save` was asked to keep.
     """
 
     name: str
-    source: str  # "package", "torchvision", "timm" or "custom"
-    input_size: tuple[int, int, int]  # channels, height, width
-    mean: tuple[float, ...]  # one per channel
+    source: str
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: str  # "bilinear" or "bicubic"
-    crop_pct: float  # side of the crop / side of the resized image, in (0, 1]
-    num_classes: int  # width of the output; 0 when the head is gone
-    pretrained: bool | None  # None: a bare model does not say
+    interpolation: str
+    crop_pct: float
+    num_classes: int
+    pretrained: bool | None
     classes: list[str] | None = None
     notes: tuple[str, ...] = ()
-    crop_mode: str = "center"  # "squash": resized without keeping the aspect; "border": padded
-    fixed_size: bool = False  # whether any size but `input_size` is an error
-    weights: str = ""  # where the weights come from, in words
-    extra: dict[str, Any] = field(default_factory=dict)  # what `save` was asked to keep
+    crop_mode: str = "center"
+    fixed_size: bool = False
+    weights: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def resize_size(self) -> int:

@@ -34,6 +34,19 @@ def info(model: nn.Module) -> ModelInfo:
     Works for models from `load`, for raw torchvision and timm models, and inside DDP and torch.compile.
     For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say
     so, and `describe` corrects it.
+
+    Args:
+        model: Any model.
+
+    Example:
+        >>> from tlutils import models
+        >>> print(models.info(models.load("test_resnet", pretrained=False)).summary())
+        test_resnet (timm, random weights)
+          input     3 x 160 x 160
+          resize    short side 168, bilinear, center crop
+          normalise mean (0.5, 0.5, 0.5), std (0.5, 0.5, 0.5)
+          output    1000 classes
+          weights   random, seed 0
     """
     model = require_module(model)
     known = getattr(model, ATTRIBUTE, None)
@@ -53,12 +66,22 @@ def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
 
 
 def describe(model: nn.Module, **changes: Any) -> nn.Module:
-    """Correct what `info` says of a model, for example `describe(net, input_size=(1, 28, 28), mean=0.5,
-    std=0.5)`.
+    """Return the same model with what `info` says of it corrected.
 
-    Takes the fields of ModelInfo; one number for mean or std holds for every channel, one or two for
-    `input_size` leave the channels as they are. Returns the same model, with the facts noted on it.
-    Raises LearnerError for an unknown field and for values that contradict each other or the model.
+    Args:
+        model: Any model; the facts are noted on it.
+        **changes: Fields of `ModelInfo`. One number for `mean` or `std` holds for every channel, one or two
+            for `input_size` leave the channels as they are.
+
+    Raises:
+        LearnerError: For an unknown field, and for values that contradict each other or the model.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import models
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+        >>> models.info(models.describe(net, input_size=(1, 28, 28), mean=0.13, std=0.31)).mean
+        (0.13,)
     """
     return attach(model, changed(info(model), changes))
 
@@ -68,6 +91,15 @@ def check_input(model: nn.Module, images: torch.Tensor) -> None:
 
     Catches a missing batch axis, another number of channels, and another height or width where the
     architecture has a fixed one (transformers with a position embedding). The model is not run.
+
+    Args:
+        model: Any model.
+        images: The batch.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import models
+        >>> models.check_input(models.load("test_resnet", pretrained=False), torch.zeros(2, 3, 64, 64))
     """
     facts = info(model)
     shape = tuple(images.shape)

@@ -53,6 +53,11 @@ def catalog() -> list[str]:
     """Return every name that `load` takes, without pretrained tags: packaged, torchvision, timm.
 
     A name that several sources have means the first of them; "timm/resnet18" asks for a later one.
+
+    Example:
+        >>> from tlutils import models
+        >>> models.catalog()[:3]
+        ['tf_efficientnet_lite0', 'tf_efficientnet_lite1', 'tf_efficientnet_lite2']
     """
     first = [*PACKAGES, *torchvision_names()]
     taken = set(first)
