@@ -157,9 +157,6 @@ def _lines(source: str) -> int:
 RULES = [upward, inside, circles, large]
 KNOWN = {  # to be fixed, then struck out
     "claims/explaining.py takes data.packaged",
-    "claims/probing.py takes models.packages",
-    "models/metadata.py ⇄ models/recognise.py",
-    "models/fetch.py ⇄ models/zoo.py",
     "widgets/dreaming.py takes explain.hooks.examined",
     "widgets/dreaming.py takes explain.hooks.stages",
     "widgets/looking.py takes explain.hooks.Target",

@@ -55,8 +55,8 @@ def extract(
         views: Number of random views of each image, for a transform that is random.
         seed: View v of image i depends on `seed`, v and i alone.
         batch_size: Images in one forward pass.
-        precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a sample
-            drifts by no more than `DRIFT`; "float32" is the model's own arithmetic to the last bit.
+        precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a
+            sample drifts by no more than `DRIFT`; "float32" is the model's own arithmetic to the last bit.
 
     Raises:
         LearnerError: For no stage, an unknown stage, no images, images of different sizes, a random transform
@@ -108,7 +108,7 @@ def extract(
                 forward = Forward(trunk, layouts, device, precision)
                 load = loader(split, transform, views, seed)
                 about = {s: ingredients | {"stage": s, "weights": weights[s]} for s in missing}
-                _fill(missing, about, forward, load, labels, views or 1, batch_size)
+                _fill(missing, about, forward, load, len(split), views or 1, batch_size)
     states = {stage: shelf.state | {"folder": shelf.folder.name} for stage, shelf in shelves.items()}
     return FeatureStore(path, stages, labels, ingredients | {"stages": states})
 
@@ -148,12 +148,12 @@ def _fill(
     about: dict[str, dict[str, Any]],
     forward: Forward,
     load: Callable[[int], torch.Tensor],
-    labels: np.ndarray,
+    images: int,
     rows: int,
     batch_size: int,
 ) -> None:
     """Compute the images that a shelf still lacks, and count them in as they are safe on the disk."""
-    images, size, last = len(labels) // rows, max(1, batch_size // rows), time.monotonic()
+    size, last = max(1, batch_size // rows), time.monotonic()
     arithmetics = {shelf.state["arithmetic"] for shelf in shelves.values() if shelf.begun}
     if len(arithmetics) == 1:  # what was chosen for the first rows holds for the others
         (forward.arithmetic,) = arithmetics
@@ -167,7 +167,7 @@ def _fill(
             out = forward(batch)
             for stage, shelf in shelves.items():
                 if not shelf.begun:
-                    shelf.lay(out[stage], labels, rows, about[stage] | {"arithmetic": forward.arithmetic})
+                    shelf.lay(out[stage], images, rows, about[stage] | {"arithmetic": forward.arithmetic})
                 shelf.write(out[stage], first)
             done = first + len(batch) // rows
             if done == images or time.monotonic() - last >= COMMIT_SECONDS:

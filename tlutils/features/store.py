@@ -118,19 +118,18 @@ class Shelf:
         """Whether every image is there."""
         return self.begun and self.done == self.state["images"]
 
-    def lay(self, example: Arrays, labels: np.ndarray, rows: int, about: dict[str, Any]) -> None:
-        """Make room for rows like `example`'s, a label and `rows` rows per image; say if the disk is full."""
-        shapes = [(len(labels), *array.shape[1:]) for array in example]
+    def lay(self, example: Arrays, images: int, rows: int, about: dict[str, Any]) -> None:
+        """Make room for `rows` rows like `example`'s per image; say when the disk is full."""
+        shapes = [(images * rows, *array.shape[1:]) for array in example]
         need = sum(math.prod(s) * a.dtype.itemsize for s, a in zip(shapes, example, strict=True))
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise _full(self.folder, f"{need / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free")
         with _room(self.folder):
-            np.save(self.folder / "labels.npy", labels)
             for i, (shape, array) in enumerate(zip(shapes, example, strict=True)):
                 np.lib.format.open_memmap(self._file(i), mode="w+", dtype=array.dtype, shape=shape)
         arrays = [{"shape": list(s), "dtype": str(a.dtype)} for s, a in zip(shapes, example, strict=True)]
-        self.state = {"done": 0, "images": len(labels) // rows, "rows": rows, "arrays": arrays, **about}
+        self.state = {"done": 0, "images": images, "rows": rows, "arrays": arrays, **about}
         self._save()
 
     def write(self, arrays: Arrays, image: int) -> None:
@@ -153,10 +152,6 @@ class Shelf:
     def read(self) -> Arrays:
         """Return the arrays, memory-mapped and copied on write."""
         return tuple(np.load(self._file(i), mmap_mode="c") for i in range(len(self.state["arrays"])))
-
-    def labels(self) -> np.ndarray:
-        """Return the class of each row."""
-        return np.load(self.folder / "labels.npy")
 
     def _file(self, i: int) -> Path:
         return self.folder / f"{i}.npy"
