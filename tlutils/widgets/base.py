@@ -86,6 +86,22 @@ class Explorer(Panel):
 
     A change of any control draws again. What `draw` refuses (a LearnerError) is said in words, and the last
     picture stays; at the start it is raised.
+
+    Args:
+        title: What the explorer is about, in a word or two.
+        draw: From the values of the controls, by name, to a `plots.Picture`.
+        note: What there is to see, in a sentence without measured numbers.
+        pointed: Whether a mouse on the picture sets `screen.place`.
+        **controls: ipywidgets with a `value`, by name.
+
+    >>> from tlutils import plots
+    >>> def draw(power):
+    ...     curve = {"": [x**power for x in (1, 2, 3)]}
+    ...     return plots.lines([1, 2, 3], curve, title="Powers", alt=f"To the {power}.")
+    >>> explorer = Explorer("Powers", draw, note="a curve", power=int_slider("power", 1, 3, 1))
+    >>> explorer.set(power=2)
+    >>> explorer.screen.message
+    'To the 2.'
     """
 
     def __init__(
@@ -138,17 +154,17 @@ LOOK: dict[str, Any] = {
 }
 
 
-def whole(label: str, low: int, high: int, value: int, *, step: int = 1) -> ipywidgets.IntSlider:
+def int_slider(label: str, low: int, high: int, value: int, *, step: int = 1) -> ipywidgets.IntSlider:
     """Return a slider over whole numbers from `low` to `high`; arrow keys move it by `step`."""
     return ipywidgets.IntSlider(value, low, high, step, description=label, **LOOK)
 
 
-def along(label: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
+def option_slider(label: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
     """Return a slider over ordered options: values, or pairs (words, value)."""
     return ipywidgets.SelectionSlider(options=options, value=value, description=label, **LOOK)
 
 
-def choice(label: str, options: Sequence[Any], value: Any) -> ipywidgets.Dropdown:
+def dropdown(label: str, options: Sequence[Any], value: Any) -> ipywidgets.Dropdown:
     """Return a list to choose one option from: values, or pairs (words, value)."""
     return ipywidgets.Dropdown(options=options, value=value, description=label, **LOOK)
 

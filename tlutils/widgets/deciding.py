@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import claims, plots
 from ..errors import LearnerError
-from .base import Explorer, along
+from .base import Explorer, option_slider
 
 TABLES = {"lecture": "Recent lecture", "slides": "Older slides", "notes": "Course notes"}
 DISTANCES = [round(0.01 * k, 2) for k in range(51)]
@@ -17,7 +17,7 @@ SHORT = {claims.HOLDS: "Holds.", claims.FAILS: "Does not hold here.", claims.OPE
 LEVELS = ("little", "lots")
 
 
-def matrix_explorer(
+def explore_decision_matrix(
     table: pd.DataFrame | None = None, *, distance: float = 0.2, images: int = 10
 ) -> Explorer:
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
@@ -74,8 +74,10 @@ def matrix_explorer(
         "Decision matrix",
         draw,
         note=note,
-        distance=along("distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)),
-        images=along("images per class", IMAGES, _nearest(IMAGES, images)),
+        distance=option_slider(
+            "distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)
+        ),
+        images=option_slider("images per class", IMAGES, _nearest(IMAGES, images)),
     )
 
 
