@@ -16,8 +16,10 @@ def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) 
         function: The learner's `function(filters, fits)` for two tensors (K, C, h, w): shares (K,) between
             0 and 1. None where nothing was written.
 
-    >>> check_energy_explained(lambda filters, fits: fits.square().sum((1, 2, 3)))
-    This is the energy of the fit itself. Divide by the filter's.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_energy_explained(lambda filters, fits: fits.square().sum((1, 2, 3)))
+        This is the energy of the fit itself. Divide by the filter's.
     """
     draw = torch.Generator().manual_seed(0)
     filters = torch.randn(5, 3, 3, 3, generator=draw) * torch.tensor([1.0, 2, 3, 4, 5]).view(-1, 1, 1, 1)
@@ -51,8 +53,10 @@ def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
         function: The learner's `function(activations)` for a tensor (N, C, h, w) after a ReLU: True for a
             dead channel, (C,). None where nothing was written.
 
-    >>> check_dead_channels(lambda activations: activations.amax((0, 2, 3)) > 0)
-    Your True are the channels that are alive. Dead means: nowhere above zero.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_dead_channels(lambda activations: activations.amax((0, 2, 3)) > 0)
+        Your True are the channels that are alive. Dead means: nowhere above zero.
     """
     maps = torch.arange(1, 1 + 3 * 5 * 2 * 4, dtype=torch.float32).view(3, 5, 2, 4)
     maps[:, 0] = 0  # dead
@@ -92,8 +96,10 @@ def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor
         function: The learner's `function(model, module, x)` for a module of the model and a batch (N, C, H,
             W). None where nothing was written.
 
-    >>> check_forward_hook(lambda model, module, x: model(x))
-    This is what the whole model gives. Keep what the hook is handed.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_forward_hook(lambda model, module, x: model(x))
+        This is what the whole model gives. Keep what the hook is handed.
     """
 
     class Torn(nn.Module):
@@ -136,8 +142,10 @@ def check_receptive_field(answer: int | None) -> None:
     Args:
         answer: The learner's number; None where nothing was answered.
 
-    >>> check_receptive_field(5)
-    That is right for stride 1. Here the second one's neighbours lie two pixels apart.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_receptive_field(5)
+        That is right for stride 1. Here the second one's neighbours lie two pixels apart.
     """
     hint = "Draw one row of pixels, and what three neighbouring units see of it."
     judge_number(
@@ -163,8 +171,10 @@ def check_cosine_similarity(function: Callable[[Tensor, Tensor], Tensor] | None)
         function: The learner's `function(a, b)` for two tensors (D,): one number. None where nothing was
             written.
 
-    >>> check_cosine_similarity(lambda a, b: a @ b / a.norm())
-    You divided by one length. Divide by both.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_cosine_similarity(lambda a, b: a @ b / a.norm())
+        You divided by one length. Divide by both.
     """
     a, b, right = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]), torch.tensor(0.96)
     mistakes = {
@@ -196,8 +206,10 @@ def check_pca(function: Callable[[Tensor], Tensor] | None) -> None:
         function: The learner's `function(features)` for a tensor (N, D): points (N, 2), where the sign of
             each column does not matter. None where nothing was written.
 
-    >>> check_pca(lambda features: features[:, :2])
-    These are two of the features. PCA looks for directions between the axes, too.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_pca(lambda features: features[:, :2])
+        These are two of the features. PCA looks for directions between the axes, too.
     """
     draw = torch.Generator().manual_seed(0)
     spread = torch.randn(12, 5, generator=draw) * torch.tensor([5.0, 3.0, 1.0, 0.6, 0.3])
@@ -268,8 +280,11 @@ def check_neighbours_kept(function: Callable[[Tensor, Tensor], Tensor | float] |
         function: The learner's `function(features, points)` for features (N, D) and their points (N, 2): one
             number between 0 and 1. None where nothing was written.
 
-    >>> check_neighbours_kept(lambda features, points: torch.tensor(1.0))
-    Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.
+    Example:
+        >>> import torch
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_neighbours_kept(lambda features, points: torch.tensor(1.0))
+        Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.
     """
     draw = torch.Generator().manual_seed(0)
     centres = 20 * torch.eye(3).repeat_interleave(5, 0)  # three groups of five, far apart
@@ -313,8 +328,10 @@ def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> No
         function: The learner's `function(eigenvalues)` for the eigenvalues (D,) of a covariance matrix:
             (sum of eigenvalues)² / (sum of their squares), from 1 to D. None where nothing was written.
 
-    >>> check_participation_ratio(lambda eigenvalues: (eigenvalues > 0).sum().float())
-    This counts those above zero. A direction that is hardly used should hardly count.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_participation_ratio(lambda eigenvalues: (eigenvalues > 0).sum().float())
+        This counts those above zero. A direction that is hardly used should hardly count.
     """
     values = torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])
     squares = values.square().sum()

@@ -25,12 +25,14 @@ def check_occlusion(function: Callable[[nn.Module, Tensor, int, slice, slice], T
             class and two slices: the score before minus the score with these pixels at zero, (N,). None where
             nothing was written.
 
-    >>> def covered_score(model, x, target, rows, columns):
-    ...     x = x.clone()
-    ...     x[..., rows, columns] = 0
-    ...     return model(x)[:, target]
-    >>> check_occlusion(covered_score)
-    This is the score that is left. Take it from the score of the whole picture.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> def covered_score(model, x, target, rows, columns):
+        ...     x = x.clone()
+        ...     x[..., rows, columns] = 0
+        ...     return model(x)[:, target]
+        >>> lesson_01b.check_occlusion(covered_score)
+        This is the score that is left. Take it from the score of the whole picture.
     """
     model, x = _toy()
     rows, columns, target = slice(2, 7), slice(0, 4), 2
@@ -72,11 +74,14 @@ def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) 
         function: The learner's `function(model, x, target)` for a batch x (N, 3, H, W) and a class: the
             largest |d score / d pixel| over the colours, (N, H, W). None where nothing was written.
 
-    >>> def gradient(model, x, target):
-    ...     x = x.requires_grad_()
-    ...     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
-    >>> check_saliency(gradient)
-    This is the raw gradient: take its absolute value, and the strongest colour.
+    Example:
+        >>> import torch
+        >>> from tlutils.checks import lesson_01b
+        >>> def gradient(model, x, target):
+        ...     x = x.requires_grad_()
+        ...     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
+        >>> lesson_01b.check_saliency(gradient)
+        This is the raw gradient: take its absolute value, and the strongest colour.
     """
     model, x = _toy()
     signed = gradient_of(lambda images: model(images)[:, 1], x)
@@ -110,8 +115,10 @@ def check_relu_rule(
             it, two tensors of one shape; the result has that shape. None where nothing was written.
         rule: "guided backprop" (Springenberg et al. 2015) or "deconvnet" (Zeiler and Fergus 2014).
 
-    >>> check_relu_rule(lambda signal, gradient: gradient * (signal > 0), "deconvnet")
-    deconvnet: this is the rule of plain backprop.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_relu_rule(lambda signal, gradient: gradient * (signal > 0), "deconvnet")
+        deconvnet: this is the rule of plain backprop.
     """
     signal = torch.tensor([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
     gradient = torch.tensor([-1.0, 2.0, 3.0, -4.0, 5.0, 6.0])
@@ -149,8 +156,10 @@ def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
         function: The learner's `function(gradients)` for the gradients (n, C, H, W) of n noisy copies: the
             largest absolute value over the colours of their mean, (H, W). None where nothing was written.
 
-    >>> check_smoothgrad(lambda gradients: gradients.mean(0).amax(0))
-    The signs are still there at the end: take the absolute value after the mean.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_smoothgrad(lambda gradients: gradients.mean(0).amax(0))
+        The signs are still there at the end: take the absolute value after the mean.
     """
     gradients = torch.randn(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     mean = gradients.mean(0)
@@ -187,8 +196,10 @@ def check_integrated_gradients(
             of a score there; the way leads from zero to x in `steps` points; the result has the shape of x.
             None where nothing was written.
 
-    >>> check_integrated_gradients(lambda gradient_of, x, steps: x * gradient_of(x / 2))
-    One gradient, half-way. Take it at many points between zero and x, and average.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_integrated_gradients(lambda gradient_of, x, steps: x * gradient_of(x / 2))
+        One gradient, half-way. Take it at many points between zero and x, and average.
     """
     draw = torch.Generator().manual_seed(0)
     x, a, c = (torch.randn(3, 4, 5, generator=draw) for _ in range(3))
@@ -224,8 +235,10 @@ def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
             gradient of the class score by it, both (N, C, h, w): a map (N, h, w), at least 0. None where
             nothing was written.
 
-    >>> check_grad_cam(lambda activations, gradient: (activations * gradient).sum(1).relu())
-    You multiplied place by place. Grad-CAM first averages the gradient over the places.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_grad_cam(lambda activations, gradient: (activations * gradient).sum(1).relu())
+        You multiplied place by place. Grad-CAM first averages the gradient over the places.
     """
     draw = torch.Generator().manual_seed(0)
     maps, gradient = torch.rand(2, 3, 4, 5, generator=draw), torch.randn(2, 3, 4, 5, generator=draw)
@@ -262,8 +275,10 @@ def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> No
             w), the linear layer on its averages and a class: a signed map (N, h, w). None where nothing was
             written.
 
-    >>> check_cam(lambda activations, head, target: activations.mean(1))
-    This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_cam(lambda activations, head, target: activations.mean(1))
+        This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -314,8 +329,10 @@ def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) 
             share of pixels between 0 and 1: x where the heat is strongest, zero elsewhere. None where nothing
             was written.
 
-    >>> check_insertion(lambda x, heat, share: x * heat)
-    A pixel is shown or not: do not multiply by the heat.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_insertion(lambda x, heat, share: x * heat)
+        A pixel is shown or not: do not multiply by the heat.
     """
     draw = torch.Generator().manual_seed(0)
     x, share = 1 + torch.rand(3, 4, 5, generator=draw), 0.25
@@ -351,8 +368,10 @@ def check_deletion(
             those first where heat (H, W) is strongest; the result is one number, by any rule of numerical
             integration. None where nothing was written.
 
-    >>> check_deletion(lambda probability, x, heat, steps: x.fill_(0).sum())
-    You painted into the photograph itself, and the next map would find it grey: clone it.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_deletion(lambda probability, x, heat, steps: x.fill_(0).sum())
+        You painted into the photograph itself, and the next map would find it grey: clone it.
     """
     draw = torch.Generator().manual_seed(0)
     x, heat, steps = torch.rand(3, 10, 10, generator=draw), torch.randperm(100, generator=draw) / 100, 50
@@ -414,10 +433,13 @@ def check_rank_correlation(function: Callable[[Tensor, Tensor], Tensor | float] 
         function: The learner's `function(before, after)` for two maps (H, W): Spearman's correlation of their
             absolute values, from -1 to 1. None where nothing was written.
 
-    >>> def correlation(before, after):
-    ...     return torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1]
-    >>> check_rank_correlation(correlation)
-    This compares the values, with their signs. Compare the ranks of the absolute values.
+    Example:
+        >>> import torch
+        >>> from tlutils.checks import lesson_01b
+        >>> def correlation(before, after):
+        ...     return torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1]
+        >>> lesson_01b.check_rank_correlation(correlation)
+        This compares the values, with their signs. Compare the ranks of the absolute values.
     """
     draw = torch.Generator().manual_seed(0)
     before = torch.randn(6, 7, generator=draw)
@@ -460,11 +482,13 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
         function: The learner's `function(heat, box)` for a map (H, W) and (top, left, bottom, right), bottom
             and right excluded: True or False. None where nothing was written.
 
-    >>> def inside(heat, box):
-    ...     row, column = divmod(int(heat.argmax()), heat.shape[1])
-    ...     return box[0] <= row <= box[2] and box[1] <= column <= box[3]
-    >>> check_pointing_game(inside)
-    Bottom and right are the first row and column *outside* the box.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> def inside(heat, box):
+        ...     row, column = divmod(int(heat.argmax()), heat.shape[1])
+        ...     return box[0] <= row <= box[2] and box[1] <= column <= box[3]
+        >>> lesson_01b.check_pointing_game(inside)
+        Bottom and right are the first row and column *outside* the box.
     """
     # The peak (row, column): inside, outside, in the first corner, on both excluded edges; then other boxes,
     # where rows and columns differ, and where most of the heat lies elsewhere than the peak.

@@ -16,8 +16,10 @@ def check_mean_activation(function: Callable[[Tensor, int], Tensor] | None) -> N
         function: The learner's `function(activations, channel)` for a tensor (N, C, h, w) and a channel's
             number: (N,). None where nothing was written.
 
-    >>> check_mean_activation(lambda activations, channel: activations[:, channel].amax((1, 2)))
-    This is the strongest place alone; the mean over all places is asked for.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_mean_activation(lambda values, channel: values[:, channel].amax((1, 2)))
+        This is the strongest place alone; the mean over all places is asked for.
     """
     maps = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4).square() / 1000
     mistakes = {
@@ -49,8 +51,10 @@ def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | N
             1] and the gradient of the score there: pictures, one step further. None where nothing was
             written.
 
-    >>> check_l2_step(lambda picture, gradient, rate, weight: picture + rate * gradient)
-    The pull is missing: this is the plain climb.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_l2_step(lambda picture, gradient, rate, weight: picture + rate * gradient)
+        The pull is missing: this is the plain climb.
     """
     draw = torch.Generator().manual_seed(0)
     picture = 0.3 + 0.4 * torch.rand(3, 3, 4, 4, generator=draw)
@@ -107,12 +111,14 @@ def check_blur(
             map pictures (N, 3, H, W) to such; the result is the picture after all steps. None where nothing
             was written.
 
-    >>> def climb(gradient_of, blur, picture, rate, steps):
-    ...     for _ in range(steps):
-    ...         picture = blur(picture + rate * gradient_of(picture))
-    ...     return picture
-    >>> check_blur(climb)
-    You blurred after every step. Then nothing fine can grow: every tenth.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def climb(gradient_of, blur, picture, rate, steps):
+        ...     for _ in range(steps):
+        ...         picture = blur(picture + rate * gradient_of(picture))
+        ...     return picture
+        >>> lesson_01c.check_blur(climb)
+        You blurred after every step. Then nothing fine can grow: every tenth.
     """
     draw = torch.Generator().manual_seed(0)
     picture, weights = (torch.rand(1, 3, 6, 7, generator=draw) for _ in range(2))
@@ -174,8 +180,12 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
             their gradients: each picture moved along its gradient by `size` (root mean square), cut off at 0
             and 1. None where nothing was written.
 
-    >>> check_fooling_step(lambda picture, gradient, size: (picture + size * gradient).clamp(0, 1))
-    The step is as long as the gradient happens to be. Divide by its root mean square.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def step(picture, gradient, size):
+        ...     return (picture + size * gradient).clamp(0, 1)
+        >>> lesson_01c.check_fooling_step(step)
+        The step is as long as the gradient happens to be. Divide by its root mean square.
     """
     draw = torch.Generator().manual_seed(0)
     picture, size = torch.rand(2, 3, 4, 4, generator=draw), 0.2
@@ -225,8 +235,10 @@ def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
         function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean square of each
             image's, (N,). None where nothing was written.
 
-    >>> check_deepdream(lambda activations: activations.mean((1, 2, 3)))
-    This is the mean. What a stage gives below zero would be pulled up, too: square first.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_deepdream(lambda activations: activations.mean((1, 2, 3)))
+        This is the mean. What a stage gives below zero would be pulled up, too: square first.
     """
     maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.5
     right = maps.square().mean((1, 2, 3))
@@ -263,8 +275,12 @@ def check_jitter(
             (N, 3, H, W) to such, `shift` is (down, right) in pixels; the result is one gradient (N, 3, H, W).
             None where nothing was written.
 
-    >>> check_jitter(lambda gradient_of, picture, shift: gradient_of(picture.roll(shift, (2, 3))))
-    The gradient belongs to the shifted picture: shift it back.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def shifted_gradient(gradient_of, picture, shift):
+        ...     return gradient_of(picture.roll(shift, (2, 3)))
+        >>> lesson_01c.check_jitter(shifted_gradient)
+        The gradient belongs to the shifted picture: shift it back.
     """
     draw = torch.Generator().manual_seed(0)
     picture, weights = (torch.rand(1, 3, 6, 7, generator=draw) for _ in range(2))
@@ -313,8 +329,10 @@ def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) ->
         function: The learner's `function(found, wanted)` for what leaves a stage, twice (N, C, h, w): one
             number per image (N,). None where nothing was written.
 
-    >>> check_inversion_loss(lambda found, wanted: (found - wanted).square().mean((1, 2, 3)))
-    This is the mean squared error. Divide by the mean square of what is wanted.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_inversion_loss(lambda found, wanted: (found - wanted).square().mean((1, 2, 3)))
+        This is the mean squared error. Divide by the mean square of what is wanted.
     """
     draw = torch.Generator().manual_seed(0)
     wanted = torch.randn(2, 3, 4, 4, generator=draw) * torch.tensor([1.0, 3.0]).view(-1, 1, 1, 1)
@@ -352,8 +370,10 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
         function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean over places of the
             product of each pair of channels, (N, C, C). None where nothing was written.
 
-    >>> check_gram_matrix(lambda activations: activations.flatten(2) @ activations.flatten(2).mT)
-    This is the sum over the places. Take the mean, so that a large picture has the same texture.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_gram_matrix(lambda values: values.flatten(2) @ values.flatten(2).mT)
+        This is the sum over the places. Take the mean, so that a large picture has the same texture.
     """
     maps = torch.arange(2 * 3 * 2 * 4, dtype=torch.float32).view(2, 3, 2, 4).sin()
     flat = maps.flatten(2)  # (N, C, places)
@@ -389,11 +409,13 @@ def check_style_transfer_loss(
             (content, at "late") and the cloth (style, at "early"), which is larger; the result is one number
             per image (N,). None where nothing was written.
 
-    >>> def content(found, photo, cloth, weight):
-    ...     missed = (found["late"] - photo["late"]).flatten(1).square().sum(1)
-    ...     return missed / photo["late"].flatten(1).square().sum(1)
-    >>> check_style_transfer_loss(content)
-    This is the content alone.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def content(found, photo, cloth, weight):
+        ...     missed = (found["late"] - photo["late"]).flatten(1).square().sum(1)
+        ...     return missed / photo["late"].flatten(1).square().sum(1)
+        >>> lesson_01c.check_style_transfer_loss(content)
+        This is the content alone.
     """
     draw = torch.Generator().manual_seed(0)
 

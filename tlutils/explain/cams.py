@@ -59,8 +59,26 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
     """Return the Grad-CAM map (N, H, W): the part of a stage's feature maps that speaks for the class.
 
     Each feature map is weighed by the mean of d score / d map; what is above 0 in the sum is upsampled
-    bilinearly. `at` is a stage or a module, the last one with feature maps unless given. Raises
-    LearnerError where there is none (token models). Selvaraju et al. 2017.
+    bilinearly. Selvaraju et al. 2017.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        at: A stage or a module, the last stage with height and width unless given.
+
+    Raises:
+        LearnerError: If what leaves there has no height and width (token models), there is no such place or
+            class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.grad_cam(model, torch.randn(2, 3, 32, 32), at="stage1").shape
+        torch.Size([2, 32, 32])
     """
     with examined(model, x) as (model, x):
         found = _Maps(model, x, at, "Grad-CAM")
@@ -72,9 +90,26 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
 def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
     """Return the class activation map (N, H, W), signed: the last feature maps times the class's weights.
 
-    Defined where the scores are one linear layer on the average of feature maps (or averages of feature maps
-    of their own, one per class). The map's mean is then the class score without bias. Anything else is a
-    LearnerError that names what works. Zhou et al. 2016.
+    Defined where the scores are one linear layer on the average of feature maps, or averages of feature
+    maps of their own, one per class. The map's mean is then the class score without bias. Zhou et al. 2016.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+
+    Raises:
+        LearnerError: If the model is built otherwise (the error names what works), there is no such class, or
+            the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.cam(model, torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 32, 32])
     """
     with examined(model, x) as (model, x), torch.no_grad():
         out, seen = _every_map(model, x)

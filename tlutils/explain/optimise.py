@@ -20,9 +20,7 @@ OnStep = Callable[[int, Tensor, Tensor], bool | None]
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What came out: `images` (N, C, H, W) in [0, 1], and `curve` (steps, N), the objective before each
-    step.
-    """
+    """Images (N, C, H, W) in [0, 1], and `curve` (steps, N), the objective before each step."""
 
     images: Tensor
     curve: Tensor
@@ -34,21 +32,44 @@ def _statistics(model: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1] as the model's preprocessed batch."""
+    """Return images in [0, 1] as the model's preprocessed batch, by its own mean and standard deviation.
+
+    Args:
+        model: The model that will read them.
+        images: A tensor (N, C, H, W) in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> explain.to_input(nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
+    """
     mean, std = _statistics(model, images)
     return (images - mean) / std
 
 
 def to_image(model: nn.Module, x: Tensor) -> Tensor:
-    """Return a preprocessed batch (N, C, H, W) as images in [0, 1]; values outside are cut off."""
+    """Return a preprocessed batch as images in [0, 1]; values outside are cut off.
+
+    Args:
+        model: The model for which the batch was prepared.
+        x: A preprocessed batch (N, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> images, model = torch.rand(2, 3, 8, 8), nn.Conv2d(3, 4, 3)
+        >>> torch.allclose(explain.to_image(model, explain.to_input(model, images)), images, atol=1e-6)
+        True
+    """
     mean, std = _statistics(model, x)
     return (x * std + mean).clamp(0, 1)
 
 
 def noise(model: nn.Module, count: int, size: int | Sequence[int] | None, *, spread: float = 0.02) -> Tensor:
-    """Return `count` nearly grey start images (count, C, H, W) in [0, 1]; `size` is a side, (H, W), or the
-    model's own.
-    """
+    """Return nearly grey images (count, C, H, W) in [0, 1]; `size` is a side, (H, W), or the model's own."""
     channels, height, width = models.info(model).input_size
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else tuple(size)

@@ -1,4 +1,4 @@
-"""What would please this class, channel or stage most? Images by gradient ascent.
+"""What does this class, channel or stage respond to most? Images by gradient ascent.
 
 Each function returns images in [0, 1] with the curve of its objective. The model is never changed: frozen
 or not, under `no_grad` or not. Seeded; the global random generators come back as they were.
@@ -33,10 +33,39 @@ def class_visualization(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images that raise the unnormalised score of their class in `target`, one image per class.
+    """Return images that raise the unnormalised score of their class, one for each class in `target`.
 
-    They grow from grey noise, or from `start`, a preprocessed batch. The curve is the score. L2 penalty,
-    jitter and blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
+    L2 penalty, jitter and blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015).
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        target: A class, or several.
+        size: The side of the images in pixels, the model's own unless given.
+        start: A preprocessed batch (N, C, H, W) to begin with, grey noise unless given.
+        steps: How many steps of gradient ascent there are.
+        lr: How far a step moves an image (root mean square, in [0, 1] units); it falls to a tenth.
+        l2: How strongly pixels are pulled towards mid-grey.
+        jitter: Up to how many pixels the image is shifted before each step.
+        blur: By how many pixels (standard deviation) every tenth result is blurred.
+        seed: Of start and jitter.
+        on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
+
+    Returns:
+        The `images` (N, C, H, W) in [0, 1], and the `curve` (steps, N) of the class scores.
+
+    Raises:
+        LearnerError: If there is no such class, the size or an option is out of range, or `start` is not a
+            batch that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> found = explain.class_visualization(model, [0, 1], size=32, steps=5, lr=0.05)
+        >>> found.images.shape, bool((found.curve[-1] > found.curve[0]).all())
+        (torch.Size([2, 3, 32, 32]), True)
     """
     with examined(model) as (model,), seeded(seed):
         index = indices("target", target)
@@ -66,11 +95,40 @@ def maximise_activation(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images that maximise an activation: one per channel, or one for the whole stage with None.
+    """Return the image that activates a channel most, one for each channel, or a whole stage.
 
-    `at` is a stage or a module. The objective is the channel's mean over the feature map, or its middle unit
-    with `unit="centre"`; for a whole stage it is the mean square. Tokens count as positions. Erhan et al.
-    2009; Olah, Mordvintsev and Schubert 2017.
+    Erhan et al. 2009; Olah, Mordvintsev and Schubert 2017.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        at: The stage or module after which activations are read.
+        channel: A channel, or several; None for the mean square of all.
+        unit: "mean" for the channel's mean over all places (tokens count as places), "centre" for its middle.
+        size: The side of the images in pixels, the model's own unless given.
+        start: A preprocessed batch (N, C, H, W) to begin with, grey noise unless given.
+        steps: How many steps of gradient ascent there are.
+        lr: How far a step moves an image (root mean square, in [0, 1] units); it falls to a tenth.
+        l2: How strongly pixels are pulled towards mid-grey.
+        jitter: Up to how many pixels the image is shifted before each step.
+        blur: By how many pixels (standard deviation) every tenth result is blurred.
+        seed: Of start and jitter.
+        on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
+
+    Returns:
+        The `images` (N, C, H, W) in [0, 1], and the `curve` (steps, N) of the activations.
+
+    Raises:
+        LearnerError: If there is no such place or channel, the size or an option is out of range, or `start`
+            is not a batch that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.maximise_activation(model, "stage2", [0, 3], size=32, steps=5).images.shape
+        torch.Size([2, 3, 32, 32])
     """
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
@@ -110,7 +168,7 @@ def _middle(values: Tensor, layout: str) -> int:
 
 @dataclass(frozen=True)
 class FoolingImages(Synthesis):
-    """Images that look the same and are called something else.
+    """Images that look the same and that the model calls something else.
 
     `difference` (N, C, H, W) is ten times the change, on mid-grey; `fooled` (N,) says where the model now
     sees the target; `steps` (N,) how many steps it took.
@@ -130,10 +188,35 @@ def fooling_images(
     lr: float = 0.002,
     on_step: OnStep | None = None,
 ) -> FoolingImages:
-    """Return x with as few changes as make the model see `target`, by plain gradient ascent on its score.
+    """Return x with as few changes as make the model see another class, by gradient ascent on its score.
 
-    A step moves a pixel by `lr` (root mean square, in [0, 1] units); each image stops once it is fooled.
-    Szegedy et al. 2014; CS231n assignment 3.
+    Each image stops changing once the model is fooled. Szegedy et al. 2014; CS231n assignment 3.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class that the model should see: one, or one per image.
+        steps: At most how many steps there are.
+        lr: How far a step moves a pixel (root mean square, in [0, 1] units).
+        on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
+
+    Returns:
+        The `images` in [0, 1] and the `curve` (steps, N) of the scores; the `difference` (N, C, H, W), ten
+        times the change on mid-grey; `fooled` (N,), whether the model now sees the class, and after how many
+        `steps` (N,).
+
+    Raises:
+        LearnerError: If there is no such class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> found = explain.fooling_images(model, torch.randn(2, 3, 16, 16), 1, steps=3)
+        >>> found.images.shape, found.fooled.shape
+        (torch.Size([2, 3, 16, 16]), torch.Size([2]))
     """
     check_steps(steps, lr)
     with examined(model, x) as (model, x):
@@ -176,11 +259,39 @@ def deepdream(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return x with more of what a stage (or one channel of it) already sees there, from small to full size.
+    """Return x with more of what a stage, or one channel of it, already sees there, from small to full size.
 
-    Each of `octaves` sizes, `octave_scale` apart, gets `steps` ascents of the mean square of what leaves
-    `at`; the curve runs through all of them. `on_step` gets the picture at the size in hand. Mordvintsev,
-    Olah and Tyka 2015.
+    At each size the mean square of the activations is raised. Mordvintsev, Olah and Tyka 2015.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        at: The stage or module after which activations are read.
+        channel: One channel of them, all unless given.
+        octaves: How many sizes there are.
+        octave_scale: How much larger each size is than the one before, above 1.
+        steps: How many steps of gradient ascent there are at each size.
+        lr: How far a step moves an image (root mean square, in [0, 1] units); it falls to a tenth.
+        jitter: Up to how many pixels the image is shifted before each step.
+        seed: Of the jitter.
+        on_step: Called as `on_step(step, images, values)` after each step, with images of the size in hand;
+            returning False ends the work.
+
+    Returns:
+        The `images` (N, C, H, W) in [0, 1], and the `curve` (steps, N) of the mean square, through all sizes.
+
+    Raises:
+        LearnerError: If there is no such place or channel, the image is too small for so many octaves, the
+            model takes one size only, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.deepdream(model, torch.randn(1, 3, 32, 32), at="stage2", octaves=1, steps=3).curve.shape
+        torch.Size([3, 1])
     """
     if octaves < 1 or octave_scale <= 1:
         raise LearnerError(

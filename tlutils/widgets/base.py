@@ -94,14 +94,17 @@ class Explorer(Panel):
         pointed: Whether a mouse on the picture sets `screen.place`.
         **controls: ipywidgets with a `value`, by name.
 
-    >>> from tlutils import plots
-    >>> def draw(power):
-    ...     curve = {"": [x**power for x in (1, 2, 3)]}
-    ...     return plots.lines([1, 2, 3], curve, title="Powers", alt=f"To the {power}.")
-    >>> explorer = Explorer("Powers", draw, note="a curve", power=int_slider("power", 1, 3, 1))
-    >>> explorer.set(power=2)
-    >>> explorer.screen.message
-    'To the 2.'
+    Example:
+        >>> from ipywidgets import IntSlider
+        >>> from tlutils import plots, widgets
+        >>> def draw(power):
+        ...     curve = {"": [x**power for x in (1, 2, 3)]}
+        ...     return plots.lines([1, 2, 3], curve, title="Powers", alt=f"To the {power}.")
+        >>> slider = IntSlider(1, 1, 3, description="power")
+        >>> explorer = widgets.Explorer("Powers", draw, note="a curve", power=slider)
+        >>> explorer.set(power=2)
+        >>> explorer.screen.message
+        'To the 2.'
     """
 
     def __init__(
@@ -122,7 +125,11 @@ class Explorer(Panel):
             control.observe(self._changed, "value")
 
     def set(self, **values: Any) -> None:
-        """Set several controls by name, and draw once."""
+        """Set several controls, and draw once.
+
+        Args:
+            **values: The new values, by the names of their controls.
+        """
         self._waiting = True
         try:
             for name, value in values.items():

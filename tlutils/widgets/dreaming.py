@@ -49,14 +49,17 @@ def explore_deepdream(
         LearnerError: If there is no such stage, the image is too small for so many octaves, or the batch is
             not one that the model takes.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
-    ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> import torch
-    >>> panel = explore_deepdream(model, torch.randn(3, 32, 32), octaves=1, steps=2)
-    >>> panel.start()
-    >>> panel.wait()
-    >>> panel.screen.message[:24]
-    'Done after 2 of 2 steps:'
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> panel = widgets.explore_deepdream(model, torch.randn(3, 32, 32), octaves=1, steps=2)
+        >>> panel.start()
+        >>> panel.wait()
+        >>> panel.screen.message[:24]
+        'Done after 2 of 2 steps:'
     """
     with examined(model, one_image(image)) as (_, checked):
         x = checked

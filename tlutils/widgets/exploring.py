@@ -45,12 +45,16 @@ def explore_channels(
         LearnerError: If no stage has feature maps, or there is no such stage or channel, or the batch is not one that
             the model takes.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
-    ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> explorer = explore_channels(model, torch.randn(2, 3, 32, 32), count=2)
-    >>> explorer.set(stage="stage1", channel=3)
-    >>> explorer.controls["channel"].max
-    3
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explorer = widgets.explore_channels(model, torch.randn(2, 3, 32, 32), count=2)
+        >>> explorer.set(stage="stage1", channel=3)
+        >>> explorer.controls["channel"].max
+        3
     """
     with examined(model, images) as (_, checked):
         images = checked.cpu()
@@ -146,12 +150,16 @@ def explore_occlusion(
         LearnerError: If there is no such class, the square is larger than the image, or the batch is not one
             that the model takes.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
-    ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> explorer = explore_occlusion(model, torch.randn(3, 32, 32), size=8)
-    >>> explorer.set(row=4, column=4)
-    >>> explorer.screen.message[:32]
-    'A square of 8×8 pixels around ro'
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explorer = widgets.explore_occlusion(model, torch.randn(3, 32, 32), size=8)
+        >>> explorer.set(row=4, column=4)
+        >>> explorer.screen.message[:32]
+        'A square of 8×8 pixels around ro'
     """
     x, index, before, names = _asked(model, image, target)
     _, _, height, width = x.shape
@@ -229,11 +237,15 @@ def explore_attributions(
     Raises:
         LearnerError: If there is no such class or attribution, or the batch is not one that the model takes.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
-    ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> explorer = explore_attributions(model, torch.randn(3, 32, 32), right="guided_backprop")
-    >>> explorer.controls["right"].value
-    'guided_backprop'
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explorer = widgets.explore_attributions(model, torch.randn(3, 32, 32), right="guided_backprop")
+        >>> explorer.controls["right"].value
+        'guided_backprop'
     """
     x, index, _, names = _asked(model, image, target)
     for name in (left, right):

@@ -34,11 +34,15 @@ def explore_freezing(
     Raises:
         LearnerError: If `results` has an unknown stage, one without parameters, or no interval.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
-    ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    >>> explorer = explore_freezing(model, results={"head": (0.7, 0.65, 0.75)}, input_size=(3, 32, 32))
-    >>> explorer.screen.message[:42]
-    'Trained from head on, 3 stages are frozen:'
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> measured = {"head": (0.7, 0.65, 0.75)}
+        >>> explorer = widgets.explore_freezing(model, results=measured, input_size=(3, 32, 32))
+        >>> explorer.screen.message[:42]
+        'Trained from head on, 3 stages are frozen:'
     """
     stages = surgery.stages(model, input_size=input_size)
     table = {name: _interval(name, values, stages, measure) for name, values in (results or {}).items()}
@@ -111,11 +115,13 @@ def explore_learning_rates(histories: Mapping[float, Any]) -> Explorer:
     Raises:
         LearnerError: If there is no history, a key is not a positive number, or a history lacks a column.
 
-    >>> import pandas as pd
-    >>> columns = ["train_accuracy", "val_accuracy", "train_loss", "val_loss"]
-    >>> slow, fast = (pd.DataFrame([[a, a, 1 - a, 1 - a]], columns=columns) for a in (0.5, 0.8))
-    >>> explore_learning_rates({1e-3: slow, 1e-2: fast}).controls["rate"].value
-    0.01
+    Example:
+        >>> import pandas as pd
+        >>> from tlutils import widgets
+        >>> columns = ["train_accuracy", "val_accuracy", "train_loss", "val_loss"]
+        >>> slow, fast = (pd.DataFrame([[a, a, 1 - a, 1 - a]], columns=columns) for a in (0.5, 0.8))
+        >>> widgets.explore_learning_rates({1e-3: slow, 1e-2: fast}).controls["rate"].value
+        0.01
     """
     if not histories:
         raise LearnerError("histories is empty. Expected {rate: what train.fit returned}, at least one.")
