@@ -311,7 +311,10 @@ ONE = photos()[0]
 REFUSED = {
     "no such stage": (lambda: widgets.explore_channels(tiny_net(), photos(), stage="stem1"), "'stem'"),
     "no such channel": (lambda: widgets.explore_channels(tiny_net(), photos(), channel=8), "0 to 7"),
-    "no maps anywhere": (lambda: widgets.explore_channels(token_net(), photos()), "no stage with feature maps"),
+    "no maps anywhere": (
+        lambda: widgets.explore_channels(token_net(), photos()),
+        "no stage with feature maps",
+    ),
     "no batch": (lambda: widgets.explore_channels(tiny_net(), "cat.jpg"), "str"),
     "NaN": (lambda: widgets.explore_occlusion(tiny_net(), ONE * torch.nan), "NaN"),
     "several images": (lambda: widgets.explore_occlusion(tiny_net(), photos()), "3 images"),

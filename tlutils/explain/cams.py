@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import models, surgery
 from ..errors import LearnerError
-from .activations import as_maps
+from .channels import as_maps
 from .hooks import Reader, Target, chosen, class_index, examined, scores, stages
 
 

@@ -17,9 +17,11 @@ from .hooks import Target, chosen, class_index, examined, scores, stages
 
 @dataclass(frozen=True)
 class Curve:
-    """Probabilities `scores` (N, S) of the class while `shares` (S,) of the pixels have changed.
+    """The probability of the class while more and more pixels have changed.
 
-    `area` (N,) is the area under each curve.
+    Attributes:
+        shares: Of the pixels that have changed (S,), from 0 to 1.
+        scores: The probability of the class (N, S).
     """
 
     shares: Tensor
@@ -27,6 +29,7 @@ class Curve:
 
     @property
     def area(self) -> Tensor:
+        """The area under each curve (N,)."""
         return torch.trapezoid(self.scores, self.shares, dim=1)
 
 
@@ -222,7 +225,14 @@ def _rank_correlation(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class HitRate:
-    """Whether each map's peak is in its box (N,), the share of hits, and its 95 % Wilson interval."""
+    """How often the peak of a map is in its box.
+
+    Attributes:
+        hits: Whether each map's peak is in its box (N,).
+        rate: The share of hits.
+        low: The lower end of its 95 % Wilson interval.
+        high: The upper end.
+    """
 
     hits: Tensor
     rate: float

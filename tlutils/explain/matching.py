@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import seeded
-from .activations import by_channel
+from .channels import by_channel
 from .hooks import Reader, examined, stages
 from .optimise import OnStep, Synthesis, descend, noise, to_image
 

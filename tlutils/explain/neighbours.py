@@ -74,14 +74,27 @@ def nearest(
 
 @dataclass(frozen=True)
 class ImageMap:
-    """Where each image is: `points` (N, 2) in [0, 1], `cells` (N, 2) as (row, column), one image per cell."""
+    """Where each image is in the plane, and in a grid with one image per cell.
+
+    Attributes:
+        points: Places in the plane (N, 2), in [0, 1].
+        cells: (row, column) in the grid (N, 2).
+        shape: How many rows and columns the grid has.
+    """
 
     points: np.ndarray
     cells: np.ndarray
     shape: tuple[int, int]
 
     def mosaic(self, images: Tensor) -> Tensor:
-        """Return one picture (C, rows·h, columns·w), white but for each image (N, C, h, w) in its cell."""
+        """Return one picture (C, rows·h, columns·w), white but for each image in its cell.
+
+        Args:
+            images: A tensor (N, C, h, w) in [0, 1].
+
+        Raises:
+            LearnerError: If there are not as many images as were placed.
+        """
         if len(images) != len(self.cells):
             raise LearnerError(f"This map places {len(self.cells)} images, and {len(images)} arrived.")
         channels, height, width = images.shape[1:]

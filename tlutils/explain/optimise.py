@@ -20,7 +20,12 @@ OnStep = Callable[[int, Tensor, Tensor], bool | None]
 
 @dataclass(frozen=True)
 class Synthesis:
-    """Images (N, C, H, W) in [0, 1], and `curve` (steps, N), the objective before each step."""
+    """Images that were found by gradient steps.
+
+    Attributes:
+        images: A tensor (N, C, H, W) in [0, 1].
+        curve: The objective before each step (steps, N).
+    """
 
     images: Tensor
     curve: Tensor

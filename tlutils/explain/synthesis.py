@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .activations import as_maps, by_channel
+from .channels import as_maps, by_channel
 from .hooks import Reader, checked, chosen, class_index, examined, indices, scores
 from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
 
@@ -170,8 +170,12 @@ def _middle(values: Tensor, layout: str) -> int:
 class FoolingImages(Synthesis):
     """Images that look the same and that the model calls something else.
 
-    `difference` (N, C, H, W) is ten times the change, on mid-grey; `fooled` (N,) says where the model now
-    sees the target; `steps` (N,) how many steps it took.
+    Attributes:
+        images: A tensor (N, C, H, W) in [0, 1].
+        curve: The score of the target class before each step (steps, N).
+        difference: Ten times the change, on mid-grey (N, C, H, W).
+        fooled: Where the model now sees the target class (N,).
+        steps: How many steps each image took (N,).
     """
 
     difference: Tensor

@@ -58,7 +58,8 @@ class Picture(Figure):
     """A matplotlib figure that shows itself in a notebook as a small PNG, with its alt text as plain text.
 
     It lives outside pyplot, so nothing stays open and nothing is shown twice; `savefig` works as ever.
-    Set `photo` on a picture made of photographs: it shows itself as a JPEG, in a fraction of the bytes.
+    Set `photo` on a picture made of photographs: it shows itself as a JPEG, in a fraction of the bytes. `alt`
+    is its alt text.
     """
 
     alt = ""

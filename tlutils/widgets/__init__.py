@@ -7,12 +7,11 @@ that says in words what the picture shows; where no kernel runs, the picture is 
 
 from .base import Explorer
 from .deciding import explore_decision_matrix
-from .dreaming import Dream, explore_deepdream
+from .dreaming import explore_deepdream
 from .exploring import explore_attributions, explore_channels, explore_occlusion
 from .training import explore_freezing, explore_learning_rates
 
 __all__ = [
-    "Dream",
     "Explorer",
     "explore_attributions",
     "explore_channels",

@@ -22,10 +22,22 @@ def explore_decision_matrix(
 ) -> Explorer:
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
-    `table` has the runs that the claims are judged by (`claims.reproduce`), the committed ones unless given.
-    It begins at `distance` (that of `transferability.domain_distance` on 96 pixels) and `images` of each
-    class. The border between similar and different lies halfway between the measured data sets of the two
-    kinds; that between little and lots halfway, in powers, between the two sizes of the nearest data set.
+    The border between similar and different lies halfway between the measured data sets of the two kinds;
+    that between little and lots halfway, in powers, between the two sizes of the nearest data set.
+
+    Args:
+        table: The runs that the claims are judged by, of `claims.reproduce`; the committed ones unless given.
+        distance: Where to begin: a distance from ImageNet, of `transferability.domain_distance` on 96 pixels.
+        images: How many images of each class to begin with.
+
+    Raises:
+        LearnerError: If the distance is below 0, there are no images, or the table lacks runs.
+
+    Example:
+        >>> from tlutils import widgets
+        >>> explorer = widgets.explore_decision_matrix(distance=0.3, images=5)
+        >>> explorer.screen.message[:58]
+        'Distance 0.30, 5 images of each class: little, different.'
     """
     if not (math.isfinite(distance) and distance >= 0 and images >= 1):
         raise LearnerError(

@@ -45,6 +45,9 @@ def explore_deepdream(
         steps: How many steps it takes at each size.
         seed: Of the jitter.
 
+    Returns:
+        A panel; its `start()`, `stop()` and `wait()` do by hand what the button does.
+
     Raises:
         LearnerError: If there is no such stage, the image is too small for so many octaves, or the batch is
             not one that the model takes.

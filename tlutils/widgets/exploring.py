@@ -42,8 +42,8 @@ def explore_channels(
         count: How many patches are shown.
 
     Raises:
-        LearnerError: If no stage has feature maps, or there is no such stage or channel, or the batch is not one that
-            the model takes.
+        LearnerError: If no stage has feature maps, or there is no such stage or channel, or the batch is not
+            one that the model takes.
 
     Example:
         >>> import torch
@@ -76,7 +76,7 @@ def explore_channels(
     photos = explain.to_image(model, images)
 
     @cache
-    def patches(stage: str) -> dict[int, list[explain.Patch]]:
+    def patches(stage: str) -> dict[int, list[Any]]:
         return explain.top_patches(
             model, images.split(16), at=stage, channels=range(sizes[stage]), count=len(images)
         )

@@ -71,9 +71,12 @@ def filter_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class GaborFit:
-    """The best `fit` (K, C, h, w) to each filter, and the `share` (K,) of its energy that is explained.
+    """The best fit of a Gabor function or a blob to each filter.
 
-    `blob` (K,) says where the best fit is a colour blob rather than a Gabor.
+    Attributes:
+        share: Of each filter's energy that is explained (K,), in [0, 1].
+        fit: The fitted filters (K, C, h, w).
+        blob: Where the best fit is a colour blob rather than a Gabor (K,).
     """
 
     share: Tensor

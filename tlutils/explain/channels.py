@@ -105,10 +105,14 @@ def _batches(batches: Iterable) -> Iterable[Tensor]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A piece of image number `image` that activates a channel: its `pixels` (C, h, w), preprocessed.
+    """A piece of an image that activates a channel.
 
-    `unit` (row, column) is the strongest place on the channel's feature map, `value` what it gives. `box` is
-    (top, left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
+    Attributes:
+        image: The number of the image, in the order in which they came.
+        value: The activation of the strongest unit.
+        unit: Its place (row, column) on the activation map.
+        box: What this unit sees: (top, left, bottom, right) in pixels, bottom and right excluded.
+        pixels: The preprocessed image there (C, h, w).
     """
 
     image: int
@@ -210,10 +214,10 @@ def receptive_boxes(
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from tlutils import explain
+        >>> from tlutils.explain import channels
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
         ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-        >>> explain.receptive_boxes(model, torch.randn(1, 3, 16, 16), [(0, 0), (1, 2)], at="stage2")
+        >>> channels.receptive_boxes(model, torch.randn(1, 3, 16, 16), [(0, 0), (1, 2)], at="stage2")
         [(0, 0, 7, 7), (4, 8, 11, 15)]
     """
     with examined(model, x[:1]) as (model, x), torch.no_grad():
