@@ -49,7 +49,7 @@ def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict
         ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
         >>> found = explain.activations(model, torch.randn(2, 3, 16, 16), at=["stage1", "pool"])
         >>> {at: tuple(values.shape) for at, values in found.items()}
-        {'stage1': (2, 4, 7, 7), 'pool': (2, 8, 1, 1)}
+        {'stage1': (2, 4, 7, 7), 'pool': (2, 8)}
     """
     with examined(model, x) as (model, x), torch.no_grad():
         return Reader(model, at, like=x)(x)

@@ -36,7 +36,7 @@ def explore_decision_matrix(
     Example:
         >>> from tlutils import widgets
         >>> explorer = widgets.explore_decision_matrix(distance=0.3, images=5)
-        >>> explorer.screen.message[:58]
+        >>> explorer.screen.message[:57]
         'Distance 0.30, 5 images of each class: little, different.'
     """
     if not (math.isfinite(distance) and distance >= 0 and images >= 1):
