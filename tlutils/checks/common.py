@@ -106,10 +106,12 @@ def attempt(function: Callable | None, *inputs: object, todo: str) -> object:
 
 
 def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, close: float = 1e-5) -> None:
-    """Print `praise` where `found` is `right`, else which of the `mistakes` it is.
+    """Print `praise` where `found` is `right`, else which of the `mistakes` it is; nothing for None.
 
     `close` is how far a number may be off, as a share of the largest one.
     """
+    if found is None:
+        return
     if is_close(found, right, close):
         print(f"Right: {praise}")
         return

@@ -14,7 +14,7 @@ def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) 
 
     Args:
         function: The learner's `function(filters, fits)` for two tensors (K, C, h, w): shares (K,) between
-            0 and 1. None where nothing was written.
+            0 and 1.
 
     Example:
         >>> from tlutils.checks import lesson_01
@@ -42,8 +42,7 @@ def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) 
         ),
     }
     found = attempt(function, filters, fits, todo="Return one number per filter, (K,), between 0 and 1.")
-    if found is not None:
-        judge(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
+    judge(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
 
 
 def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -51,7 +50,7 @@ def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations)` for a tensor (N, C, h, w) after a ReLU: True for a
-            dead channel, (C,). None where nothing was written.
+            dead channel, (C,).
 
     Example:
         >>> from tlutils.checks import lesson_01
@@ -82,8 +81,7 @@ def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
         ),
     }
     found = attempt(function, maps, todo="Return one True or False per channel, (C,): dead or not.")
-    if found is not None:
-        judge(found, right, mistakes, praise="not above zero at any place of any image.")
+    judge(found, right, mistakes, praise="not above zero at any place of any image.")
 
 
 def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
@@ -94,7 +92,7 @@ def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor
 
     Args:
         function: The learner's `function(model, module, x)` for a module of the model and a batch (N, C, H,
-            W). None where nothing was written.
+            W).
 
     Example:
         >>> from tlutils.checks import lesson_01
@@ -168,8 +166,7 @@ def check_cosine_similarity(function: Callable[[Tensor, Tensor], Tensor] | None)
     """Print whether a function computes the cosine similarity of two vectors, or which mistake it is.
 
     Args:
-        function: The learner's `function(a, b)` for two tensors (D,): one number. None where nothing was
-            written.
+        function: The learner's `function(a, b)` for two tensors (D,): one number.
 
     Example:
         >>> from tlutils.checks import lesson_01
@@ -204,7 +201,7 @@ def check_pca(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(features)` for a tensor (N, D): points (N, 2), where the sign of
-            each column does not matter. None where nothing was written.
+            each column does not matter.
 
     Example:
         >>> from tlutils.checks import lesson_01
@@ -278,7 +275,7 @@ def check_neighbours_kept(function: Callable[[Tensor, Tensor], Tensor | float] |
 
     Args:
         function: The learner's `function(features, points)` for features (N, D) and their points (N, 2): one
-            number between 0 and 1. None where nothing was written.
+            number between 0 and 1.
 
     Example:
         >>> import torch
@@ -326,7 +323,7 @@ def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> No
 
     Args:
         function: The learner's `function(eigenvalues)` for the eigenvalues (D,) of a covariance matrix:
-            (sum of eigenvalues)² / (sum of their squares), from 1 to D. None where nothing was written.
+            (sum of eigenvalues)² / (sum of their squares), from 1 to D.
 
     Example:
         >>> from tlutils.checks import lesson_01
@@ -349,8 +346,7 @@ def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> No
         ),
     }
     found = attempt(function, values, todo="Return one number, between 1 and the number of eigenvalues.")
-    if found is not None:
-        judge(
-            found, 64 / squares, mistakes,
-            praise="one when a single direction has it all, D when D directions share alike.",
-        )  # fmt: skip
+    judge(
+        found, 64 / squares, mistakes,
+        praise="one when a single direction has it all, D when D directions share alike.",
+    )  # fmt: skip

@@ -22,8 +22,7 @@ def check_occlusion(function: Callable[[nn.Module, Tensor, int, slice, slice], T
 
     Args:
         function: The learner's `function(model, x, target, rows, columns)` for a batch x (N, 3, H, W), a
-            class and two slices: the score before minus the score with these pixels at zero, (N,). None where
-            nothing was written.
+            class and two slices: the score before minus the score with these pixels at zero, (N,).
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -72,7 +71,7 @@ def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) 
 
     Args:
         function: The learner's `function(model, x, target)` for a batch x (N, 3, H, W) and a class: the
-            largest |d score / d pixel| over the colours, (N, H, W). None where nothing was written.
+            largest |d score / d pixel| over the colours, (N, H, W).
 
     Example:
         >>> import torch
@@ -99,10 +98,7 @@ def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) 
         ),
     }
     found = attempt(function, model, x.clone(), 1, todo="Return one number per pixel, (N, H, W).")
-    if found is not None:
-        judge(
-            found, signed.abs().amax(1), mistakes, praise="the strongest absolute gradient over the colours."
-        )
+    judge(found, signed.abs().amax(1), mistakes, praise="the strongest absolute gradient over the colours.")
 
 
 def check_relu_rule(
@@ -112,7 +108,7 @@ def check_relu_rule(
 
     Args:
         function: The learner's `function(signal, gradient)`: what went into the ReLU and what comes back to
-            it, two tensors of one shape; the result has that shape. None where nothing was written.
+            it, two tensors of one shape; the result has that shape.
         rule: "guided backprop" (Springenberg et al. 2015) or "deconvnet" (Zeiler and Fergus 2014).
 
     Example:
@@ -145,8 +141,7 @@ def check_relu_rule(
     }
     todo = f"{rule}: return what is sent back, in the shape of the gradient."
     found = attempt(function, signal.clone(), gradient.clone(), todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise=f"so does {rule} treat each ReLU.")
+    judge(found, right, mistakes, praise=f"so does {rule} treat each ReLU.")
 
 
 def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -154,7 +149,7 @@ def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(gradients)` for the gradients (n, C, H, W) of n noisy copies: the
-            largest absolute value over the colours of their mean, (H, W). None where nothing was written.
+            largest absolute value over the colours of their mean, (H, W).
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -180,8 +175,7 @@ def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
         "One colour each copy is left: average over the copies, the first axis.": gradients.abs().amax(1),
     }
     found = attempt(function, gradients.clone(), todo="SmoothGrad: return one map, (H, W).")
-    if found is not None:
-        judge(found, mean.abs().amax(0), mistakes, praise="what the noisy copies agree about.")
+    judge(found, mean.abs().amax(0), mistakes, praise="what the noisy copies agree about.")
 
 
 def check_integrated_gradients(
@@ -194,7 +188,6 @@ def check_integrated_gradients(
     Args:
         function: The learner's `function(gradient_of, x, steps)`: `gradient_of` maps a tensor to the gradient
             of a score there; the way leads from zero to x in `steps` points; the result has the shape of x.
-            None where nothing was written.
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -223,8 +216,7 @@ def check_integrated_gradients(
     }
     todo = "Integrated gradients: return one share for each number of x, in its shape."
     found = attempt(function, slope, x.clone(), steps, todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="the shares add up to the change of the score.", close=0.05)
+    judge(found, right, mistakes, praise="the shares add up to the change of the score.", close=0.05)
 
 
 def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
@@ -232,8 +224,7 @@ def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations, gradient)` for what the last stage gives and the
-            gradient of the class score by it, both (N, C, h, w): a map (N, h, w), at least 0. None where
-            nothing was written.
+            gradient of the class score by it, both (N, C, h, w): a map (N, h, w), at least 0.
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -260,11 +251,10 @@ def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
         ),
     }
     found = attempt(function, maps.clone(), gradient.clone(), todo="Return one map per image, (N, h, w).")
-    if found is not None:
-        judge(
-            found, (weights * maps).sum(1).relu(), mistakes,
-            praise="weights from the mean gradient, a weighted sum of maps, and what is positive of it.",
-        )  # fmt: skip
+    judge(
+        found, (weights * maps).sum(1).relu(), mistakes,
+        praise="weights from the mean gradient, a weighted sum of maps, and what is positive of it.",
+    )  # fmt: skip
 
 
 def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> None:
@@ -272,8 +262,7 @@ def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> No
 
     Args:
         function: The learner's `function(activations, head, target)` for what the last stage gives (N, C, h,
-            w), the linear layer on its averages and a class: a signed map (N, h, w). None where nothing was
-            written.
+            w), the linear layer on its averages and a class: a signed map (N, h, w).
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -317,8 +306,7 @@ def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> No
         "The channels are still there: add the weighted maps up.": weighted,
     }
     found = attempt(function, maps.clone(), head, target, todo="Return one map per image, (N, h, w).")
-    if found is not None:
-        judge(found, right, mistakes, praise="its mean over the places is the score, without bias.")
+    judge(found, right, mistakes, praise="its mean over the places is the score, without bias.")
 
 
 def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
@@ -326,8 +314,7 @@ def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) 
 
     Args:
         function: The learner's `function(x, heat, share)` for a picture x (C, H, W), a map heat (H, W) and a
-            share of pixels between 0 and 1: x where the heat is strongest, zero elsewhere. None where nothing
-            was written.
+            share of pixels between 0 and 1: x where the heat is strongest, zero elsewhere.
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -353,8 +340,7 @@ def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) 
     }
     todo = "Return a picture, (C, H, W): the strongest pixels as they are, all others zero."
     found = attempt(function, x.clone(), heat.clone(), share, todo=todo)
-    if found is not None:
-        judge(found, x * strongest, mistakes, praise="the strongest pixels, as many as the share says.")
+    judge(found, x * strongest, mistakes, praise="the strongest pixels, as many as the share says.")
 
 
 def check_deletion(
@@ -366,7 +352,7 @@ def check_deletion(
         function: The learner's `function(probability, x, heat, steps)`: `probability` is that of the class
             for a picture (C, H, W); in each of the steps an equal share of the pixels of x becomes zero,
             those first where heat (H, W) is strongest; the result is one number, by any rule of numerical
-            integration. None where nothing was written.
+            integration.
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -431,7 +417,7 @@ def check_rank_correlation(function: Callable[[Tensor, Tensor], Tensor | float] 
 
     Args:
         function: The learner's `function(before, after)` for two maps (H, W): Spearman's correlation of their
-            absolute values, from -1 to 1. None where nothing was written.
+            absolute values, from -1 to 1.
 
     Example:
         >>> import torch
@@ -471,8 +457,7 @@ def check_rank_correlation(function: Callable[[Tensor, Tensor], Tensor | float] 
     right = correlation(ranks(before.abs()), ranks(after.abs()))
     todo = "Return one number for two maps: 1 when they order the pixels alike."
     found = attempt(function, before.clone(), after.clone(), todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="the order counts, not the scale.", close=1e-3)
+    judge(found, right, mistakes, praise="the order counts, not the scale.", close=1e-3)
 
 
 def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], bool] | None) -> None:
@@ -480,7 +465,7 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
 
     Args:
         function: The learner's `function(heat, box)` for a map (H, W) and (top, left, bottom, right), bottom
-            and right excluded: True or False. None where nothing was written.
+            and right excluded: True or False.
 
     Example:
         >>> from tlutils.checks import lesson_01b
@@ -535,5 +520,4 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
         return None if given[0] is None else torch.tensor([bool(answer) for answer in given])
 
     found = attempt(function and answers, todo="Return True or False: is the strongest pixel in the box?")
-    if found is not None:
-        judge(found, right, mistakes, praise="the strongest pixel alone decides.")
+    judge(found, right, mistakes, praise="the strongest pixel alone decides.")

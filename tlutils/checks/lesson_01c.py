@@ -14,7 +14,7 @@ def check_mean_activation(function: Callable[[Tensor, int], Tensor] | None) -> N
 
     Args:
         function: The learner's `function(activations, channel)` for a tensor (N, C, h, w) and a channel's
-            number: (N,). None where nothing was written.
+            number: (N,).
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -34,11 +34,10 @@ def check_mean_activation(function: Callable[[Tensor, int], Tensor] | None) -> N
     }
     todo = "Return one number per image: how strongly the channel responds on average."
     found = attempt(function, maps.clone(), 1, todo=todo)
-    if found is not None:
-        judge(
-            found, maps[:, 1].mean((1, 2)), mistakes,
-            praise="the mean over height and width of one channel, for each image.",
-        )  # fmt: skip
+    judge(
+        found, maps[:, 1].mean((1, 2)), mistakes,
+        praise="the mean over height and width of one channel, for each image.",
+    )  # fmt: skip
 
 
 def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | None) -> None:
@@ -48,8 +47,7 @@ def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | N
 
     Args:
         function: The learner's `function(picture, gradient, rate, weight)` for pictures (N, 3, H, W) in [0,
-            1] and the gradient of the score there: pictures, one step further. None where nothing was
-            written.
+            1] and the gradient of the score there: pictures, one step further.
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -93,8 +91,7 @@ def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | N
     }
     todo = "L2: return pictures, (N, 3, H, W), one step further."
     found = attempt(function, picture.clone(), gradient.clone(), rate, weight, todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="up the score, and gently back to grey.")
+    judge(found, right, mistakes, praise="up the score, and gently back to grey.")
 
 
 Due = Callable[[int], bool]
@@ -108,8 +105,7 @@ def check_blur(
 
     Args:
         function: The learner's `function(gradient_of, blur, picture, rate, steps)`: `gradient_of` and `blur`
-            map pictures (N, 3, H, W) to such; the result is the picture after all steps. None where nothing
-            was written.
+            map pictures (N, 3, H, W) to such; the result is the picture after all steps.
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -168,8 +164,7 @@ def check_blur(
     }  # fmt: skip
     todo = "Blur: return pictures, (N, 3, H, W), after all steps."
     found = attempt(function, slope, blur, picture.clone(), rate, steps, todo=todo)
-    if found is not None:
-        judge(found, climbed(after=tenth), mistakes, praise="grain grows for ten steps and is smoothed away.")
+    judge(found, climbed(after=tenth), mistakes, praise="grain grows for ten steps and is smoothed away.")
 
 
 def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
@@ -178,7 +173,7 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
     Args:
         function: The learner's `function(picture, gradient, size)` for pictures (N, 3, H, W) in [0, 1] and
             their gradients: each picture moved along its gradient by `size` (root mean square), cut off at 0
-            and 1. None where nothing was written.
+            and 1.
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -219,13 +214,12 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
     }
     todo = "Return pictures, (N, 3, H, W): one step further."
     found = attempt(function, picture.clone(), gradient.clone(), size, todo=todo)
-    if found is not None:
-        judge(
-            found,
-            (picture + step).clamp(0, 1),
-            mistakes,
-            praise="a small step, equally long for each picture.",
-        )
+    judge(
+        found,
+        (picture + step).clamp(0, 1),
+        mistakes,
+        praise="a small step, equally long for each picture.",
+    )
 
 
 def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -233,7 +227,7 @@ def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean square of each
-            image's, (N,). None where nothing was written.
+            image's, (N,).
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -261,8 +255,7 @@ def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
     found = attempt(
         function, maps.clone(), todo="Return one number per image, (N,): how much the stage sees."
     )
-    if found is not None:
-        judge(found, right, mistakes, praise="the more a stage sees, the more it counts.")
+    judge(found, right, mistakes, praise="the more a stage sees, the more it counts.")
 
 
 def check_jitter(
@@ -273,7 +266,6 @@ def check_jitter(
     Args:
         function: The learner's `function(gradient_of, picture, shift)`: `gradient_of` maps pictures
             (N, 3, H, W) to such, `shift` is (down, right) in pixels; the result is one gradient (N, 3, H, W).
-            None where nothing was written.
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -311,13 +303,12 @@ def check_jitter(
     }
     todo = "Return one gradient, (N, 3, H, W): taken on the shifted picture, shifted back."
     found = attempt(function, slope, picture.clone(), shift, todo=todo)
-    if found is not None:
-        judge(
-            found,
-            rolled(there, -down, -right),
-            mistakes,
-            praise="there and back, and each pixel gets its own.",
-        )
+    judge(
+        found,
+        rolled(there, -down, -right),
+        mistakes,
+        praise="there and back, and each pixel gets its own.",
+    )
 
 
 def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
@@ -327,7 +318,7 @@ def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) ->
 
     Args:
         function: The learner's `function(found, wanted)` for what leaves a stage, twice (N, C, h, w): one
-            number per image (N,). None where nothing was written.
+            number per image (N,).
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -359,8 +350,7 @@ def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) ->
     }
     todo = "Return one number per image, (N,): 0 when all is found."
     found = attempt(function, maps.clone(), wanted.clone(), todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="zero when all is found, one for a picture that gives nothing.")
+    judge(found, right, mistakes, praise="zero when all is found, one for a picture that gives nothing.")
 
 
 def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -368,7 +358,7 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean over places of the
-            product of each pair of channels, (N, C, C). None where nothing was written.
+            product of each pair of channels, (N, C, C).
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -393,8 +383,7 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
         "You divided by the channels, too. The mean is over the places alone.": whole / flat.shape[1],
     }
     found = attempt(function, maps.clone(), todo="Return one matrix per image, (N, C, C).")
-    if found is not None:
-        judge(found, whole, mistakes, praise="which channels are strong together, wherever that is.")
+    judge(found, whole, mistakes, praise="which channels are strong together, wherever that is.")
 
 
 def check_style_transfer_loss(
@@ -407,7 +396,7 @@ def check_style_transfer_loss(
         function: The learner's `function(found, photo, cloth, weight)`. The first three are {"early": (N, C,
             h, w), "late": (N, D, k, l)}, what leaves two stages for the picture in the making, the photograph
             (content, at "late") and the cloth (style, at "early"), which is larger; the result is one number
-            per image (N,). None where nothing was written.
+            per image (N,).
 
     Example:
         >>> from tlutils.checks import lesson_01c
@@ -473,5 +462,4 @@ def check_style_transfer_loss(
     todo = "Return one number per image, (N,): the content that is missed, plus the weight times the style."
     given = (dict(found), dict(photo), dict(cloth))
     answer = attempt(function, *given, weight, todo=todo)
-    if answer is not None:
-        judge(answer, right, mistakes, praise="the places of one picture, the texture of another.")
+    judge(answer, right, mistakes, praise="the places of one picture, the texture of another.")

@@ -16,7 +16,7 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
 
     Args:
         nearest: The learner's `nearest(query, bank)` for a query (D,) and a bank (n, D): the index of the row
-            with the largest cosine similarity. None where nothing was written.
+            with the largest cosine similarity.
 
     Example:
         >>> import numpy as np

@@ -55,7 +55,7 @@ def check_recipe(recipe: Any) -> None:
     """Print whether a recipe trains the head first and then everything, gently, or which mistake it makes.
 
     Args:
-        recipe: The learner's `train.Recipe`; None where nothing was written.
+        recipe: The learner's `train.Recipe`;
 
     Example:
         >>> from tlutils.checks import lesson_04
@@ -92,7 +92,7 @@ def check_cka(function: Callable[[Any, Any], Any] | None) -> None:
 
     Args:
         function: The learner's `function(x, y)` for features (n, p) and (n, q) of the same images, as NumPy
-            arrays: one number. None where nothing was written.
+            arrays: one number.
 
     Example:
         >>> import numpy as np
@@ -121,10 +121,9 @@ def check_cka(function: Callable[[Any, Any], Any] | None) -> None:
         "Divide by the sizes of XᵀX and YᵀY, not of X and Y.": norm(b.T @ a) ** 2 / (norm(a) * norm(b)) ** 2,
     }
     found = attempt(function, x, y, todo="Return one number: 1 for features that are alike.")
-    if found is not None:
-        judge(
-            found,
-            torch.tensor(right),
-            {text: torch.tensor(wrong) for text, wrong in mistakes.items()},
-            praise="the same as tlutils.train.cka.",
-        )
+    judge(
+        found,
+        torch.tensor(right),
+        {text: torch.tensor(wrong) for text, wrong in mistakes.items()},
+        praise="the same as tlutils.train.cka.",
+    )

@@ -29,7 +29,7 @@ def check_cheapest(choose: Choose | None) -> None:
 
     Args:
         choose: The learner's `choose(scores)`, where `scores` maps a strategy to its scores by seed (n,), the
-            cheapest first: the name of one. None where nothing was written.
+            cheapest first: the name of one.
 
     Example:
         >>> from tlutils.checks import lesson_05

@@ -24,7 +24,6 @@ def check_copied_layers(copy_layers: Callable[[nn.Sequential, nn.Sequential, int
 
     Args:
         copy_layers: The learner's `copy_layers(source, target, layers)`, for the first `layers` modules.
-            None where nothing was written.
 
     Example:
         >>> from tlutils.checks import lesson_06
