@@ -16,6 +16,7 @@ from .attribution import (
 from .cams import cam, grad_cam
 from .channels import activations, dead_channels, top_patches
 from .faithfulness import cascading_randomization, deletion, insertion, pointing_game
+from .hooks import check_batch, score_classes
 from .matching import feature_inversion, style_transfer, texture_synthesis
 from .neighbours import image_map, nearest
 from .optimise import Synthesis, to_image, to_input
@@ -27,6 +28,7 @@ __all__ = [
     "activations",
     "cam",
     "cascading_randomization",
+    "check_batch",
     "class_visualization",
     "dead_channels",
     "deconvnet",
@@ -47,6 +49,7 @@ __all__ = [
     "occlusion",
     "pointing_game",
     "saliency",
+    "score_classes",
     "smoothgrad",
     "style_transfer",
     "texture_synthesis",

@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .hooks import Target, chosen, class_index, examined, scores
+from .hooks import Target, compute_scores, examining, resolve_target, select_scores
 from .rules import relu_rule
 
 
 def _gradient(model: nn.Module, x: Tensor, index: Tensor) -> Tensor:
     """Return d score[index] / d x (N, C, H, W) of a bare model; nothing is left on its parameters."""
     x = x.detach().requires_grad_()
-    return torch.autograd.grad(chosen(scores(model, x), index).sum(), x)[0]
+    return torch.autograd.grad(select_scores(compute_scores(model, x), index).sum(), x)[0]
 
 
-def _found(model: nn.Module, x: Tensor, target: Target) -> Tensor:
+def _predict_classes(model: nn.Module, x: Tensor, target: Target) -> Tensor:
     """Return the classes (N,) to explain; one forward pass also proves that the model takes this batch."""
     with torch.no_grad():
-        return class_index(target, scores(model, x))
+        return resolve_target(target, compute_scores(model, x))
 
 
-def _strongest(gradient: Tensor, per_channel: bool) -> Tensor:
+def _reduce_channels(gradient: Tensor, per_channel: bool) -> Tensor:
     return gradient if per_channel else gradient.abs().amax(1)
 
 
@@ -70,12 +70,12 @@ def occlusion(
         >>> explain.occlusion(model, torch.randn(2, 3, 16, 16), window=8, stride=4).shape
         torch.Size([2, 16, 16])
     """
-    with examined(model, x) as (model, x), torch.no_grad():
+    with examining(model, x) as (model, x), torch.no_grad():
         squares = _squares(x.shape[2], x.shape[3], window, stride)
-        cover = filled(fill, x[0])
-        out = scores(model, x)
-        index = class_index(target, out)
-        whole = chosen(out, index)
+        cover = expand_fill(fill, x[0])
+        out = compute_scores(model, x)
+        index = resolve_target(target, out)
+        whole = select_scores(out, index)
         total, times = torch.zeros_like(x[:, 0]), torch.zeros_like(x[0, 0])
         jobs = [(n, square) for n in range(len(x)) for square in squares]
         for start in progress(range(0, len(jobs), batch_size), desc="occlusion"):
@@ -85,7 +85,7 @@ def occlusion(
             covered = x[rows].contiguous(memory_format=torch.channels_last)
             for picture, (_, (v, h)) in zip(covered, part, strict=True):
                 picture[:, v, h] = cover[:, v, h]
-            falls = whole[rows] - chosen(scores(model, covered), index[rows])
+            falls = whole[rows] - select_scores(compute_scores(model, covered), index[rows])
             for fall, (n, (v, h)) in zip(falls, part, strict=True):
                 total[n, v, h] += fall
         for v, h in squares:
@@ -107,7 +107,7 @@ def _squares(height: int, width: int, window: int | None, stride: int | None) ->
     return [(slice(top, top + window), slice(left, left + window)) for top in tops for left in lefts]
 
 
-def filled(fill: float | Tensor, like: Tensor) -> Tensor:
+def expand_fill(fill: float | Tensor, like: Tensor) -> Tensor:
     """Return `fill`, a number or a tensor, in the shape, precision and place of `like`."""
     cover = torch.as_tensor(fill).to(like)
     try:
@@ -142,8 +142,8 @@ def saliency(model: nn.Module, x: Tensor, target: Target = None, *, per_channel:
         >>> explain.saliency(model, torch.randn(2, 3, 16, 16), target=1).shape
         torch.Size([2, 16, 16])
     """
-    with examined(model, x) as (model, x):
-        return _strongest(_gradient(model, x, _found(model, x, target)), per_channel)
+    with examining(model, x) as (model, x):
+        return _reduce_channels(_gradient(model, x, _predict_classes(model, x, target)), per_channel)
 
 
 def smoothgrad(
@@ -184,22 +184,22 @@ def smoothgrad(
     """
     if samples < 1 or noise < 0:
         raise LearnerError(f"samples={samples}, noise={noise}. Expected samples ≥ 1 and noise ≥ 0.")
-    with examined(model, x) as (model, x), seeded(seed):
-        index = _found(model, x, target)
+    with examining(model, x) as (model, x), seeded(seed):
+        index = _predict_classes(model, x, target)
         spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
         total = torch.zeros_like(x)
         for _ in progress(range(samples), desc="smoothgrad"):
             total += _gradient(model, x + spread * torch.randn_like(x), index)
-        return _strongest(total / samples, per_channel)
+        return _reduce_channels(total / samples, per_channel)
 
 
-def _ruled(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
-    with examined(model, x) as (model, x):
-        index = _found(model, x, target)
+def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
+    with examining(model, x) as (model, x):
+        index = _predict_classes(model, x, target)
         with relu_rule(rule) as used:
             gradient = _gradient(model, x, index)
         if used.calls:
-            return _strongest(gradient, per_channel)
+            return _reduce_channels(gradient, per_channel)
     raise LearnerError(
         f"{models.info(model).name} has no ReLU, and this method is a rule for ReLUs: it would be plain "
         "saliency under another name. Use saliency, smoothgrad, integrated_gradients or occlusion."
@@ -233,7 +233,7 @@ def guided_backprop(
         >>> explain.guided_backprop(model, torch.randn(2, 3, 16, 16)).shape
         torch.Size([2, 16, 16])
     """
-    return _ruled("guided", model, x, target, per_channel)
+    return _saliency_by_rule("guided", model, x, target, per_channel)
 
 
 def deconvnet(model: nn.Module, x: Tensor, target: Target = None, *, per_channel: bool = False) -> Tensor:
@@ -260,7 +260,7 @@ def deconvnet(model: nn.Module, x: Tensor, target: Target = None, *, per_channel
         >>> explain.deconvnet(model, torch.randn(2, 3, 16, 16)).shape
         torch.Size([2, 16, 16])
     """
-    return _ruled("deconvnet", model, x, target, per_channel)
+    return _saliency_by_rule("deconvnet", model, x, target, per_channel)
 
 
 def integrated_gradients(
@@ -306,9 +306,9 @@ def integrated_gradients(
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1 point from the baseline to the image.")
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    with examined(model, x) as (model, x):
-        index = _found(model, x, target)
-        start = filled(baseline, x)
+    with examining(model, x) as (model, x):
+        index = _predict_classes(model, x, target)
+        start = expand_fill(baseline, x)
         shares, lengths = (torch.as_tensor(a).to(x) for a in ((1 + nodes) / 2, weights / 2))
         mean = torch.zeros_like(x)
         at_once = max(1, batch_size // len(x))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import models, surgery
 from ..errors import LearnerError
 from .channels import as_maps
-from .hooks import Reader, Target, chosen, class_index, examined, scores, stages
+from .hooks import Reader, Target, compute_scores, examining, resolve_target, select_scores, stages
 
 
 class _Maps:
@@ -51,7 +51,7 @@ def _no_maps(model: nn.Module, method: str, what: str) -> LearnerError:
     )
 
 
-def upsampled(maps: Tensor, x: Tensor) -> Tensor:
+def upsample(maps: Tensor, x: Tensor) -> Tensor:
     return F.interpolate(maps[:, None], x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -80,11 +80,11 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
         >>> explain.grad_cam(model, torch.randn(2, 3, 32, 32), at="stage1").shape
         torch.Size([2, 32, 32])
     """
-    with examined(model, x) as (model, x):
+    with examining(model, x) as (model, x):
         found = _Maps(model, x, at, "Grad-CAM")
-        score = chosen(found.scores, class_index(target, found.scores)).sum()
+        score = select_scores(found.scores, resolve_target(target, found.scores)).sum()
         weights = found.gradient(score).mean((2, 3), keepdim=True)
-        return upsampled((weights * found.maps).sum(1).relu(), x)
+        return upsample((weights * found.maps).sum(1).relu(), x)
 
 
 def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
@@ -111,17 +111,17 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
         >>> explain.cam(model, torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 32, 32])
     """
-    with examined(model, x) as (model, x), torch.no_grad():
-        out, seen = _every_map(model, x)
-        index = class_index(target, out)
+    with examining(model, x) as (model, x), torch.no_grad():
+        out, seen = _read_maps(model, x)
+        index = resolve_target(target, out)
         layers = [m for m in model.modules() if isinstance(m, nn.Linear) and len(m.weight) == out.shape[1]]
         for maps in (m for values in reversed(seen) for m in (values, values.relu())):
             pooled = maps.mean((2, 3))
             for layer in (layer for layer in layers if layer.weight.shape[1] == pooled.shape[1]):
                 if torch.allclose(layer(pooled), out, rtol=1e-3, atol=1e-3):
-                    return upsampled(torch.einsum("nk,nkhw->nhw", layer.weight[index], maps), x)
+                    return upsample(torch.einsum("nk,nkhw->nhw", layer.weight[index], maps), x)
             if pooled.shape == out.shape and torch.allclose(pooled, out, rtol=1e-3, atol=1e-3):
-                return upsampled(maps[torch.arange(len(x)), index], x)
+                return upsample(maps[torch.arange(len(x)), index], x)
     raise LearnerError(
         "CAM needs a model that averages its last feature maps and puts one linear layer on them, and "
         f"{models.info(model).name} does something else in between. grad_cam is its generalisation, for any "
@@ -129,7 +129,7 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
     )
 
 
-def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _read_maps(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the scores, and the output of each module that gives feature maps (N, C, h, w), in order."""
     seen: list[Tensor] = []
     layouts = surgery.module_layouts(model, x)
@@ -144,4 +144,4 @@ def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     with ExitStack() as hooks:
         for name, layout in layouts.items():
             hooks.callback(model.get_submodule(name).register_forward_hook(keeper(layout)).remove)
-        return scores(model, x), seen
+        return compute_scores(model, x), seen

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import progress
-from .hooks import Reader, examined
+from .hooks import Reader, examining
 
 
 def as_maps(values: Tensor, layout: str) -> Tensor | None:
@@ -51,13 +51,13 @@ def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict
         >>> {at: tuple(values.shape) for at, values in found.items()}
         {'stage1': (2, 4, 7, 7), 'pool': (2, 8)}
     """
-    with examined(model, x) as (model, x), torch.no_grad():
+    with examining(model, x) as (model, x), torch.no_grad():
         return Reader(model, at, like=x)(x)
 
 
 def _read(model: nn.Module, x: Tensor, at: str) -> tuple[Tensor, str]:
     """Return what leaves a stage or module for a batch, and its layout."""
-    with examined(model, x) as (model, x), torch.no_grad():
+    with examining(model, x) as (model, x), torch.no_grad():
         reader = Reader(model, at, like=x)
         return reader(x)[at], reader.layouts[at]
 
@@ -220,7 +220,7 @@ def receptive_boxes(
         >>> channels.receptive_boxes(model, torch.randn(1, 3, 16, 16), [(0, 0), (1, 2)], at="stage2")
         [(0, 0, 7, 7), (4, 8, 11, 15)]
     """
-    with examined(model, x[:1]) as (model, x), torch.no_grad():
+    with examining(model, x[:1]) as (model, x), torch.no_grad():
         reader = Reader(model, [at], like=x)
 
         def maps(images: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .attribution import filled
-from .hooks import Target, chosen, class_index, examined, scores, stages
+from .attribution import expand_fill
+from .hooks import Target, compute_scores, examining, resolve_target, select_scores, stages
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Curve:
         return torch.trapezoid(self.scores, self.shares, dim=1)
 
 
-def _matching(maps: Tensor, x: Tensor) -> Tensor:
+def _check_maps(maps: Tensor, x: Tensor) -> Tensor:
     if not isinstance(maps, Tensor) or maps.shape != (len(x), *x.shape[2:]):
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise LearnerError(
@@ -56,9 +56,9 @@ def _curve(
 ) -> Curve:
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1.")
-    with examined(model, x) as (model, x), torch.no_grad():
-        maps, cover = _matching(maps, x), filled(fill, x)
-        index = class_index(target, scores(model, x))
+    with examining(model, x) as (model, x), torch.no_grad():
+        maps, cover = _check_maps(maps, x), expand_fill(fill, x)
+        index = resolve_target(target, compute_scores(model, x))
         # Stable: pixels of equal weight go in reading order, so a constant map is a fair, dull control.
         order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
         places = torch.arange(order.shape[1], device=x.device).expand_as(order)
@@ -67,8 +67,8 @@ def _curve(
         rows = []
         for share in progress(shares, desc="insertion" if insert else "deletion"):
             changed = rank < round(float(share) * order.shape[1])
-            probability = scores(model, torch.where(changed == insert, x, cover)).softmax(1)
-            rows.append(chosen(probability, index))
+            probability = compute_scores(model, torch.where(changed == insert, x, cover)).softmax(1)
+            rows.append(select_scores(probability, index))
         return Curve(shares, torch.stack(rows, 1))
 
 
@@ -195,8 +195,8 @@ def cascading_randomization(
         >>> list(explain.cascading_randomization(model, torch.randn(2, 3, 16, 16), saliency))
         ['head', 'stage2', 'stage1']
     """
-    with examined(model, x) as (bare, x), torch.no_grad():
-        index = class_index(target, scores(bare, x))
+    with examining(model, x) as (bare, x), torch.no_grad():
+        index = resolve_target(target, compute_scores(bare, x))
         forgetful = copy.deepcopy(bare)
     before = method(forgetful, x, index, **options).abs().flatten(1).cpu()
     result = {}

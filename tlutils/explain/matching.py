@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..errors import LearnerError
 from ..runtime import seeded
 from .channels import by_channel
-from .hooks import Reader, examined, stages
-from .optimise import OnStep, Synthesis, descend, noise, to_image
+from .hooks import Reader, examining, stages
+from .optimise import OnStep, Synthesis, descend, draw_noise, to_image
 
 
 def feature_inversion(
@@ -58,13 +58,13 @@ def feature_inversion(
         >>> bool(found.curve[-1] < found.curve[0])
         True
     """
-    with examined(model, x) as (model, x), seeded(seed):
+    with examining(model, x) as (model, x), seeded(seed):
         reader = Reader(model, [at], like=x)
         with torch.no_grad():
             wanted = reader(x)[at]
-        start = noise(model, len(x), x.shape[2:])
+        start = draw_noise(model, len(x), x.shape[2:])
         return descend(
-            lambda batch: _missed(reader(batch)[at], wanted),
+            lambda batch: _missed_share(reader(batch)[at], wanted),
             start, model=model, steps=steps, lr=lr, tv=tv, on_step=on_step, desc=f"inverting {at}",
         )  # fmt: skip
 
@@ -113,9 +113,9 @@ def texture_synthesis(
         >>> explain.texture_synthesis(model, x, at="stage1", size=16, steps=3).images.shape
         torch.Size([1, 3, 16, 16])
     """
-    with examined(model, x) as (model, x), seeded(seed):
+    with examining(model, x) as (model, x), seeded(seed):
         loss = _style_loss(model, x, _first_four(model, x) if at is None else at)
-        start = noise(model, len(x), x.shape[2:] if size is None else size, spread=0.1)
+        start = draw_noise(model, len(x), x.shape[2:] if size is None else size, spread=0.1)
         return descend(loss, start, model=model, steps=steps, lr=lr, tv=tv, on_step=on_step, desc="texture")
 
 
@@ -171,7 +171,7 @@ def style_transfer(
         raise LearnerError(
             f"{len(style)} styles for {len(content)} images. Give one style, or one per image."
         )
-    with examined(model, content, style) as (model, content, style):
+    with examining(model, content, style) as (model, content, style):
         first = _first_four(model, content)
         kept = first[-1] if content_at is None else content_at
         painted = _style_loss(model, style, first if style_at is None else style_at)
@@ -179,19 +179,19 @@ def style_transfer(
         with torch.no_grad():
             wanted = reader(content)[kept]
         return descend(
-            lambda batch: _missed(reader(batch)[kept], wanted) + style_weight * painted(batch),
+            lambda batch: _missed_share(reader(batch)[kept], wanted) + style_weight * painted(batch),
             to_image(model, content), model=model, steps=steps, lr=lr, tv=tv, on_step=on_step,
             desc="style transfer",
         )  # fmt: skip
 
 
-def gram(values: Tensor, layout: str) -> Tensor:
+def gram_matrix(values: Tensor, layout: str) -> Tensor:
     """Return the mean product over positions of each pair of channels (N, C, C) that leave a stage."""
     flat = by_channel(values, layout)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def _missed(values: Tensor, wanted: Tensor) -> Tensor:
+def _missed_share(values: Tensor, wanted: Tensor) -> Tensor:
     """Return ‖values − wanted‖² / ‖wanted‖² for each image (N,)."""
     missing = (values - wanted).flatten(1).square().sum(1)
     return missing / wanted.flatten(1).square().sum(1).clamp(min=1e-12)
@@ -204,10 +204,10 @@ def _first_four(model: nn.Module, x: Tensor) -> list[str]:
 def _style_loss(model: nn.Module, style: Tensor, at: str | Sequence[str]) -> Callable[[Tensor], Tensor]:
     reader = Reader(model, at, like=style)
     with torch.no_grad():
-        wanted = {name: gram(values, reader.layouts[name]) for name, values in reader(style).items()}
+        wanted = {name: gram_matrix(values, reader.layouts[name]) for name, values in reader(style).items()}
 
     def loss(batch: Tensor) -> Tensor:
-        found = {name: gram(values, reader.layouts[name]) for name, values in reader(batch).items()}
-        return torch.stack([_missed(found[name], wanted[name]) for name in reader.at]).mean(0)
+        found = {name: gram_matrix(values, reader.layouts[name]) for name, values in reader(batch).items()}
+        return torch.stack([_missed_share(found[name], wanted[name]) for name in reader.at]).mean(0)
 
     return loss

@@ -15,8 +15,16 @@ from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
 from .channels import as_maps, by_channel
-from .hooks import Reader, checked, chosen, class_index, examined, indices, scores
-from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
+from .hooks import (
+    Reader,
+    check_batch,
+    compute_scores,
+    examining,
+    parse_indices,
+    resolve_target,
+    select_scores,
+)
+from .optimise import OnStep, Synthesis, ascend, check_steps, draw_noise, stack_curve, to_image, to_input
 
 
 def class_visualization(
@@ -67,13 +75,17 @@ def class_visualization(
         >>> found.images.shape, bool((found.curve[-1] > found.curve[0]).all())
         (torch.Size([2, 3, 32, 32]), True)
     """
-    with examined(model) as (model,), seeded(seed):
-        index = indices("target", target)
-        first = noise(model, len(index), size) if start is None else to_image(model, checked(model, start))
+    with examining(model) as (model,), seeded(seed):
+        index = parse_indices("target", target)
+        first = (
+            draw_noise(model, len(index), size)
+            if start is None
+            else to_image(model, check_batch(model, start))
+        )
         with torch.no_grad():
-            index = class_index(index, scores(model, to_input(model, first)))
+            index = resolve_target(index, compute_scores(model, to_input(model, first)))
         return ascend(
-            lambda x: chosen(scores(model, x), index),
+            lambda x: select_scores(compute_scores(model, x), index),
             first, model=model, steps=steps, lr=lr, l2=l2, jitter=jitter, blur=blur, on_step=on_step,
             desc="class image",
         )  # fmt: skip
@@ -132,10 +144,12 @@ def maximise_activation(
     """
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
-    with examined(model) as (model,), seeded(seed):
-        wanted = None if channel is None else indices("channel", channel)
+    with examining(model) as (model,), seeded(seed):
+        wanted = None if channel is None else parse_indices("channel", channel)
         count = 1 if wanted is None else len(wanted)
-        first = noise(model, count, size) if start is None else to_image(model, checked(model, start))
+        first = (
+            draw_noise(model, count, size) if start is None else to_image(model, check_batch(model, start))
+        )
         reader = Reader(model, [at], like=first)
         if wanted is not None:
             with torch.no_grad():
@@ -223,19 +237,19 @@ def fooling_images(
         (torch.Size([2, 3, 16, 16]), torch.Size([2]))
     """
     check_steps(steps, lr)
-    with examined(model, x) as (model, x):
+    with examining(model, x) as (model, x):
         original = to_image(model, x)
         images, curve = original.clone(), []
         taken = torch.full((len(images),), steps, device=images.device)
         for step in progress(range(steps + 1), desc="fooling"):
             images.requires_grad_()
-            out = scores(model, to_input(model, images))
-            index = class_index(target, out)
+            out = compute_scores(model, to_input(model, images))
+            index = resolve_target(target, out)
             fooled = out.argmax(1) == index
             taken = torch.where(fooled, taken.clamp(max=step), taken)
             if fooled.all() or step == steps:
                 break
-            values = chosen(out, index)
+            values = select_scores(out, index)
             gradient = torch.autograd.grad(values.sum(), images)[0]
             length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
             with torch.no_grad():
@@ -246,7 +260,7 @@ def fooling_images(
                 break
         images = images.detach()
     change = (0.5 + 10 * (images - original)).clamp(0, 1)
-    return FoolingImages(images, stacked(curve, original), change, fooled, taken)
+    return FoolingImages(images, stack_curve(curve, original), change, fooled, taken)
 
 
 def deepdream(
@@ -301,7 +315,7 @@ def deepdream(
         raise LearnerError(
             f"octaves={octaves}, octave_scale={octave_scale}. Expected octaves ≥ 1 and a scale above 1."
         )
-    with examined(model, x) as (model, x), seeded(seed):
+    with examining(model, x) as (model, x), seeded(seed):
         original = to_image(model, x)
         full = original.shape[2:]
         sizes = [tuple(round(side / octave_scale**k) for side in full) for k in reversed(range(octaves))]
@@ -333,8 +347,8 @@ def deepdream(
 
         for size in sizes:
             # What was dreamt so far, on top of the photograph's own detail at this size.
-            detail = dream - _resized(original, dream.shape[2:])
-            start = (_resized(original, size) + _resized(detail, size)).clamp(0, 1)
+            detail = dream - _resize(original, dream.shape[2:])
+            start = (_resize(original, size) + _resize(detail, size)).clamp(0, 1)
             result = ascend(
                 activation, start,
                 model=model, steps=steps, lr=lr, jitter=jitter, on_step=shown, desc="deepdream",
@@ -343,10 +357,10 @@ def deepdream(
             curves.append(result.curve)
             if stopped:
                 break
-        return Synthesis(_resized(dream, full), torch.cat(curves))
+        return Synthesis(_resize(dream, full), torch.cat(curves))
 
 
-def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+def _resize(images: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(images.shape[2:]) == tuple(size):
         return images
     return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False, antialias=True)

@@ -11,9 +11,8 @@ from IPython.core.getipython import get_ipython
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import explain, runtime
+from .. import explain, runtime, surgery
 from ..errors import LearnerError, unknown
-from ..explain.hooks import examined, stages
 from .base import Panel, dropdown, one_image
 
 SIDE = 300  # pixels of each of the two pictures on the screen
@@ -64,9 +63,9 @@ def explore_deepdream(
         >>> panel.screen.message[:24]
         'Done after 2 of 2 steps:'
     """
-    with examined(model, one_image(image)) as (_, checked):
-        x = checked
-    names = [s.name for s in stages(model, x) if isinstance(s.layout, str)]
+    x = explain.check_batch(model, one_image(image))
+    stages = surgery.stages(model, input_size=(x.shape[1], x.shape[2], x.shape[3]))
+    names = [s.name for s in stages if isinstance(s.layout, str)]
     if stage is not None and stage not in names:
         raise unknown("stage", stage, names)
     at = dropdown("stage", names, stage or names[len(names) // 2])

@@ -9,9 +9,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from .. import explain, models, plots
+from .. import explain, models, plots, surgery
 from ..errors import LearnerError, unknown
-from ..explain.hooks import Target, class_index, examined, scores, stages
 from .base import Explorer, dropdown, int_slider, one_image, option_slider
 
 METHODS = {
@@ -56,9 +55,8 @@ def explore_channels(
         >>> explorer.controls["channel"].max
         3
     """
-    with examined(model, images) as (_, checked):
-        images = checked.cpu()
-    known = stages(model, images)
+    images = explain.check_batch(model, images).cpu()
+    known = surgery.stages(model, input_size=(images.shape[1], images.shape[2], images.shape[3]))
     spatial = [s.name for s in known if s.map_size not in (None, (1, 1))]
     if not spatial:
         raise LearnerError(
@@ -133,7 +131,7 @@ def _where(values: Any) -> str:
 
 
 def explore_occlusion(
-    model: nn.Module, image: Tensor, target: Target = None, *, size: int | None = None
+    model: nn.Module, image: Tensor, target: int | None = None, *, size: int | None = None
 ) -> Explorer:
     """Return an explorer of what a covered square does to the score of a class (Zeiler and Fergus 2014).
 
@@ -161,7 +159,7 @@ def explore_occlusion(
         >>> explorer.screen.message[:32]
         'A square of 8×8 pixels around ro'
     """
-    x, index, before, names = _asked(model, image, target)
+    x, index, before, names = _ask(model, image, target)
     _, _, height, width = x.shape
     side = min(height, width)
     size = max(1, side // 4) if size is None else size
@@ -172,7 +170,7 @@ def explore_occlusion(
         hidden, (top, left) = x.clone(), (row - size // 2, column - size // 2)
         box = max(0, top), max(0, left), min(height, top + size), min(width, left + size)
         hidden[:, :, box[0] : box[2], box[1] : box[3]] = 0
-        after = _scores(model, hidden)
+        after = explain.score_classes(model, hidden)[0][0].cpu()
         fall = float(before[index] - after[index])
         now, moved = int(after.argmax()), f"{'falls' if fall >= 0 else 'rises'} by {abs(fall):.1f}"
         alt = (
@@ -217,7 +215,7 @@ def explore_occlusion(
 def explore_attributions(
     model: nn.Module,
     image: Tensor,
-    target: Target = None,
+    target: int | None = None,
     *,
     left: str = "saliency",
     right: str = "grad_cam",
@@ -247,7 +245,7 @@ def explore_attributions(
         >>> explorer.controls["right"].value
         'guided_backprop'
     """
-    x, index, _, names = _asked(model, image, target)
+    x, index, _, names = _ask(model, image, target)
     for name in (left, right):
         if name not in METHODS:
             raise unknown("attribution", name, METHODS)
@@ -285,17 +283,10 @@ def _agreement(one: Tensor | None, other: Tensor | None) -> str:
     return f"Their order of places agrees with a rank correlation of {likeness:.2f} (1 is the same order)."
 
 
-def _scores(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the class scores (K,) of a batch of one."""
-    with examined(model, x) as (bare, x), torch.no_grad():
-        return scores(bare, x)[0].cpu()
-
-
-def _asked(model: nn.Module, image: Tensor, target: Target) -> tuple[Tensor, int, Tensor, Sequence[str]]:
+def _ask(model: nn.Module, image: Tensor, target: int | None) -> tuple[Tensor, int, Tensor, Sequence[str]]:
     """Return the checked image (1, C, H, W), the class to ask about, all scores (K,), and classes' names."""
-    with examined(model, one_image(image)) as (bare, x), torch.no_grad():
-        out = scores(bare, x)
-        index = int(class_index(target, out))
+    x = explain.check_batch(model, one_image(image))
+    out, index = explain.score_classes(model, x, target)
     known = models.info(model).classes
     names = known if known and len(known) == out.shape[1] else [f"class {k}" for k in range(out.shape[1])]
-    return x.cpu(), index, out[0].cpu(), names
+    return x.cpu(), int(index), out[0].cpu(), names
