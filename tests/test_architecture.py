@@ -160,13 +160,6 @@ KNOWN = {  # to be fixed, then struck out
     "claims/probing.py takes models.packages",
     "models/metadata.py ⇄ models/recognise.py",
     "models/fetch.py ⇄ models/zoo.py",
-    "widgets/dreaming.py takes explain.hooks.examined",
-    "widgets/dreaming.py takes explain.hooks.stages",
-    "widgets/looking.py takes explain.hooks.Target",
-    "widgets/looking.py takes explain.hooks.class_index",
-    "widgets/looking.py takes explain.hooks.examined",
-    "widgets/looking.py takes explain.hooks.scores",
-    "widgets/looking.py takes explain.hooks.stages",
 }
 
 

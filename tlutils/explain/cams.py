@@ -7,10 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import models, surgery
+from .. import models
 from ..errors import LearnerError
 from .channels import as_maps
-from .hooks import Reader, Target, compute_scores, examining, resolve_target, select_scores, stages
+from .hooks import (
+    Reader,
+    Target,
+    compute_scores,
+    examining,
+    read_layouts,
+    resolve_target,
+    select_scores,
+    stages,
+)
 
 
 class _Maps:
@@ -132,7 +141,7 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
 def _read_maps(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the scores, and the output of each module that gives feature maps (N, C, h, w), in order."""
     seen: list[Tensor] = []
-    layouts = surgery.module_layouts(model, x)
+    layouts = read_layouts(model, x)
 
     def keeper(layout: str) -> Callable[..., None]:
         def keep(module: nn.Module, args: tuple, output: Tensor) -> None:

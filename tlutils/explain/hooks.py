@@ -69,7 +69,7 @@ def check_batch(model: nn.Module, x: Tensor) -> Tensor:
     return x.detach().clone().to(device_of(model), dtype_of(model))
 
 
-def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:
+def run_model(module: Callable, x: Tensor, model: nn.Module) -> Any:
     """Return module(x); what torch says about a size that does not fit becomes a LearnerError."""
     try:
         return module(x)
@@ -88,7 +88,12 @@ def compute_scores(model: nn.Module, x: Tensor) -> Tensor:
     """Return the unnormalised class scores (N, K) of the bare model; a size it cannot take is a
     LearnerError.
     """
-    return logits_of(_run(model, x, model))
+    return logits_of(run_model(model, x, model))
+
+
+def read_layouts(model: nn.Module, like: Tensor) -> dict[str, str]:
+    """Return `surgery.module_layouts` for images of the size of the batch `like`."""
+    return run_model(lambda x: surgery.module_layouts(model, x), like, model)
 
 
 def score_classes(model: nn.Module, x: Tensor, target: Target = None) -> tuple[Tensor, Tensor]:
@@ -188,7 +193,7 @@ class Reader:
                 raise unknown("stage", name, every, hint=f"The stages are {', '.join(self.stages)}.")
         self.inside = {name: modules[name] for name in at if name not in self.stages}
         staged = [name for name in at if name in self.stages]
-        self.layouts = surgery.module_layouts(model, like) if self.inside else {}
+        self.layouts = read_layouts(model, like) if self.inside else {}
         self.layouts |= {name: known[name].layout for name in staged}
         if staged and with_scores:
             staged.append(self.stages[-1])
@@ -204,7 +209,7 @@ class Reader:
                     hooks.callback(module.register_forward_hook(_keeper(found, name)).remove)
                 found["scores"] = compute_scores(self.model, x)
         if self.outputs is not None:
-            found |= _run(self.outputs, x, self.model)
+            found |= run_model(self.outputs, x, self.model)
             if self.with_scores:
                 found["scores"] = logits_of(found[self.stages[-1]])
         for name in self.at:

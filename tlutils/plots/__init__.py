@@ -1,6 +1,6 @@
 """Arrays in, matplotlib figures out: one function for each kind of picture; nothing is computed or shown."""
 
-from . import explorers as explorers
+from . import explorers
 from .curves import lines
 from .estimates import corners, effects, intervals
 from .grids import confusion, shares, weight_change
@@ -14,6 +14,7 @@ __all__ = [
     "confusion",
     "corners",
     "effects",
+    "explorers",
     "figure",
     "image_rows",
     "intervals",
