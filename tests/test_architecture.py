@@ -157,13 +157,6 @@ def _lines(source: str) -> int:
 RULES = [upward, inside, circles, large]
 KNOWN = {  # to be fixed, then struck out
     "claims/explaining.py takes data.packaged",
-    "widgets/dreaming.py takes explain.hooks.examined",
-    "widgets/dreaming.py takes explain.hooks.stages",
-    "widgets/looking.py takes explain.hooks.Target",
-    "widgets/looking.py takes explain.hooks.class_index",
-    "widgets/looking.py takes explain.hooks.examined",
-    "widgets/looking.py takes explain.hooks.scores",
-    "widgets/looking.py takes explain.hooks.stages",
 }
 
 

@@ -40,7 +40,7 @@ def home(tmp_path_factory):
     (folder / "notebooks").mkdir()
     sources = [SETUP.format(tests=str(browser.TESTS)), *(f"show({name!r})" for name in MADE)]
     nbformat.write(notebook(*sources), folder / "notebooks" / "explorers.ipynb")
-    shown = [browser.as_output(make()) for make in (MADE["occluder"], MADE["freeze_slider"])]
+    shown = [browser.as_output(make()) for make in (MADE["explore_occlusion"], MADE["explore_freezing"])]
     nbformat.write(notebook("show", outputs=shown), folder / "notebooks" / "still.ipynb")
     for path in browser.LESSONS:
         (folder / "notebooks" / path.name).write_bytes(path.read_bytes())
@@ -66,29 +66,32 @@ def explorers(lab):
 
 # For each explorer: which of its controls, which keys, and what the words say afterwards.
 MOVES = {
-    "stage_explorer": [
+    "explore_channels": [
         ("stage", ["ArrowLeft"], "stem, channel 0"),
         ("channel", ["ArrowRight", "ArrowRight"], "stem, channel 2"),
         ("picture", ["ArrowDown"], "picture 1"),
     ],
-    "occluder": [
+    "explore_occlusion": [
         ("row", ["ArrowRight"], "row 17, column 16"),
         ("column", ["Home"], "row 17, column 0"),
         ("size", ["PageUp"], "13×13 pixels"),
     ],
-    "saliency_comparer": [
+    "explore_attributions": [
         ("left", ["ArrowDown"], "SmoothGrad is strongest"),
         ("right", ["ArrowUp"], "CAM is strongest"),
     ],
-    "freeze_slider": [
+    "explore_freezing": [
         ("train from", ["ArrowLeft"], "Trained from stage2"),
         ("train from", ["Home"], "nothing is"),
     ],
-    "matrix_explorer": [
+    "explore_decision_matrix": [
         ("distance", ["Home"], "Distance 0.00, 3 images of each class: little, similar."),
         ("images per class", ["End"], "500 images of each class: lots, similar."),
     ],
-    "rate_explorer": [("rate", ["ArrowRight"], "Rate 0.1"), ("show", ["ArrowDown"], "loss in training")],
+    "explore_learning_rates": [
+        ("rate", ["ArrowRight"], "Rate 0.1"),
+        ("show", ["ArrowDown"], "loss in training"),
+    ],
 }
 
 
@@ -124,7 +127,7 @@ def test_the_words_are_a_live_region_that_describes_the_picture(explorers):
 
 
 def test_a_mouse_drags_the_occluder(explorers):
-    panel = explorers.panel(list(MADE).index("occluder"))
+    panel = explorers.panel(list(MADE).index("explore_occlusion"))
     panel.press("column", "Home")
     panel.press("row", "Home")
     box = panel.screen.locator("img").bounding_box()
@@ -150,14 +153,14 @@ def test_a_mouse_drags_the_occluder(explorers):
 
 
 def test_a_dream_starts_and_stops_by_keyboard_and_the_kernel_stays_free(explorers):
-    index = list(MADE).index("live_deepdream")
-    explorers.run("panels['live_deepdream'].settings['steps'] = 100_000")
+    index = list(MADE).index("explore_deepdream")
+    explorers.run("panels['explore_deepdream'].settings['steps'] = 100_000")
     panel = explorers.panel(index)
     before = panel.picture()
     panel.press("Start", "Space")
     explorers.until(lambda: panel.message().startswith("Dreaming"), "the dream runs", panel.message)
     explorers.until(lambda: panel.picture() != before, "the picture changes while it runs")
-    other = explorers.panel(list(MADE).index("freeze_slider"))
+    other = explorers.panel(list(MADE).index("explore_freezing"))
     other.press("train from", "End")
     explorers.until(lambda: "from head" in other.message(), "another explorer moves", other.message)
     assert panel.message().startswith("Dreaming")

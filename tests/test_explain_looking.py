@@ -10,6 +10,7 @@ from torch import nn
 
 from tlutils import explain, models, surgery
 from tlutils.errors import LearnerError
+from tlutils.explain import channels
 
 # --- Filters ---
 
@@ -25,30 +26,28 @@ def test_planted_gabors_and_blobs_are_recognised_and_noise_is_not():
     planted = torch.stack(
         [gabor(7, a, f, p) for a, f, p in [(0.3, 0.2, 0), (1.2, 0.15, 1.5), (2.5, 0.3, 0.7)]]
     )
-    found = explain.gabor_likeness(planted)
+    found = explain.fit_gabors(planted)
     assert found.share.min() > 0.97
     assert not found.blob.any()
-    blobs = explain.gabor_likeness(torch.stack([gabor(7, 0, 0, sigma=1.5), gabor(7, 0, 0, sigma=2.5)]))
+    blobs = explain.fit_gabors(torch.stack([gabor(7, 0, 0, sigma=1.5), gabor(7, 0, 0, sigma=2.5)]))
     assert blobs.share.min() > 0.99
     assert blobs.blob.all()
     noise = torch.randn(32, 3, 7, 7, generator=torch.Generator().manual_seed(0))
-    assert explain.gabor_likeness(noise).share.mean() < 0.25
+    assert explain.fit_gabors(noise).share.mean() < 0.25
 
 
 def test_the_share_is_of_energy_and_does_not_depend_on_scale():
     weights = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(1))
-    found = explain.gabor_likeness(weights)
+    found = explain.fit_gabors(weights)
     left = (weights - found.fit).square().sum((1, 2, 3)) / weights.square().sum((1, 2, 3))
     torch.testing.assert_close(found.share.float(), 1 - left, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(explain.gabor_likeness(weights * 100).share, found.share, rtol=1e-4, atol=1e-4)
-    assert explain.gabor_likeness(torch.zeros(1, 3, 5, 5)).share.tolist() == [0.0]
+    torch.testing.assert_close(explain.fit_gabors(weights * 100).share, found.share, rtol=1e-4, atol=1e-4)
+    assert explain.fit_gabors(torch.zeros(1, 3, 5, 5)).share.tolist() == [0.0]
 
 
 def test_trained_filters_are_more_gabor_like_than_random_ones(lite0):
-    trained = explain.gabor_likeness(explain.filters(lite0)).share
-    random = explain.gabor_likeness(
-        explain.filters(models.load("tf_efficientnet_lite0", pretrained=False))
-    ).share
+    trained = explain.fit_gabors(explain.filters(lite0)).share
+    random = explain.fit_gabors(explain.filters(models.load("tf_efficientnet_lite0", pretrained=False))).share
     assert trained.mean() > random.mean() + 0.2
 
 
@@ -66,13 +65,13 @@ def test_kernels_are_copies_of_the_first_convolution_or_of_one_deeper_in(lite0):
 
 def test_filters_as_images_have_zero_at_mid_grey():
     weights = torch.tensor([-2.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(explain.as_images(weights).flatten(), torch.tensor([0.0, 0.5, 0.75]))
-    assert explain.as_images(torch.randn(4, 8, 3, 3)).shape == (4, 8, 1, 3, 3)
+    torch.testing.assert_close(explain.filter_images(weights).flatten(), torch.tensor([0.0, 0.5, 0.75]))
+    assert explain.filter_images(torch.randn(4, 8, 3, 3)).shape == (4, 8, 1, 3, 3)
     with pytest.raises(LearnerError, match="Expected"):
-        explain.as_images(torch.randn(4, 8, 3, 3), colour=True)
+        explain.filter_images(torch.randn(4, 8, 3, 3), colour=True)
     for bad in (torch.randn(4, 3, 1, 1), torch.full((1, 3, 3, 3), float("nan")), torch.randn(3, 3)):
         with pytest.raises(LearnerError):
-            explain.gabor_likeness(bad)
+            explain.fit_gabors(bad)
 
 
 # --- Activations ---
@@ -158,19 +157,19 @@ def test_receptive_boxes_are_exact_by_brute_force(pad_after, at):
     for r, c in units:
         rows, columns = touched[:, :, r, c].nonzero(as_tuple=True)
         expected.append((int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1))
-    assert explain.receptive_boxes(model, images(1, 32), units, at=at) == expected
+    assert channels.receptive_boxes(model, images(1, 32), units, at=at) == expected
 
 
 def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
     stages = surgery.stages(lite0)
     for name in ("stem", "stage1", "stage2", "stage3"):
         shape = explain.activations(lite0, images(1, 224), at=[name])[name].shape
-        ((top, left, bottom, right),) = explain.receptive_boxes(
+        ((top, left, bottom, right),) = channels.receptive_boxes(
             lite0, images(1, 224), [(shape[2] // 2, shape[3] // 2)], at=name
         )
         assert bottom - top == right - left == stages[name].receptive_field
     # TensorFlow's padding stands after the image: the first unit sees pixels 0 to 2.
-    assert explain.receptive_boxes(lite0, images(1, 224), [(0, 0)], at="stem") == [(0, 0, 3, 3)]
+    assert channels.receptive_boxes(lite0, images(1, 224), [(0, 0)], at="stem") == [(0, 0, 3, 3)]
 
 
 def test_top_patches_are_the_pixels_that_activate_a_channel():

@@ -137,7 +137,7 @@ def test_the_check_of_seeds_names_the_mistake(capsys):
 
 
 def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():
-    explorer = widgets.matrix_explorer(distance=0.3, images=3)
+    explorer = widgets.explore_decision_matrix(distance=0.3, images=3)
     for table in ("lecture", "slides", "notes"):
         verdict = claims.evaluate_claim(f"{table}-little-different")
         assert f"“{verdict.claim.says}” Measured: {verdict.verdict}." in explorer.screen.message
@@ -154,7 +154,7 @@ def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():
 def test_the_explorer_follows_another_table_of_runs():
     runs = claims.evidence()
     scratch = (runs["strategy"] == "scratch") & (runs["level"] == "lots")
-    explorer = widgets.matrix_explorer(
+    explorer = widgets.explore_decision_matrix(
         runs.assign(score=runs["score"].mask(scratch, 1.0)), distance=0.3, images=99
     )
     says = claims.claim("notes-lots-different").says
@@ -173,10 +173,10 @@ def test_the_explorer_follows_another_table_of_runs():
 )
 def test_the_explorer_refuses_in_words(options, says):
     with pytest.raises(LearnerError, match=says):
-        widgets.matrix_explorer(**options)
+        widgets.explore_decision_matrix(**options)
 
 
 def test_where_no_data_set_was_measured_with_little_the_explorer_says_what_it_needs():
     runs = claims.evidence()
     with pytest.raises(LearnerError, match="Expected the table"):
-        widgets.matrix_explorer(runs[runs["level"] != "little"])
+        widgets.explore_decision_matrix(runs[runs["level"] != "little"])

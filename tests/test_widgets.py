@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from ipywidgets import IntSlider
 from PIL import Image
 from tiny import tiny_data, tiny_net
 from torch import nn
@@ -60,7 +61,7 @@ def test_every_control_has_a_name_that_a_screen_reader_says(make):
 
 
 def test_a_notebook_is_committed_without_live_widgets_and_exports_with_the_picture(tmp_path):
-    data, metadata = MADE["freeze_slider"]()._repr_mimebundle_()
+    data, metadata = MADE["explore_freezing"]()._repr_mimebundle_()
     data["image/png"] = base64.b64encode(data["image/png"]).decode()
     output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)
     cell = nbformat.v4.new_code_cell("w", outputs=[output], execution_count=1)
@@ -72,7 +73,7 @@ def test_a_notebook_is_committed_without_live_widgets_and_exports_with_the_pictu
 
 
 def test_channels_change_with_stage_channel_and_picture():
-    explorer = widgets.stage_explorer(tiny_net(), photos())
+    explorer = widgets.explore_channels(tiny_net(), photos())
     stages = list(explorer.controls["stage"].options)
     assert stages == ["stem", "stage1", "stage2"]
     assert (explorer.controls["stage"].value, explorer.controls["channel"].max) == ("stage1", 7)
@@ -84,13 +85,13 @@ def test_channels_change_with_stage_channel_and_picture():
 
 
 def test_the_channel_follows_when_a_stage_has_fewer():
-    explorer = widgets.stage_explorer(tiny_net(), photos(), stage="stage2", channel=7)
+    explorer = widgets.explore_channels(tiny_net(), photos(), stage="stage2", channel=7)
     assert moved(explorer, stage="stem")[1].startswith("stem, channel 5 of 6")
 
 
 def test_best_patches_on_the_screen_are_those_of_the_library():
     model, x = tiny_net(), photos(9)
-    explorer = widgets.stage_explorer(model, x, stage="stem", channel=2, count=4)
+    explorer = widgets.explore_channels(model, x, stage="stem", channel=2, count=4)
     best = explain.top_patches(model, [x], at="stem", channels=[2], count=4)[2]
     assert explorer.screen.message.endswith(
         f"best patches come from pictures {', '.join(map(str, sorted(patch.image for patch in best)))}."
@@ -99,7 +100,7 @@ def test_best_patches_on_the_screen_are_those_of_the_library():
 
 def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
     model, x = named_net(), photos()[0]
-    explorer = widgets.occluder(model, x, 1, size=8)
+    explorer = widgets.explore_occlusion(model, x, 1, size=8)
     changed, words = moved(explorer, row=4, column=28)
     hidden = x.clone()
     hidden[:, :8, 24:] = 0
@@ -116,7 +117,7 @@ def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
 
 
 def test_a_pointer_on_the_photograph_moves_the_occluder_and_one_beside_it_does_not():
-    explorer = widgets.occluder(named_net(), photos()[0], size=8)
+    explorer = widgets.explore_occlusion(named_net(), photos()[0], size=8)
     photo = explorer.picture.axes[0].get_position()  # shares of the picture, from below
     right = photo.x0 + photo.width * 0.75
     down = 1 - (photo.y0 + photo.height * 0.75)
@@ -130,7 +131,7 @@ def test_a_pointer_on_the_photograph_moves_the_occluder_and_one_beside_it_does_n
 
 
 def test_two_attributions_are_chosen_and_compared():
-    explorer = widgets.saliency_comparer(tiny_net(), photos()[0], 2)
+    explorer = widgets.explore_attributions(tiny_net(), photos()[0], 2)
     assert "Why “class 2”? saliency is strongest" in explorer.screen.message
     assert "rank correlation" in explorer.screen.message
     changed, words = moved(explorer, left="guided_backprop")
@@ -143,7 +144,9 @@ def test_a_method_that_has_no_meaning_on_a_model_says_so_and_the_other_is_shown(
     smooth = nn.Sequential(
         nn.Conv2d(3, 4, 3, 2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     )
-    explorer = widgets.saliency_comparer(models.describe(smooth.eval(), input_size=(3, 32, 32)), photos()[0])
+    explorer = widgets.explore_attributions(
+        models.describe(smooth.eval(), input_size=(3, 32, 32)), photos()[0]
+    )
     words = moved(explorer, right="guided_backprop")[1]
     assert "saliency is strongest" in words
     assert "has no ReLU" in words
@@ -152,7 +155,7 @@ def test_a_method_that_has_no_meaning_on_a_model_says_so_and_the_other_is_shown(
 def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
     model = tiny_net()
     stages = surgery.stages(model)
-    explorer = widgets.freeze_slider(model, results=RESULTS, measure="accuracy")
+    explorer = widgets.explore_freezing(model, results=RESULTS, measure="accuracy")
     assert [name for name, _ in explorer.controls["cut"].options] == ["stem", "stage1", "stage2", "head"]
     trains = stages["head"].num_params
     total = sum(stage.num_params for stage in stages)
@@ -167,14 +170,14 @@ def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
     words = moved(explorer, cut=0)[1]
     assert "nothing is frozen" in words
     assert "100% of training everything" in words
-    assert "easured" not in widgets.freeze_slider(model).screen.message
+    assert "easured" not in widgets.explore_freezing(model).screen.message
     assert surgery.frozen_to(model) is None  # only looked at
 
 
 def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
     broken = table(0.1)
     broken.loc[1:, ["train_loss", "val_loss"]] = np.nan
-    explorer = widgets.rate_explorer({1e-1: broken, 1e-4: table(0.4), 1e-3: table(0.8)})
+    explorer = widgets.explore_learning_rates({1e-1: broken, 1e-4: table(0.4), 1e-3: table(0.8)})
     assert explorer.screen.message.startswith(
         "Rate 0.001, 3 epochs: accuracy in training from 0.267 to 0.800"
     )
@@ -190,12 +193,12 @@ def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
 def test_rates_take_what_training_returns():
     recipe = train.Recipe.probe(epochs=2, batch_size=8)
     history = train.fit(tiny_net(), tiny_data(), recipe)
-    words = widgets.rate_explorer({1e-3: history}).screen.message
+    words = widgets.explore_learning_rates({1e-3: history}).screen.message
     assert f"{history.rows[-1]['val_accuracy']:.3f}" in words
 
 
 def test_a_dream_changes_the_picture_step_by_step_and_ends_by_itself():
-    panel = widgets.live_deepdream(tiny_net(), photos()[0], stage="stage1", octaves=1, steps=5)
+    panel = widgets.explore_deepdream(tiny_net(), photos()[0], stage="stage1", octaves=1, steps=5)
     before, seen = panel.screen.picture, []
     panel.bar.observe(lambda change: seen.append(change.new), "value")
     panel.start()
@@ -207,7 +210,7 @@ def test_a_dream_changes_the_picture_step_by_step_and_ends_by_itself():
 
 
 def endless(model=None):
-    panel = widgets.live_deepdream(model or tiny_net(), photos()[0], octaves=1, steps=100_000)
+    panel = widgets.explore_deepdream(model or tiny_net(), photos()[0], octaves=1, steps=100_000)
     begun = threading.Event()
     panel.bar.observe(lambda change: begun.set(), "value")
     panel.start()
@@ -240,11 +243,11 @@ def test_stop_ends_a_dream_after_the_step_in_hand_and_leaves_nothing_behind():
 
 def test_a_dream_looks_the_same_as_the_librarys():
     model, x = tiny_net(), photos()[0]
-    panel = widgets.live_deepdream(model, x, stage="stage1", octaves=1, steps=3, seed=4)
+    panel = widgets.explore_deepdream(model, x, stage="stage1", octaves=1, steps=3, seed=4)
     panel.start()
     panel.wait()
     result = explain.deepdream(model, x[None], at="stage1", octaves=1, steps=3, seed=4)
-    shown = widgets.live_deepdream(model, x, stage="stage1", octaves=1, dream=result)
+    shown = widgets.explore_deepdream(model, x, stage="stage1", octaves=1, dream=result)
     assert panel.screen.picture == shown.screen.picture
     first, last = result.curve[0, 0].item(), result.curve[-1, 0].item()
     assert f"went from {first:.2g} to {last:.2g}." in panel.screen.message
@@ -264,7 +267,7 @@ def test_running_a_cell_stops_a_dream(monkeypatch):
 
 
 def test_a_dream_that_fails_says_so_where_the_picture_is(monkeypatch):
-    panel = widgets.live_deepdream(tiny_net(), photos()[0], octaves=1, steps=2)
+    panel = widgets.explore_deepdream(tiny_net(), photos()[0], octaves=1, steps=2)
 
     def broken(*args, **options):
         raise RuntimeError("out of memory")
@@ -280,16 +283,16 @@ def test_what_a_picture_refuses_is_said_in_words_and_the_next_move_works():
     def draw(number):
         if number == 2:
             raise LearnerError("Two is no number to draw. Use another.")
-        picture, axes = plots.figure(alt=f"the number {number}")
+        picture, axes = plots.figure(title="", alt=f"the number {number}")
         axes[0, 0].bar([0], [number])
         return picture
 
-    explorer = widgets.Explorer("Numbers", draw, note="a number", number=widgets.whole("number", 1, 3, 1))
+    explorer = widgets.Explorer("Numbers", draw, note="a number", number=IntSlider(1, 1, 3))
     assert moved(explorer, number=2) == (False, "Two is no number to draw. Use another.")
     assert moved(explorer, number=1)[1] == "the number 1"
     assert moved(explorer, number=3) == (True, "the number 3")
     with pytest.raises(LearnerError, match="Two is no number"):
-        widgets.Explorer("Numbers", draw, note="a number", number=widgets.whole("number", 1, 3, 2))
+        widgets.Explorer("Numbers", draw, note="a number", number=IntSlider(2, 1, 3))
 
 
 def token_net():
@@ -306,29 +309,35 @@ def token_net():
 
 ONE = photos()[0]
 REFUSED = {
-    "no such stage": (lambda: widgets.stage_explorer(tiny_net(), photos(), stage="stem1"), "'stem'"),
-    "no such channel": (lambda: widgets.stage_explorer(tiny_net(), photos(), channel=8), "0 to 7"),
-    "no maps anywhere": (lambda: widgets.stage_explorer(token_net(), photos()), "no stage with feature maps"),
-    "no batch": (lambda: widgets.stage_explorer(tiny_net(), "cat.jpg"), "str"),
-    "NaN": (lambda: widgets.occluder(tiny_net(), ONE * torch.nan), "NaN"),
-    "several images": (lambda: widgets.occluder(tiny_net(), photos()), "3 images"),
-    "no such class": (lambda: widgets.occluder(tiny_net(), ONE, 3), "3 classes"),
-    "too large a square": (lambda: widgets.occluder(tiny_net(), ONE, size=33), "1 to 32"),
-    "no such attribution": (lambda: widgets.saliency_comparer(tiny_net(), ONE, left="gradcam"), "'grad_cam'"),
-    "too small to dream": (lambda: widgets.live_deepdream(tiny_net(), ONE, octaves=3), "fewer octaves"),
-    "no dream at all": (lambda: widgets.live_deepdream(tiny_net(), ONE, octaves=1, steps=0), "steps=0"),
-    "a dream nowhere": (lambda: widgets.live_deepdream(tiny_net(), ONE, stage="stage11"), "'stage1'"),
-    "no such cut": (lambda: widgets.freeze_slider(tiny_net(), results={"hed": (1, 1, 1)}), "'head'"),
-    "no interval": (lambda: widgets.freeze_slider(tiny_net(), results={"head": 0.7}), "two ends"),
-    "upside down": (lambda: widgets.freeze_slider(tiny_net(), results={"head": (0.7, 0.8, 0.9)}), "low ≤"),
+    "no such stage": (lambda: widgets.explore_channels(tiny_net(), photos(), stage="stem1"), "'stem'"),
+    "no such channel": (lambda: widgets.explore_channels(tiny_net(), photos(), channel=8), "0 to 7"),
+    "no maps anywhere": (
+        lambda: widgets.explore_channels(token_net(), photos()),
+        "no stage with feature maps",
+    ),
+    "no batch": (lambda: widgets.explore_channels(tiny_net(), "cat.jpg"), "str"),
+    "NaN": (lambda: widgets.explore_occlusion(tiny_net(), ONE * torch.nan), "NaN"),
+    "several images": (lambda: widgets.explore_occlusion(tiny_net(), photos()), "3 images"),
+    "no such class": (lambda: widgets.explore_occlusion(tiny_net(), ONE, 3), "3 classes"),
+    "too large a square": (lambda: widgets.explore_occlusion(tiny_net(), ONE, size=33), "1 to 32"),
+    "no such attribution": (
+        lambda: widgets.explore_attributions(tiny_net(), ONE, left="gradcam"),
+        "'grad_cam'",
+    ),
+    "too small to dream": (lambda: widgets.explore_deepdream(tiny_net(), ONE, octaves=3), "fewer octaves"),
+    "no dream at all": (lambda: widgets.explore_deepdream(tiny_net(), ONE, octaves=1, steps=0), "steps=0"),
+    "a dream nowhere": (lambda: widgets.explore_deepdream(tiny_net(), ONE, stage="stage11"), "'stage1'"),
+    "no such cut": (lambda: widgets.explore_freezing(tiny_net(), results={"hed": (1, 1, 1)}), "'head'"),
+    "no interval": (lambda: widgets.explore_freezing(tiny_net(), results={"head": 0.7}), "two ends"),
+    "upside down": (lambda: widgets.explore_freezing(tiny_net(), results={"head": (0.7, 0.8, 0.9)}), "low ≤"),
     "a cut without weights": (
-        lambda: widgets.freeze_slider(tiny_net(), results={"pool": (0.7, 0.6, 0.8)}),
+        lambda: widgets.explore_freezing(tiny_net(), results={"pool": (0.7, 0.6, 0.8)}),
         "next stage",
     ),
-    "no histories": (lambda: widgets.rate_explorer({}), "empty"),
-    "no rate": (lambda: widgets.rate_explorer({"small": table(0.5)}), "positive numbers"),
-    "no history": (lambda: widgets.rate_explorer({0.1: [0.1, 0.2]}), "train_accuracy"),
-    "no epochs": (lambda: widgets.rate_explorer({0.1: table(0.5).iloc[:0]}), "no epochs"),
+    "no histories": (lambda: widgets.explore_learning_rates({}), "empty"),
+    "no rate": (lambda: widgets.explore_learning_rates({"small": table(0.5)}), "positive numbers"),
+    "no history": (lambda: widgets.explore_learning_rates({0.1: [0.1, 0.2]}), "train_accuracy"),
+    "no epochs": (lambda: widgets.explore_learning_rates({0.1: table(0.5).iloc[:0]}), "no epochs"),
 }
 
 
@@ -348,5 +357,5 @@ def test_explorers_leave_no_progress_bars_and_threads_are_told_apart(monkeypatch
     said = capfd.readouterr().err
     assert "hidden" not in said
     assert "shown" in said
-    MADE["stage_explorer"]()
+    MADE["explore_channels"]()
     assert capfd.readouterr().err == ""

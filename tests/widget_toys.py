@@ -25,11 +25,11 @@ def table(reached, epochs=3):
 
 RESULTS = {"head": (0.7, 0.65, 0.75), "stem": (0.72, 0.6, 0.8)}
 MADE = {
-    "stage_explorer": lambda: widgets.stage_explorer(tiny_net(), photos()),
-    "occluder": lambda: widgets.occluder(named_net(), photos()[0]),
-    "saliency_comparer": lambda: widgets.saliency_comparer(tiny_net(), photos()[:1]),
-    "live_deepdream": lambda: widgets.live_deepdream(tiny_net(), photos()[0], octaves=1, steps=2),
-    "freeze_slider": lambda: widgets.freeze_slider(tiny_net(), results=RESULTS),
-    "rate_explorer": lambda: widgets.rate_explorer({1e-3: table(0.8), 1e-1: table(0.3)}),
-    "matrix_explorer": lambda: widgets.matrix_explorer(distance=0.3, images=3),
+    "explore_channels": lambda: widgets.explore_channels(tiny_net(), photos()),
+    "explore_occlusion": lambda: widgets.explore_occlusion(named_net(), photos()[0]),
+    "explore_attributions": lambda: widgets.explore_attributions(tiny_net(), photos()[:1]),
+    "explore_deepdream": lambda: widgets.explore_deepdream(tiny_net(), photos()[0], octaves=1, steps=2),
+    "explore_freezing": lambda: widgets.explore_freezing(tiny_net(), results=RESULTS),
+    "explore_learning_rates": lambda: widgets.explore_learning_rates({1e-3: table(0.8), 1e-1: table(0.3)}),
+    "explore_decision_matrix": lambda: widgets.explore_decision_matrix(distance=0.3, images=3),
 }

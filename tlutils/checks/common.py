@@ -33,8 +33,10 @@ def expect(name: str, value: float, low: float, high: float, *, digits: int = 1)
     Raises:
         LearnerError: If `low` lies above `high`.
 
-    >>> expect("accuracy on val", 0.7312, 0.65, 0.8)
-    accuracy on val: about 0.7 (the default run lies in 0.65 to 0.8)
+    Example:
+        >>> from tlutils import checks
+        >>> checks.expect("accuracy on val", 0.7312, 0.65, 0.8)
+        accuracy on val: about 0.7 (the default run lies in 0.65 to 0.8)
     """
     if low > high:
         raise LearnerError(f"The band of {name!r} is {low} to {high}: write the lower end first.")
@@ -53,8 +55,10 @@ def compare_guess(guess: float | None, value: float, *, close: float = 0.05) -> 
         value: The measurement.
         close: How far from the measurement is near enough, in the unit of `value`.
 
-    >>> compare_guess(0.9, 0.7)
-    Your guess is too high. Read on: the explanation says why.
+    Example:
+        >>> from tlutils import checks
+        >>> checks.compare_guess(0.9, 0.7)
+        Your guess is too high. Read on: the explanation says why.
     """
     if guess is None:
         print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
@@ -71,8 +75,10 @@ def compare_choice(guess: object, answer: object) -> None:
         guess: What was guessed; None where nothing was written down.
         answer: What was found, or a set of all that are right.
 
-    >>> compare_choice("pca", "tsne")
-    You said pca; it is tsne. Read on: the explanation says why.
+    Example:
+        >>> from tlutils import checks
+        >>> checks.compare_choice("pca", "tsne")
+        You said pca; it is tsne. Read on: the explanation says why.
     """
     right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
     if guess is None:
@@ -100,10 +106,12 @@ def attempt(function: Callable | None, *inputs: object, todo: str) -> object:
 
 
 def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, close: float = 1e-5) -> None:
-    """Print `praise` where `found` is `right`, else which of the `mistakes` it is.
+    """Print `praise` where `found` is `right`, else which of the `mistakes` it is; nothing for None.
 
     `close` is how far a number may be off, as a share of the largest one.
     """
+    if found is None:
+        return
     if is_close(found, right, close):
         print(f"Right: {praise}")
         return

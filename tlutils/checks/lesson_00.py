@@ -14,8 +14,10 @@ def check_head_size(answer: int | None, *, features: int, classes: int) -> None:
         features: How many features go into the head.
         classes: How many classes come out.
 
-    >>> check_head_size(12_800, features=1280, classes=10)
-    You counted the weights. A linear layer has a bias for each class, too.
+    Example:
+        >>> from tlutils.checks import lesson_00
+        >>> lesson_00.check_head_size(12_800, features=1280, classes=10)
+        You counted the weights. A linear layer has a bias for each class, too.
     """
     judge_number(
         answer,
@@ -42,10 +44,14 @@ def check_frozen_before(model: nn.Module, stage: str) -> None:
     Raises:
         LearnerError: If the model cannot be read as stages.
 
-    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
-    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    >>> check_frozen_before(surgery.freeze_to(model, "stage2"), "stage3")
-    You froze too little: the cut lies before the stage that was asked for.
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import surgery
+        >>> from tlutils.checks import lesson_00
+        >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+        >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> lesson_00.check_frozen_before(surgery.freeze_to(model, "stage2"), "stage3")
+        You froze too little: the cut lies before the stage that was asked for.
     """
     names, found = surgery.stages(model).names, surgery.frozen_to(model)
     trains = [parameter.requires_grad for parameter in model.parameters()]

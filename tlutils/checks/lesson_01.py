@@ -14,10 +14,12 @@ def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) 
 
     Args:
         function: The learner's `function(filters, fits)` for two tensors (K, C, h, w): shares (K,) between
-            0 and 1. None where nothing was written.
+            0 and 1.
 
-    >>> check_energy_explained(lambda filters, fits: fits.square().sum((1, 2, 3)))
-    This is the energy of the fit itself. Divide by the filter's.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_energy_explained(lambda filters, fits: fits.square().sum((1, 2, 3)))
+        This is the energy of the fit itself. Divide by the filter's.
     """
     draw = torch.Generator().manual_seed(0)
     filters = torch.randn(5, 3, 3, 3, generator=draw) * torch.tensor([1.0, 2, 3, 4, 5]).view(-1, 1, 1, 1)
@@ -40,8 +42,7 @@ def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) 
         ),
     }
     found = attempt(function, filters, fits, todo="Return one number per filter, (K,), between 0 and 1.")
-    if found is not None:
-        judge(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
+    judge(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
 
 
 def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -49,10 +50,12 @@ def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations)` for a tensor (N, C, h, w) after a ReLU: True for a
-            dead channel, (C,). None where nothing was written.
+            dead channel, (C,).
 
-    >>> check_dead_channels(lambda activations: activations.amax((0, 2, 3)) > 0)
-    Your True are the channels that are alive. Dead means: nowhere above zero.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_dead_channels(lambda activations: activations.amax((0, 2, 3)) > 0)
+        Your True are the channels that are alive. Dead means: nowhere above zero.
     """
     maps = torch.arange(1, 1 + 3 * 5 * 2 * 4, dtype=torch.float32).view(3, 5, 2, 4)
     maps[:, 0] = 0  # dead
@@ -78,8 +81,7 @@ def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
         ),
     }
     found = attempt(function, maps, todo="Return one True or False per channel, (C,): dead or not.")
-    if found is not None:
-        judge(found, right, mistakes, praise="not above zero at any place of any image.")
+    judge(found, right, mistakes, praise="not above zero at any place of any image.")
 
 
 def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
@@ -90,10 +92,12 @@ def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor
 
     Args:
         function: The learner's `function(model, module, x)` for a module of the model and a batch (N, C, H,
-            W). None where nothing was written.
+            W).
 
-    >>> check_forward_hook(lambda model, module, x: model(x))
-    This is what the whole model gives. Keep what the hook is handed.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_forward_hook(lambda model, module, x: model(x))
+        This is what the whole model gives. Keep what the hook is handed.
     """
 
     class Torn(nn.Module):
@@ -136,8 +140,10 @@ def check_receptive_field(answer: int | None) -> None:
     Args:
         answer: The learner's number; None where nothing was answered.
 
-    >>> check_receptive_field(5)
-    That is right for stride 1. Here the second one's neighbours lie two pixels apart.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_receptive_field(5)
+        That is right for stride 1. Here the second one's neighbours lie two pixels apart.
     """
     hint = "Draw one row of pixels, and what three neighbouring units see of it."
     judge_number(
@@ -160,11 +166,12 @@ def check_cosine_similarity(function: Callable[[Tensor, Tensor], Tensor] | None)
     """Print whether a function computes the cosine similarity of two vectors, or which mistake it is.
 
     Args:
-        function: The learner's `function(a, b)` for two tensors (D,): one number. None where nothing was
-            written.
+        function: The learner's `function(a, b)` for two tensors (D,): one number.
 
-    >>> check_cosine_similarity(lambda a, b: a @ b / a.norm())
-    You divided by one length. Divide by both.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_cosine_similarity(lambda a, b: a @ b / a.norm())
+        You divided by one length. Divide by both.
     """
     a, b, right = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]), torch.tensor(0.96)
     mistakes = {
@@ -194,10 +201,12 @@ def check_pca(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(features)` for a tensor (N, D): points (N, 2), where the sign of
-            each column does not matter. None where nothing was written.
+            each column does not matter.
 
-    >>> check_pca(lambda features: features[:, :2])
-    These are two of the features. PCA looks for directions between the axes, too.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_pca(lambda features: features[:, :2])
+        These are two of the features. PCA looks for directions between the axes, too.
     """
     draw = torch.Generator().manual_seed(0)
     spread = torch.randn(12, 5, generator=draw) * torch.tensor([5.0, 3.0, 1.0, 0.6, 0.3])
@@ -266,10 +275,13 @@ def check_neighbours_kept(function: Callable[[Tensor, Tensor], Tensor | float] |
 
     Args:
         function: The learner's `function(features, points)` for features (N, D) and their points (N, 2): one
-            number between 0 and 1. None where nothing was written.
+            number between 0 and 1.
 
-    >>> check_neighbours_kept(lambda features, points: torch.tensor(1.0))
-    Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.
+    Example:
+        >>> import torch
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_neighbours_kept(lambda features, points: torch.tensor(1.0))
+        Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.
     """
     draw = torch.Generator().manual_seed(0)
     centres = 20 * torch.eye(3).repeat_interleave(5, 0)  # three groups of five, far apart
@@ -311,10 +323,12 @@ def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> No
 
     Args:
         function: The learner's `function(eigenvalues)` for the eigenvalues (D,) of a covariance matrix:
-            (sum of eigenvalues)² / (sum of their squares), from 1 to D. None where nothing was written.
+            (sum of eigenvalues)² / (sum of their squares), from 1 to D.
 
-    >>> check_participation_ratio(lambda eigenvalues: (eigenvalues > 0).sum().float())
-    This counts those above zero. A direction that is hardly used should hardly count.
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_participation_ratio(lambda eigenvalues: (eigenvalues > 0).sum().float())
+        This counts those above zero. A direction that is hardly used should hardly count.
     """
     values = torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])
     squares = values.square().sum()
@@ -332,8 +346,7 @@ def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> No
         ),
     }
     found = attempt(function, values, todo="Return one number, between 1 and the number of eigenvalues.")
-    if found is not None:
-        judge(
-            found, 64 / squares, mistakes,
-            praise="one when a single direction has it all, D when D directions share alike.",
-        )  # fmt: skip
+    judge(
+        found, 64 / squares, mistakes,
+        praise="one when a single direction has it all, D when D directions share alike.",
+    )  # fmt: skip

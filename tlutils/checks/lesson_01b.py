@@ -22,15 +22,16 @@ def check_occlusion(function: Callable[[nn.Module, Tensor, int, slice, slice], T
 
     Args:
         function: The learner's `function(model, x, target, rows, columns)` for a batch x (N, 3, H, W), a
-            class and two slices: the score before minus the score with these pixels at zero, (N,). None where
-            nothing was written.
+            class and two slices: the score before minus the score with these pixels at zero, (N,).
 
-    >>> def covered_score(model, x, target, rows, columns):
-    ...     x = x.clone()
-    ...     x[..., rows, columns] = 0
-    ...     return model(x)[:, target]
-    >>> check_occlusion(covered_score)
-    This is the score that is left. Take it from the score of the whole picture.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> def covered_score(model, x, target, rows, columns):
+        ...     x = x.clone()
+        ...     x[..., rows, columns] = 0
+        ...     return model(x)[:, target]
+        >>> lesson_01b.check_occlusion(covered_score)
+        This is the score that is left. Take it from the score of the whole picture.
     """
     model, x = _toy()
     rows, columns, target = slice(2, 7), slice(0, 4), 2
@@ -70,13 +71,16 @@ def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) 
 
     Args:
         function: The learner's `function(model, x, target)` for a batch x (N, 3, H, W) and a class: the
-            largest |d score / d pixel| over the colours, (N, H, W). None where nothing was written.
+            largest |d score / d pixel| over the colours, (N, H, W).
 
-    >>> def gradient(model, x, target):
-    ...     x = x.requires_grad_()
-    ...     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
-    >>> check_saliency(gradient)
-    This is the raw gradient: take its absolute value, and the strongest colour.
+    Example:
+        >>> import torch
+        >>> from tlutils.checks import lesson_01b
+        >>> def gradient(model, x, target):
+        ...     x = x.requires_grad_()
+        ...     return torch.autograd.grad(model(x)[:, target].sum(), x)[0]
+        >>> lesson_01b.check_saliency(gradient)
+        This is the raw gradient: take its absolute value, and the strongest colour.
     """
     model, x = _toy()
     signed = gradient_of(lambda images: model(images)[:, 1], x)
@@ -94,10 +98,7 @@ def check_saliency(function: Callable[[nn.Module, Tensor, int], Tensor] | None) 
         ),
     }
     found = attempt(function, model, x.clone(), 1, todo="Return one number per pixel, (N, H, W).")
-    if found is not None:
-        judge(
-            found, signed.abs().amax(1), mistakes, praise="the strongest absolute gradient over the colours."
-        )
+    judge(found, signed.abs().amax(1), mistakes, praise="the strongest absolute gradient over the colours.")
 
 
 def check_relu_rule(
@@ -107,11 +108,13 @@ def check_relu_rule(
 
     Args:
         function: The learner's `function(signal, gradient)`: what went into the ReLU and what comes back to
-            it, two tensors of one shape; the result has that shape. None where nothing was written.
+            it, two tensors of one shape; the result has that shape.
         rule: "guided backprop" (Springenberg et al. 2015) or "deconvnet" (Zeiler and Fergus 2014).
 
-    >>> check_relu_rule(lambda signal, gradient: gradient * (signal > 0), "deconvnet")
-    deconvnet: this is the rule of plain backprop.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_relu_rule(lambda signal, gradient: gradient * (signal > 0), "deconvnet")
+        deconvnet: this is the rule of plain backprop.
     """
     signal = torch.tensor([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
     gradient = torch.tensor([-1.0, 2.0, 3.0, -4.0, 5.0, 6.0])
@@ -138,8 +141,7 @@ def check_relu_rule(
     }
     todo = f"{rule}: return what is sent back, in the shape of the gradient."
     found = attempt(function, signal.clone(), gradient.clone(), todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise=f"so does {rule} treat each ReLU.")
+    judge(found, right, mistakes, praise=f"so does {rule} treat each ReLU.")
 
 
 def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -147,10 +149,12 @@ def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(gradients)` for the gradients (n, C, H, W) of n noisy copies: the
-            largest absolute value over the colours of their mean, (H, W). None where nothing was written.
+            largest absolute value over the colours of their mean, (H, W).
 
-    >>> check_smoothgrad(lambda gradients: gradients.mean(0).amax(0))
-    The signs are still there at the end: take the absolute value after the mean.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_smoothgrad(lambda gradients: gradients.mean(0).amax(0))
+        The signs are still there at the end: take the absolute value after the mean.
     """
     gradients = torch.randn(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     mean = gradients.mean(0)
@@ -171,8 +175,7 @@ def check_smoothgrad(function: Callable[[Tensor], Tensor] | None) -> None:
         "One colour each copy is left: average over the copies, the first axis.": gradients.abs().amax(1),
     }
     found = attempt(function, gradients.clone(), todo="SmoothGrad: return one map, (H, W).")
-    if found is not None:
-        judge(found, mean.abs().amax(0), mistakes, praise="what the noisy copies agree about.")
+    judge(found, mean.abs().amax(0), mistakes, praise="what the noisy copies agree about.")
 
 
 def check_integrated_gradients(
@@ -185,10 +188,11 @@ def check_integrated_gradients(
     Args:
         function: The learner's `function(gradient_of, x, steps)`: `gradient_of` maps a tensor to the gradient
             of a score there; the way leads from zero to x in `steps` points; the result has the shape of x.
-            None where nothing was written.
 
-    >>> check_integrated_gradients(lambda gradient_of, x, steps: x * gradient_of(x / 2))
-    One gradient, half-way. Take it at many points between zero and x, and average.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_integrated_gradients(lambda gradient_of, x, steps: x * gradient_of(x / 2))
+        One gradient, half-way. Take it at many points between zero and x, and average.
     """
     draw = torch.Generator().manual_seed(0)
     x, a, c = (torch.randn(3, 4, 5, generator=draw) for _ in range(3))
@@ -212,8 +216,7 @@ def check_integrated_gradients(
     }
     todo = "Integrated gradients: return one share for each number of x, in its shape."
     found = attempt(function, slope, x.clone(), steps, todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="the shares add up to the change of the score.", close=0.05)
+    judge(found, right, mistakes, praise="the shares add up to the change of the score.", close=0.05)
 
 
 def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
@@ -221,11 +224,12 @@ def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations, gradient)` for what the last stage gives and the
-            gradient of the class score by it, both (N, C, h, w): a map (N, h, w), at least 0. None where
-            nothing was written.
+            gradient of the class score by it, both (N, C, h, w): a map (N, h, w), at least 0.
 
-    >>> check_grad_cam(lambda activations, gradient: (activations * gradient).sum(1).relu())
-    You multiplied place by place. Grad-CAM first averages the gradient over the places.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_grad_cam(lambda activations, gradient: (activations * gradient).sum(1).relu())
+        You multiplied place by place. Grad-CAM first averages the gradient over the places.
     """
     draw = torch.Generator().manual_seed(0)
     maps, gradient = torch.rand(2, 3, 4, 5, generator=draw), torch.randn(2, 3, 4, 5, generator=draw)
@@ -247,11 +251,10 @@ def check_grad_cam(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
         ),
     }
     found = attempt(function, maps.clone(), gradient.clone(), todo="Return one map per image, (N, h, w).")
-    if found is not None:
-        judge(
-            found, (weights * maps).sum(1).relu(), mistakes,
-            praise="weights from the mean gradient, a weighted sum of maps, and what is positive of it.",
-        )  # fmt: skip
+    judge(
+        found, (weights * maps).sum(1).relu(), mistakes,
+        praise="weights from the mean gradient, a weighted sum of maps, and what is positive of it.",
+    )  # fmt: skip
 
 
 def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> None:
@@ -259,11 +262,12 @@ def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> No
 
     Args:
         function: The learner's `function(activations, head, target)` for what the last stage gives (N, C, h,
-            w), the linear layer on its averages and a class: a signed map (N, h, w). None where nothing was
-            written.
+            w), the linear layer on its averages and a class: a signed map (N, h, w).
 
-    >>> check_cam(lambda activations, head, target: activations.mean(1))
-    This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_cam(lambda activations, head, target: activations.mean(1))
+        This is the plain mean of the maps, the same for every class: weigh each with `head.weight`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -302,8 +306,7 @@ def check_cam(function: Callable[[Tensor, nn.Linear, int], Tensor] | None) -> No
         "The channels are still there: add the weighted maps up.": weighted,
     }
     found = attempt(function, maps.clone(), head, target, todo="Return one map per image, (N, h, w).")
-    if found is not None:
-        judge(found, right, mistakes, praise="its mean over the places is the score, without bias.")
+    judge(found, right, mistakes, praise="its mean over the places is the score, without bias.")
 
 
 def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
@@ -311,11 +314,12 @@ def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) 
 
     Args:
         function: The learner's `function(x, heat, share)` for a picture x (C, H, W), a map heat (H, W) and a
-            share of pixels between 0 and 1: x where the heat is strongest, zero elsewhere. None where nothing
-            was written.
+            share of pixels between 0 and 1: x where the heat is strongest, zero elsewhere.
 
-    >>> check_insertion(lambda x, heat, share: x * heat)
-    A pixel is shown or not: do not multiply by the heat.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_insertion(lambda x, heat, share: x * heat)
+        A pixel is shown or not: do not multiply by the heat.
     """
     draw = torch.Generator().manual_seed(0)
     x, share = 1 + torch.rand(3, 4, 5, generator=draw), 0.25
@@ -336,8 +340,7 @@ def check_insertion(function: Callable[[Tensor, Tensor, float], Tensor] | None) 
     }
     todo = "Return a picture, (C, H, W): the strongest pixels as they are, all others zero."
     found = attempt(function, x.clone(), heat.clone(), share, todo=todo)
-    if found is not None:
-        judge(found, x * strongest, mistakes, praise="the strongest pixels, as many as the share says.")
+    judge(found, x * strongest, mistakes, praise="the strongest pixels, as many as the share says.")
 
 
 def check_deletion(
@@ -349,10 +352,12 @@ def check_deletion(
         function: The learner's `function(probability, x, heat, steps)`: `probability` is that of the class
             for a picture (C, H, W); in each of the steps an equal share of the pixels of x becomes zero,
             those first where heat (H, W) is strongest; the result is one number, by any rule of numerical
-            integration. None where nothing was written.
+            integration.
 
-    >>> check_deletion(lambda probability, x, heat, steps: x.fill_(0).sum())
-    You painted into the photograph itself, and the next map would find it grey: clone it.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> lesson_01b.check_deletion(lambda probability, x, heat, steps: x.fill_(0).sum())
+        You painted into the photograph itself, and the next map would find it grey: clone it.
     """
     draw = torch.Generator().manual_seed(0)
     x, heat, steps = torch.rand(3, 10, 10, generator=draw), torch.randperm(100, generator=draw) / 100, 50
@@ -412,12 +417,15 @@ def check_rank_correlation(function: Callable[[Tensor, Tensor], Tensor | float] 
 
     Args:
         function: The learner's `function(before, after)` for two maps (H, W): Spearman's correlation of their
-            absolute values, from -1 to 1. None where nothing was written.
+            absolute values, from -1 to 1.
 
-    >>> def correlation(before, after):
-    ...     return torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1]
-    >>> check_rank_correlation(correlation)
-    This compares the values, with their signs. Compare the ranks of the absolute values.
+    Example:
+        >>> import torch
+        >>> from tlutils.checks import lesson_01b
+        >>> def correlation(before, after):
+        ...     return torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1]
+        >>> lesson_01b.check_rank_correlation(correlation)
+        This compares the values, with their signs. Compare the ranks of the absolute values.
     """
     draw = torch.Generator().manual_seed(0)
     before = torch.randn(6, 7, generator=draw)
@@ -449,8 +457,7 @@ def check_rank_correlation(function: Callable[[Tensor, Tensor], Tensor | float] 
     right = correlation(ranks(before.abs()), ranks(after.abs()))
     todo = "Return one number for two maps: 1 when they order the pixels alike."
     found = attempt(function, before.clone(), after.clone(), todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="the order counts, not the scale.", close=1e-3)
+    judge(found, right, mistakes, praise="the order counts, not the scale.", close=1e-3)
 
 
 def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], bool] | None) -> None:
@@ -458,13 +465,15 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
 
     Args:
         function: The learner's `function(heat, box)` for a map (H, W) and (top, left, bottom, right), bottom
-            and right excluded: True or False. None where nothing was written.
+            and right excluded: True or False.
 
-    >>> def inside(heat, box):
-    ...     row, column = divmod(int(heat.argmax()), heat.shape[1])
-    ...     return box[0] <= row <= box[2] and box[1] <= column <= box[3]
-    >>> check_pointing_game(inside)
-    Bottom and right are the first row and column *outside* the box.
+    Example:
+        >>> from tlutils.checks import lesson_01b
+        >>> def inside(heat, box):
+        ...     row, column = divmod(int(heat.argmax()), heat.shape[1])
+        ...     return box[0] <= row <= box[2] and box[1] <= column <= box[3]
+        >>> lesson_01b.check_pointing_game(inside)
+        Bottom and right are the first row and column *outside* the box.
     """
     # The peak (row, column): inside, outside, in the first corner, on both excluded edges; then other boxes,
     # where rows and columns differ, and where most of the heat lies elsewhere than the peak.
@@ -511,5 +520,4 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
         return None if given[0] is None else torch.tensor([bool(answer) for answer in given])
 
     found = attempt(function and answers, todo="Return True or False: is the strongest pixel in the box?")
-    if found is not None:
-        judge(found, right, mistakes, praise="the strongest pixel alone decides.")
+    judge(found, right, mistakes, praise="the strongest pixel alone decides.")

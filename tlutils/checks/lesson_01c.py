@@ -14,10 +14,12 @@ def check_mean_activation(function: Callable[[Tensor, int], Tensor] | None) -> N
 
     Args:
         function: The learner's `function(activations, channel)` for a tensor (N, C, h, w) and a channel's
-            number: (N,). None where nothing was written.
+            number: (N,).
 
-    >>> check_mean_activation(lambda activations, channel: activations[:, channel].amax((1, 2)))
-    This is the strongest place alone; the mean over all places is asked for.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_mean_activation(lambda values, channel: values[:, channel].amax((1, 2)))
+        This is the strongest place alone; the mean over all places is asked for.
     """
     maps = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4).square() / 1000
     mistakes = {
@@ -32,11 +34,10 @@ def check_mean_activation(function: Callable[[Tensor, int], Tensor] | None) -> N
     }
     todo = "Return one number per image: how strongly the channel responds on average."
     found = attempt(function, maps.clone(), 1, todo=todo)
-    if found is not None:
-        judge(
-            found, maps[:, 1].mean((1, 2)), mistakes,
-            praise="the mean over height and width of one channel, for each image.",
-        )  # fmt: skip
+    judge(
+        found, maps[:, 1].mean((1, 2)), mistakes,
+        praise="the mean over height and width of one channel, for each image.",
+    )  # fmt: skip
 
 
 def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | None) -> None:
@@ -46,11 +47,12 @@ def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | N
 
     Args:
         function: The learner's `function(picture, gradient, rate, weight)` for pictures (N, 3, H, W) in [0,
-            1] and the gradient of the score there: pictures, one step further. None where nothing was
-            written.
+            1] and the gradient of the score there: pictures, one step further.
 
-    >>> check_l2_step(lambda picture, gradient, rate, weight: picture + rate * gradient)
-    The pull is missing: this is the plain climb.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_l2_step(lambda picture, gradient, rate, weight: picture + rate * gradient)
+        The pull is missing: this is the plain climb.
     """
     draw = torch.Generator().manual_seed(0)
     picture = 0.3 + 0.4 * torch.rand(3, 3, 4, 4, generator=draw)
@@ -89,8 +91,7 @@ def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | N
     }
     todo = "L2: return pictures, (N, 3, H, W), one step further."
     found = attempt(function, picture.clone(), gradient.clone(), rate, weight, todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="up the score, and gently back to grey.")
+    judge(found, right, mistakes, praise="up the score, and gently back to grey.")
 
 
 Due = Callable[[int], bool]
@@ -104,15 +105,16 @@ def check_blur(
 
     Args:
         function: The learner's `function(gradient_of, blur, picture, rate, steps)`: `gradient_of` and `blur`
-            map pictures (N, 3, H, W) to such; the result is the picture after all steps. None where nothing
-            was written.
+            map pictures (N, 3, H, W) to such; the result is the picture after all steps.
 
-    >>> def climb(gradient_of, blur, picture, rate, steps):
-    ...     for _ in range(steps):
-    ...         picture = blur(picture + rate * gradient_of(picture))
-    ...     return picture
-    >>> check_blur(climb)
-    You blurred after every step. Then nothing fine can grow: every tenth.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def climb(gradient_of, blur, picture, rate, steps):
+        ...     for _ in range(steps):
+        ...         picture = blur(picture + rate * gradient_of(picture))
+        ...     return picture
+        >>> lesson_01c.check_blur(climb)
+        You blurred after every step. Then nothing fine can grow: every tenth.
     """
     draw = torch.Generator().manual_seed(0)
     picture, weights = (torch.rand(1, 3, 6, 7, generator=draw) for _ in range(2))
@@ -162,8 +164,7 @@ def check_blur(
     }  # fmt: skip
     todo = "Blur: return pictures, (N, 3, H, W), after all steps."
     found = attempt(function, slope, blur, picture.clone(), rate, steps, todo=todo)
-    if found is not None:
-        judge(found, climbed(after=tenth), mistakes, praise="grain grows for ten steps and is smoothed away.")
+    judge(found, climbed(after=tenth), mistakes, praise="grain grows for ten steps and is smoothed away.")
 
 
 def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
@@ -172,10 +173,14 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
     Args:
         function: The learner's `function(picture, gradient, size)` for pictures (N, 3, H, W) in [0, 1] and
             their gradients: each picture moved along its gradient by `size` (root mean square), cut off at 0
-            and 1. None where nothing was written.
+            and 1.
 
-    >>> check_fooling_step(lambda picture, gradient, size: (picture + size * gradient).clamp(0, 1))
-    The step is as long as the gradient happens to be. Divide by its root mean square.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def step(picture, gradient, size):
+        ...     return (picture + size * gradient).clamp(0, 1)
+        >>> lesson_01c.check_fooling_step(step)
+        The step is as long as the gradient happens to be. Divide by its root mean square.
     """
     draw = torch.Generator().manual_seed(0)
     picture, size = torch.rand(2, 3, 4, 4, generator=draw), 0.2
@@ -209,13 +214,12 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
     }
     todo = "Return pictures, (N, 3, H, W): one step further."
     found = attempt(function, picture.clone(), gradient.clone(), size, todo=todo)
-    if found is not None:
-        judge(
-            found,
-            (picture + step).clamp(0, 1),
-            mistakes,
-            praise="a small step, equally long for each picture.",
-        )
+    judge(
+        found,
+        (picture + step).clamp(0, 1),
+        mistakes,
+        praise="a small step, equally long for each picture.",
+    )
 
 
 def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -223,10 +227,12 @@ def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean square of each
-            image's, (N,). None where nothing was written.
+            image's, (N,).
 
-    >>> check_deepdream(lambda activations: activations.mean((1, 2, 3)))
-    This is the mean. What a stage gives below zero would be pulled up, too: square first.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_deepdream(lambda activations: activations.mean((1, 2, 3)))
+        This is the mean. What a stage gives below zero would be pulled up, too: square first.
     """
     maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.5
     right = maps.square().mean((1, 2, 3))
@@ -249,8 +255,7 @@ def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
     found = attempt(
         function, maps.clone(), todo="Return one number per image, (N,): how much the stage sees."
     )
-    if found is not None:
-        judge(found, right, mistakes, praise="the more a stage sees, the more it counts.")
+    judge(found, right, mistakes, praise="the more a stage sees, the more it counts.")
 
 
 def check_jitter(
@@ -261,10 +266,13 @@ def check_jitter(
     Args:
         function: The learner's `function(gradient_of, picture, shift)`: `gradient_of` maps pictures
             (N, 3, H, W) to such, `shift` is (down, right) in pixels; the result is one gradient (N, 3, H, W).
-            None where nothing was written.
 
-    >>> check_jitter(lambda gradient_of, picture, shift: gradient_of(picture.roll(shift, (2, 3))))
-    The gradient belongs to the shifted picture: shift it back.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def shifted_gradient(gradient_of, picture, shift):
+        ...     return gradient_of(picture.roll(shift, (2, 3)))
+        >>> lesson_01c.check_jitter(shifted_gradient)
+        The gradient belongs to the shifted picture: shift it back.
     """
     draw = torch.Generator().manual_seed(0)
     picture, weights = (torch.rand(1, 3, 6, 7, generator=draw) for _ in range(2))
@@ -295,13 +303,12 @@ def check_jitter(
     }
     todo = "Return one gradient, (N, 3, H, W): taken on the shifted picture, shifted back."
     found = attempt(function, slope, picture.clone(), shift, todo=todo)
-    if found is not None:
-        judge(
-            found,
-            rolled(there, -down, -right),
-            mistakes,
-            praise="there and back, and each pixel gets its own.",
-        )
+    judge(
+        found,
+        rolled(there, -down, -right),
+        mistakes,
+        praise="there and back, and each pixel gets its own.",
+    )
 
 
 def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
@@ -311,10 +318,12 @@ def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) ->
 
     Args:
         function: The learner's `function(found, wanted)` for what leaves a stage, twice (N, C, h, w): one
-            number per image (N,). None where nothing was written.
+            number per image (N,).
 
-    >>> check_inversion_loss(lambda found, wanted: (found - wanted).square().mean((1, 2, 3)))
-    This is the mean squared error. Divide by the mean square of what is wanted.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_inversion_loss(lambda found, wanted: (found - wanted).square().mean((1, 2, 3)))
+        This is the mean squared error. Divide by the mean square of what is wanted.
     """
     draw = torch.Generator().manual_seed(0)
     wanted = torch.randn(2, 3, 4, 4, generator=draw) * torch.tensor([1.0, 3.0]).view(-1, 1, 1, 1)
@@ -341,8 +350,7 @@ def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) ->
     }
     todo = "Return one number per image, (N,): 0 when all is found."
     found = attempt(function, maps.clone(), wanted.clone(), todo=todo)
-    if found is not None:
-        judge(found, right, mistakes, praise="zero when all is found, one for a picture that gives nothing.")
+    judge(found, right, mistakes, praise="zero when all is found, one for a picture that gives nothing.")
 
 
 def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -350,10 +358,12 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
 
     Args:
         function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean over places of the
-            product of each pair of channels, (N, C, C). None where nothing was written.
+            product of each pair of channels, (N, C, C).
 
-    >>> check_gram_matrix(lambda activations: activations.flatten(2) @ activations.flatten(2).mT)
-    This is the sum over the places. Take the mean, so that a large picture has the same texture.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> lesson_01c.check_gram_matrix(lambda values: values.flatten(2) @ values.flatten(2).mT)
+        This is the sum over the places. Take the mean, so that a large picture has the same texture.
     """
     maps = torch.arange(2 * 3 * 2 * 4, dtype=torch.float32).view(2, 3, 2, 4).sin()
     flat = maps.flatten(2)  # (N, C, places)
@@ -373,8 +383,7 @@ def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:
         "You divided by the channels, too. The mean is over the places alone.": whole / flat.shape[1],
     }
     found = attempt(function, maps.clone(), todo="Return one matrix per image, (N, C, C).")
-    if found is not None:
-        judge(found, whole, mistakes, praise="which channels are strong together, wherever that is.")
+    judge(found, whole, mistakes, praise="which channels are strong together, wherever that is.")
 
 
 def check_style_transfer_loss(
@@ -387,13 +396,15 @@ def check_style_transfer_loss(
         function: The learner's `function(found, photo, cloth, weight)`. The first three are {"early": (N, C,
             h, w), "late": (N, D, k, l)}, what leaves two stages for the picture in the making, the photograph
             (content, at "late") and the cloth (style, at "early"), which is larger; the result is one number
-            per image (N,). None where nothing was written.
+            per image (N,).
 
-    >>> def content(found, photo, cloth, weight):
-    ...     missed = (found["late"] - photo["late"]).flatten(1).square().sum(1)
-    ...     return missed / photo["late"].flatten(1).square().sum(1)
-    >>> check_style_transfer_loss(content)
-    This is the content alone.
+    Example:
+        >>> from tlutils.checks import lesson_01c
+        >>> def content(found, photo, cloth, weight):
+        ...     missed = (found["late"] - photo["late"]).flatten(1).square().sum(1)
+        ...     return missed / photo["late"].flatten(1).square().sum(1)
+        >>> lesson_01c.check_style_transfer_loss(content)
+        This is the content alone.
     """
     draw = torch.Generator().manual_seed(0)
 
@@ -451,5 +462,4 @@ def check_style_transfer_loss(
     todo = "Return one number per image, (N,): the content that is missed, plus the weight times the style."
     given = (dict(found), dict(photo), dict(cloth))
     answer = attempt(function, *given, weight, todo=todo)
-    if answer is not None:
-        judge(answer, right, mistakes, praise="the places of one picture, the texture of another.")
+    judge(answer, right, mistakes, praise="the places of one picture, the texture of another.")

@@ -16,10 +16,15 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
 
     Args:
         nearest: The learner's `nearest(query, bank)` for a query (D,) and a bank (n, D): the index of the row
-            with the largest cosine similarity. None where nothing was written.
+            with the largest cosine similarity.
 
-    >>> check_nearest_neighbour(lambda query, bank: np.argmin(np.linalg.norm(bank - query, axis=1)))
-    That row is the nearest in distance. Cosine compares directions, so lengths must be divided out.
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.checks import lesson_02
+        >>> def nearest(query, bank):
+        ...     return np.argmin(np.linalg.norm(bank - query, axis=1))
+        >>> lesson_02.check_nearest_neighbour(nearest)
+        That row is the nearest in distance. Cosine compares directions, so lengths must be divided out.
     """
     if nearest is None:
         print("Not written yet. Divide the dot product by both lengths, and take the largest.")
@@ -52,9 +57,12 @@ def check_scaling(mine: np.ndarray | None, train: np.ndarray, val: np.ndarray) -
         train: The training features (n, D).
         val: The validation features (m, D) before scaling.
 
-    >>> train, val = np.array([[0.0], [2.0]]), np.array([[1.0], [5.0]])
-    >>> check_scaling((val - val.mean(0)) / val.std(0), train, val)
-    You used val's own mean and standard deviation. A single new image has none: what then?
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.checks import lesson_02
+        >>> train, val = np.array([[0.0], [2.0]]), np.array([[1.0], [5.0]])
+        >>> lesson_02.check_scaling((val - val.mean(0)) / val.std(0), train, val)
+        You used val's own mean and standard deviation. A single new image has none: what then?
     """
     if mine is None:
         print("Not done yet. Subtract a mean and divide by a standard deviation: whose?")
@@ -89,10 +97,13 @@ def check_penalty(answer: float | None, table: pd.DataFrame) -> None:
         answer: The learner's penalty, right within a fifth; None where nothing was answered.
         table: A probe's `cv`, with the columns penalty, log_loss and balanced_accuracy.
 
-    >>> columns = ["penalty", "log_loss", "balanced_accuracy"]
-    >>> cv = pd.DataFrame([(0.1, 0.6, 0.7), (1.0, 0.4, 0.7), (10.0, 0.5, 0.8)], columns=columns)
-    >>> check_penalty(10.0, cv)
-    The most images right, but by a hair: accuracy jumps by whole images, log loss does not.
+    Example:
+        >>> import pandas as pd
+        >>> from tlutils.checks import lesson_02
+        >>> columns = ["penalty", "log_loss", "balanced_accuracy"]
+        >>> cv = pd.DataFrame([(0.1, 0.6, 0.7), (1.0, 0.4, 0.7), (10.0, 0.5, 0.8)], columns=columns)
+        >>> lesson_02.check_penalty(10.0, cv)
+        The most images right, but by a hair: accuracy jumps by whole images, log loss does not.
     """
     rows = table.sort_values("penalty").reset_index(drop=True)
     best, most = rows["log_loss"].idxmin(), rows["balanced_accuracy"].idxmax()

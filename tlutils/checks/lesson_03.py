@@ -18,11 +18,15 @@ def check_trainable_parameters(answer: int | None, stages: surgery.Stages, from_
         stages: The model's stages, of `surgery.stages`.
         from_stage: The first stage that trains.
 
-    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
-    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    >>> stages = surgery.stages(model)
-    >>> check_trainable_parameters(stages["stage2"].num_params, stages, "stage2")
-    That is this one stage. All that follows trains, too.
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import surgery
+        >>> from tlutils.checks import lesson_03
+        >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+        >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> stages = surgery.stages(model)
+        >>> lesson_03.check_trainable_parameters(stages["stage2"].num_params, stages, "stage2")
+        That is this one stage. All that follows trains, too.
     """
     sizes = [stage.num_params for stage in stages]
     k, total = stages.names.index(from_stage), sum(sizes)
@@ -62,9 +66,11 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
     Args:
         freeze: The learner's `freeze(module)`, which holds the module's weights and its BatchNorm statistics.
 
-    >>> check_freeze(lambda module: module.requires_grad_(False).eval())  # doctest: +NORMALIZE_WHITESPACE
-    The weights stand still, and the statistics drift: the loop calls model.train() after your freeze, and
-    that undoes eval(). Something has to keep the part in eval mode.
+    Example:
+        >>> from tlutils.checks import lesson_03
+        >>> lesson_03.check_freeze(lambda module: module.requires_grad_(False).eval())
+        The weights stand still, and the statistics drift: the loop calls model.train() after your freeze, and
+        that undoes eval(). Something has to keep the part in eval mode.
     """
     with runtime.seeded(0):
         model = _Small()
@@ -103,11 +109,16 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         model: A model that has been unfrozen further, after some training steps.
         optimizer: The learner's optimizer.
 
-    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
-    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    >>> optimizer = torch.optim.SGD(surgery.param_groups(surgery.freeze_to(model, "head"), 0.1))
-    >>> check_optimizer(surgery.freeze_to(model, "stage2"), optimizer)
-    Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves.
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import surgery
+        >>> from tlutils.checks import lesson_03
+        >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+        >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> optimizer = torch.optim.SGD(surgery.param_groups(surgery.freeze_to(model, "head"), 0.1))
+        >>> lesson_03.check_optimizer(surgery.freeze_to(model, "stage2"), optimizer)
+        Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves.
     """
     found = surgery.audit(model, optimizer).codes
     if "optimizer-lacks" in found:

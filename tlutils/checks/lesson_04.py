@@ -22,11 +22,14 @@ def check_layer_decay(
         lr: The rate of the last stage with parameters before the head.
         decay: The factor from each stage to the one before it, between 0 and 1.
 
-    >>> from torch import nn
-    >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
-    >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    >>> check_layer_decay(1e-3 * 0.5, surgery.stages(model), "stage1", lr=1e-3, decay=0.5)
-    Not yet. Start at lr and multiply by the decay once for each stage.
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import surgery
+        >>> from tlutils.checks import lesson_04
+        >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
+        >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> lesson_04.check_layer_decay(1e-3 * 0.5, surgery.stages(model), "stage1", lr=1e-3, decay=0.5)
+        Not yet. Start at lr and multiply by the decay once for each stage.
     """
     weighted = [s.name for s in stages if s.parameters][:-1]
     steps = len(weighted) - 1 - weighted.index(stage)
@@ -52,11 +55,13 @@ def check_recipe(recipe: Any) -> None:
     """Print whether a recipe trains the head first and then everything, gently, or which mistake it makes.
 
     Args:
-        recipe: The learner's `train.Recipe`; None where nothing was written.
+        recipe: The learner's `train.Recipe`;
 
-    >>> from tlutils.train import Recipe
-    >>> check_recipe(Recipe.finetune())
-    It trains everything from the first step: the head alone should come first.
+    Example:
+        >>> from tlutils.checks import lesson_04
+        >>> from tlutils.train import Recipe
+        >>> lesson_04.check_recipe(Recipe.finetune())
+        It trains everything from the first step: the head alone should come first.
     """
     if recipe is None:
         print("Not written yet. Recipe.lp_ft(...) has most of it.")
@@ -87,13 +92,16 @@ def check_cka(function: Callable[[Any, Any], Any] | None) -> None:
 
     Args:
         function: The learner's `function(x, y)` for features (n, p) and (n, q) of the same images, as NumPy
-            arrays: one number. None where nothing was written.
+            arrays: one number.
 
-    >>> def uncentred(x, y):
-    ...     return np.linalg.norm(y.T @ x) ** 2 / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
-    >>> check_cka(uncentred)  # doctest: +NORMALIZE_WHITESPACE
-    The features are not centred: take off the mean of each column first, or their common offset is all that
-    it sees.
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.checks import lesson_04
+        >>> def uncentred(x, y):
+        ...     return np.linalg.norm(y.T @ x) ** 2 / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
+        >>> lesson_04.check_cka(uncentred)
+        The features are not centred: take off the mean of each column first, or their common offset is all
+        that it sees.
     """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 5)) + 3
@@ -113,10 +121,9 @@ def check_cka(function: Callable[[Any, Any], Any] | None) -> None:
         "Divide by the sizes of XᵀX and YᵀY, not of X and Y.": norm(b.T @ a) ** 2 / (norm(a) * norm(b)) ** 2,
     }
     found = attempt(function, x, y, todo="Return one number: 1 for features that are alike.")
-    if found is not None:
-        judge(
-            found,
-            torch.tensor(right),
-            {text: torch.tensor(wrong) for text, wrong in mistakes.items()},
-            praise="the same as tlutils.train.cka.",
-        )
+    judge(
+        found,
+        torch.tensor(right),
+        {text: torch.tensor(wrong) for text, wrong in mistakes.items()},
+        praise="the same as tlutils.train.cka.",
+    )

@@ -29,10 +29,12 @@ def check_cheapest(choose: Choose | None) -> None:
 
     Args:
         choose: The learner's `choose(scores)`, where `scores` maps a strategy to its scores by seed (n,), the
-            cheapest first: the name of one. None where nothing was written.
+            cheapest first: the name of one.
 
-    >>> check_cheapest(lambda scores: max(scores, key=lambda name: scores[name].mean()))
-    You chose by the mean alone. There it leads by less than the noise: the cheaper one ties.
+    Example:
+        >>> from tlutils.checks import lesson_05
+        >>> lesson_05.check_cheapest(lambda scores: max(scores, key=lambda name: scores[name].mean()))
+        You chose by the mean alone. There it leads by less than the noise: the cheaper one ties.
     """
     if choose is None:
         print("Not written yet. Take the best mean, then walk from the cheapest to the first that ties.")
@@ -73,8 +75,11 @@ def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> N
         differences: The differences so far, one per seed (n,).
         margin: The difference from which on a claim holds.
 
-    >>> check_seeds(3, np.array([0.04, 0.01, 0.07]), 0.01)
-    That is how many there are, and they left it undecided.
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.checks import lesson_05
+        >>> lesson_05.check_seeds(3, np.array([0.04, 0.01, 0.07]), 0.01)
+        That is how many there are, and they left it undecided.
     """
     mean, std = np.mean(differences), np.std(differences, ddof=1)
 

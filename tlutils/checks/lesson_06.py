@@ -24,12 +24,13 @@ def check_copied_layers(copy_layers: Callable[[nn.Sequential, nn.Sequential, int
 
     Args:
         copy_layers: The learner's `copy_layers(source, target, layers)`, for the first `layers` modules.
-            None where nothing was written.
 
-    >>> def copy_layers(source, target, layers):
-    ...     target[:layers].load_state_dict(source[:layers].state_dict())
-    >>> check_copied_layers(copy_layers)
-    The copied layers can still learn: take the gradients of weights and biases away.
+    Example:
+        >>> from tlutils.checks import lesson_06
+        >>> def copy_layers(source, target, layers):
+        ...     target[:layers].load_state_dict(source[:layers].state_dict())
+        >>> lesson_06.check_copied_layers(copy_layers)
+        The copied layers can still learn: take the gradients of weights and biases away.
     """
     if copy_layers is None:
         print("Not written yet. state_dict gives the weights of a module, load_state_dict sets them.")
@@ -77,8 +78,11 @@ def check_held_out_accuracy(answer: float | None, table: np.ndarray) -> None:
         answer: The learner's accuracy; None where nothing was answered.
         table: Accuracies (stages, 2): the first column chooses the stage, the second judges it.
 
-    >>> check_held_out_accuracy(0.8, np.array([[0.71, 0.70], [0.80, 0.74]]))
-    That is how the chosen stage looks to those that chose it: too good on average.
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.checks import lesson_06
+        >>> lesson_06.check_held_out_accuracy(0.8, np.array([[0.71, 0.70], [0.80, 0.74]]))
+        That is how the chosen stage looks to those that chose it: too good on average.
     """
     row = int(table[:, 0].argmax())
     judge_number(

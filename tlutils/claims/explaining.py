@@ -20,7 +20,7 @@ CANVAS, SIDE = 128, 56  # pixels: of a composed picture, and of the object in it
 
 def gabor_likeness(*, backbone: str, seed: int) -> dict[str, Any]:
     """How Gabor-like the first filters are: `similarity`, the mean share of energy that one explains."""
-    fit = explain.gabor_likeness(explain.filters(load_network(backbone, 224, seed=seed)))
+    fit = explain.fit_gabors(explain.filters(load_network(backbone, 224, seed=seed)))
     return {"similarity": float(fit.share.mean())}
 
 

@@ -5,7 +5,6 @@ the curve of their objective. x is a preprocessed batch (N, C, H, W); names of s
 `surgery.stages`.
 """
 
-from .activations import Patch, activations, dead_channels, receptive_boxes, top_patches
 from .attribution import (
     deconvnet,
     guided_backprop,
@@ -15,34 +14,31 @@ from .attribution import (
     smoothgrad,
 )
 from .cams import cam, grad_cam
-from .faithfulness import Curve, HitRate, cascading_randomization, deletion, insertion, pointing_game
-from .filters import GaborFit, as_images, filters, gabor_likeness
+from .channels import activations, dead_channels, top_patches
+from .faithfulness import cascading_randomization, deletion, insertion, pointing_game
+from .hooks import check_batch, score_classes
 from .matching import feature_inversion, style_transfer, texture_synthesis
-from .neighbours import ImageMap, image_map, nearest
+from .neighbours import image_map, nearest
 from .optimise import Synthesis, to_image, to_input
-from .synthesis import FoolingImages, class_visualization, deepdream, fooling_images, maximise_activation
+from .synthesis import class_visualization, deepdream, fooling_images, maximise_activation
+from .weights import filter_images, filters, fit_gabors
 
 __all__ = [
-    "Curve",
-    "FoolingImages",
-    "GaborFit",
-    "HitRate",
-    "ImageMap",
-    "Patch",
     "Synthesis",
     "activations",
-    "as_images",
     "cam",
     "cascading_randomization",
+    "check_batch",
     "class_visualization",
     "dead_channels",
     "deconvnet",
     "deepdream",
     "deletion",
     "feature_inversion",
+    "filter_images",
     "filters",
+    "fit_gabors",
     "fooling_images",
-    "gabor_likeness",
     "grad_cam",
     "guided_backprop",
     "image_map",
@@ -52,8 +48,8 @@ __all__ = [
     "nearest",
     "occlusion",
     "pointing_game",
-    "receptive_boxes",
     "saliency",
+    "score_classes",
     "smoothgrad",
     "style_transfer",
     "texture_synthesis",

@@ -1,4 +1,4 @@
-"""Which pixels did this score come from? Eight answers, one contract.
+"""Which pixels did this score come from? Six answers here and two in `cams`, one contract.
 
 Each function takes a model, a preprocessed batch x (N, C, H, W) and a `target` (a class index, one per
 image, or None for the class that the model finds), and returns a map (N, H, W) on the model's device. The
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .hooks import Target, chosen, class_index, examined, scores
+from .hooks import Target, compute_scores, examining, resolve_target, select_scores
 from .rules import relu_rule
 
 
 def _gradient(model: nn.Module, x: Tensor, index: Tensor) -> Tensor:
     """Return d score[index] / d x (N, C, H, W) of a bare model; nothing is left on its parameters."""
     x = x.detach().requires_grad_()
-    return torch.autograd.grad(chosen(scores(model, x), index).sum(), x)[0]
+    return torch.autograd.grad(select_scores(compute_scores(model, x), index).sum(), x)[0]
 
 
-def _found(model: nn.Module, x: Tensor, target: Target) -> Tensor:
+def _predict_classes(model: nn.Module, x: Tensor, target: Target) -> Tensor:
     """Return the classes (N,) to explain; one forward pass also proves that the model takes this batch."""
     with torch.no_grad():
-        return class_index(target, scores(model, x))
+        return resolve_target(target, compute_scores(model, x))
 
 
-def _strongest(gradient: Tensor, per_channel: bool) -> Tensor:
+def _reduce_channels(gradient: Tensor, per_channel: bool) -> Tensor:
     return gradient if per_channel else gradient.abs().amax(1)
 
 
@@ -42,19 +42,40 @@ def occlusion(
     fill: float | Tensor = 0.0,
     batch_size: int = 16,
 ) -> Tensor:
-    """Return how far the class score falls when a square is covered (N, H, W).
+    """Return how far the class score falls when a square is covered, per pixel (N, H, W).
 
-    A pixel gets the mean over the squares that cover it. `window` and `stride` are in pixels: the stride is a
-    fourteenth of the shorter side unless given, the window twice the stride. The last square of a row is cut
-    at the border. `fill` is what covers, in preprocessed values: a number (0 is the data's mean colour) or a
-    tensor that broadcasts to (C, H, W). `batch_size` pictures run at once. Zeiler and Fergus 2014.
+    A pixel gets the mean over the squares that cover it. The last square of a row is cut at the border.
+    Zeiler and Fergus 2014.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        window: The side of the square in pixels, twice the stride unless given.
+        stride: How many pixels apart the squares lie, a fourteenth of the shorter side unless given.
+        fill: What covers, in preprocessed values: a number (0 is the data's mean colour) or a tensor that
+            broadcasts to (C, H, W).
+        batch_size: How many covered images run at once.
+
+    Raises:
+        LearnerError: If 1 ≤ stride ≤ window ≤ side does not hold, there is no such class, or the batch is not
+            one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.occlusion(model, torch.randn(2, 3, 16, 16), window=8, stride=4).shape
+        torch.Size([2, 16, 16])
     """
-    with examined(model, x) as (model, x), torch.no_grad():
+    with examining(model, x) as (model, x), torch.no_grad():
         squares = _squares(x.shape[2], x.shape[3], window, stride)
-        cover = filled(fill, x[0])
-        out = scores(model, x)
-        index = class_index(target, out)
-        whole = chosen(out, index)
+        cover = expand_fill(fill, x[0])
+        out = compute_scores(model, x)
+        index = resolve_target(target, out)
+        whole = select_scores(out, index)
         total, times = torch.zeros_like(x[:, 0]), torch.zeros_like(x[0, 0])
         jobs = [(n, square) for n in range(len(x)) for square in squares]
         for start in progress(range(0, len(jobs), batch_size), desc="occlusion"):
@@ -64,7 +85,7 @@ def occlusion(
             covered = x[rows].contiguous(memory_format=torch.channels_last)
             for picture, (_, (v, h)) in zip(covered, part, strict=True):
                 picture[:, v, h] = cover[:, v, h]
-            falls = whole[rows] - chosen(scores(model, covered), index[rows])
+            falls = whole[rows] - select_scores(compute_scores(model, covered), index[rows])
             for fall, (n, (v, h)) in zip(falls, part, strict=True):
                 total[n, v, h] += fall
         for v, h in squares:
@@ -86,7 +107,7 @@ def _squares(height: int, width: int, window: int | None, stride: int | None) ->
     return [(slice(top, top + window), slice(left, left + window)) for top in tops for left in lefts]
 
 
-def filled(fill: float | Tensor, like: Tensor) -> Tensor:
+def expand_fill(fill: float | Tensor, like: Tensor) -> Tensor:
     """Return `fill`, a number or a tensor, in the shape, precision and place of `like`."""
     cover = torch.as_tensor(fill).to(like)
     try:
@@ -99,12 +120,30 @@ def filled(fill: float | Tensor, like: Tensor) -> Tensor:
 
 
 def saliency(model: nn.Module, x: Tensor, target: Target = None, *, per_channel: bool = False) -> Tensor:
-    """Return |d score / d pixel| (N, H, W), the largest over the channels, of the unnormalised class score.
+    """Return the absolute gradient of the class score by each pixel, the largest over the channels (N, H, W).
 
-    `per_channel=True` gives the signed gradient (N, C, H, W). Simonyan et al. 2014, section 3.
+    Simonyan, Vedaldi and Zisserman 2014.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        per_channel: Whether to return the signed gradient (N, C, H, W) instead.
+
+    Raises:
+        LearnerError: If there is no such class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.saliency(model, torch.randn(2, 3, 16, 16), target=1).shape
+        torch.Size([2, 16, 16])
     """
-    with examined(model, x) as (model, x):
-        return _strongest(_gradient(model, x, _found(model, x, target)), per_channel)
+    with examining(model, x) as (model, x):
+        return _reduce_channels(_gradient(model, x, _predict_classes(model, x, target)), per_channel)
 
 
 def smoothgrad(
@@ -117,30 +156,50 @@ def smoothgrad(
     seed: int = 0,
     per_channel: bool = False,
 ) -> Tensor:
-    """Return the saliency (N, H, W) of the gradient averaged over `samples` noisy copies of each image.
+    """Return the saliency (N, H, W) of the gradient averaged over noisy copies of each image.
 
-    `noise` is the standard deviation as a share of each image's own range (max minus min). The class is the
-    one found on the clean image. `per_channel=True` gives the signed mean gradient (N, C, H, W). Smilkov et
-    al. 2017.
+    The class is the one found on the clean image. Smilkov et al. 2017.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        samples: How many noisy copies there are.
+        noise: The standard deviation of the noise, as a share of each image's own range (max minus min).
+        seed: Of the noise.
+        per_channel: Whether to return the signed mean gradient (N, C, H, W) instead.
+
+    Raises:
+        LearnerError: If `samples` or `noise` is too small, there is no such class, or the batch is not one
+            that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.smoothgrad(model, torch.randn(2, 3, 16, 16), samples=4).shape
+        torch.Size([2, 16, 16])
     """
     if samples < 1 or noise < 0:
         raise LearnerError(f"samples={samples}, noise={noise}. Expected samples ≥ 1 and noise ≥ 0.")
-    with examined(model, x) as (model, x), seeded(seed):
-        index = _found(model, x, target)
+    with examining(model, x) as (model, x), seeded(seed):
+        index = _predict_classes(model, x, target)
         spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
         total = torch.zeros_like(x)
         for _ in progress(range(samples), desc="smoothgrad"):
             total += _gradient(model, x + spread * torch.randn_like(x), index)
-        return _strongest(total / samples, per_channel)
+        return _reduce_channels(total / samples, per_channel)
 
 
-def _ruled(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
-    with examined(model, x) as (model, x):
-        index = _found(model, x, target)
+def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
+    with examining(model, x) as (model, x):
+        index = _predict_classes(model, x, target)
         with relu_rule(rule) as used:
             gradient = _gradient(model, x, index)
         if used.calls:
-            return _strongest(gradient, per_channel)
+            return _reduce_channels(gradient, per_channel)
     raise LearnerError(
         f"{models.info(model).name} has no ReLU, and this method is a rule for ReLUs: it would be plain "
         "saliency under another name. Use saliency, smoothgrad, integrated_gradients or occlusion."
@@ -152,19 +211,56 @@ def guided_backprop(
 ) -> Tensor:
     """Return the saliency (N, H, W) of gradients that pass a ReLU only if signal and gradient are positive.
 
-    Every ReLU counts: module or function, in place, shared, ReLU6. A model without one is a LearnerError.
-    `per_channel=True` gives the signed gradient (N, C, H, W). Springenberg et al. 2015; sharp, but see
-    `faithfulness.cascade` before you believe it.
+    Every ReLU counts: module or function, in place, shared, ReLU6. Springenberg et al. 2015; sharp, but see
+    `cascading_randomization` before you believe it.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        per_channel: Whether to return the signed gradient (N, C, H, W) instead.
+
+    Raises:
+        LearnerError: If the model has no ReLU, there is no such class, or the batch is not one that the model
+            takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.guided_backprop(model, torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 16, 16])
     """
-    return _ruled("guided", model, x, target, per_channel)
+    return _saliency_by_rule("guided", model, x, target, per_channel)
 
 
 def deconvnet(model: nn.Module, x: Tensor, target: Target = None, *, per_channel: bool = False) -> Tensor:
     """Return the saliency (N, H, W) of gradients that pass a ReLU wherever the gradient is positive.
 
-    Otherwise as `guided_backprop`. Zeiler and Fergus 2014, section 2.1.
+    Every ReLU counts: module or function, in place, shared, ReLU6. Zeiler and Fergus 2014, section 2.1.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        per_channel: Whether to return the signed gradient (N, C, H, W) instead.
+
+    Raises:
+        LearnerError: If the model has no ReLU, there is no such class, or the batch is not one that the model
+            takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.deconvnet(model, torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 16, 16])
     """
-    return _ruled("deconvnet", model, x, target, per_channel)
+    return _saliency_by_rule("deconvnet", model, x, target, per_channel)
 
 
 def integrated_gradients(
@@ -180,15 +276,39 @@ def integrated_gradients(
     """Return (x - baseline) times the mean gradient on the way from baseline to x (N, H, W).
 
     Signed and summed over the channels: the sum over all pixels is score(x) - score(baseline), up to the
-    error of `steps` Gauss-Legendre points. `baseline` is a number (0 is the data's mean colour) or a tensor
-    that broadcasts to x. `per_channel=True` keeps the channels (N, C, H, W). Sundararajan, Taly and Yan 2017.
+    error of the Gauss-Legendre points. Sundararajan, Taly and Yan 2017.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        baseline: Where the way begins: a number (0 is the data's mean colour) or a tensor that broadcasts to
+            x.
+        steps: How many points there are on the way.
+        batch_size: How many images run at once.
+        per_channel: Whether to keep the channels (N, C, H, W).
+
+    Raises:
+        LearnerError: If `steps` is below 1, `baseline` does not fit x, there is no such class, or the batch
+            is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> x = torch.randn(1, 3, 16, 16)
+        >>> change = (model(x) - model(torch.zeros_like(x)))[0, 1]
+        >>> bool((explain.integrated_gradients(model, x, target=1).sum() - change).abs() < 0.01)
+        True
     """
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1 point from the baseline to the image.")
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    with examined(model, x) as (model, x):
-        index = _found(model, x, target)
-        start = filled(baseline, x)
+    with examining(model, x) as (model, x):
+        index = _predict_classes(model, x, target)
+        start = expand_fill(baseline, x)
         shares, lengths = (torch.as_tensor(a).to(x) for a in ((1 + nodes) / 2, weights / 2))
         mean = torch.zeros_like(x)
         at_once = max(1, batch_size // len(x))

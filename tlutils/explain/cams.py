@@ -7,10 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import models, surgery
+from .. import models
 from ..errors import LearnerError
-from .activations import as_maps
-from .hooks import Reader, Target, chosen, class_index, examined, scores, stages
+from .channels import as_maps
+from .hooks import (
+    Reader,
+    Target,
+    compute_scores,
+    examining,
+    read_layouts,
+    resolve_target,
+    select_scores,
+    stages,
+)
 
 
 class _Maps:
@@ -51,7 +60,7 @@ def _no_maps(model: nn.Module, method: str, what: str) -> LearnerError:
     )
 
 
-def upsampled(maps: Tensor, x: Tensor) -> Tensor:
+def upsample(maps: Tensor, x: Tensor) -> Tensor:
     return F.interpolate(maps[:, None], x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -59,34 +68,69 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
     """Return the Grad-CAM map (N, H, W): the part of a stage's feature maps that speaks for the class.
 
     Each feature map is weighed by the mean of d score / d map; what is above 0 in the sum is upsampled
-    bilinearly. `at` is a stage or a module, the last one with feature maps unless given. Raises
-    LearnerError where there is none (token models). Selvaraju et al. 2017.
+    bilinearly. Selvaraju et al. 2017.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        at: A stage or a module, the last stage with height and width unless given.
+
+    Raises:
+        LearnerError: If what leaves there has no height and width (token models), there is no such place or
+            class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.grad_cam(model, torch.randn(2, 3, 32, 32), at="stage1").shape
+        torch.Size([2, 32, 32])
     """
-    with examined(model, x) as (model, x):
+    with examining(model, x) as (model, x):
         found = _Maps(model, x, at, "Grad-CAM")
-        score = chosen(found.scores, class_index(target, found.scores)).sum()
+        score = select_scores(found.scores, resolve_target(target, found.scores)).sum()
         weights = found.gradient(score).mean((2, 3), keepdim=True)
-        return upsampled((weights * found.maps).sum(1).relu(), x)
+        return upsample((weights * found.maps).sum(1).relu(), x)
 
 
 def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
     """Return the class activation map (N, H, W), signed: the last feature maps times the class's weights.
 
-    Defined where the scores are one linear layer on the average of feature maps (or averages of feature maps
-    of their own, one per class). The map's mean is then the class score without bias. Anything else is a
-    LearnerError that names what works. Zhou et al. 2016.
+    Defined where the scores are one linear layer on the average of feature maps, or averages of feature
+    maps of their own, one per class. The map's mean is then the class score without bias. Zhou et al. 2016.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+
+    Raises:
+        LearnerError: If the model is built otherwise (the error names what works), there is no such class, or
+            the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.cam(model, torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 32, 32])
     """
-    with examined(model, x) as (model, x), torch.no_grad():
-        out, seen = _every_map(model, x)
-        index = class_index(target, out)
+    with examining(model, x) as (model, x), torch.no_grad():
+        out, seen = _read_maps(model, x)
+        index = resolve_target(target, out)
         layers = [m for m in model.modules() if isinstance(m, nn.Linear) and len(m.weight) == out.shape[1]]
         for maps in (m for values in reversed(seen) for m in (values, values.relu())):
             pooled = maps.mean((2, 3))
             for layer in (layer for layer in layers if layer.weight.shape[1] == pooled.shape[1]):
                 if torch.allclose(layer(pooled), out, rtol=1e-3, atol=1e-3):
-                    return upsampled(torch.einsum("nk,nkhw->nhw", layer.weight[index], maps), x)
+                    return upsample(torch.einsum("nk,nkhw->nhw", layer.weight[index], maps), x)
             if pooled.shape == out.shape and torch.allclose(pooled, out, rtol=1e-3, atol=1e-3):
-                return upsampled(maps[torch.arange(len(x)), index], x)
+                return upsample(maps[torch.arange(len(x)), index], x)
     raise LearnerError(
         "CAM needs a model that averages its last feature maps and puts one linear layer on them, and "
         f"{models.info(model).name} does something else in between. grad_cam is its generalisation, for any "
@@ -94,10 +138,10 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
     )
 
 
-def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _read_maps(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the scores, and the output of each module that gives feature maps (N, C, h, w), in order."""
     seen: list[Tensor] = []
-    layouts = surgery.module_layouts(model, x)
+    layouts = read_layouts(model, x)
 
     def keeper(layout: str) -> Callable[..., None]:
         def keep(module: nn.Module, args: tuple, output: Tensor) -> None:
@@ -109,4 +153,4 @@ def _every_map(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     with ExitStack() as hooks:
         for name, layout in layouts.items():
             hooks.callback(model.get_submodule(name).register_forward_hook(keeper(layout)).remove)
-        return scores(model, x), seen
+        return compute_scores(model, x), seen

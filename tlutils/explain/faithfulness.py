@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .attribution import filled
-from .hooks import Target, chosen, class_index, examined, scores, stages
+from .attribution import expand_fill
+from .hooks import Target, compute_scores, examining, resolve_target, select_scores, stages
 
 
 @dataclass(frozen=True)
 class Curve:
-    """`scores` (N, S) of the class while a `share` (S,) of the pixels has changed, and the area under them
-    (N,).
+    """The probability of the class while more and more pixels have changed.
+
+    Attributes:
+        shares: Of the pixels that have changed (S,), from 0 to 1.
+        scores: The probability of the class (N, S).
     """
 
     shares: Tensor
@@ -26,10 +29,11 @@ class Curve:
 
     @property
     def area(self) -> Tensor:
+        """The area under each curve (N,)."""
         return torch.trapezoid(self.scores, self.shares, dim=1)
 
 
-def _matching(maps: Tensor, x: Tensor) -> Tensor:
+def _check_maps(maps: Tensor, x: Tensor) -> Tensor:
     if not isinstance(maps, Tensor) or maps.shape != (len(x), *x.shape[2:]):
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise LearnerError(
@@ -52,9 +56,9 @@ def _curve(
 ) -> Curve:
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1.")
-    with examined(model, x) as (model, x), torch.no_grad():
-        maps, cover = _matching(maps, x), filled(fill, x)
-        index = class_index(target, scores(model, x))
+    with examining(model, x) as (model, x), torch.no_grad():
+        maps, cover = _check_maps(maps, x), expand_fill(fill, x)
+        index = resolve_target(target, compute_scores(model, x))
         # Stable: pixels of equal weight go in reading order, so a constant map is a fair, dull control.
         order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
         places = torch.arange(order.shape[1], device=x.device).expand_as(order)
@@ -63,8 +67,8 @@ def _curve(
         rows = []
         for share in progress(shares, desc="insertion" if insert else "deletion"):
             changed = rank < round(float(share) * order.shape[1])
-            probability = scores(model, torch.where(changed == insert, x, cover)).softmax(1)
-            rows.append(chosen(probability, index))
+            probability = compute_scores(model, torch.where(changed == insert, x, cover)).softmax(1)
+            rows.append(select_scores(probability, index))
         return Curve(shares, torch.stack(rows, 1))
 
 
@@ -77,11 +81,35 @@ def deletion(
     steps: int = 20,
     fill: float | Tensor = 0.0,
 ) -> Curve:
-    """Return the class probability while pixels vanish, the map's strongest first. A good map gives a small
-    area.
+    """Return the class probability while pixels vanish, the map's strongest first: a good map loses it early.
 
-    x (N, C, H, W) preprocessed, maps (N, H, W). `fill` is what a vanished pixel becomes, in preprocessed
-    values. Petsiuk, Das and Saenko 2018 (RISE).
+    Petsiuk, Das and Saenko 2018 (RISE).
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        maps: One map per image (N, H, W), as attributions return.
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        steps: In how many steps of equally many pixels.
+        fill: What a vanished pixel becomes, in preprocessed values: a number or a tensor that broadcasts to
+            x.
+
+    Returns:
+        The `shares` (steps + 1,) of vanished pixels, the `scores` (N, steps + 1) and their `area` (N,).
+
+    Raises:
+        LearnerError: If the maps do not fit x or are not finite, `steps` is below 1, there is no such class,
+            or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> x = torch.randn(2, 3, 16, 16)
+        >>> explain.deletion(model, x, x.abs().amax(1), steps=4).scores.shape
+        torch.Size([2, 5])
     """
     return _curve(model, x, maps, target, steps, fill, insert=False)
 
@@ -95,10 +123,34 @@ def insertion(
     steps: int = 20,
     fill: float | Tensor = 0.0,
 ) -> Curve:
-    """Return the class probability while pixels appear, the map's strongest first. A good map gives a large
-    area.
+    """Return the class probability while pixels appear, the map's strongest first: a good map finds it early.
 
-    `fill` is what stands there before: a number, or a tensor such as a blurred x. Otherwise as `deletion`.
+    Petsiuk, Das and Saenko 2018 (RISE).
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        maps: One map per image (N, H, W), as attributions return.
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        steps: In how many steps of equally many pixels.
+        fill: What stands there before, in preprocessed values: a number, or a tensor such as a blurred x.
+
+    Returns:
+        The `shares` (steps + 1,) of shown pixels, the `scores` (N, steps + 1) and their `area` (N,).
+
+    Raises:
+        LearnerError: If the maps do not fit x or are not finite, `steps` is below 1, there is no such class,
+            or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> x = torch.randn(2, 3, 16, 16)
+        >>> explain.insertion(model, x, x.abs().amax(1), steps=4).area.shape
+        torch.Size([2])
     """
     return _curve(model, x, maps, target, steps, fill, insert=True)
 
@@ -112,16 +164,39 @@ def cascading_randomization(
     seed: int = 0,
     **options,
 ) -> dict[str, Tensor]:
-    """Return how similar a map stays as stages become random, {stage: rank correlation (N,)}.
+    """Return how similar a map stays while the stages of a copy get random weights one after the other.
 
-    Head first, each stage on top of those before: its weights are replaced by random ones (same mean and
-    spread), in a copy, and `method(copy, x, target, **options)` is compared with the map of the trained model
-    by Spearman's correlation of the absolute values. A map that stays the same (near 1) shows the picture,
-    not what the network learned. A constant map counts as 0. Adebayo et al. 2018, "Sanity checks for saliency
-    maps".
+    From the head to the stem each stage's weights are replaced by random ones of the same mean and spread, on
+    top of those before, and the map is compared with that of the trained model by Spearman's correlation of
+    the absolute values. A map that stays similar (near 1) shows the picture, not what the network learned. A
+    constant map counts as 0. Adebayo et al. 2018, "Sanity checks for saliency maps".
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        method: The attribution, called as `method(copy, x, target, **options)`.
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+        seed: Of the random weights.
+        **options: Passed on to the method.
+
+    Returns:
+        {stage: rank correlation (N,)}, the head first.
+
+    Raises:
+        LearnerError: If there is no such class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> from tlutils.explain import saliency
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> list(explain.cascading_randomization(model, torch.randn(2, 3, 16, 16), saliency))
+        ['head', 'stage2', 'stage1']
     """
-    with examined(model, x) as (bare, x), torch.no_grad():
-        index = class_index(target, scores(bare, x))
+    with examining(model, x) as (bare, x), torch.no_grad():
+        index = resolve_target(target, compute_scores(bare, x))
         forgetful = copy.deepcopy(bare)
     before = method(forgetful, x, index, **options).abs().flatten(1).cpu()
     result = {}
@@ -150,7 +225,14 @@ def _rank_correlation(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class HitRate:
-    """Whether each map's peak is in its box (N,), the share of hits, and its 95 % Wilson interval."""
+    """How often the peak of a map is in its box.
+
+    Attributes:
+        hits: Whether each map's peak is in its box (N,).
+        rate: The share of hits.
+        low: The lower end of its 95 % Wilson interval.
+        high: The upper end.
+    """
 
     hits: Tensor
     rate: float
@@ -159,10 +241,24 @@ class HitRate:
 
 
 def pointing_game(maps: Tensor, boxes: Tensor | list) -> HitRate:
-    """Return how often the strongest pixel of a map (N, H, W) lies in its box (N, 4) = (top, left, bottom,
-    right).
+    """Return how often the strongest pixel of a map lies in its box, with a 95 % interval. Zhang et al. 2016.
 
-    Bottom and right are excluded, in pixels. Zhang et al. 2016.
+    Args:
+        maps: One map per image (N, H, W).
+        boxes: One box per map (N, 4), as (top, left, bottom, right) in pixels; bottom and right are excluded.
+
+    Returns:
+        The `hits` (N,), their `rate`, and the ends `low` and `high` of its Wilson interval.
+
+    Raises:
+        LearnerError: If there is not one box per map.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import explain
+        >>> maps = torch.stack([torch.eye(4), -torch.eye(4)])
+        >>> explain.pointing_game(maps, [(0, 0, 1, 1)] * 2).hits
+        tensor([ True, False])
     """
     boxes = torch.as_tensor(boxes)
     if maps.ndim != 3 or boxes.shape != (len(maps), 4) or not len(maps):

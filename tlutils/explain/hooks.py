@@ -13,25 +13,38 @@ from torch import Tensor, nn
 
 from .. import models, surgery
 from ..errors import LearnerError, unknown
-from ..inference import device_of, dtype_of, evaluating, logits_of
+from ..inference import device_of, dtype_of, evaluating, logits_of, require_module
 
 Target = int | Sequence[int] | Tensor | None
 
 
 @contextmanager
-def examined(model: nn.Module, *batches: Tensor) -> Iterator[tuple]:
+def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple]:
     """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`."""
     with evaluating(model) as bare, torch.inference_mode(False), torch.enable_grad():
-        yield bare, *(checked(bare, x) for x in batches)
+        yield bare, *(check_batch(bare, x) for x in batches)
 
 
-def checked(model: nn.Module, x: Tensor) -> Tensor:
-    """Return a copy of the batch `x` (N, C, H, W), on the model's device and in its precision.
+def check_batch(model: nn.Module, x: Tensor) -> Tensor:
+    """Return a copy of a batch, on the model's device and in its precision, once it is sure that it is one.
 
-    Raises LearnerError for anything that is not a finite, preprocessed, floating-point batch with the
-    model's channels.
+    Args:
+        model: The model that will read it.
+        x: A preprocessed batch (N, C, H, W).
+
+    Raises:
+        LearnerError: If it is not a finite, floating-point batch with the model's channels and size.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> explain.check_batch(model, torch.zeros(2, 3, 16, 16) / 0)
+        Traceback (most recent call last):
+        tlutils.errors.LearnerError: x has NaN or infinite pixels in image 0, 1. ...
     """
-    size = models.info(model).input_size
+    size = models.info(require_module(model)).input_size
     wanted = f"Expected a preprocessed batch (N, {size[0]}, {size[1]}, {size[2]})"
     if not isinstance(x, Tensor):
         raise LearnerError(
@@ -56,7 +69,7 @@ def checked(model: nn.Module, x: Tensor) -> Tensor:
     return x.detach().clone().to(device_of(model), dtype_of(model))
 
 
-def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:
+def run_model(module: Callable, x: Tensor, model: nn.Module) -> Any:
     """Return module(x); what torch says about a size that does not fit becomes a LearnerError."""
     try:
         return module(x)
@@ -71,14 +84,44 @@ def _run(module: Callable, x: Tensor, model: nn.Module) -> Any:
         ) from error
 
 
-def scores(model: nn.Module, x: Tensor) -> Tensor:
+def compute_scores(model: nn.Module, x: Tensor) -> Tensor:
     """Return the unnormalised class scores (N, K) of the bare model; a size it cannot take is a
     LearnerError.
     """
-    return logits_of(_run(model, x, model))
+    return logits_of(run_model(model, x, model))
 
 
-def indices(name: str, value: object) -> Tensor:
+def read_layouts(model: nn.Module, like: Tensor) -> dict[str, str]:
+    """Return `surgery.module_layouts` for images of the size of the batch `like`."""
+    return run_model(lambda x: surgery.module_layouts(model, x), like, model)
+
+
+def score_classes(model: nn.Module, x: Tensor, target: Target = None) -> tuple[Tensor, Tensor]:
+    """Return the unnormalised class scores (N, K) of a batch, and the class of each image to explain (N,).
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class to explain: one, one per image, or None for the class that the model finds.
+
+    Raises:
+        LearnerError: If there is no such class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> scores, index = explain.score_classes(model, torch.randn(5, 3, 16, 16), target=1)
+        >>> scores.shape, index
+        (torch.Size([5, 2]), tensor([1, 1, 1, 1, 1]))
+    """
+    with examining(model, x) as (model, x), torch.no_grad():
+        out = compute_scores(model, x)
+        return out, resolve_target(target, out)
+
+
+def parse_indices(name: str, value: object) -> Tensor:
     """Return whole numbers as a tensor (n,); anything else is a LearnerError that calls it `name`."""
     try:
         index = torch.as_tensor(value)
@@ -95,12 +138,12 @@ def indices(name: str, value: object) -> Tensor:
     return index.flatten().long()
 
 
-def class_index(target: Target, out: Tensor) -> Tensor:
+def resolve_target(target: Target, out: Tensor) -> Tensor:
     """Return the class (N,) to explain for each row of the scores `out` (N, K): the highest one for None."""
     count, classes = out.shape
     if target is None:
         return out.detach().argmax(1)
-    index = indices("target", target).to(out.device)
+    index = parse_indices("target", target).to(out.device)
     if len(index) not in (1, count):
         raise LearnerError(
             f"target has {len(index)} classes for {count} images. Expected one, or one per image."
@@ -114,7 +157,7 @@ def class_index(target: Target, out: Tensor) -> Tensor:
     return index
 
 
-def chosen(out: Tensor, index: Tensor) -> Tensor:
+def select_scores(out: Tensor, index: Tensor) -> Tensor:
     """Return the score (N,) of class `index` (N,) in each row of `out` (N, K)."""
     return out.gather(1, index[:, None])[:, 0]
 
@@ -150,7 +193,7 @@ class Reader:
                 raise unknown("stage", name, every, hint=f"The stages are {', '.join(self.stages)}.")
         self.inside = {name: modules[name] for name in at if name not in self.stages}
         staged = [name for name in at if name in self.stages]
-        self.layouts = surgery.module_layouts(model, like) if self.inside else {}
+        self.layouts = read_layouts(model, like) if self.inside else {}
         self.layouts |= {name: known[name].layout for name in staged}
         if staged and with_scores:
             staged.append(self.stages[-1])
@@ -164,9 +207,9 @@ class Reader:
             with ExitStack() as hooks:
                 for name, module in self.inside.items():
                     hooks.callback(module.register_forward_hook(_keeper(found, name)).remove)
-                found["scores"] = scores(self.model, x)
+                found["scores"] = compute_scores(self.model, x)
         if self.outputs is not None:
-            found |= _run(self.outputs, x, self.model)
+            found |= run_model(self.outputs, x, self.model)
             if self.with_scores:
                 found["scores"] = logits_of(found[self.stages[-1]])
         for name in self.at:

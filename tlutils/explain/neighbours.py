@@ -1,6 +1,4 @@
-"""Which images are alike, for a network and for you? Nearest neighbours and image maps of features; data
-only.
-"""
+"""Which images are similar, for a network and for you? Nearest neighbours and maps of images."""
 
 from dataclasses import dataclass
 
@@ -17,9 +15,7 @@ from ..errors import LearnerError
 
 
 def as_features(values: ArrayLike | Tensor) -> np.ndarray:
-    """Return features or pixels (N, …) as a float matrix (N, D); raises LearnerError unless it is finite and
-    not empty.
-    """
+    """Return features or pixels (N, …) as a matrix (N, D); LearnerError if it is empty or not finite."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim < 2 or 0 in array.shape:
         raise LearnerError(
@@ -41,18 +37,29 @@ def nearest(
     n_neighbors: int = 5,
     metric: str = "euclidean",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (indices, distances), both (Q, n_neighbors): the rows nearest to each query, the nearest first.
+    """Return (indices, distances), both (Q, n_neighbors), of what is nearest to each query, nearest first.
 
-    `features` (N, D) are features, or images (N, C, H, W) for distances between pixels. Without `queries`
-    each row of `features` asks, and is not its own neighbour. `metric` is scikit-learn's ("euclidean",
-    "cosine", …).
+    Args:
+        features: Features (N, D), or images (N, C, H, W) for distances between pixels.
+        queries: Features (Q, D) or images of the same kind. Without them every row of `features` is a query,
+            and is not its own neighbour.
+        n_neighbors: How many neighbours are found for each query.
+        metric: As in scikit-learn's `NearestNeighbors`: "euclidean", "cosine", …
+
+    Raises:
+        LearnerError: If features and queries have different lengths, are not finite, or there are too few.
+
+    Example:
+        >>> from tlutils import explain
+        >>> explain.nearest([[0.0], [1.0], [5.0]], n_neighbors=1)[0].ravel().tolist()
+        [1, 0, 1]
     """
     known = as_features(features)
     asking = None if queries is None else as_features(queries)
     if asking is not None and asking.shape[1] != known.shape[1]:
         raise LearnerError(
-            f"Queries have {asking.shape[1]} values each, the features {known.shape[1]}. Take both from the "
-            "same stage, at the same image size."
+            f"Queries have {asking.shape[1]} values each and the features {known.shape[1]}. Take both from "
+            "the same stage, at the same image size."
         )
     most = len(known) - (asking is None)
     if not 1 <= n_neighbors <= most:
@@ -67,15 +74,26 @@ def nearest(
 
 @dataclass(frozen=True)
 class ImageMap:
-    """Where each image is: `points` (N, 2) in [0, 1], `cells` (N, 2) as (row, column), one image per cell."""
+    """Where each image is in the plane, and in a grid with one image per cell.
+
+    Attributes:
+        points: Places in the plane (N, 2), in [0, 1].
+        cells: (row, column) in the grid (N, 2).
+        shape: How many rows and columns the grid has.
+    """
 
     points: np.ndarray
     cells: np.ndarray
     shape: tuple[int, int]
 
     def mosaic(self, images: Tensor) -> Tensor:
-        """Return one picture (C, rows·h, columns·w) with each image (N, C, h, w), in [0, 1], in its cell;
-        white else.
+        """Return one picture (C, rows·h, columns·w), white but for each image in its cell.
+
+        Args:
+            images: A tensor (N, C, h, w) in [0, 1].
+
+        Raises:
+            LearnerError: If there are not as many images as were placed.
         """
         if len(images) != len(self.cells):
             raise LearnerError(f"This map places {len(self.cells)} images, and {len(images)} arrived.")
@@ -93,11 +111,29 @@ def image_map(
     perplexity: float | None = None,
     seed: int = 0,
 ) -> ImageMap:
-    """Return the features (N, D) laid out in the plane and snapped to a nearly square grid, N ≥ 4.
+    """Return images laid out in the plane by their features, and in a nearly square grid, one in each cell.
 
-    `method` is "pca" (two directions of largest variance) or "tsne" (keeps neighbours; distances between
-    far groups mean little). The grid moves the points as little as possible in total (an optimal
-    assignment).
+    The grid moves the points as little as possible in total (an optimal assignment).
+
+    Args:
+        features: Features (N, D), N ≥ 4.
+        method: "pca" (the two directions of largest variance) or "tsne" (van der Maaten and Hinton 2008:
+            keeps neighbours; distances between far groups mean little).
+        perplexity: t-SNE's number of neighbours, 30 unless given, and less for few images.
+        seed: Of t-SNE.
+
+    Returns:
+        The `points` (N, 2) in [0, 1], the `cells` (N, 2) as (row, column), the grid's `shape`, and
+        `mosaic(images)`, which makes one picture of them.
+
+    Raises:
+        LearnerError: If there is no such method, or fewer than 4 images.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import explain
+        >>> explain.image_map(np.random.rand(9, 5), method="pca").shape
+        (3, 3)
     """
     matrix = as_features(features)
     count = len(matrix)

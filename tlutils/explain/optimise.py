@@ -20,8 +20,11 @@ OnStep = Callable[[int, Tensor, Tensor], bool | None]
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What came out: `images` (N, C, H, W) in [0, 1], and `curve` (steps, N), the objective before each
-    step.
+    """Images that were found by gradient steps.
+
+    Attributes:
+        images: A tensor (N, C, H, W) in [0, 1].
+        curve: The objective before each step (steps, N).
     """
 
     images: Tensor
@@ -34,21 +37,46 @@ def _statistics(model: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Return images (N, C, H, W) in [0, 1] as the model's preprocessed batch."""
+    """Return images in [0, 1] as the model's preprocessed batch, by its own mean and standard deviation.
+
+    Args:
+        model: The model that will read them.
+        images: A tensor (N, C, H, W) in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> explain.to_input(nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
+    """
     mean, std = _statistics(model, images)
     return (images - mean) / std
 
 
 def to_image(model: nn.Module, x: Tensor) -> Tensor:
-    """Return a preprocessed batch (N, C, H, W) as images in [0, 1]; values outside are cut off."""
+    """Return a preprocessed batch as images in [0, 1]; values outside are cut off.
+
+    Args:
+        model: The model for which the batch was prepared.
+        x: A preprocessed batch (N, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> images, model = torch.rand(2, 3, 8, 8), nn.Conv2d(3, 4, 3)
+        >>> torch.allclose(explain.to_image(model, explain.to_input(model, images)), images, atol=1e-6)
+        True
+    """
     mean, std = _statistics(model, x)
     return (x * std + mean).clamp(0, 1)
 
 
-def noise(model: nn.Module, count: int, size: int | Sequence[int] | None, *, spread: float = 0.02) -> Tensor:
-    """Return `count` nearly grey start images (count, C, H, W) in [0, 1]; `size` is a side, (H, W), or the
-    model's own.
-    """
+def draw_noise(
+    model: nn.Module, count: int, size: int | Sequence[int] | None, *, spread: float = 0.02
+) -> Tensor:
+    """Return nearly grey images (count, C, H, W) in [0, 1]; `size` is a side, (H, W), or the model's own."""
     channels, height, width = models.info(model).input_size
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else tuple(size)
@@ -67,7 +95,7 @@ def noise(model: nn.Module, count: int, size: int | Sequence[int] | None, *, spr
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float64)
 
 
-def natural(gradient: Tensor) -> Tensor:
+def precondition(gradient: Tensor) -> Tensor:
     """Return the gradient (N, C, H, W) in a metric of photographs: shapes come before grain.
 
     Each spatial frequency f is divided by f, and three channels are mixed by the covariance of natural
@@ -75,7 +103,7 @@ def natural(gradient: Tensor) -> Tensor:
     """
     spectrum = torch.fft.rfft2(gradient.float()) / _frequencies(gradient)
     result = torch.fft.irfft2(spectrum, s=gradient.shape[2:]).to(gradient.dtype)
-    return _mixed(result, _COLOURS @ _COLOURS.T)
+    return _mix_colours(result, _COLOURS @ _COLOURS.T)
 
 
 def _frequencies(like: Tensor) -> Tensor:
@@ -86,11 +114,11 @@ def _frequencies(like: Tensor) -> Tensor:
     return (rows.square() + columns.square()).sqrt().clamp(min=1 / max(height, width))
 
 
-def _mixed(images: Tensor, colours: Tensor) -> Tensor:
+def _mix_colours(images: Tensor, colours: Tensor) -> Tensor:
     return torch.einsum("cd,ndhw->nchw", colours.to(images), images) if images.shape[1] == 3 else images
 
 
-def blurred(images: Tensor, sigma: float) -> Tensor:
+def smooth(images: Tensor, sigma: float) -> Tensor:
     """Return images smoothed by a Gaussian of `sigma` pixels."""
     radius = min(max(1, round(3 * sigma)), min(images.shape[2:]) - 1)
     return gaussian_blur(images, [2 * radius + 1] * 2, [sigma, sigma]) if sigma > 0 else images
@@ -114,7 +142,7 @@ def ascend(
     [0, 1].
 
     A step moves an image by `lr` (root mean square, in [0, 1] units; it falls to a tenth) along the
-    gradient that `natural` gives, through a shift of up to `jitter` pixels. `l2` pulls towards mid-grey;
+    gradient that `precondition` gives, through a shift of up to `jitter` pixels. `l2` pulls towards mid-grey;
     every `blur_every` steps the image is blurred by `blur` pixels. `on_step(step, images, values)` sees
     each step, and ends the work by returning False.
     """
@@ -125,16 +153,16 @@ def ascend(
         images.requires_grad_()
         values = objective(to_input(model, torch.roll(images, shift, (2, 3))))
         penalty = l2 * (images - 0.5).square().mean((1, 2, 3))
-        gradient = natural(torch.autograd.grad((values - penalty).sum(), images)[0])
+        gradient = precondition(torch.autograd.grad((values - penalty).sum(), images)[0])
         length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
         with torch.no_grad():
             images = (images + lr * (1 - 0.9 * step / steps) * gradient / length).clamp(0, 1)
             if blur and (step + 1) % blur_every == 0 and step + 1 < steps:
-                images = blurred(images, blur)
+                images = smooth(images, blur)
         curve.append(values.detach())
         if on_step is not None and on_step(step, images, curve[-1]) is False:
             break
-    return Synthesis(images.detach(), stacked(curve, start))
+    return Synthesis(images.detach(), stack_curve(curve, start))
 
 
 def descend(
@@ -160,22 +188,22 @@ def descend(
     optimizer = torch.optim.Adam([change], lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps), eta_min=lr / 20)
 
-    def drawn() -> Tensor:
+    def render() -> Tensor:
         moved = torch.fft.irfft2(torch.view_as_complex(change) * scale, s=start.shape[2:]).to(start.dtype)
-        return (start + _mixed(moved, _COLOURS)).clamp(0, 1)
+        return (start + _mix_colours(moved, _COLOURS)).clamp(0, 1)
 
     curve: list[Tensor] = []
     for step in progress(range(steps), desc=desc):
-        images = drawn()
+        images = render()
         values = loss(to_input(model, images))
         # Given by hand, because backward() would leave gradients on the model's parameters.
         change.grad = torch.autograd.grad((values + tv * total_variation(images)).sum(), change)[0]
         optimizer.step()
         schedule.step()
         curve.append(values.detach())
-        if on_step is not None and on_step(step, drawn().detach(), curve[-1]) is False:
+        if on_step is not None and on_step(step, render().detach(), curve[-1]) is False:
             break
-    return Synthesis(drawn().detach(), stacked(curve, start))
+    return Synthesis(render().detach(), stack_curve(curve, start))
 
 
 def check_steps(steps: int, lr: float) -> None:
@@ -183,7 +211,7 @@ def check_steps(steps: int, lr: float) -> None:
         raise LearnerError(f"steps={steps}, lr={lr}. Expected steps ≥ 0 and lr > 0.")
 
 
-def stacked(curve: list[Tensor], start: Tensor) -> Tensor:
+def stack_curve(curve: list[Tensor], start: Tensor) -> Tensor:
     return torch.stack(curve) if curve else start.new_zeros(0, len(start))
 
 

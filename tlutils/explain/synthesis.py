@@ -1,4 +1,4 @@
-"""What would please this class, channel or stage most? Images by gradient ascent.
+"""What does this class, channel or stage respond to most? Images by gradient ascent.
 
 Each function returns images in [0, 1] with the curve of its objective. The model is never changed: frozen
 or not, under `no_grad` or not. Seeded; the global random generators come back as they were.
@@ -14,9 +14,17 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .activations import as_maps, by_channel
-from .hooks import Reader, checked, chosen, class_index, examined, indices, scores
-from .optimise import OnStep, Synthesis, ascend, check_steps, noise, stacked, to_image, to_input
+from .channels import as_maps, by_channel
+from .hooks import (
+    Reader,
+    check_batch,
+    compute_scores,
+    examining,
+    parse_indices,
+    resolve_target,
+    select_scores,
+)
+from .optimise import OnStep, Synthesis, ascend, check_steps, draw_noise, stack_curve, to_image, to_input
 
 
 def class_visualization(
@@ -33,18 +41,51 @@ def class_visualization(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images that raise the unnormalised score of their class in `target`, one image per class.
+    """Return images that raise the unnormalised score of their class, one for each class in `target`.
 
-    They grow from grey noise, or from `start`, a preprocessed batch. The curve is the score. L2 penalty,
-    jitter and blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015). Options: see `optimise.ascend`.
+    L2 penalty, jitter and blur as in CS231n (Simonyan et al. 2014; Yosinski et al. 2015).
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        target: A class, or several.
+        size: The side of the images in pixels, the model's own unless given.
+        start: A preprocessed batch (N, C, H, W) to begin with, grey noise unless given.
+        steps: How many steps of gradient ascent there are.
+        lr: How far a step moves an image (root mean square, in [0, 1] units); it falls to a tenth.
+        l2: How strongly pixels are pulled towards mid-grey.
+        jitter: Up to how many pixels the image is shifted before each step.
+        blur: By how many pixels (standard deviation) every tenth result is blurred.
+        seed: Of start and jitter.
+        on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
+
+    Returns:
+        The `images` (N, C, H, W) in [0, 1], and the `curve` (steps, N) of the class scores.
+
+    Raises:
+        LearnerError: If there is no such class, the size or an option is out of range, or `start` is not a
+            batch that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> found = explain.class_visualization(model, [0, 1], size=32, steps=5, lr=0.05)
+        >>> found.images.shape, bool((found.curve[-1] > found.curve[0]).all())
+        (torch.Size([2, 3, 32, 32]), True)
     """
-    with examined(model) as (model,), seeded(seed):
-        index = indices("target", target)
-        first = noise(model, len(index), size) if start is None else to_image(model, checked(model, start))
+    with examining(model) as (model,), seeded(seed):
+        index = parse_indices("target", target)
+        first = (
+            draw_noise(model, len(index), size)
+            if start is None
+            else to_image(model, check_batch(model, start))
+        )
         with torch.no_grad():
-            index = class_index(index, scores(model, to_input(model, first)))
+            index = resolve_target(index, compute_scores(model, to_input(model, first)))
         return ascend(
-            lambda x: chosen(scores(model, x), index),
+            lambda x: select_scores(compute_scores(model, x), index),
             first, model=model, steps=steps, lr=lr, l2=l2, jitter=jitter, blur=blur, on_step=on_step,
             desc="class image",
         )  # fmt: skip
@@ -66,18 +107,49 @@ def maximise_activation(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return images that maximise an activation: one per channel, or one for the whole stage with None.
+    """Return the image that activates a channel most, one for each channel, or a whole stage.
 
-    `at` is a stage or a module. The objective is the channel's mean over the feature map, or its middle unit
-    with `unit="centre"`; for a whole stage it is the mean square. Tokens count as positions. Erhan et al.
-    2009; Olah, Mordvintsev and Schubert 2017.
+    Erhan et al. 2009; Olah, Mordvintsev and Schubert 2017.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        at: The stage or module after which activations are read.
+        channel: A channel, or several; None for the mean square of all.
+        unit: "mean" for the channel's mean over all places (tokens count as places), "centre" for its middle.
+        size: The side of the images in pixels, the model's own unless given.
+        start: A preprocessed batch (N, C, H, W) to begin with, grey noise unless given.
+        steps: How many steps of gradient ascent there are.
+        lr: How far a step moves an image (root mean square, in [0, 1] units); it falls to a tenth.
+        l2: How strongly pixels are pulled towards mid-grey.
+        jitter: Up to how many pixels the image is shifted before each step.
+        blur: By how many pixels (standard deviation) every tenth result is blurred.
+        seed: Of start and jitter.
+        on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
+
+    Returns:
+        The `images` (N, C, H, W) in [0, 1], and the `curve` (steps, N) of the activations.
+
+    Raises:
+        LearnerError: If there is no such place or channel, the size or an option is out of range, or `start`
+            is not a batch that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.maximise_activation(model, "stage2", [0, 3], size=32, steps=5).images.shape
+        torch.Size([2, 3, 32, 32])
     """
     if unit not in ("mean", "centre"):
         raise LearnerError(f"unit={unit!r}. Expected 'mean' (the whole map) or 'centre' (its middle unit).")
-    with examined(model) as (model,), seeded(seed):
-        wanted = None if channel is None else indices("channel", channel)
+    with examining(model) as (model,), seeded(seed):
+        wanted = None if channel is None else parse_indices("channel", channel)
         count = 1 if wanted is None else len(wanted)
-        first = noise(model, count, size) if start is None else to_image(model, checked(model, start))
+        first = (
+            draw_noise(model, count, size) if start is None else to_image(model, check_batch(model, start))
+        )
         reader = Reader(model, [at], like=first)
         if wanted is not None:
             with torch.no_grad():
@@ -110,10 +182,14 @@ def _middle(values: Tensor, layout: str) -> int:
 
 @dataclass(frozen=True)
 class FoolingImages(Synthesis):
-    """Images that look the same and are called something else.
+    """Images that look the same and that the model calls something else.
 
-    `difference` (N, C, H, W) is ten times the change, on mid-grey; `fooled` (N,) says where the model now
-    sees the target; `steps` (N,) how many steps it took.
+    Attributes:
+        images: A tensor (N, C, H, W) in [0, 1].
+        curve: The score of the target class before each step (steps, N).
+        difference: Ten times the change, on mid-grey (N, C, H, W).
+        fooled: Where the model now sees the target class (N,).
+        steps: How many steps each image took (N,).
     """
 
     difference: Tensor
@@ -130,25 +206,50 @@ def fooling_images(
     lr: float = 0.002,
     on_step: OnStep | None = None,
 ) -> FoolingImages:
-    """Return x with as few changes as make the model see `target`, by plain gradient ascent on its score.
+    """Return x with as few changes as make the model see another class, by gradient ascent on its score.
 
-    A step moves a pixel by `lr` (root mean square, in [0, 1] units); each image stops once it is fooled.
-    Szegedy et al. 2014; CS231n assignment 3.
+    Each image stops changing once the model is fooled. Szegedy et al. 2014; CS231n assignment 3.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        target: The class that the model should see: one, or one per image.
+        steps: At most how many steps there are.
+        lr: How far a step moves a pixel (root mean square, in [0, 1] units).
+        on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
+
+    Returns:
+        The `images` in [0, 1] and the `curve` (steps, N) of the scores; the `difference` (N, C, H, W), ten
+        times the change on mid-grey; `fooled` (N,), whether the model now sees the class, and after how many
+        `steps` (N,).
+
+    Raises:
+        LearnerError: If there is no such class, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> found = explain.fooling_images(model, torch.randn(2, 3, 16, 16), 1, steps=3)
+        >>> found.images.shape, found.fooled.shape
+        (torch.Size([2, 3, 16, 16]), torch.Size([2]))
     """
     check_steps(steps, lr)
-    with examined(model, x) as (model, x):
+    with examining(model, x) as (model, x):
         original = to_image(model, x)
         images, curve = original.clone(), []
         taken = torch.full((len(images),), steps, device=images.device)
         for step in progress(range(steps + 1), desc="fooling"):
             images.requires_grad_()
-            out = scores(model, to_input(model, images))
-            index = class_index(target, out)
+            out = compute_scores(model, to_input(model, images))
+            index = resolve_target(target, out)
             fooled = out.argmax(1) == index
             taken = torch.where(fooled, taken.clamp(max=step), taken)
             if fooled.all() or step == steps:
                 break
-            values = chosen(out, index)
+            values = select_scores(out, index)
             gradient = torch.autograd.grad(values.sum(), images)[0]
             length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
             with torch.no_grad():
@@ -159,7 +260,7 @@ def fooling_images(
                 break
         images = images.detach()
     change = (0.5 + 10 * (images - original)).clamp(0, 1)
-    return FoolingImages(images, stacked(curve, original), change, fooled, taken)
+    return FoolingImages(images, stack_curve(curve, original), change, fooled, taken)
 
 
 def deepdream(
@@ -176,17 +277,45 @@ def deepdream(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return x with more of what a stage (or one channel of it) already sees there, from small to full size.
+    """Return x with more of what a stage, or one channel of it, already sees there, from small to full size.
 
-    Each of `octaves` sizes, `octave_scale` apart, gets `steps` ascents of the mean square of what leaves
-    `at`; the curve runs through all of them. `on_step` gets the picture at the size in hand. Mordvintsev,
-    Olah and Tyka 2015.
+    At each size the mean square of the activations is raised. Mordvintsev, Olah and Tyka 2015.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        at: The stage or module after which activations are read.
+        channel: One channel of them, all unless given.
+        octaves: How many sizes there are.
+        octave_scale: How much larger each size is than the one before, above 1.
+        steps: How many steps of gradient ascent there are at each size.
+        lr: How far a step moves an image (root mean square, in [0, 1] units); it falls to a tenth.
+        jitter: Up to how many pixels the image is shifted before each step.
+        seed: Of the jitter.
+        on_step: Called as `on_step(step, images, values)` after each step, with images of the size in hand;
+            returning False ends the work.
+
+    Returns:
+        The `images` (N, C, H, W) in [0, 1], and the `curve` (steps, N) of the mean square, through all sizes.
+
+    Raises:
+        LearnerError: If there is no such place or channel, the image is too small for so many octaves, the
+            model takes one size only, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explain.deepdream(model, torch.randn(1, 3, 32, 32), at="stage2", octaves=1, steps=3).curve.shape
+        torch.Size([3, 1])
     """
     if octaves < 1 or octave_scale <= 1:
         raise LearnerError(
             f"octaves={octaves}, octave_scale={octave_scale}. Expected octaves ≥ 1 and a scale above 1."
         )
-    with examined(model, x) as (model, x), seeded(seed):
+    with examining(model, x) as (model, x), seeded(seed):
         original = to_image(model, x)
         full = original.shape[2:]
         sizes = [tuple(round(side / octave_scale**k) for side in full) for k in reversed(range(octaves))]
@@ -218,8 +347,8 @@ def deepdream(
 
         for size in sizes:
             # What was dreamt so far, on top of the photograph's own detail at this size.
-            detail = dream - _resized(original, dream.shape[2:])
-            start = (_resized(original, size) + _resized(detail, size)).clamp(0, 1)
+            detail = dream - _resize(original, dream.shape[2:])
+            start = (_resize(original, size) + _resize(detail, size)).clamp(0, 1)
             result = ascend(
                 activation, start,
                 model=model, steps=steps, lr=lr, jitter=jitter, on_step=shown, desc="deepdream",
@@ -228,10 +357,10 @@ def deepdream(
             curves.append(result.curve)
             if stopped:
                 break
-        return Synthesis(_resized(dream, full), torch.cat(curves))
+        return Synthesis(_resize(dream, full), torch.cat(curves))
 
 
-def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+def _resize(images: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(images.shape[2:]) == tuple(size):
         return images
     return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False, antialias=True)

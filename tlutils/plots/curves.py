@@ -53,9 +53,11 @@ def lines(
     Raises:
         LearnerError: If a line does not have one value for each `x`.
 
-    >>> curves = {"probe": [(0.6, 0.5, 0.7), (0.8, 0.7, 0.9)], "majority": 0.5}
-    >>> lines(["stem", "pool"], curves, title="Depth helps", alt="Accuracy rises from stem to pool.")
-    [picture] Accuracy rises from stem to pool.
+    Example:
+        >>> from tlutils import plots
+        >>> curves = {"probe": [(0.6, 0.5, 0.7), (0.8, 0.7, 0.9)], "majority": 0.5}
+        >>> plots.lines(["stem", "pool"], curves, title="Depth helps", alt="The probe's accuracy rises.")
+        [picture] The probe's accuracy rises.
     """
     panels = series if all(isinstance(values, Mapping) for values in series.values()) else {"": series}
     called = {**NAMES, **(names or {})}

@@ -22,9 +22,11 @@ def intervals(results: Mapping[str, Interval], *, title: str, alt: str, xlabel: 
         alt: What a reader who cannot see the picture should know.
         xlabel: What the values are, with their unit.
 
-    >>> found = {"probe": (0.74, 0.70, 0.78), "random": (0.66, 0.62, 0.70)}
-    >>> intervals(found, title="Transfer helps", alt="The probe is ahead.", xlabel="accuracy")
-    [picture] The probe is ahead.
+    Example:
+        >>> from tlutils import plots
+        >>> found = {"probe": (0.74, 0.70, 0.78), "random": (0.66, 0.62, 0.70)}
+        >>> plots.intervals(found, title="Transfer helps", alt="The probe is ahead.", xlabel="accuracy")
+        [picture] The probe is ahead.
     """
     rows = sorted(results, key=lambda name: results[name][0])
     picture, axes = figure(7.5, 0.6 + 0.42 * len(rows), title=title, alt=alt)
@@ -56,9 +58,12 @@ def corners(
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
-    >>> found = {("little", "near"): {"probe": (0.7, 0.6, 0.8)}, ("lots", "near"): {"probe": (0.8, 0.7, 0.9)}}
-    >>> corners(found, ylabel="accuracy", title="More data helps", alt="Two panels.")
-    [picture] Two panels.
+    Example:
+        >>> from tlutils import plots
+        >>> little, lots = {"probe": (0.7, 0.6, 0.8)}, {"probe": (0.8, 0.7, 0.9)}
+        >>> found = {("little", "near"): little, ("lots", "near"): lots}
+        >>> plots.corners(found, ylabel="accuracy", title="More data helps", alt="Two panels.")
+        [picture] Two panels.
     """
     rows, columns = (list(dict.fromkeys(key[k] for key in panels)) for k in range(2))
     size = (7.5, 1.1 + 1.8 * len(rows))
@@ -92,9 +97,12 @@ def effects(rows: Sequence[Mapping[str, Any]], *, xlabel: str, title: str, alt: 
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
-    >>> row = {"id": "depth", "effect": 0.1, "low": 0.05, "high": 0.15, "threshold": 0.01, "verdict": "holds"}
-    >>> effects([row], xlabel="effect in accuracy", title="One claim", alt="It holds.")
-    [picture] It holds.
+    Example:
+        >>> from tlutils import plots
+        >>> row = {"id": "depth", "effect": 0.1, "low": 0.05, "high": 0.15}
+        >>> row |= {"threshold": 0.01, "verdict": "holds"}
+        >>> plots.effects([row], xlabel="effect in accuracy", title="One claim", alt="It holds.")
+        [picture] It holds.
     """
     picture, axes = figure(7.5, 0.9 + 0.24 * len(rows), title=title, alt=alt)
     ax = axes[0, 0]

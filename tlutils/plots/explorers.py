@@ -18,21 +18,34 @@ TILE = 96  # pixels of a patch's side in a montage
 def channel(
     photo: Any, values: Any, patches: Sequence[Any], *, box: Sequence[int], title: str, alt: str
 ) -> Picture:
-    """Return a photograph, a channel's activation map (h, w), and the patches that activate the channel most.
+    """Return a photograph, a channel's activation map of it, and the patches that activate the channel most.
 
-    `box` (top, left, bottom, right) on the photograph is what the strongest place of the map sees.
+    Args:
+        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1].
+        values: The activation map (h, w).
+        patches: Images of any size, as `photo`.
+        box: (top, left, bottom, right) on the photograph: what the strongest place of the map sees.
+        title: What the picture shows, as a sentence.
+        alt: What a reader who cannot see the picture should know.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import plots
+        >>> photo = np.random.rand(8, 8, 3)
+        >>> plots.explorers.channel(photo, photo[..., 0], [photo], box=(0, 0, 3, 3), title="t", alt="A map.")
+        [picture] A map.
     """
     shares = {"width_ratios": [1, 1, 1.5]}
     picture, axes = figure(7.5, 2.55, title=title, alt=alt, cols=3, gridspec_kw=shares)
     show_image(axes[0, 0], as_array(photo), "the photograph")
-    outline(axes[0, 0], box)
+    _outline(axes[0, 0], box)
     show_image(axes[0, 1], contrast(values), "the channel's activation map")
     axes[0, 1].images[0].set(cmap=SEQUENTIAL, clim=(0, 1), interpolation="nearest")
-    show_image(axes[0, 2], montage(patches), "what activates it most, in all pictures")
+    show_image(axes[0, 2], _montage(patches), "what activates it most, in all pictures")
     return picture
 
 
-def outline(ax: Any, box: Sequence[int]) -> None:
+def _outline(ax: Any, box: Sequence[int]) -> None:
     """Draw the border of pixels (top, left, bottom, right), the last two excluded; changes `ax`."""
     top, left, bottom, right = box
     corner = (left - 0.5, top - 0.5)
@@ -41,7 +54,7 @@ def outline(ax: Any, box: Sequence[int]) -> None:
     )
 
 
-def montage(patches: Sequence[Any], columns: int = 3) -> np.ndarray:
+def _montage(patches: Sequence[Any], columns: int = 3) -> np.ndarray:
     """Return images of any sizes as one (H, W, 3) in [0, 1], in rows of `columns`, white between them."""
     rows, step = -(-len(patches) // columns), TILE + 6
     sheet = np.ones((rows * step - 6, columns * step - 6, 3))
@@ -64,14 +77,27 @@ def covered(
     title: str,
     alt: str,
 ) -> Picture:
-    """Return a photograph, covered in `box`, beside the probabilities of classes, `before` and `after`.
+    """Return a photograph with a covered square, beside the probabilities of classes before and now.
 
-    `box` is (top, left, bottom, right) in pixels. `before` and `after` map the same names of classes to
-    probabilities; the first is the class that is asked about.
+    Args:
+        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1], covered already.
+        before: {class: probability} of the whole photograph; the first is the class that is asked about.
+        after: The same classes with their probabilities now.
+        box: The square, (top, left, bottom, right) in pixels.
+        title: What the picture shows, as a sentence.
+        alt: What a reader who cannot see the picture should know.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import plots
+        >>> chances = {"cat": 0.9, "dog": 0.1}, {"cat": 0.4, "dog": 0.6}
+        >>> photo, box = np.zeros((8, 8, 3)), (0, 0, 3, 3)
+        >>> plots.explorers.covered(photo, *chances, box=box, title="t", alt="It falls.")
+        [picture] It falls.
     """
     picture, axes = figure(7.5, 2.9, title=title, alt=alt, cols=2, gridspec_kw={"width_ratios": [1, 1.5]})
     show_image(axes[0, 0], as_array(photo))
-    outline(axes[0, 0], box)
+    _outline(axes[0, 0], box)
     ax, rows = axes[0, 1], np.arange(len(before))
     ax.barh(rows - 0.02, list(before.values()), 0.22, color=COLOURS["quiet"])
     colours = [COLOURS["finetune"], *[COLOURS["pixels"]] * (len(rows) - 1)]
@@ -85,7 +111,21 @@ def covered(
 
 
 def two_maps(photo: Any, maps: Mapping[str, Any], *, title: str, alt: str) -> Picture:
-    """Return a photograph and beside it maps (H, W), each with its name; None is a map that there is not."""
+    """Return a photograph, and beside it maps with their names.
+
+    Args:
+        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1].
+        maps: {name: map (H, W)}; None is a map that this model does not have.
+        title: What the picture shows, as a sentence.
+        alt: What a reader who cannot see the picture should know.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import plots
+        >>> photo = np.random.rand(8, 8, 3)
+        >>> plots.explorers.two_maps(photo, {"saliency": photo[..., 0], "CAM": None}, title="t", alt="A map.")
+        [picture] A map.
+    """
     picture, axes = figure(7.5, 2.9, title=title, alt=alt, cols=1 + len(maps))
     colour = as_array(photo)
     show_image(axes[0, 0], colour, "the photograph")
@@ -107,10 +147,24 @@ def cut(
     title: str,
     alt: str,
 ) -> Picture:
-    """Return each stage's `shares` as bars, grey before stage number `at`, and the results by cut.
+    """Return each stage's shares as bars, grey where it is frozen, and what was measured at each cut.
 
-    `shares` maps a quantity to values (stages,) in [0, 1]; `results` maps a stage to (value, low, high) where
-    it was cut and measured, and may be empty.
+    Args:
+        stages: Names of the stages.
+        shares: {quantity: values (stages,) in [0, 1]}.
+        at: The number of the first stage that trains.
+        results: {stage: (value, low, high)} where training began there; may be empty.
+        ylabel: What the results are.
+        title: What the picture shows, as a sentence.
+        alt: What a reader who cannot see the picture should know.
+
+    Example:
+        >>> from tlutils import plots
+        >>> measured = {"head": (0.7, 0.6, 0.8)}
+        >>> stages, bars = ["stem", "head"], {"parameters": [0.2, 0.8]}
+        >>> words = {"ylabel": "accuracy", "title": "t", "alt": "A cut."}
+        >>> plots.explorers.cut(stages, bars, 1, results=measured, **words)
+        [picture] A cut.
     """
     columns = len(shares) + bool(results)
     picture, axes = figure(7.5, 0.9 + 0.24 * len(stages), title=title, alt=alt, cols=columns)
@@ -142,9 +196,21 @@ def cut(
 def rates(
     curves: Mapping[float, Mapping[str, Sequence[float]]], at: float, *, ylabel: str, title: str, alt: str
 ) -> Picture:
-    """Return the curves of the learning rate `at` by epoch, the others' pale behind it, and all last values.
+    """Return the curves of a learning rate by epoch, those of others pale behind it, and all last values.
 
-    `curves` maps a rate to {"train": values, "val": values}; values that are not finite are left out.
+    Args:
+        curves: {rate: {"train": values, "val": values}}; values that are not finite are left out.
+        at: The rate that is looked at.
+        ylabel: What the values are.
+        title: What the picture shows, as a sentence.
+        alt: What a reader who cannot see the picture should know.
+
+    Example:
+        >>> from tlutils import plots
+        >>> slow, fast = {"train": [0.5, 0.6], "val": [0.5, 0.5]}, {"train": [0.2, 0.1], "val": [0.1, 0.1]}
+        >>> curves = {1e-3: slow, 0.1: fast}
+        >>> plots.explorers.rates(curves, 1e-3, ylabel="accuracy", title="t", alt="Two rates.")
+        [picture] Two rates.
     """
     picture, axes = figure(
         7.5, 2.9, title=title, alt=alt, cols=2, sharey=True, gridspec_kw={"width_ratios": [1.4, 1]}
@@ -180,11 +246,25 @@ def matrix_place(
     title: str,
     alt: str,
 ) -> Picture:
-    """Return a place among measured data sets, what each strategy reached at the nearest, and advice.
+    """Return a place among measured data sets, what strategies reached at the nearest, and advice.
 
-    `sets` maps a data set to its distance and the numbers of images of each class that it was measured with;
-    `place` and `nearest` are a distance or a data set, and such a number. `border` parts similar from
-    different. `strategies` maps a strategy to (value, low, high). `advice` has (what it says, its verdict).
+    Args:
+        sets: {data set: (distance, numbers of images of each class that it was measured with)}.
+        place: A distance and a number of images of each class.
+        nearest: The nearest data set and its number of images.
+        strategies: {strategy: (value, low, high)} there.
+        advice: (What it says, its verdict) of each piece of advice.
+        border: The distance that parts similar from different.
+        title: What the picture shows, as a sentence.
+        alt: What a reader who cannot see the picture should know.
+
+    Example:
+        >>> from tlutils import plots
+        >>> sets = {"scenes": (0.1, [5, 50]), "digits": (0.3, [5, 50])}
+        >>> found, advice = {"probe": (0.7, 0.6, 0.8)}, [("Train the head.", "holds")]
+        >>> place = (0.12, 10), ("scenes", 5)
+        >>> plots.explorers.matrix_place(sets, *place, found, advice, border=0.2, title="t", alt="A plane.")
+        [picture] A plane.
     """
     shares = {"width_ratios": [1.25, 1]}
     room = 0.26 * max(len(advice), 4)  # inches; one height for all cells, so that nothing jumps

@@ -26,8 +26,10 @@ def shares(
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
-    >>> shares(["stem", "head"], [0.2, 0.8], [0.9, 0.1], title="Where the work is", alt="In the stem.")
-    [picture] In the stem.
+    Example:
+        >>> from tlutils import plots
+        >>> plots.shares(["stem", "head"], [0.2, 0.8], [0.9, 0.1], title="Work", alt="In the stem.")
+        [picture] In the stem.
     """
     picture, axes = figure(7.5, 0.9 + 0.28 * len(stages), title=title, alt=alt, cols=2, sharey=True)
     rows = np.arange(len(stages))
@@ -62,9 +64,11 @@ def weight_change(
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
-    >>> weight_change([[0, 0.1], [0.2, 0.3]], cuts=["head", "stem"], stages=["stem", "head"],
-    ...               title="Frozen means frozen", alt="The stem moves only where it trains.")
-    [picture] The stem moves only where it trains.
+    Example:
+        >>> from tlutils import plots
+        >>> plots.weight_change([[0, 0.1], [0.2, 0.3]], cuts=["head", "stem"], stages=["stem", "head"],
+        ...               title="Frozen means frozen", alt="The stem moves only where it trains.")
+        [picture] The stem moves only where it trains.
     """
     change = np.asarray(change, dtype=float)
     picture, axes = figure(7.5, 1.3 + 0.34 * len(cuts), title=title, alt=alt)
@@ -91,8 +95,10 @@ def confusion(matrix: Any, classes: Sequence[str], *, title: str, alt: str) -> P
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
-    >>> confusion([[40, 10], [13, 37]], ["cat", "dog"], title="Where it errs", alt="Two classes.")
-    [picture] Two classes.
+    Example:
+        >>> from tlutils import plots
+        >>> plots.confusion([[40, 10], [13, 37]], ["cat", "dog"], title="Where it errs", alt="Two classes.")
+        [picture] Two classes.
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

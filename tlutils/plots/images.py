@@ -29,9 +29,12 @@ def image_rows(
         colours: The matplotlib colour map of the maps.
         width: Of the picture, in inches.
 
-    >>> rows = {"noise": [np.random.rand(8, 8, 3), np.random.rand(8, 8)]}
-    >>> image_rows(rows, title="Noise", alt="Two squares of noise.", captions=[["image", "map"]])
-    [picture] Two squares of noise.
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import plots
+        >>> rows = {"noise": [np.random.rand(8, 8, 3), np.random.rand(8, 8)]}
+        >>> plots.image_rows(rows, title="Noise", alt="Two squares of noise.", captions=[["image", "map"]])
+        [picture] Two squares of noise.
     """
     count = max(len(images) for images in rows.values())
     label = 0.9 if any(rows) else 0.0
@@ -70,8 +73,12 @@ def overlays(
         signed: Whether zero is the middle of the colours: what lies below it has a colour of its own.
         width: Of the picture, in inches.
 
-    >>> overlays(np.random.rand(8, 8, 3), {"heat": np.random.rand(8, 8)}, title="Heat", alt="A map.")
-    [picture] A map.
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import plots
+        >>> photo, heat = np.random.rand(8, 8, 3), np.random.rand(8, 8)
+        >>> plots.overlays(photo, {"heat": heat}, title="Heat", alt="A map.")
+        [picture] A map.
     """
     colour = as_array(photo).astype(float)
     colour = colour / 255 if colour.max() > 1 else colour
@@ -112,11 +119,13 @@ def right_and_wrong(
         alt: What a reader who cannot see the picture should know.
         columns: How many images there are in a row.
 
-    >>> from PIL import Image
-    >>> photos = [Image.new("RGB", (8, 8))] * 2
-    >>> proba = [[0.9, 0.1], [0.2, 0.8]]
-    >>> right_and_wrong(photos, [0, 0], proba, ["cat", "dog"], title="Errors", alt="One each.")
-    [picture] One each.
+    Example:
+        >>> from PIL import Image
+        >>> from tlutils import plots
+        >>> photos = [Image.new("RGB", (8, 8))] * 2
+        >>> proba = [[0.9, 0.1], [0.2, 0.8]]
+        >>> plots.right_and_wrong(photos, [0, 0], proba, ["cat", "dog"], title="Errors", alt="One each.")
+        [picture] One each.
     """
     labels, proba = np.asarray(truth), np.asarray(proba)
     guess, surest = proba.argmax(1), np.argsort(-proba.max(1), kind="stable")

@@ -58,7 +58,8 @@ class Picture(Figure):
     """A matplotlib figure that shows itself in a notebook as a small PNG, with its alt text as plain text.
 
     It lives outside pyplot, so nothing stays open and nothing is shown twice; `savefig` works as ever.
-    Set `photo` on a picture made of photographs: it shows itself as a JPEG, in a fraction of the bytes.
+    Set `photo` on a picture made of photographs: it shows itself as a JPEG, in a fraction of the bytes. `alt`
+    is its alt text.
     """
 
     alt = ""
@@ -94,7 +95,17 @@ class Picture(Figure):
 
 
 def small_png(image: Image.Image) -> bytes:
-    """Return a PIL image (RGB) as PNG bytes: as many of 256 colours as fit in 60 KB (but at least 16)."""
+    """Return an image as PNG bytes: as many of 256 colours as fit in 60 KB (but at least 16).
+
+    Args:
+        image: A PIL image (RGB).
+
+    Example:
+        >>> from PIL import Image
+        >>> from tlutils import plots
+        >>> plots.small_png(Image.new("RGB", (8, 8)))[1:4]
+        b'PNG'
+    """
     for colours in (256, 128, 64, 32, 16):
         small = io.BytesIO()
         image.quantize(colours, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
@@ -125,9 +136,11 @@ def figure(
         cols: How many columns of axes.
         **subplots: What `matplotlib.figure.Figure.subplots` takes, for example `sharey=True`.
 
-    >>> picture, axes = figure(6, 2, title="Two panels", alt="Nothing is drawn yet.", cols=2)
-    >>> axes.shape
-    (1, 2)
+    Example:
+        >>> from tlutils import plots
+        >>> picture, axes = plots.figure(6, 2, title="Two panels", alt="Nothing is drawn yet.", cols=2)
+        >>> axes.shape
+        (1, 2)
     """
     with rc_context(RC):
         picture = Picture(figsize=(width, height), dpi=100, layout="constrained")

@@ -86,6 +86,25 @@ class Explorer(Panel):
 
     A change of any control draws again. What `draw` refuses (a LearnerError) is said in words, and the last
     picture stays; at the start it is raised.
+
+    Args:
+        title: What the explorer is about, in a word or two.
+        draw: From the values of the controls, by name, to a `plots.Picture`.
+        note: What there is to see, in a sentence without measured numbers.
+        pointed: Whether a mouse on the picture sets `screen.place`.
+        **controls: ipywidgets with a `value`, by name.
+
+    Example:
+        >>> from ipywidgets import IntSlider
+        >>> from tlutils import plots, widgets
+        >>> def draw(power):
+        ...     curve = {"": [x**power for x in (1, 2, 3)]}
+        ...     return plots.lines([1, 2, 3], curve, title="Powers", alt=f"To the {power}.")
+        >>> slider = IntSlider(1, 1, 3, description="power")
+        >>> explorer = widgets.Explorer("Powers", draw, note="a curve", power=slider)
+        >>> explorer.set(power=2)
+        >>> explorer.screen.message
+        'To the 2.'
     """
 
     def __init__(
@@ -106,7 +125,11 @@ class Explorer(Panel):
             control.observe(self._changed, "value")
 
     def set(self, **values: Any) -> None:
-        """Set several controls by name, and draw once."""
+        """Set several controls, and draw once.
+
+        Args:
+            **values: The new values, by the names of their controls.
+        """
         self._waiting = True
         try:
             for name, value in values.items():
@@ -138,17 +161,17 @@ LOOK: dict[str, Any] = {
 }
 
 
-def whole(label: str, low: int, high: int, value: int, *, step: int = 1) -> ipywidgets.IntSlider:
+def int_slider(label: str, low: int, high: int, value: int, *, step: int = 1) -> ipywidgets.IntSlider:
     """Return a slider over whole numbers from `low` to `high`; arrow keys move it by `step`."""
     return ipywidgets.IntSlider(value, low, high, step, description=label, **LOOK)
 
 
-def along(label: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
+def option_slider(label: str, options: Sequence[Any], value: Any) -> ipywidgets.SelectionSlider:
     """Return a slider over ordered options: values, or pairs (words, value)."""
     return ipywidgets.SelectionSlider(options=options, value=value, description=label, **LOOK)
 
 
-def choice(label: str, options: Sequence[Any], value: Any) -> ipywidgets.Dropdown:
+def dropdown(label: str, options: Sequence[Any], value: Any) -> ipywidgets.Dropdown:
     """Return a list to choose one option from: values, or pairs (words, value)."""
     return ipywidgets.Dropdown(options=options, value=value, description=label, **LOOK)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import claims, plots
 from ..errors import LearnerError
-from .base import Explorer, along
+from .base import Explorer, option_slider
 
 TABLES = {"lecture": "Recent lecture", "slides": "Older slides", "notes": "Course notes"}
 DISTANCES = [round(0.01 * k, 2) for k in range(51)]
@@ -17,15 +17,27 @@ SHORT = {claims.HOLDS: "Holds.", claims.FAILS: "Does not hold here.", claims.OPE
 LEVELS = ("little", "lots")
 
 
-def matrix_explorer(
+def explore_decision_matrix(
     table: pd.DataFrame | None = None, *, distance: float = 0.2, images: int = 10
 ) -> Explorer:
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
-    `table` has the runs that the claims are judged by (`claims.reproduce`), the committed ones unless given.
-    It begins at `distance` (that of `transferability.domain_distance` on 96 pixels) and `images` of each
-    class. The border between similar and different lies halfway between the measured data sets of the two
-    kinds; that between little and lots halfway, in powers, between the two sizes of the nearest data set.
+    The border between similar and different lies halfway between the measured data sets of the two kinds;
+    that between little and lots halfway, in powers, between the two sizes of the nearest data set.
+
+    Args:
+        table: The runs that the claims are judged by, of `claims.reproduce`; the committed ones unless given.
+        distance: Where to begin: a distance from ImageNet, of `transferability.domain_distance` on 96 pixels.
+        images: How many images of each class to begin with.
+
+    Raises:
+        LearnerError: If the distance is below 0, there are no images, or the table lacks runs.
+
+    Example:
+        >>> from tlutils import widgets
+        >>> explorer = widgets.explore_decision_matrix(distance=0.3, images=5)
+        >>> explorer.screen.message[:57]
+        'Distance 0.30, 5 images of each class: little, different.'
     """
     if not (math.isfinite(distance) and distance >= 0 and images >= 1):
         raise LearnerError(
@@ -74,8 +86,10 @@ def matrix_explorer(
         "Decision matrix",
         draw,
         note=note,
-        distance=along("distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)),
-        images=along("images per class", IMAGES, _nearest(IMAGES, images)),
+        distance=option_slider(
+            "distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)
+        ),
+        images=option_slider("images per class", IMAGES, _nearest(IMAGES, images)),
     )
 
 

@@ -11,16 +11,15 @@ from IPython.core.getipython import get_ipython
 from PIL import Image
 from torch import Tensor, nn
 
-from .. import explain, runtime
+from .. import explain, runtime, surgery
 from ..errors import LearnerError, unknown
-from ..explain.hooks import examined, stages
-from .base import Panel, choice, one_image
+from .base import Panel, dropdown, one_image
 
 SIDE = 300  # pixels of each of the two pictures on the screen
 PAUSE = 0.2  # seconds between two pictures, so that drawing them does not slow the dream
 
 
-def live_deepdream(
+def explore_deepdream(
     model: nn.Module,
     image: Tensor,
     *,
@@ -32,19 +31,44 @@ def live_deepdream(
 ) -> "Dream":
     """Return a DeepDream that a button starts and stops, the photograph at its left.
 
-    `image` is one preprocessed photograph (C, H, W) or (1, C, H, W); it begins at `stage` (the middle one
-    unless given). `dream` is a result of `explain.deepdream` to show before the first start. `octaves` sizes
-    of `steps` steps each.
-
     It works in a thread on a copy of the model, so the kernel stays free for the click on stop. Running
     another cell stops it, so that no cell shares its random numbers or the processor with a dream.
+    Mordvintsev, Olah and Tyka 2015.
+
+    Args:
+        model: An image classifier.
+        image: One preprocessed photograph (C, H, W) or (1, C, H, W).
+        stage: The stage to begin with, the middle one unless given.
+        dream: A result of `explain.deepdream` to show before the first start.
+        octaves: At how many sizes it dreams, from small to full size.
+        steps: How many steps it takes at each size.
+        seed: Of the jitter.
+
+    Returns:
+        A panel; its `start()`, `stop()` and `wait()` do by hand what the button does.
+
+    Raises:
+        LearnerError: If there is no such stage, the image is too small for so many octaves, or the batch is
+            not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> panel = widgets.explore_deepdream(model, torch.randn(3, 32, 32), octaves=1, steps=2)
+        >>> panel.start()
+        >>> panel.wait()
+        >>> panel.screen.message[:24]
+        'Done after 2 of 2 steps:'
     """
-    with examined(model, one_image(image)) as (_, checked):
-        x = checked
-    names = [s.name for s in stages(model, x) if isinstance(s.layout, str)]
+    x = explain.check_batch(model, one_image(image))
+    stages = surgery.stages(model, input_size=(x.shape[1], x.shape[2], x.shape[3]))
+    names = [s.name for s in stages if isinstance(s.layout, str)]
     if stage is not None and stage not in names:
         raise unknown("stage", stage, names)
-    at = choice("stage", names, stage or names[len(names) // 2])
+    at = dropdown("stage", names, stage or names[len(names) // 2])
     # No steps: whatever is wrong with the settings is said here, and not at the first click.
     explain.deepdream(model, x, at=at.value, octaves=octaves, steps=0, seed=seed)
     if steps < 1:

@@ -9,22 +9,40 @@ from torch import nn
 
 from .. import plots, surgery
 from ..errors import LearnerError
-from .base import Explorer, along, choice
+from .base import Explorer, dropdown, option_slider
 
 
-def freeze_slider(
+def explore_freezing(
     model: nn.Module,
     *,
     results: Mapping[str, Sequence[float]] | None = None,
     measure: str = "balanced accuracy on val",
     input_size: tuple[int, int, int] | None = None,
 ) -> Explorer:
-    """Return an explorer of cuts: what trains, what a training step costs, and what was measured there.
+    """Return an explorer of freezing: what trains from a stage on, what a step costs, what was measured.
 
-    `results` maps a stage, from which training began, to (value, low, high) of `measure`; stages that were
-    not measured may be missing. `input_size` (C, H, W) is that of the images, the model's own unless given.
     The cost counts one image, the frozen prefix having run before: forward, and a backward pass of twice
     that.
+
+    Args:
+        model: An image classifier.
+        results: {stage from which training began: (value, low, high)}; stages that were not measured may be
+            missing.
+        measure: What the values of `results` are.
+        input_size: (C, H, W) of the images, the model's own unless given.
+
+    Raises:
+        LearnerError: If `results` has an unknown stage, one without parameters, or no interval.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> measured = {"head": (0.7, 0.65, 0.75)}
+        >>> explorer = widgets.explore_freezing(model, results=measured, input_size=(3, 32, 32))
+        >>> explorer.screen.message[:42]
+        'Trained from head on, 3 stages are frozen:'
     """
     stages = surgery.stages(model, input_size=input_size)
     table = {name: _interval(name, values, stages, measure) for name, values in (results or {}).items()}
@@ -55,7 +73,7 @@ def freeze_slider(
 
     measured = [stages.names.index(name) for name in table]
     start = max(measured) if measured else weighty[len(weighty) // 2]
-    slider = along("train from", [(stages[k].name, k) for k in weighty], start)
+    slider = option_slider("train from", [(stages[k].name, k) for k in weighty], start)
     note = "what trains and what it costs when the network is cut at a stage, and the accuracy measured there"
     return Explorer("Cuts", draw, note=note, cut=slider)
 
@@ -87,11 +105,23 @@ def _interval(name: str, values: Any, stages: surgery.Stages, measure: str) -> t
     return value, low, high
 
 
-def rate_explorer(histories: Mapping[float, Any]) -> Explorer:
+def explore_learning_rates(histories: Mapping[float, Any]) -> Explorer:
     """Return an explorer of learning rates: curves by epoch at one rate, and the last value at each.
 
-    `histories` maps a rate to what `train.fit` returned for it, or to any `table` with train_accuracy,
-    val_accuracy, train_loss and val_loss by epoch.
+    Args:
+        histories: {rate: what `train.fit` returned for it}, or a table with the columns train_accuracy,
+            val_accuracy, train_loss and val_loss, a row for each epoch.
+
+    Raises:
+        LearnerError: If there is no history, a key is not a positive number, or a history lacks a column.
+
+    Example:
+        >>> import pandas as pd
+        >>> from tlutils import widgets
+        >>> columns = ["train_accuracy", "val_accuracy", "train_loss", "val_loss"]
+        >>> slow, fast = (pd.DataFrame([[a, a, 1 - a, 1 - a]], columns=columns) for a in (0.5, 0.8))
+        >>> widgets.explore_learning_rates({1e-3: slow, 1e-2: fast}).controls["rate"].value
+        0.01
     """
     if not histories:
         raise LearnerError("histories is empty. Expected {rate: what train.fit returned}, at least one.")
@@ -129,7 +159,7 @@ def rate_explorer(histories: Mapping[float, Any]) -> Explorer:
         return plots.explorers.rates(curves[quantity], rate, ylabel=quantity, title=title, alt=alt)
 
     best = max(order, key=lambda rate: (math.isfinite(last[rate]), last[rate]))
-    rates = along("rate", [(f"{rate:g}", rate) for rate in order], best)
-    show = choice("show", list(curves), "accuracy")
+    rates = option_slider("rate", [(f"{rate:g}", rate) for rate in order], best)
+    show = dropdown("show", list(curves), "accuracy")
     note = "accuracy or loss by epoch at one learning rate, before those of the others"
     return Explorer("Learning rates", draw, note=note, rate=rates, quantity=show)

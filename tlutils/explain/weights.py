@@ -1,4 +1,4 @@
-"""What the first layer looks for: filters as images, and a number for how Gabor-like they are."""
+"""The weights of convolutions: filters as images, and how well Gabor functions fit them."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,23 @@ from ..inference import unwrap
 
 
 def filters(model: nn.Module, at: str | None = None) -> Tensor:
-    """Return a copy of a convolution's weights (K, C, h, w): the first one's, or the first in the module
-    named `at`.
+    """Return a copy of the weights (K, C, h, w) of a model's first convolution, or of another.
 
     C is 3 (colour) in the first layer, and the number of incoming channels (per group) deeper in.
+
+    Args:
+        model: Any model with a 2-D convolution.
+        at: The name of a module, in which the first convolution is taken.
+
+    Raises:
+        LearnerError: If there is no such module, or no 2-D convolution in it.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> explain.filters(nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU())).shape
+        torch.Size([8, 3, 5, 5])
     """
     modules = dict(unwrap(model).named_modules())
     if at is not None and at not in modules:
@@ -25,13 +38,26 @@ def filters(model: nn.Module, at: str | None = None) -> Tensor:
     return inside[0].weight.detach().clone()
 
 
-def as_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
-    """Return filters (K, C, h, w) as images in [0, 1] with 0 at mid-grey: (K, 3, h, w), or (K, C, 1, h, w)
-    in grey.
+def filter_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
+    """Return filters as images in [0, 1], 0 at mid-grey: (K, 3, h, w) in colour, (K, C, 1, h, w) in grey.
 
-    Each filter has its own scale (its largest |weight| becomes 0 or 1). `colour` is whether the channels
-    are red, green and blue: yes for three of them unless said otherwise; deeper filters give one grey
-    picture per incoming channel.
+    Each filter has its own scale: its largest |weight| becomes 0 or 1.
+
+    Args:
+        weights: Filters (K, C, h, w).
+        colour: Whether the channels are red, green and blue, as three of them are unless said otherwise;
+            other filters give one grey picture per incoming channel.
+
+    Raises:
+        LearnerError: If the filters have another shape, or are to be in colour and C is not 3.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import explain
+        >>> explain.filter_images(torch.randn(8, 3, 5, 5)).shape
+        torch.Size([8, 3, 5, 5])
+        >>> explain.filter_images(torch.randn(8, 4, 5, 5)).shape
+        torch.Size([8, 4, 1, 5, 5])
     """
     colour = weights.shape[1] == 3 if colour is None else colour
     if weights.ndim != 4 or (colour and weights.shape[1] != 3):
@@ -45,10 +71,12 @@ def as_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class GaborFit:
-    """The best fit to each filter: `share` (K,) of its energy explained, the `fit` itself (K, C, h, w), and
-    its kind.
+    """The best fit of a Gabor function or a blob to each filter.
 
-    `blob` (K,) says where the best fit is a colour blob rather than a Gabor.
+    Attributes:
+        share: Of each filter's energy that is explained (K,), in [0, 1].
+        fit: The fitted filters (K, C, h, w).
+        blob: Where the best fit is a colour blob rather than a Gabor (K,).
     """
 
     share: Tensor
@@ -57,9 +85,7 @@ class GaborFit:
 
 
 def _atoms(size: tuple[int, int], p: dict[str, Tensor]) -> Tensor:
-    """Return unit-norm Gabors (..., h·w) with the parameters p, each (...,); frequency 0 is a Gaussian
-    blob.
-    """
+    """Return unit-norm Gabors (..., h·w) with parameters p, each (...,); frequency 0 is a Gaussian blob."""
     y, x = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in size)
     y, x = (a.flatten() for a in torch.meshgrid(y, x, indexing="ij"))
     x, y = x - p["x"][..., None], y - p["y"][..., None]
@@ -70,9 +96,7 @@ def _atoms(size: tuple[int, int], p: dict[str, Tensor]) -> Tensor:
 
 
 def _explained(filters: Tensor, atoms: Tensor) -> Tensor:
-    """Return the share of energy (K, ...) of unit filters (K, C, h·w) that each atom explains in its best
-    colour.
-    """
+    """Return the share of energy (K, ...) of unit filters (K, C, h·w) that each atom explains at best."""
     return (filters @ atoms.flatten(0, -2).T).square().sum(1).view(len(filters), *atoms.shape[:-1])
 
 
@@ -99,15 +123,34 @@ def _grid(size: tuple[int, int]) -> dict[str, Tensor]:
     return dict(zip(axes, values[keep].T, strict=True))
 
 
-def gabor_likeness(weights: Tensor, *, starts: int = 3, steps: int = 60) -> GaborFit:
-    """Return how Gabor-like filters (K, C, h, w) are: the share of energy that one Gabor or blob in one
-    colour explains.
+def fit_gabors(weights: Tensor, *, starts: int = 3, steps: int = 60) -> GaborFit:
+    """Return the best fit of one Gabor function or blob in one colour to each filter, and what it explains.
 
-    A Gabor is a round Gaussian times a cosine, at any place, size, direction, frequency (at most half a
-    cycle per pixel) and phase; its colour is the best one in closed form. The best blob and the `starts`
-    best Gabors of a coarse grid are refined together by `steps` of gradient ascent. A random filter of few
-    pixels scores well too, so compare with random weights. Filters of all zeros score 0. Gabor filters:
-    Daugman 1985; on learned ones: Yosinski et al. 2014, section 1.
+    A Gabor is a round Gaussian times a cosine, at any place, size, direction, frequency (at most half a cycle
+    per pixel) and phase; its colour is the best one in closed form. The best blob and the best Gabors of a
+    coarse grid are refined together by gradient ascent. A random filter of few pixels scores well too, so
+    compare with random weights. Gabor filters: Daugman 1985; on learned ones: Yosinski et al. 2014, section
+    1.
+
+    Args:
+        weights: Filters (K, C, h, w).
+        starts: How many Gabors of the grid are refined.
+        steps: How many steps of gradient ascent they get.
+
+    Returns:
+        The `share` (K,) of each filter's energy that is explained, in [0, 1] (0 for a filter of zeros), the
+        `fit` (K, C, h, w), and where it is a `blob` (K,).
+
+    Raises:
+        LearnerError: If the filters have another shape, are 1×1, or are not finite.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import explain
+        >>> y, x = torch.meshgrid(torch.arange(7.0), torch.arange(7.0), indexing="ij")
+        >>> stripes = torch.exp(-((x - 3) ** 2 + (y - 3) ** 2) / 8) * torch.cos(x - 3)
+        >>> bool(explain.fit_gabors(stripes[None, None]).share > 0.99)
+        True
     """
     if weights.ndim != 4 or 0 in weights.shape:
         raise LearnerError(f"Filters have shape {tuple(weights.shape)}. Expected (K, C, h, w).")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import LearnerError
 from ..runtime import progress
-from .hooks import Reader, examined
+from .hooks import Reader, examining
 
 
 def as_maps(values: Tensor, layout: str) -> Tensor | None:
@@ -27,28 +27,65 @@ def by_channel(values: Tensor, layout: str) -> Tensor:
 
 
 def activations(model: nn.Module, x: Tensor, *, at: str | Sequence[str]) -> dict[str, Tensor]:
-    """Return {name: activation there} for a preprocessed batch, as the model gives it, without gradients.
+    """Return {name: what leaves there} for a batch, as the model gives it, without gradients.
 
-    `at` is the name of a stage or a module, or a list of names. A convolutional stage gives (N, C, h, w), a
-    transformer's tokens (N, T, D).
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W).
+        at: The stage or module after which activations are read, or a list of them.
+
+    Returns:
+        A tensor for each name: a convolutional stage gives (N, C, h, w), a transformer's tokens (N, T, D).
+
+    Raises:
+        LearnerError: If there is no such place, no single tensor leaves there, or the batch is not one that
+            the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> found = explain.activations(model, torch.randn(2, 3, 16, 16), at=["stage1", "pool"])
+        >>> {at: tuple(values.shape) for at, values in found.items()}
+        {'stage1': (2, 4, 7, 7), 'pool': (2, 8)}
     """
-    with examined(model, x) as (model, x), torch.no_grad():
+    with examining(model, x) as (model, x), torch.no_grad():
         return Reader(model, at, like=x)(x)
 
 
 def _read(model: nn.Module, x: Tensor, at: str) -> tuple[Tensor, str]:
     """Return what leaves a stage or module for a batch, and its layout."""
-    with examined(model, x) as (model, x), torch.no_grad():
+    with examining(model, x) as (model, x), torch.no_grad():
         reader = Reader(model, at, like=x)
         return reader(x)[at], reader.layouts[at]
 
 
 def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Tensor:
-    """Return which channels of a stage or module are dead (C,): the same value everywhere, on every image.
+    """Return which channels of a stage are dead (C,): the same value everywhere, on every image.
 
-    `batches` are preprocessed (N, C, H, W): one tensor in a list, or a loader of tensors or (tensor,
-    label). After a ReLU such a channel is zero throughout. On a few images of one kind many late
-    channels look dead: take many, and different ones.
+    After a ReLU such a channel is zero throughout. On a few images of one kind many late channels look dead:
+    take many, and different ones.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        batches: Preprocessed batches (N, C, H, W): a list of tensors, or a loader of tensors or (tensor,
+            label).
+        at: The stage or module after which activations are read.
+
+    Raises:
+        LearnerError: If no batch arrives, there is no such place, or a batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> _ = torch.nn.init.constant_(model[0].bias, -100.0)
+        >>> explain.dead_channels(model, [torch.randn(2, 3, 16, 16)], at="stage1")
+        tensor([True, True, True, True])
     """
     ends: list[tuple[Tensor, Tensor]] = []
     for x in progress(_batches(batches), desc=f"channels of {at}"):
@@ -68,10 +105,14 @@ def _batches(batches: Iterable) -> Iterable[Tensor]:
 
 @dataclass(frozen=True)
 class Patch:
-    """A piece of image number `image` that activates a channel: its `pixels` (C, h, w), preprocessed.
+    """A piece of an image that activates a channel.
 
-    `unit` (row, column) is the strongest place on the channel's feature map, `value` what it gives. `box` is
-    (top, left, bottom, right) in pixels, bottom and right excluded: all that this unit can see.
+    Attributes:
+        image: The number of the image, in the order in which they came.
+        value: The activation of the strongest unit.
+        unit: Its place (row, column) on the activation map.
+        box: What this unit sees: (top, left, bottom, right) in pixels, bottom and right excluded.
+        pixels: The preprocessed image there (C, h, w).
     """
 
     image: int
@@ -84,11 +125,38 @@ class Patch:
 def top_patches(
     model: nn.Module, batches: Iterable[Tensor], *, at: str, channels: Sequence[int], count: int = 9
 ) -> dict[int, list[Patch]]:
-    """Return, for each channel, the images that activate it most, cropped to what the strongest unit sees.
+    """Return, for each channel, the images that activate it most, cropped to what their strongest unit sees.
 
-    `batches` as for `dead_channels`, passed once; `count` patches per channel, one per image, the strongest
-    first. At the border the crop is cut off. Where a unit sees the whole image the patch is the image. Zeiler
-    and Fergus 2014.
+    At the border the crop is cut off. Where a unit sees the whole image the patch is the image. Zeiler and
+    Fergus 2014.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        batches: Preprocessed batches (N, C, H, W): a list of tensors, or a loader of tensors or (tensor,
+            label).
+        at: The stage or module after which activations are read.
+        channels: The channels, counted from 0.
+        count: How many patches there are for each channel, one per image.
+
+    Returns:
+        {channel: patches}, the strongest first. A patch has the number of its `image`, the `value` and place
+        (row, column) of its `unit`, the `box` (top, left, bottom, right) that this unit sees, bottom and
+        right excluded, and the `pixels` (C, h, w) there.
+
+    Raises:
+        LearnerError: If no batch arrives, what leaves there has no height and width, there is no such place
+            or channel, or a batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import explain
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> batches = [torch.randn(8, 3, 16, 16)]
+        >>> patches = explain.top_patches(model, batches, at="stage1", channels=[0, 2], count=3)
+        >>> {channel: [tuple(patch.pixels.shape) for patch in found] for channel, found in patches.items()}
+        {0: [(3, 3, 3), (3, 3, 3), (3, 3, 3)], 2: [(3, 3, 3), (3, 3, 3), (3, 3, 3)]}
     """
     wanted = list(channels)
     found: dict[int, list[tuple[float, int, tuple[int, int], Tensor]]] = {channel: [] for channel in wanted}
@@ -125,13 +193,34 @@ def _patch(
 def receptive_boxes(
     model: nn.Module, x: Tensor, units: Sequence[tuple[int, int]], *, at: str
 ) -> list[tuple[int, int, int, int]]:
-    """Return what each unit (row, column) of a stage sees: (top, left, bottom, right), in the image.
+    """Return the receptive field of units of a stage: (top, left, bottom, right) in the image for each.
 
-    Measured, not derived from a list of kernels, so padding of any kind is right: pixels that become NaN
-    make NaN of every unit that depends on them. Three units per axis are bisected; the others lie a stride
-    apart.
+    Measured, not derived from kernel sizes, so padding of any kind is right: pixels that become NaN make NaN
+    of every unit that depends on them. Three units per axis are bisected; the others lie a stride apart.
+
+    Args:
+        model: An image classifier; it and its gradients stay as they were.
+        x: A preprocessed batch (N, C, H, W), of which the size counts.
+        units: Places (row, column) on the stage's activation maps.
+        at: The stage or module after which activations are read.
+
+    Returns:
+        (top, left, bottom, right) in pixels for each unit, bottom and right excluded.
+
+    Raises:
+        LearnerError: If what leaves there has no height and width, there is no such place, or the batch is
+            not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils.explain import channels
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> channels.receptive_boxes(model, torch.randn(1, 3, 16, 16), [(0, 0), (1, 2)], at="stage2")
+        [(0, 0, 7, 7), (4, 8, 11, 15)]
     """
-    with examined(model, x[:1]) as (model, x), torch.no_grad():
+    with examining(model, x[:1]) as (model, x), torch.no_grad():
         reader = Reader(model, [at], like=x)
 
         def maps(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Explorers of what a network sees: a channel's activations, an occluder, two attributions side by side."""
+"""Explorers of what a network sees: a channel and its patches, a covered square, two attributions."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,10 +9,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from .. import explain, models, plots
+from .. import explain, models, plots, surgery
 from ..errors import LearnerError, unknown
-from ..explain.hooks import Target, class_index, examined, scores, stages
-from .base import Explorer, along, choice, one_image, whole
+from .base import Explorer, dropdown, int_slider, one_image, option_slider
 
 METHODS = {
     "occlusion": "occlusion",
@@ -27,18 +26,37 @@ METHODS = {
 """The attributions of `explain`, and what they are called in prose."""
 
 
-def stage_explorer(
+def explore_channels(
     model: nn.Module, images: Tensor, *, stage: str | None = None, channel: int = 0, count: int = 6
 ) -> Explorer:
     """Return an explorer of channels: a photograph, a channel's activation map, and its top patches.
 
-    `images` is a preprocessed batch (N, C, H, W): one is shown, and the `count` best patches come from all.
-    It begins at `stage` (the second that has feature maps, unless given) and `channel`. A stage that is
-    chosen for the first time passes all images through the network once.
+    A stage that is chosen for the first time passes all images through the network once.
+
+    Args:
+        model: An image classifier with at least one stage that has height and width.
+        images: A preprocessed batch (N, C, H, W): one is shown, and the top patches come from all.
+        stage: The stage to begin with, the second that has feature maps unless given.
+        channel: The channel to begin with, counted from 0.
+        count: How many patches are shown.
+
+    Raises:
+        LearnerError: If no stage has feature maps, or there is no such stage or channel, or the batch is not
+            one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explorer = widgets.explore_channels(model, torch.randn(2, 3, 32, 32), count=2)
+        >>> explorer.set(stage="stage1", channel=3)
+        >>> explorer.controls["channel"].max
+        3
     """
-    with examined(model, images) as (_, checked):
-        images = checked.cpu()
-    known = stages(model, images)
+    images = explain.check_batch(model, images).cpu()
+    known = surgery.stages(model, input_size=(images.shape[1], images.shape[2], images.shape[3]))
     spatial = [s.name for s in known if s.map_size not in (None, (1, 1))]
     if not spatial:
         raise LearnerError(
@@ -56,7 +74,7 @@ def stage_explorer(
     photos = explain.to_image(model, images)
 
     @cache
-    def patches(stage: str) -> dict[int, list[explain.Patch]]:
+    def patches(stage: str) -> dict[int, list[Any]]:
         return explain.top_patches(
             model, images.split(16), at=stage, channels=range(sizes[stage]), count=len(images)
         )
@@ -83,12 +101,12 @@ def stage_explorer(
             photos[image], values, shown, box=own.box, title=f"{stage}, channel {channel}", alt=alt
         )
 
-    steps = along("stage", spatial, stage)
-    slider = whole("channel", 0, sizes[stage] - 1, channel)
+    steps = option_slider("stage", spatial, stage)
+    slider = int_slider("channel", 0, sizes[stage] - 1, channel)
     for control in (steps, slider):
         control.continuous_update = False
     steps.observe(lambda change: setattr(slider, "max", sizes[change.new] - 1), "value")
-    pictures = choice("picture", list(range(len(images))), 0)
+    pictures = dropdown("picture", list(range(len(images))), 0)
     note = "a photograph, a channel's activation map, and the patches that activate the channel most"
     return Explorer("Channels", draw, note=note, stage=steps, channel=slider, image=pictures)
 
@@ -108,19 +126,40 @@ def _where(values: Any) -> str:
     height, width = values.shape
     row, column = divmod(int(np.argmax(np.asarray(values))), width)
     down = ("at the top", "in the middle", "at the bottom")[min(2, 3 * row // height)]
-    along = ("left", "", "right")[min(2, 3 * column // width)]
-    return f"{down} {along}".strip()
+    across = ("left", "", "right")[min(2, 3 * column // width)]
+    return f"{down} {across}".strip()
 
 
-def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: int | None = None) -> Explorer:
-    """Return an explorer of what a covered square does to the score of a class.
+def explore_occlusion(
+    model: nn.Module, image: Tensor, target: int | None = None, *, size: int | None = None
+) -> Explorer:
+    """Return an explorer of what a covered square does to the score of a class (Zeiler and Fergus 2014).
 
-    `image` is one preprocessed photograph (C, H, W) or (1, C, H, W); `target` a class index, the network's
-    own answer unless given. The square has the data's mean colour and a side of `size` pixels (a quarter of
-    the shorter side unless given). Sliders in steps of a 28th of that side, or a mouse on the photograph,
-    move its centre.
+    The square has the data's mean colour. Sliders, or a mouse on the photograph, move its centre in steps of
+    a 28th of the shorter side.
+
+    Args:
+        model: An image classifier.
+        image: One preprocessed photograph (C, H, W) or (1, C, H, W).
+        target: The class to ask about, the model's own answer unless given.
+        size: The side of the square in pixels, a quarter of the shorter side unless given.
+
+    Raises:
+        LearnerError: If there is no such class, the square is larger than the image, or the batch is not one
+            that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explorer = widgets.explore_occlusion(model, torch.randn(3, 32, 32), size=8)
+        >>> explorer.set(row=4, column=4)
+        >>> explorer.screen.message[:32]
+        'A square of 8×8 pixels around ro'
     """
-    x, index, before, names = _asked(model, image, target)
+    x, index, before, names = _ask(model, image, target)
     _, _, height, width = x.shape
     side = min(height, width)
     size = max(1, side // 4) if size is None else size
@@ -131,7 +170,7 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
         hidden, (top, left) = x.clone(), (row - size // 2, column - size // 2)
         box = max(0, top), max(0, left), min(height, top + size), min(width, left + size)
         hidden[:, :, box[0] : box[2], box[1] : box[3]] = 0
-        after = _scores(model, hidden)
+        after = explain.score_classes(model, hidden)[0][0].cpu()
         fall = float(before[index] - after[index])
         now, moved = int(after.argmax()), f"{'falls' if fall >= 0 else 'rises'} by {abs(fall):.1f}"
         alt = (
@@ -154,9 +193,9 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
         return step * round(pixel / step)
 
     controls = {
-        "row": whole("row", 0, on_step(height - step), on_step(height / 2), step=step),
-        "column": whole("column", 0, on_step(width - step), on_step(width / 2), step=step),
-        "size": whole("size", step, on_step(side), max(step, on_step(size)), step=step),
+        "row": int_slider("row", 0, on_step(height - step), on_step(height / 2), step=step),
+        "column": int_slider("column", 0, on_step(width - step), on_step(width / 2), step=step),
+        "size": int_slider("size", step, on_step(side), max(step, on_step(size)), step=step),
     }
     note = "a covered square on a photograph, and what it does to the probabilities of classes"
     explorer = Explorer("Occluder", draw, note=note, pointed=True, **controls)
@@ -173,21 +212,40 @@ def occluder(model: nn.Module, image: Tensor, target: Target = None, *, size: in
     return explorer
 
 
-def saliency_comparer(
+def explore_attributions(
     model: nn.Module,
     image: Tensor,
-    target: Target = None,
+    target: int | None = None,
     *,
     left: str = "saliency",
     right: str = "grad_cam",
 ) -> Explorer:
     """Return an explorer of two attributions of one answer, side by side, each chosen from a list.
 
-    `image` and `target` as for `occluder`; `left` and `right` are names of attributions in `explain`. A map
-    is computed when it is first chosen: occlusion takes seconds. A method that has no meaning on this model
-    says why.
+    A map is computed when it is first chosen: occlusion takes seconds. A method that has no meaning on this
+    model says why.
+
+    Args:
+        model: An image classifier.
+        image: One preprocessed photograph (C, H, W) or (1, C, H, W).
+        target: The class to ask about, the model's own answer unless given.
+        left: The name of an attribution in `explain`, for example "occlusion".
+        right: Another one.
+
+    Raises:
+        LearnerError: If there is no such class or attribution, or the batch is not one that the model takes.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils import widgets
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
+        ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+        >>> explorer = widgets.explore_attributions(model, torch.randn(3, 32, 32), right="guided_backprop")
+        >>> explorer.controls["right"].value
+        'guided_backprop'
     """
-    x, index, _, names = _asked(model, image, target)
+    x, index, _, names = _ask(model, image, target)
     for name in (left, right):
         if name not in METHODS:
             raise unknown("attribution", name, METHODS)
@@ -212,7 +270,7 @@ def saliency_comparer(
 
     options = [(words, name) for name, words in METHODS.items()]
     note = "a photograph and two maps of where the network's answer came from, side by side"
-    sides = {"left": choice("left", options, left), "right": choice("right", options, right)}
+    sides = {"left": dropdown("left", options, left), "right": dropdown("right", options, right)}
     return Explorer("Attributions", draw, note=note, **sides)
 
 
@@ -225,17 +283,10 @@ def _agreement(one: Tensor | None, other: Tensor | None) -> str:
     return f"Their order of places agrees with a rank correlation of {likeness:.2f} (1 is the same order)."
 
 
-def _scores(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the class scores (K,) of a batch of one."""
-    with examined(model, x) as (bare, x), torch.no_grad():
-        return scores(bare, x)[0].cpu()
-
-
-def _asked(model: nn.Module, image: Tensor, target: Target) -> tuple[Tensor, int, Tensor, Sequence[str]]:
+def _ask(model: nn.Module, image: Tensor, target: int | None) -> tuple[Tensor, int, Tensor, Sequence[str]]:
     """Return the checked image (1, C, H, W), the class to ask about, all scores (K,), and classes' names."""
-    with examined(model, one_image(image)) as (bare, x), torch.no_grad():
-        out = scores(bare, x)
-        index = int(class_index(target, out))
+    x = explain.check_batch(model, one_image(image))
+    out, index = explain.score_classes(model, x, target)
     known = models.info(model).classes
     names = known if known and len(known) == out.shape[1] else [f"class {k}" for k in range(out.shape[1])]
-    return x.cpu(), index, out[0].cpu(), names
+    return x.cpu(), int(index), out[0].cpu(), names
