@@ -7,7 +7,7 @@ from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
 from .stages import Stage, Stages, stages
 from .stem import replace_stem
-from .tracing.measure import module_layouts
+from .tracing.reach import module_layouts
 
 __all__ = [
     "Audit",

@@ -15,7 +15,7 @@ from ..inference import require_module
 from .tracing.cuts import NoCut, crossing, fold, key_of
 from .tracing.graph import Flow, Untraceable, chain_of, trace
 from .tracing.grouping import Layout, complete, lay_out
-from .tracing.measure import Reach, positions
+from .tracing.reach import Reach, positions
 from .tracing.tracer import is_size
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from ... import runtime
 from ...inference import find_logits, mirror, set_mode
-from .measure import Reach, layout_of
+from .reach import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, fx, nn
 
 from ...models import layers
 from .graph import Flow, Untraceable, trace
-from .measure import layout_of, positions
-from .tracer import DATA, tensors
+from .reach import layout_of, positions, tensors
+from .tracer import DATA
 
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d)

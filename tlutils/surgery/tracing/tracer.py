@@ -9,10 +9,11 @@ import timm.layers
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
+from torch.utils.flop_counter import FlopCounterMode
 
 from ... import runtime
 from ...inference import empty_like
-from .measure import Multiplications, Reach, Receptive
+from .reach import Reach, Receptive, tensors
 
 BATCHES = (2, 3)
 NOTHING, SHAPE, DATA = range(3)  # what a value depends on; each includes the ones before
@@ -118,7 +119,7 @@ class Tracer(fx.Tracer):
 
     def _evaluate(self, node: fx.Node) -> None:
         versions = [(n, t, t._version) for n, (v, _) in self.values.items() for t in tensors(v)]
-        count = Multiplications()
+        count = FlopCounterMode(display=False)
         try:
             with self.receptive:
                 with count if self._measured else nullcontext():
@@ -135,7 +136,7 @@ class Tracer(fx.Tracer):
         for earlier, tensor, version in versions:
             if tensor._version != version:
                 self.changed.setdefault(earlier, []).append(node)
-        self.macs[node] = (count.total + self.receptive.products) // BATCHES[0]
+        self.macs[node] = (count.get_total_flops() // 2 + self.receptive.products) // BATCHES[0]
         self.receptive.products = 0
         self.reach[node] = self.receptive.of(first)
         above = max((self.depends[n] for n in node.all_input_nodes), default=NOTHING)
@@ -208,12 +209,3 @@ def is_size(value: Any) -> bool:
     return value is None or isinstance(
         value, int | float | str | slice | torch.dtype | torch.device | torch.layout
     )
-
-
-def tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in a value, looking into lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, tuple | list):
-        return [t for v in value for t in tensors(v)]
-    return [t for v in value.values() for t in tensors(v)] if isinstance(value, dict) else []

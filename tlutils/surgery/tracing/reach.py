@@ -1,4 +1,4 @@
-"""Count multiply-adds, and follow where height and width run and what a value sees, while a model runs."""
+"""Follow, while a model runs, where height and width run in its activations and what a value sees."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ...inference import set_mode, twin
 
@@ -88,25 +86,11 @@ _PLAIN = (
 )
 
 
-class Multiplications(TorchDispatchMode):
-    """Adds up the multiply-adds of every product and convolution that runs inside; read `total`."""
-
-    total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if (formula := flop_registry.get(func._overloadpacket)) is not None:
-            self.total += (
-                formula(*args, **(kwargs or {}), out_val=out) // 2
-            )  # a multiply-add is two operations
-        return out
-
-
 @dataclass(frozen=True)
 class Reach:
     """Along which dimensions of a feature map height and width run, and what one of its values sees.
 
-    `field` is how many pixels of the image it sees (height, width), None for the whole image; neighbours lie `jump` pixels
+    `field` is how many pixels it sees (height, width), None for the whole image; neighbours lie `jump` pixels
     apart. Tokens that were a map of height and width `grid` have one dimension for both.
     """
 
@@ -224,8 +208,8 @@ class Receptive(TorchFunctionMode):
             out = self._lstm(*args)
         else:
             out = func(*args, **kwargs)
-        inputs = [t for t in _tensors((args, kwargs)) if id(t) in self._known]
-        results = _tensors(out)
+        inputs = [t for t in tensors((args, kwargs)) if id(t) in self._known]
+        results = tensors(out)
         if inputs and results:
             before = [self.of(t) for t in inputs]  # an in-place result is one of its own inputs
             for result in results:
@@ -333,6 +317,15 @@ def _widest(reaches: list[Reach]) -> Reach:
     return replace(reaches[0], field=(max(f[0] for f in fields), max(f[1] for f in fields)))
 
 
+def tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a value, looking into lists, tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [t for v in value for t in tensors(v)]
+    return [t for v in value.values() for t in tensors(v)] if isinstance(value, dict) else []
+
+
 def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, int):
         return value, value
@@ -369,13 +362,3 @@ _WINDOWS: Mapping[str, Callable[[Any, Any], tuple[Any, Any, Any]]] = {
     "avg_pool2d": _pool(False),
     "lp_pool2d": _pool(False),
 }
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, tuple | list):
-        return [t for v in value for t in _tensors(v)]
-    if isinstance(value, dict):
-        return [t for v in value.values() for t in _tensors(v)]
-    return []
