@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny import same, tiny_data, tiny_net, weights
 from torch import nn
 
-from tests.tiny import same, tiny_data, tiny_net, weights
 from tlutils import explain, models, surgery, train, transferability
 from tlutils.claims import materials
 from tlutils.errors import LearnerError

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path
     for moment in moments:
         code, said = run(tmp_path, *moment.split())
         if "die" in moment or "save" in moment:
-            assert code == -signal.SIGKILL, said
+            assert abs(code) == 9, said
     num_workers = [option for option in moments[-1].split() if option.startswith("num_workers")]
     weights, history, _ = result(tmp_path, *num_workers)
     assert same(weights, unharmed[0])

@@ -72,7 +72,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed, 0 to 2**32 - 1, that follows from several numbers: (1, 0) and (0, 1) share nothing."""
+    """Return a seed, 0 to 2**32 - 1, that follows from several numbers: (1, 0) and (0, 1) share nothing.
+
+    Args:
+        *numbers: whole numbers from 0 up, such as a seed, an epoch and an image.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> runtime.derive_seed(0, 1) == runtime.derive_seed(1, 0)
+        False
+    """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -94,9 +103,14 @@ def keep_freed_memory() -> bool:
     """Return whether this process keeps the memory that it frees, from now to its end: on Linux with glibc.
 
     Otherwise glibc gives a large tensor back to the system as soon as it is freed, and the next step gets its
-    pages anew, one page fault each: up to half of the processor time of a training step. Extraction and
+    pages again, one page fault each: up to half of the processor time of a training step. Extraction and
     training call this before they begin. Between two steps the process then looks larger, and its peak grows
     by a few percent (benchmarks/memory.py); a later call, and every other system, changes nothing.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> runtime.keep_freed_memory() in (True, False)
+        True
     """
     names = getattr(os, "confstr_names", {})  # Windows has none
     if "CS_GNU_LIBC_VERSION" not in names or not os.confstr("CS_GNU_LIBC_VERSION"):
