@@ -97,7 +97,8 @@ class History:
         return "\n".join([words, *([f"stopped: {self.stopped}"] if self.stopped else []), *self.notices])
 
     def _shown(self) -> pd.DataFrame:
-        columns = "epoch from_stage train_loss train_accuracy val_loss val_accuracy seconds".split()
+        scores = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+        columns = ["epoch", "from_stage", *scores, "seconds"]
         return self.table[[name for name in columns if name in self.table]]
 
     def __repr__(self) -> str:
