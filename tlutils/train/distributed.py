@@ -32,6 +32,7 @@ class Hardware:
     """
 
     def __init__(self, precision: str, *, micro_batches: int) -> None:
+        runtime.keep_freed_memory()
         self.notices: list[str] = []
         self.micro_batches = micro_batches
         self._peak_memory = 0.0

@@ -86,7 +86,6 @@ def fit(
         [1, 2]
     """
     check_trainable(model, dataset, recipe)
-    runtime.keep_freed_memory()
     hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
     run = Run(model, dataset, recipe, hardware, out, resume=resume)
     with runtime.seeded(recipe.seed), repeatable_kernels():

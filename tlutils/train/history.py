@@ -97,15 +97,8 @@ class History:
         return "\n".join([words, *([f"stopped: {self.stopped}"] if self.stopped else []), *self.notices])
 
     def _shown(self) -> pd.DataFrame:
-        columns = [
-            "epoch",
-            "from_stage",
-            "train_loss",
-            "train_accuracy",
-            "val_loss",
-            "val_accuracy",
-            "seconds",
-        ]
+        scores = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+        columns = ["epoch", "from_stage", *scores, "seconds"]
         return self.table[[name for name in columns if name in self.table]]
 
     def __repr__(self) -> str:
@@ -118,17 +111,17 @@ class History:
 
 
 def drift(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Return how far training moved each stage: the length of its change over its length before.
+    """Return how far training moved each stage: the norm of its change, relative to its norm before.
 
     0 means that no bit moved; 1 that the change is as long as the weights themselves. A new head is compared
-    with its random beginning. Stages without parameters are left out.
+    with its random initial weights. Stages without parameters are left out.
 
     Args:
         model: The network after training.
         before: The same network before training (a copy), or its state dict.
 
     Returns:
-        By the name of each stage, the ratio of the two Euclidean lengths over all its parameters.
+        By the name of each stage, the ratio of the two Euclidean norms over all its parameters.
 
     Raises:
         LearnerError: When the two have different parameters.
