@@ -103,7 +103,7 @@ def _copies(items: Sequence[Item]) -> list[Problem]:
             item = items[i]
             if len(labels) > 1:
                 others = [str(items[j].path) for j in group if j != i][:3]
-                words = f"One picture stands under {' and '.join(labels)}; see {', '.join(others)}. Keep one."
+                words = f"One picture is under {' and '.join(labels)}; see {', '.join(others)}. Keep one."
                 notes.append(Problem(item.path, "two-labels", words))
             elif item is not first:
                 words = f"The same picture as {first.path}. Both are kept, on one side of the split."
