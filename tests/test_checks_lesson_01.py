@@ -52,7 +52,7 @@ def test_share_explained_exercise(function, says, capsys):
         (lambda maps: (maps.amax((0, 2, 3)) <= 0).sum(), "Say which"),
         (lambda maps: (maps.amax((0, 2, 3)) <= 0).nonzero()[:, 0], "their numbers"),
         (lambda maps: maps.amax((1, 2, 3)) <= 0, "second axis"),
-        (lambda maps: [True, False], "list came"),
+        (lambda maps: [True, False], "got (2,)"),
         (lambda maps: maps.amax(7), "stopped with IndexError"),
     ],
 )
@@ -116,7 +116,7 @@ def test_similarity_exercise(function, says, capsys):
         (lambda v: (v > 0).sum(), "counts"),
         (lambda v: v.sum(), "size of the cloud"),
         (lambda v: v.sum() / v.max(), "largest alone"),
-        (lambda v: v, "(5,) came"),
+        (lambda v: v, "got (5,)"),
         (lambda v: v.squared(), "stopped with AttributeError"),
     ],
 )
@@ -156,8 +156,8 @@ def recording(keep, *, removed="always"):
         (recording(lambda inputs, output: output.clone(), removed="never"), "hook is still there"),
         (recording(lambda inputs, output: output.clone(), removed="at the end"), "in `finally`"),
         (lambda model, module, x: model(x), "whole model"),
-        (lambda model, module, x: x[0], "(3, 8, 8) came"),
-        (lambda model, module, x: "maps", "str came"),
+        (lambda model, module, x: x[0], "got (3, 8, 8)"),
+        (lambda model, module, x: "maps", "got str"),
         (lambda model, module, x: module(x), "stopped with RuntimeError"),
     ],
 )
@@ -200,9 +200,9 @@ def scaled(codes):
         (lambda c: directions(centred(c))[:2], "the directions. Multiply"),
         (lambda c: directions(centred(c))[:2].T, "the directions. Multiply"),
         (lambda c: centred(c) @ directions(centred(c)).T, "all directions"),
-        (lambda c: c[:, 0], "(12,) came"),
-        (lambda c: torch.zeros(0, 2), "(0, 2) came"),
-        (lambda c: "pca", "str came"),
+        (lambda c: c[:, 0], "got (12,)"),
+        (lambda c: torch.zeros(0, 2), "got (0, 2)"),
+        (lambda c: "pca", "got str"),
         (lambda c: c @ c, "stopped with RuntimeError"),
     ],
 )
@@ -248,8 +248,8 @@ def alike_distances(codes, points):
             lambda c, p: (torch.cdist(c, c).argmax(1) == torch.cdist(p, p).argmax(1)).float().mean(),
             "farthest away",
         ),
-        (lambda c, p: c, "(15, 3) came"),
-        (lambda c, p: "0.5", "str came"),
+        (lambda c, p: c, "got (15, 3)"),
+        (lambda c, p: "0.5", "got str"),
         (lambda c, p: c - p, "stopped with RuntimeError"),
     ],
 )

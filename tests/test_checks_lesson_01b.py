@@ -41,7 +41,7 @@ def painted(m, x, t, rows, columns):
         (lambda *a: falls(*a).abs(), "sign is gone"),
         (lambda *a: falls(*a).mean(), "whole batch"),
         (lambda *a: falls(*a).sum(), "added up the images"),
-        (lambda *a: torch.zeros(7), "(7,) came"),
+        (lambda *a: torch.zeros(7), "got (7,)"),
         (lambda m, x, t, r, c: m(x)[t, 9], "stopped with IndexError"),
     ],
 )
@@ -92,7 +92,7 @@ def test_saliency_exercise(function, says, capsys):
         (lambda a, g: g, "nothing was dropped", "nothing was dropped"),
         (lambda a, g: (g > 0) & (a > 0), "where something passes", "numbers are not"),
         (lambda a, g: g > 0, "numbers are not", "where something passes"),
-        (lambda a, g: g.max(), "(6,), and () came", "(6,), and () came"),
+        (lambda a, g: g.max(), "(6,), and got ()", "(6,), and got ()"),
         (lambda a, g: g.relux(), "stopped with AttributeError", "stopped with AttributeError"),
     ],
 )
@@ -192,8 +192,8 @@ def test_grad_cam_exercise(function, says, capsys):
         (lambda a, head, t: torch.einsum("kc,nchw->nkhw", head.weight, a), "every class"),
         (lambda a, head, t: head(a.movedim(1, 3)).movedim(3, 1), "every class"),
         (lambda a, head, t: head.weight[t].view(-1, 1, 1) * a, "channels are still"),
-        (lambda a, head, t: a[0], "(3, 4, 5) came"),
-        (lambda a, head, t: "map", "str came"),
+        (lambda a, head, t: a[0], "got (3, 4, 5)"),
+        (lambda a, head, t: "map", "got str"),
         (lambda a, head, t: head(a), "stopped with RuntimeError"),
     ],
 )
@@ -283,8 +283,8 @@ deleted = hiding()
         (painting, "photograph itself"),
         (deleted, "This is the curve"),
         (lambda *a: deleted(*a)[1:], "This is the curve"),
-        (lambda p, x, heat, steps: x, "(3, 10, 10) came"),
-        (lambda p, x, heat, steps: "small", "str came"),
+        (lambda p, x, heat, steps: x, "got (3, 10, 10)"),
+        (lambda p, x, heat, steps: "small", "got str"),
         (lambda p, x, heat, steps: p(x[heat]), "stopped with IndexError"),
     ],
 )
@@ -330,7 +330,7 @@ def ranks(values):
         (lambda a, b: correlation(ranks(a), ranks(b)), "signs took part"),
         (lambda a, b: correlation(a.abs().flatten().argsort(), b.abs().flatten().argsort()), "One argsort"),
         (lambda a, b: 1 - correlation(ranks(a.abs()), ranks(b.abs())), "distance"),
-        (lambda a, b: a, "(6, 7) came"),
+        (lambda a, b: a, "got (6, 7)"),
         (lambda a, b: correlation(a[:2], b), "stopped with RuntimeError"),
     ],
 )

@@ -49,7 +49,7 @@ def stepped(by):
         (stepped(lambda g: g.sign()), "fast gradient sign"),
         (lambda p, g, size: p + size * g / rms(g), "darker than black"),
         (lambda p, g, size: size * g / rms(g), "Add it to the picture"),
-        (lambda p, g, size: p[0], "(3, 4, 4) came"),
+        (lambda p, g, size: p[0], "got (3, 4, 4)"),
         (lambda p, g, size: p + g[:, :2], "stopped with RuntimeError"),
     ],
 )
@@ -71,7 +71,7 @@ def test_fooling_step_exercise(function, says, capsys):
         (lambda maps: maps.square().mean((1, 2, 3)).sqrt(), "root"),
         (lambda maps: maps.square().mean((2, 3)), "channels are still"),
         (lambda maps: maps.flatten(1).var(1, correction=0), "subtracted the mean"),
-        (lambda maps: maps, "(2, 3, 4, 5) came"),
+        (lambda maps: maps, "got (2, 3, 4, 5)"),
         (lambda maps: maps.mean(8), "stopped with IndexError"),
     ],
 )
@@ -100,7 +100,7 @@ def there(slope, p, s):
         (lambda slope, p, s: moved(there(slope, p, s[::-1]), -s[1], -s[0]), "swapped: height"),
         (lambda slope, p, s: moved(there(slope, p, s), -s[1], -s[0]), "On the way back"),
         (lambda slope, p, s: slope(p.roll(s, (0, 1))).roll((-s[0], -s[1]), (0, 1)), "first two axes"),
-        (lambda slope, p, s: p[0], "(3, 6, 7) came"),
+        (lambda slope, p, s: p[0], "got (3, 6, 7)"),
         (lambda slope, p, s: p.roll(s, 2), "stopped with RuntimeError"),
     ],
 )
@@ -134,8 +134,8 @@ def climbing(pull, sign=1):
         (climbing(lambda off, weight: 2 * off / 48), "weight is missing"),
         (lambda p, g, rate, weight: p + g - 2 * weight * (p - 0.5) / 48, "rate is missing"),
         (lambda p, g, rate, weight: p + rate * g - 2 * weight * (p - 0.5) / 48, "Multiply the pull"),
-        (lambda p, g, rate, weight: p[0], "(3, 4, 4) came"),
-        (lambda p, g, rate, weight: [1, 2], "list came"),
+        (lambda p, g, rate, weight: p[0], "got (3, 4, 4)"),
+        (lambda p, g, rate, weight: [1, 2], "got (2,)"),
         (lambda p, g, rate, weight: p + g[:, :2], "stopped with RuntimeError"),
     ],
 )
@@ -178,8 +178,8 @@ def blurring(when, *, what="after"):
             "went down",
         ),
         (lambda slope, blur, p, rate, steps: p + rate * slope(p), "one step"),
-        (lambda slope, blur, p, rate, steps: p[0], "(3, 6, 7) came"),
-        (lambda slope, blur, p, rate, steps: slope, "came"),
+        (lambda slope, blur, p, rate, steps: p[0], "got (3, 6, 7)"),
+        (lambda slope, blur, p, rate, steps: slope, "got"),
         (lambda slope, blur, p, rate, steps: blur(p, 0.5), "stopped with TypeError"),
     ],
 )
@@ -207,7 +207,7 @@ def length(values):
         (lambda f, w: length(w) / length(f - w), "Upside down"),
         (lambda f, w: 1 - length(f - w) / length(w), "was kept"),
         (lambda f, w: (f - w).abs().sum((1, 2, 3)) / w.abs().sum((1, 2, 3)), "absolute values"),
-        (lambda f, w: f, "(2, 3, 4, 4) came"),
+        (lambda f, w: f, "got (2, 3, 4, 4)"),
         (lambda f, w: f @ w.flatten(), "stopped with RuntimeError"),
     ],
 )
@@ -275,7 +275,7 @@ def style(f, cloth, stage="early"):
             "style at the stage of the content",
         ),
         (lambda f, photo, cloth, b: content(f, photo, "early") + b * style(f, cloth, "late"), "swapped"),
-        (lambda f, photo, cloth, b: content(f, photo) + b * style(f, photo), "the cloth's"),
+        (lambda f, photo, cloth, b: content(f, photo) + b * style(f, photo), "the style image's"),
         (
             lambda f, photo, cloth, b: style(f, photo, "late") + b * style(f, cloth),
             "Content keeps its places",
@@ -292,8 +292,8 @@ def style(f, cloth, stage="early"):
             "drowns the other",
         ),
         (lambda f, photo, cloth, b: (content(f, photo) + b * style(f, cloth)).mean(), "whole batch"),
-        (lambda f, photo, cloth, b: f["late"], "(2, 3, 2, 2) came"),
-        (lambda f, photo, cloth, b: f, "dict came"),
+        (lambda f, photo, cloth, b: f["late"], "got (2, 3, 2, 2)"),
+        (lambda f, photo, cloth, b: f, "got dict"),
         (lambda f, photo, cloth, b: f["late"] - cloth["late"], "stopped with RuntimeError"),
         (lambda f, photo, cloth, b: f["middle"], "stopped with KeyError"),
     ],

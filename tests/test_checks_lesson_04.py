@@ -87,7 +87,7 @@ def unsquared(x, y):
     [
         (None, "Not answered"),
         (lambda x, y: None, "Not answered"),
-        (lambda x, y: x @ x.T, "Expected one number, and (40, 40) came"),
+        (lambda x, y: x @ x.T, "Expected one number, and got (40, 40)"),
         (train.cka, "Right"),
         (lambda x, y: uncentred(*centred(x, y)), "Right"),
         (uncentred, "not centred"),

@@ -80,7 +80,7 @@ def test_channels_change_with_stage_channel_and_picture():
     for values in ({"channel": 3}, {"image": 2}, {"stage": "stem"}):
         changed, words = moved(explorer, **values)
         assert changed, values
-    assert words.startswith("stem, channel 3 of 6, picture 2: the map has 16×16 places.")
+    assert words.startswith("stem, channel 3 of 6, picture 2: the activation map has 16×16 places.")
     assert explorer.controls["channel"].max == 5
 
 

@@ -14,7 +14,7 @@ from tlutils import lessons
 
 ROOT = Path(__file__).parent.parent
 PER = "image|row|class|stage|batch|step|channel|head|cut|seed|filter|pixel|line|run|epoch|cell|claim|copy"
-COUNTED = "logits?|numbers?|values?|rows?|images?|map|points?|entry|entries|one|matrix|seconds|True or False"
+COUNTED = "logits?|numbers?|values?|rows?|images?|map|entry|entries|one|matrix|seconds|features|multiply-adds"
 
 # pattern, why, a sentence in which it must be found
 DIALECT = [

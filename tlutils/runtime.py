@@ -268,7 +268,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LearnerError(
-                f"The disk is full: {path} could not be written, and what stood there before is untouched. "
+                f"The disk is full: {path} could not be written, and what was there before is untouched. "
                 "Free some space, or set TLUTILS_CACHE to a folder on another disk."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):

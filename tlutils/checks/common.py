@@ -130,7 +130,7 @@ def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, clos
         print("Not yet: the shape is right and the numbers are not. Try it on two numbers, by hand.")
     else:
         wanted = f"shape {tuple(right.shape)}" if right.ndim else "one number"
-        print(f"Not yet. Expected {wanted}, and {shape} came.")
+        print(f"Not yet. Expected {wanted}, and got {shape}.")
 
 
 def judge_number(

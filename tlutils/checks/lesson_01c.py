@@ -393,17 +393,17 @@ def check_style_transfer_loss(
     """Print whether a function is the loss of style transfer (Gatys, Ecker and Bethge 2016).
 
     Args:
-        function: The learner's `function(found, photo, cloth, weight)`. The first three are {"early": (N, C,
-            h, w), "late": (N, D, k, l)}, what leaves two stages for the picture in the making, the photograph
-            (content, at "late") and the cloth (style, at "early"), which is larger; the result is one number
-            per image (N,).
+        function: The learner's `function(found, content, style, weight)`. The first three are {"early": (N,
+            C, h, w), "late": (N, D, k, l)}, the output of two stages for the picture in the making, the
+            content image (used at "late") and the style image (used at "early"), which is larger; the result
+            is one number per image (N,). None where nothing was written.
 
     Example:
         >>> from tlutils.checks import lesson_01c
-        >>> def content(found, photo, cloth, weight):
-        ...     missed = (found["late"] - photo["late"]).flatten(1).square().sum(1)
-        ...     return missed / photo["late"].flatten(1).square().sum(1)
-        >>> lesson_01c.check_style_transfer_loss(content)
+        >>> def content_loss(found, content, style, weight):
+        ...     missed = (found["late"] - content["late"]).flatten(1).square().sum(1)
+        ...     return missed / content["late"].flatten(1).square().sum(1)
+        >>> lesson_01c.check_style_transfer_loss(content_loss)
         This is the content alone.
     """
     draw = torch.Generator().manual_seed(0)
@@ -412,7 +412,7 @@ def check_style_transfer_loss(
         early, late = (2, 3, 2 * size, 2 * size), (2, 3, size, size)
         return {"early": torch.rand(early, generator=draw), "late": torch.randn(late, generator=draw)}
 
-    found, photo, cloth, weight = maps(2), maps(2), maps(3), 5.0
+    found, photo, styled, weight = maps(2), maps(2), maps(3), 5.0
 
     def missed(values: Tensor, wanted: Tensor) -> Tensor:
         return (values - wanted).flatten(1).square().sum(1) / wanted.flatten(1).square().sum(1)
@@ -424,35 +424,35 @@ def check_style_transfer_loss(
     def gram(values: Tensor) -> Tensor:
         return together(values) / values[0, 0].numel()
 
-    def style(stage: str, example: Mapping[str, Tensor] = cloth) -> Tensor:
+    def texture(stage: str, example: Mapping[str, Tensor] = styled) -> Tensor:
         return missed(gram(found[stage]), gram(example[stage]))
 
-    content, texture = missed(found["late"], photo["late"]), style("early")
-    right = content + weight * texture
-    squares = (gram(found["early"]) - gram(cloth["early"])).square().sum((1, 2))
+    content, style = missed(found["late"], photo["late"]), texture("early")
+    right = content + weight * style
+    squares = (gram(found["early"]) - gram(styled["early"])).square().sum((1, 2))
     mistakes: Mistakes = {
-        "Your Gram matrices are sums over the places. The cloth has more of them: divide by their number.": (
-            content + weight * missed(together(found["early"]), together(cloth["early"]))
+        "Your Gram matrices are sums over the places; the style image has more: divide by their number.": (
+            content + weight * missed(together(found["early"]), together(styled["early"]))
         ),
         "You took the content at the stage of the style. Content is what leaves the late stage.": (
-            missed(found["early"], photo["early"]) + weight * texture
+            missed(found["early"], photo["early"]) + weight * style
         ),
         "You took the style at the stage of the content. Texture is in the early stage.": (
-            content + weight * style("late")
+            content + weight * texture("late")
         ),
         "The stages are swapped: content is what leaves the late one, style what leaves the early one.": (
-            missed(found["early"], photo["early"]) + weight * style("late")
+            missed(found["early"], photo["early"]) + weight * texture("late")
         ),
-        "You took the style from the photograph. It is the cloth's.": (
-            content + weight * style("early", photo)
+        "You took the style from the photograph. It is the style image's.": (
+            content + weight * texture("early", photo)
         ),
-        "You compared Gram matrices for the content, too. Content keeps its places: compare the maps.": (
-            style("late", photo) + weight * texture
+        "You compared Gram matrices for the content, too. Content keeps its places: compare the features.": (
+            texture("late", photo) + weight * style
         ),
-        "The weight belongs to the style.": weight * content + texture,
-        "The weight is missing.": content + texture,
+        "The weight belongs to the style.": weight * content + style,
+        "The weight is missing.": content + style,
         "This is the content alone.": content,
-        "This is the style alone.": (texture, weight * texture),
+        "This is the style alone.": (style, weight * style),
         "Divide each distance by the squared length of what is wanted, or one of them drowns the other.": (
             (found["late"] - photo["late"]).square().sum((1, 2, 3)) + weight * squares,
             content + weight * squares,
@@ -460,6 +460,6 @@ def check_style_transfer_loss(
         "One number for the whole batch: keep one for each image.": (right.mean(), right.sum()),
     }
     todo = "Return one number per image, (N,): the content that is missed, plus the weight times the style."
-    given = (dict(found), dict(photo), dict(cloth))
+    given = (dict(found), dict(photo), dict(styled))
     answer = attempt(function, *given, weight, todo=todo)
     judge(answer, right, mistakes, praise="the places of one picture, the texture of another.")

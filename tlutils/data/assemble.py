@@ -103,7 +103,7 @@ def _note_copies(items: Sequence[Item]) -> list[Problem]:
             item = items[i]
             if len(labels) > 1:
                 others = ", ".join([str(items[j].path) for j in group if j != i][:3])
-                message = f"One picture stands under {' and '.join(labels)}; see {others}. Keep one."
+                message = f"One picture is under {' and '.join(labels)}; see {others}. Keep one."
                 notes.append(Problem(item.path, "two-labels", message))
             elif item is not first:
                 message = f"The same picture as {first.path}. Both are kept, on one side of the split."

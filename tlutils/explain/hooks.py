@@ -56,8 +56,7 @@ def check_batch(model: nn.Module, x: Tensor) -> Tensor:
         raise LearnerError(f"x has shape {tuple(x.shape)}, so it is empty. {wanted}.")
     if not x.is_floating_point():
         raise LearnerError(
-            f"x holds {x.dtype} numbers. {wanted}, scaled and normalised: "
-            "`data.transform_for(model)` does that."
+            f"x has {x.dtype} values. {wanted}, scaled and normalised: `data.transform_for(model)` does that."
         )
     bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
     if bad:

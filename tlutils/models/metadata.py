@@ -89,16 +89,16 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
         elif len(getattr(old, name)) != channels:
             changes[name] = spread(getattr(old, name), channels)
     if "std" in changes and min(changes["std"]) <= 0:
-        raise LearnerError(f"std must be above 0 in every channel, and {changes['std']} came.")
+        raise LearnerError(f"std must be above 0 in every channel, and is {changes['std']}.")
     if not 0 < changes.get("crop_pct", 1) <= 1:
-        raise LearnerError(f"crop_pct is a share in (0, 1], and {changes['crop_pct']} came.")
+        raise LearnerError(f"crop_pct is a share in (0, 1], not {changes['crop_pct']}.")
     if changes.get("classes") is not None:
         changes["classes"] = [str(name) for name in changes["classes"]]
         outputs = changes.get("num_classes", old.num_classes)
         if len(changes["classes"]) != outputs:
             raise LearnerError(
-                f"{len(changes['classes'])} class names came for a model with {outputs} outputs. "
-                "Give one name an output, or replace the head first."
+                f"{len(changes['classes'])} class names arrived for a model with {outputs} outputs. "
+                "Give one name per output, or replace the head first."
             )
     elif changes.get("num_classes", old.num_classes) != old.num_classes:
         changes["classes"] = None

@@ -42,7 +42,7 @@ def build(
     """
     for word, value in (("num_classes", num_classes), ("in_chans", in_chans)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise LearnerError(f"{word} must be a whole number of at least 1, and {value!r} came.")
+            raise LearnerError(f"{word} must be a whole number of at least 1, and got {value!r}.")
     source, base, tag = resolve(name)
     size = None if input_size is None else full_size(input_size, in_chans)
     if size is not None and size[0] != in_chans:

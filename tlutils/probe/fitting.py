@@ -202,7 +202,7 @@ def _features(x: Any, width: int | None = None) -> np.ndarray:
         )
     if width is not None and array.shape[1] != width:
         raise LearnerError(
-            f"This probe was fitted on {width} features an image, and {array.shape[1]} arrived."
+            f"This probe was fitted on {width} features per image, and {array.shape[1]} arrived."
         )
     if not np.isfinite(array).all():
         rows = np.flatnonzero(~np.isfinite(array).all(axis=1))

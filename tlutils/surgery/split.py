@@ -96,8 +96,8 @@ class Section(nn.Module):
         for tensor, shape in zip(given, shapes, strict=True):
             if tuple(tensor.shape[-len(shape) :]) != shape:
                 raise LearnerError(
-                    f"This part was cut for tensors of shape {shape} an image and {tuple(tensor.shape[1:])} "
-                    "came. The model decides by the image size: cut it again with input_size= set to yours."
+                    f"This part takes tensors of shape {shape} per image and got {tuple(tensor.shape[1:])}. "
+                    "The model decides by the image size: cut it again with input_size= set to yours."
                 )
 
     def _check_dropout(self, ready: Program) -> None:

@@ -91,7 +91,7 @@ def explore_channels(
         best, own = ranked[:count], next(patch for patch in ranked if patch.image == image)
         seen = own.box[2] - own.box[0], own.box[3] - own.box[1]
         alt = (
-            f"{stage}, channel {channel} of {sizes[stage]}, picture {image}: the map has "
+            f"{stage}, channel {channel} of {sizes[stage]}, picture {image}: the activation map has "
             f"{values.shape[0]}×{values.shape[1]} places. {_strength(values)} "
             f"That place sees {seen[0]}×{seen[1]} pixels. The {len(best)} best patches "
             f"come from {_pictures(sorted({patch.image for patch in best}))}."
@@ -279,8 +279,8 @@ def _agreement(one: Tensor | None, other: Tensor | None) -> str:
     coarse = [torch.nn.functional.avg_pool2d(m[None], 8, ceil_mode=True).flatten() for m in (one, other)]  # type: ignore[index]
     if any(float(c.max() - c.min()) == 0 for c in coarse):
         return "One of them is the same everywhere."
-    likeness = float(spearmanr(*coarse).statistic)
-    return f"Their order of places agrees with a rank correlation of {likeness:.2f} (1 is the same order)."
+    correlation = float(spearmanr(*coarse).statistic)
+    return f"Their order of places agrees with a rank correlation of {correlation:.2f} (1 is the same order)."
 
 
 def _ask(model: nn.Module, image: Tensor, target: int | None) -> tuple[Tensor, int, Tensor, Sequence[str]]:

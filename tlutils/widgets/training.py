@@ -59,7 +59,7 @@ def explore_freezing(
         alt = (
             f"Trained from {name} on, {'nothing is' if cut == 0 else f'{cut} stages are'} frozen: {own:,} of "
             f"{params:,} parameters train ({own / params:.1%}). A step costs {_count(3 * work)} "
-            f"multiply-adds an image, {_share(work / macs)} of training everything. "
+            f"multiply-adds per image, {_share(work / macs)} of training everything. "
         )
         if name in table:
             value, low, high = table[name]

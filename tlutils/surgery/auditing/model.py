@@ -220,7 +220,7 @@ def _half_tied(model: nn.Module, parameters: dict[str, nn.Parameter]) -> Iterato
                 "tied-half-frozen",
                 "error",
                 " = ".join(names),
-                "These names share one weight. It is frozen under one and ought to train under another.",
+                "These names share one weight. It is frozen under one and is to train under another.",
                 "Freeze both or neither: freeze_to at a stage before both or behind both.",
             )
 

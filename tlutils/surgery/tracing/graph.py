@@ -36,7 +36,7 @@ class Flow:
     """One forward pass as a graph; see the module's first lines. Dictionaries are keyed by node.
 
     `values` holds each node's value for both batch sizes; `depends` NOTHING, SHAPE or DATA; `macs`
-    multiply-adds an image; `reach` receptive fields; `changed` the nodes that later write into a value.
+    multiply-adds per image; `reach` receptive fields; `changed` the nodes that later write into a value.
     `fixed` is true when the path taken depends on the image size.
     """
 
