@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ SIDEWAYS = {
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 MOST_LINES = 450
 
+parse = cache(ast.parse)
 Sources = dict[str, str]
 """{path within the package, as "surgery/stages.py": the text of the file}."""
 
@@ -54,10 +56,12 @@ class Import(NamedTuple):
     name: str | None
 
 
-def imports(path: str, source: str) -> Iterator[Import]:
-    """Yield what a file imports from the package, at the top or in a function, but not for types alone."""
+@cache
+def imports(path: str, source: str) -> list[Import]:
+    """Return what a file imports from the package, at the top or in a function, but not for types alone."""
+    taken: list[Import] = []
     folder = ("tlutils", *path.split("/")[:-1])
-    waiting: list[ast.AST] = [ast.parse(source)]
+    waiting: list[ast.AST] = [parse(source)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -72,7 +76,8 @@ def imports(path: str, source: str) -> Iterator[Import]:
             found = [(origin, alias.name) for alias in node.names]
         else:
             continue
-        yield from (Import(origin[1:], name) for origin, name in found if origin[0] == "tlutils")
+        taken += [Import(origin[1:], name) for origin, name in found if origin[0] == "tlutils"]
+    return taken
 
 
 def upward(files: Sources) -> list[str]:
@@ -96,7 +101,7 @@ def inside(files: Sources) -> list[str]:
         rooms = {name for origin, name in imports(path, source) if not origin and name != noun(path)}
         used = [
             Import((node.value.id,), node.attr)
-            for node in ast.walk(ast.parse(source))
+            for node in ast.walk(parse(source))
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in rooms
         ]
         for origin, name in [*taken, *used]:
@@ -109,7 +114,7 @@ def inside(files: Sources) -> list[str]:
 
 def _offered(source: str) -> set[str] | None:
     """Return the names in `__all__`, None for a module without."""
-    for node in ast.parse(source).body:
+    for node in parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
     return None
@@ -148,7 +153,7 @@ def large(files: Sources) -> list[str]:
 def _lines(source: str) -> int:
     texts = [
         node.value
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse(source))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     ]
     return len(source.splitlines()) - sum((text.end_lineno or 0) - text.lineno + 1 for text in texts)
@@ -231,7 +236,7 @@ def test_library_code_does_not_print():
     speaking = {
         noun(path)
         for path, source in sources().items()
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse(source))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     }
     assert speaking <= {"checks", "cli"}
@@ -242,7 +247,7 @@ def test_nothing_in_the_library_reads_the_test_split():
     readers = {
         noun(path)
         for path, source in sources().items()
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse(source))
         if isinstance(node, ast.Attribute) and node.attr == "test"
     }
     assert readers <= {"data"}

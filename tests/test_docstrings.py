@@ -27,7 +27,6 @@ TODO = {
     "cli",
     "lessons",
     "probe",
-    "surgery",
 }
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
 

@@ -61,13 +61,28 @@ def freeze_to(
 
     Frozen means frozen in effect: no gradients, BatchNorm statistics held, dropout and drop path off, also
     after `model.train()`, after copying, and after saving and loading the whole module. Call it again with an
-    earlier stage to let more train, also between training steps; `add_unfrozen` tells the optimizer. The
-    first stage freezes nothing, "head" all but the head.
+    earlier stage to let more train, also between training steps; `add_unfrozen` tells the optimizer.
 
-    `train_norms=True` lets the norm layers of the frozen part train: weights, biases and statistics.
-    `keep_dropout=True` leaves its dropout as in training. Both keep their last value when not given, False at
-    first. Raises LearnerError for an unknown stage, a weight shared across the cut, and a model in DDP, which
-    has to be frozen before it is wrapped.
+    Args:
+        model: An image classifier, not wrapped in DistributedDataParallel.
+        from_stage: The first stage that trains: a Stage, its name, or the module that begins it. The first
+            stage freezes nothing, "head" all but the head.
+        train_norms: Whether norm layers of the frozen part train: weights, biases and statistics. None keeps
+            what was said last, False at first.
+        keep_dropout: Whether dropout in the frozen part stays on in training. None keeps what was said last,
+            False at first.
+
+    Raises:
+        LearnerError: For an unknown stage, a weight that is shared across the cut, and a model in DDP, which
+            has to be frozen before it is wrapped.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = surgery.freeze_to(models.load("test_resnet", pretrained=False), "stage4")
+        >>> model.layer3[0].conv1.weight.requires_grad, model.layer4[0].conv1.weight.requires_grad
+        (False, True)
+        >>> model.train().layer3[0].bn1.training
+        False
     """
     model = _bare(model)
     ready = plan(model)
@@ -93,12 +108,24 @@ def freeze(
     train_norms: bool | None = None,
     keep_dropout: bool | None = None,
 ) -> dict[str, int]:
-    """Freeze what the patterns name, let everything else train, and return how many tensors each pattern
-    froze.
+    """Freeze what the patterns name, let everything else train; return how many tensors each pattern froze.
 
-    A pattern is a dotted name of a module or a parameter, or has wildcards: "layer1", "blocks.[0-3]",
-    "*.bias". Frozen means the same as in `freeze_to`, and so do the options. Raises LearnerError when a
-    pattern matches nothing.
+    Frozen means the same as in `freeze_to`.
+
+    Args:
+        model: Any model, not wrapped in DistributedDataParallel.
+        *patterns: Dotted names of modules or parameters, with wildcards: "layer1", "blocks.[0-3]", "*.bias".
+        train_norms: As in `freeze_to`.
+        keep_dropout: As in `freeze_to`.
+
+    Raises:
+        LearnerError: When a pattern matches nothing, or there is none.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> surgery.freeze(model, "conv1", "layer[12].*.bn1")
+        {'conv1': 7, 'layer[12].*.bn1': 4}
     """
     model = _bare(model)
     if not patterns:
@@ -123,7 +150,17 @@ def freeze(
 
 
 def unfreeze(model: nn.Module) -> nn.Module:
-    """Let all parameters train, BatchNorm and dropout follow `model.train()`; return the model, changed."""
+    """Let all parameters train, BatchNorm and dropout follow `model.train()`; return the model, changed.
+
+    Args:
+        model: Any model, not wrapped in DistributedDataParallel.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = surgery.freeze_to(models.load("test_resnet", pretrained=False), "head")
+        >>> all(p.requires_grad for p in surgery.unfreeze(model).parameters())
+        True
+    """
     model = _bare(model)
     _release(model)
     for parameter in model.parameters():
@@ -134,7 +171,16 @@ def unfreeze(model: nn.Module) -> nn.Module:
 
 
 def frozen_to(model: nn.Module) -> str | None:
-    """Return the name of the stage that `freeze_to` last cut at; None for a model that was not cut."""
+    """Return the first stage that trains since the last `freeze_to`, by name; None where it was not called.
+
+    Args:
+        model: Any model, frozen or not.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> surgery.frozen_to(surgery.freeze_to(models.load("test_resnet", pretrained=False), "stage2"))
+        'stage2'
+    """
     found = record(model)
     return found.from_stage if found else None
 

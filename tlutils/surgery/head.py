@@ -15,8 +15,18 @@ from ..models import layers
 def head_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Return the layers that make the class scores, {dotted name: layer}; the model is not changed.
 
-    One layer for most models; two for distilled ones; auxiliary heads, used in training only, come last.
-    Raises LearnerError when the model is no image classifier.
+    One layer for most models, two for distilled ones; auxiliary heads, used in training only, come last.
+
+    Args:
+        model: An image classifier.
+
+    Raises:
+        LearnerError: When the model is no image classifier.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> surgery.head_layers(models.load("test_resnet", pretrained=False))
+        {'fc': Linear(in_features=96, out_features=1000, bias=True)}
     """
     model = require_module(model)
     return {name: model.get_submodule(name) for name in layers.find_layers(model).heads}
@@ -28,11 +38,23 @@ def replace_head(
     """Put a freshly initialised head for `num_classes` classes on `model`, in place, and return the model.
 
     Only the last layer changes (each of them, where a model has distilled or auxiliary heads): pooling, norms
-    and dropout before it stay, and every other tensor is bit-identical. The head is drawn from `seed`,
-    without advancing the global random generators; it has the old head's data type and device, and it trains.
-    `dropout` (0 to 1) sets the rate of the dropout right before the head; None keeps it. Raises LearnerError,
-    with the model as it was, when it is no classifier or when the new one does not give `num_classes`
-    columns.
+    and dropout before it stay, and every other tensor is bit-identical. The new head has the old one's data
+    type and device, and it trains.
+
+    Args:
+        model: An image classifier.
+        num_classes: How many classes your images have, 1 or more.
+        seed: The head is drawn from this seed; the global random generators do not advance.
+        dropout: Rate of the dropout right before the head, from 0 to 1; None keeps it.
+
+    Raises:
+        LearnerError: With the model as it was, when it is no classifier, when it has no dropout to set, or
+            when the new one does not give `num_classes` columns.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> surgery.replace_head(models.load("test_resnet", pretrained=False), 10, seed=0).fc
+        Linear(in_features=96, out_features=10, bias=True)
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise LearnerError(f"num_classes is {num_classes!r}. Expected a whole number of classes, 1 or more.")

@@ -26,11 +26,27 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Return parameter groups for a torch optimizer, every trainable parameter in exactly one of them.
 
-    The last stage learns at `lr`, each earlier one at `decay` (0 to 1] times the rate of the next; stages
-    without weights do not count, frozen ones do, so that a rate does not change when more is unfrozen.
-    `weight_decay` spares norms, biases, tokens, position embeddings, and what timm's `no_weight_decay` names.
-    Groups come stem to head, at most two a stage, and carry `stage`, `ratio` (rate / lr) and `decay`. Raises
-    LearnerError when nothing trains.
+    Groups come stem to head, at most two per stage, and carry `stage`, `ratio` (rate / lr) and `decay`.
+    Stages without weights do not count, frozen ones do, so that a rate does not change when more is unfrozen.
+
+    Args:
+        model: An image classifier.
+        lr: Learning rate of the last stage, above 0.
+        decay: Each earlier stage learns at this share of the next one's rate: above 0, at most 1.
+        weight_decay: Weight decay, 0 or more. It spares norms, biases, tokens, position embeddings, and what
+            timm's `no_weight_decay` names.
+
+    Raises:
+        LearnerError: When nothing trains, or a number is out of its range.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import models, surgery
+        >>> model = surgery.freeze_to(models.load("test_resnet", pretrained=False), "stage4")
+        >>> groups = surgery.param_groups(model, lr=0.1, decay=0.5, weight_decay=1e-4)
+        >>> [(g["stage"], g["lr"], g["weight_decay"]) for g in groups]
+        [('stage4', 0.05, 0.0001), ('stage4', 0.05, 0.0), ('head', 0.1, 0.0001), ('head', 0.1, 0.0)]
+        >>> optimizer = torch.optim.AdamW(groups)
     """
     if not lr > 0 or not 0 < decay <= 1 or not weight_decay >= 0:
         raise LearnerError(
@@ -76,9 +92,22 @@ def add_unfrozen(
     """Add the trainable parameters that `optimizer` lacks, each once, and return their names.
 
     For going deeper stage by stage: after `freeze_to` with an earlier stage, in the middle of training. What
-    the optimizer knows of the others stays. New groups are made as by `param_groups` (with the `decay` of its
-    groups when it is not given); their rates are in proportion to the present rate of the group nearest to
-    the head, and `scheduler`, made before, goes on with them in that proportion.
+    the optimizer knows of the others stays. New groups are made as by `param_groups`; their rates are in
+    proportion to the present rate of the group nearest to the head.
+
+    Args:
+        optimizer: Any torch optimizer of this model; it is changed.
+        model: An image classifier.
+        decay: As in `param_groups`; that of the optimizer's groups for None.
+        scheduler: A scheduler of this optimizer, which goes on with the new groups in the same proportion.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import models, surgery
+        >>> model = surgery.freeze_to(models.load("test_resnet", pretrained=False), "head")
+        >>> optimizer = torch.optim.AdamW(surgery.param_groups(model, lr=1e-3))
+        >>> surgery.add_unfrozen(optimizer, surgery.freeze_to(model, "stage4"))[0]
+        'layer4.0.conv1.weight'
     """
     model = require_module(model)
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}

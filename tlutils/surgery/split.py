@@ -124,16 +124,35 @@ class Half(Section):
 def split_at(
     model: nn.Module, from_stage: Stage | str, *, input_size: tuple[int, int, int] | None = None
 ) -> tuple[nn.Module, nn.Module]:
-    """Return (prefix, suffix), all stages before `from_stage`, and that stage with all that follow.
+    """Return (prefix, suffix): all stages before `from_stage`, and that stage with all that follow.
 
     `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
-    entry per image along its first dimension, so they may be kept and batched again. `from_stage` is a Stage,
-    its name, or the dotted path of the module that begins it. A hook on a module that spans several stages is
-    not run by the halves. Raises LearnerError for an unknown stage, naming the nearest. The suffix raises one
-    in training mode where both halves use something that dropout made and no image changes: `freeze_to` the
-    cut first.
+    entry per image along its first dimension, so they may be kept and batched anew. A hook on a module that
+    spans several stages is not run by the halves.
+
+    Args:
+        model: An image classifier; it stays as it is.
+        from_stage: The first stage of the suffix: a Stage, its name, or the dotted path of the module that
+            begins it.
+        input_size: Size (C, H, W) of one image; the model's own for None.
+
+    Raises:
+        LearnerError: For an unknown stage, naming the nearest. The suffix raises one in training mode where
+            both halves use something that dropout made and no image changes: `freeze_to` the cut first.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> prefix, suffix = surgery.split_at(model, "stage3")
+        >>> images = torch.randn(2, 3, 160, 160)
+        >>> features = prefix(images)
+        >>> features.shape
+        torch.Size([2, 48, 20, 20])
+        >>> torch.equal(suffix(features), model(images))
+        True
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
@@ -158,10 +177,25 @@ def outputs(
     *,
     input_size: tuple[int, int, int] | None = None,
 ) -> nn.Module:
-    """Return a module whose forward gives {stage name: what leaves that stage}, in one pass that stops there.
+    """Return a module that gives {stage name: what leaves that stage}, in one pass that stops at the last.
 
-    `at` is a stage, or a list of them. What leaves a stage is what `split_at` at the next one would hand
-    over; what leaves the head is the output. Raises LearnerError for an unknown stage or an empty list.
+    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the
+    output.
+
+    Args:
+        model: An image classifier; it stays as it is.
+        at: A stage or a list of stages to read after, each a Stage or its name.
+        input_size: Size (C, H, W) of one image; the model's own for None.
+
+    Raises:
+        LearnerError: For an unknown stage, naming the nearest, and for an empty list.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import models, surgery
+        >>> read = surgery.outputs(models.load("test_resnet", pretrained=False), at=["stage1", "pool"])
+        >>> {name: tuple(t.shape) for name, t in read(torch.randn(2, 3, 160, 160)).items()}
+        {'stage1': (2, 32, 40, 40), 'pool': (2, 96)}
     """
     model = require_module(model)
     if not at:

@@ -88,7 +88,11 @@ class Stages(list[Stage]):
         return [stage.name for stage in self]
 
     def unknown(self, name: object) -> LearnerError:
-        """Return the error for a stage that is not there; for a module inside one, with where that begins."""
+        """Return the error for a stage that is not there; for a module inside one, with where that begins.
+
+        Args:
+            name: What was asked for.
+        """
         inside = [s for s in self for m in s.modules if str(name) == m or str(name).startswith(f"{m}.")]
         hint = f"Stages: {', '.join(self.names)}."
         if inside:
@@ -180,9 +184,23 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
     """Return the model's stages, stem to head in the order that data flows; the model is not changed.
 
     Every parameter and buffer belongs to exactly one stage, the first that uses it. Of those that nothing
-    uses in evaluation mode, auxiliary heads belong to the head, the rest to the first stage. `input_size` (C,
-    H, W) is the model's own when it is not given. Raises LearnerError for what is no image classifier, or no
-    single flow.
+    uses in evaluation mode, auxiliary heads belong to the head, the rest to the first stage. The list prints
+    as a table.
+
+    Args:
+        model: An image classifier, from any library or your own.
+        input_size: Size (C, H, W) of one image; the model's own, as `models.info` gives it, for None.
+
+    Raises:
+        LearnerError: When it is no image classifier, or what it does depends on what the image shows.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> found = surgery.stages(models.load("test_resnet", pretrained=False))
+        >>> found.names
+        ['stem', 'stage1', 'stage2', 'stage3', 'stage4', 'pool', 'head']
+        >>> found["stage2"].output_shape, found["stage2"].layout, found["stage2"].stride
+        ((48, 20, 20), 'NCHW', 8)
     """
     return plan(model, input_size=input_size).stages
 

@@ -19,8 +19,24 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
     channel, so that a grey image x gives exactly what (x, x, x) gave; otherwise repeated in order and scaled
     by old / new channels. Everything else is bit-identical. `models.info` gets the average mean and std of
     the colours. torchvision's GoogLeNet and Inception stop normalising inside (`transform_input`) and state
-    mean 0.5, std 0.5. Raises LearnerError, with the model as it was, where the stem is no convolution, or
-    when the new one does not do as promised.
+    mean 0.5, std 0.5.
+
+    Args:
+        model: An image classifier that begins with a convolution.
+        in_chans: Number of channels of your images: 1 for grey.
+
+    Raises:
+        LearnerError: With the model as it was, where the stem is no convolution, or when the new one does not
+            do as promised.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> grey = torch.rand(1, 1, 160, 160)
+        >>> before = model(grey.expand(1, 3, 160, 160))
+        >>> torch.allclose(surgery.replace_stem(model, 1)(grey), before, atol=1e-5)
+        True
     """
     if isinstance(in_chans, bool) or not isinstance(in_chans, int) or in_chans < 1:
         raise LearnerError(

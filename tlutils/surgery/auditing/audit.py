@@ -25,10 +25,28 @@ def audit(
 ) -> Audit:
     """Return what is wrong with a model that is about to train, each finding with its fix.
 
-    Give the `optimizer`, the number of classes of your images and the `transform` of your images, to have
-    them checked against the model. The model is tried on two small random images; neither its weights,
-    buffers and modes nor the random generators change. A fingerprint of the frozen tensors is noted on it:
-    the next audit says whether they moved since. Raises LearnerError for what is no torch module.
+    The model is tried on two small random images; neither its weights, buffers and modes nor the random
+    generators change. A fingerprint of the frozen tensors is noted on it: the next audit says whether they
+    moved since.
+
+    Args:
+        model: An image classifier.
+        optimizer: The optimizer that will train it, to have it checked: does it move all that trains, once,
+            and nothing else?
+        num_classes: How many classes your images have, to have the head checked.
+        transform: Your transform of a PIL image, to have it checked against what the weights expect.
+
+    Raises:
+        LearnerError: For what is no torch module.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False).train()
+        >>> found = surgery.audit(model, num_classes=10)
+        >>> found.ok, found.codes
+        (False, {'head-width'})
+        >>> found.errors[0].fix
+        'replace_head(model, 10)'
     """
     bare = require_module(model)
     trial: layers.Layers | None = None

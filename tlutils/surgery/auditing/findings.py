@@ -9,9 +9,14 @@ MARKS = {"error": "✗", "warning": "!", "note": "·"}  # worst first
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding: a stable `code`, how bad it is, where, what it does to the result, and how to fix it.
+    """One thing that an audit found, with how to fix it.
 
-    `severity` is "error" (the result will be wrong), "warning" (probably not what you want) or "note".
+    Attributes:
+        code: A short, stable name, such as "bn-drift".
+        severity: "error" (the result will be wrong), "warning" (probably not what you want) or "note".
+        module: Where: dotted names of modules or parameters.
+        message: What it does to the result.
+        fix: What to do about it.
     """
 
     code: str
@@ -23,10 +28,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found, worst first, and in `summary` what the model is. True when nothing
-    is wrong.
+    """What an audit found; true when there is nothing to fix.
 
-    `codes` are short and stable, so that code can ask for them: `"bn-drift" in found.codes`.
+    Attributes:
+        summary: What the model is, in a line.
+        findings: What was found, worst first.
     """
 
     summary: str
@@ -44,7 +50,7 @@ class Audit:
 
     @property
     def codes(self) -> set[str]:
-        """The code of each finding."""
+        """The codes of all findings, short and stable: `"bn-drift" in found.codes`."""
         return {f.code for f in self.findings}
 
     def __bool__(self) -> bool:
