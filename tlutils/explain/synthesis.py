@@ -71,9 +71,8 @@ def class_visualization(
         >>> from tlutils import explain
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
         ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-        >>> found = explain.class_visualization(model, [0, 1], size=32, steps=5, lr=0.05)
-        >>> found.images.shape, bool((found.curve[-1] > found.curve[0]).all())
-        (torch.Size([2, 3, 32, 32]), True)
+        >>> explain.class_visualization(model, [0, 1], size=32, steps=5).images.shape
+        torch.Size([2, 3, 32, 32])
     """
     with examining(model) as (model,), seeded(seed):
         index = parse_indices("target", target)
