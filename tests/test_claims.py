@@ -140,7 +140,7 @@ def test_every_claim_is_complete_and_every_cell_of_the_three_matrices_is_there()
         assert own.source
         assert own.contrast
         assert own.margin > 0
-        assert set(own.protocols) <= set(claims.PROTOCOLS)
+        assert {mean.protocol for mean in own.effect.means()} <= set(claims.PROTOCOLS)
     cells = [
         f"{t}-{n}-{s}"
         for t in ("lecture", "slides", "notes")
@@ -150,7 +150,7 @@ def test_every_claim_is_complete_and_every_cell_of_the_three_matrices_is_there()
     assert set(cells) <= set(claims.CLAIMS)
 
 
-@pytest.mark.parametrize("tier", claims.TIERS.values(), ids=lambda tier: tier.name)
+@pytest.mark.parametrize("tier", [claims.QUICK, claims.FULL], ids=lambda tier: tier.name)
 def test_every_claim_is_measured_by_runs_of_every_tier(tier):
     for own in claims.CLAIMS.values():
         for mean in own.effect.means():

@@ -127,7 +127,7 @@ def test_reproduce_prints_the_verdict_and_writes_page_and_tables(
     assert f"gabor-filters: {verdict}" in capsys.readouterr().out
     assert f"**{verdict}**" in (out / "reproduction.md").read_text()
     table = claims.evidence(out)
-    assert len(table) == len(grid(backbone=["a", "b"], seed=range(claims.QUICK.cheap)))
+    assert len(table) == len(grid(backbone=["a", "b"], seed=range(claims.QUICK.probe_seeds)))
     assert set(ABOUT) <= set(table.columns)
     assert pd.read_csv(out / "reproduction-claims.csv")["verdict"].tolist() == [verdict]
 
@@ -147,10 +147,10 @@ def test_reproduce_goes_on_after_a_kill(cheap, tmp_path):
     child = subprocess.run([sys.executable, "-c", CHILD, str(out)], env=here, check=False)
     assert abs(child.returncode) == 9
     done = {path: path.stat().st_mtime_ns for path in cache.glob("*.json")}
-    assert len(done) == claims.QUICK.cheap + 2
+    assert len(done) == claims.QUICK.probe_seeds + 2
     assert cli.main(["reproduce", "--only", "gabor-filters", "--jobs", "1", "--out", str(out)]) == 0
     assert {path: path.stat().st_mtime_ns for path in done} == done  # what was finished was not done again
-    assert len(list(cache.glob("*.json"))) == 2 * claims.QUICK.cheap
+    assert len(list(cache.glob("*.json"))) == 2 * claims.QUICK.probe_seeds
 
 
 def test_an_unknown_claim_is_told_with_near_ones(cheap, capsys):

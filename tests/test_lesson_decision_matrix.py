@@ -31,11 +31,11 @@ def lesson():
 def test_little_and_lots_are_those_of_the_claims(lesson):
     for name, (pixels, little, lots, held) in lesson["SETTINGS"].items():
         assert claims.QUICK.images[name] == {"little": little, "lots": lots}
-        assert (materials.MATERIALS[name].size, materials.MATERIALS[name].held) == (pixels, held)
+        assert (materials.MATERIALS[name].size, materials.MATERIALS[name].held_out) == (pixels, held)
     pixels, little, lots, held = lesson["OTHERWISE"]
     assert claims.QUICK.images["elpv-defects"] == {"little": little, "lots": lots}
     own = materials.MATERIALS["elpv-defects"]
-    assert (own.size, own.held) == (pixels, held)
+    assert (own.size, own.held_out) == (pixels, held)
 
 
 def test_the_distance_that_is_written_out_is_that_of_the_library(lesson):

@@ -5,14 +5,14 @@
 its effect is the mean of some runs minus that of others.
 """
 
-from .effects import Mean, MeanDifference, Protocol
+from .effects import Mean, Protocol
 from .explaining import draw_images
 from .materials import FAR, NEAR
 from .matrix import MATRIX
-from .report import score_stages, score_strategies, write_report
+from .report import score_strategies, write_report
 from .reproduction import evaluate_claim, evidence, reproduce, verdict_table, verdicts
 from .statements import CLAIMS, claim
-from .tiers import FULL, PROTOCOLS, QUICK, TIERS, Tier, runs
+from .tiers import FULL, PROTOCOLS, QUICK, Tier, runs
 from .verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, decide, judge
 
 __all__ = [
@@ -26,10 +26,8 @@ __all__ = [
     "OPEN",
     "PROTOCOLS",
     "QUICK",
-    "TIERS",
     "Claim",
     "Mean",
-    "MeanDifference",
     "Protocol",
     "Tier",
     "Verdict",
@@ -41,7 +39,6 @@ __all__ = [
     "judge",
     "reproduce",
     "runs",
-    "score_stages",
     "score_strategies",
     "verdict_table",
     "verdicts",

@@ -12,11 +12,17 @@ from ..errors import LearnerError
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """The mean of `value` over the runs of a protocol that have these `axes`, seed by seed.
+    """The mean of a column over the runs of a protocol that have some axes, seed by seed.
 
-    An axis is one value or a tuple of values to average over. `pick` names an axis along which one run is
-    picked instead, the one that is best by the column `by`; so a stage is chosen by cross-validation, and
-    judged by its score. Two of them can be subtracted, and so can the differences.
+    Two of them can be subtracted, and so can the differences.
+
+    Attributes:
+        protocol: name of the protocol, a key of `PROTOCOLS`.
+        axes: by name, the value that a run must have, or a tuple of values to average over.
+        value: the column to average.
+        pick: an axis along which one run is picked instead of averaging, such as "at": a stage is chosen by
+            cross-validation, and judged by its score.
+        by: the column whose largest value picks that run.
     """
 
     protocol: str
@@ -33,16 +39,33 @@ class Mean:
         yield self
 
     def restrict(self, axis: str, value: Any) -> "Mean":
-        """Return this mean over one of the values of an axis; the same where it does not average over it."""
+        """Return this mean over one value of an axis; the same where it does not average over that axis.
+
+        Args:
+            axis: name of an axis.
+            value: one of the values that are averaged over.
+        """
         several = value in _values(self.axes.get(axis)) and axis != self.pick
         return replace(self, axes={**self.axes, axis: value}) if several else self
 
-    def matches(self, protocol: str, run: Mapping[str, Any]) -> bool:
-        """Return whether a run of a protocol is one that this mean is over."""
+    def matches(self, protocol: str, run: Mapping[Any, Any]) -> bool:
+        """Return whether a run is one that this mean is over.
+
+        Args:
+            protocol: name of the run's protocol.
+            run: its axes.
+        """
         return protocol == self.protocol and all(run.get(k) in _values(v) for k, v in self.axes.items())
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of `table` that this mean is over and that did not fail."""
+        """Return the rows of a table that this mean is over and that did not fail.
+
+        Args:
+            table: one row per run.
+
+        Raises:
+            LearnerError: the table lacks a column.
+        """
         unknown = {*self.axes, self.value, "seed"} - set(table.columns)
         if unknown:
             raise LearnerError(f"This table has no columns {sorted(unknown)}, which a claim is about.")
@@ -52,7 +75,11 @@ class Mean:
         return table[chosen].dropna(subset=[self.value])
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the mean of each seed. A seed that lacks one of the runs to average over does not count."""
+        """Return the mean of each seed; a seed that lacks one of the runs to average over does not count.
+
+        Args:
+            table: one row per run.
+        """
         rows = self.rows(table)
         several = {k: v for k, v in self.axes.items() if k != self.pick and len(_values(v)) > 1}
         if self.pick:
@@ -65,7 +92,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class MeanDifference:
-    """One effect minus another, seed by seed."""
+    """One effect minus another, seed by seed.
+
+    Attributes:
+        first: a mean, or a difference of means.
+        second: what is subtracted from it.
+    """
 
     first: "Effect"
     second: "Effect"
@@ -92,7 +124,13 @@ Effect = Mean | MeanDifference
 
 @dataclass(frozen=True)
 class Protocol:
-    """Names a protocol so that effects read well: `probe(at="pool", dataset=FAR) - probe(…)`."""
+    """Names a protocol so that effects read well: `probe(at="pool") - probe(at="stage5")`.
+
+    Attributes:
+        name: a key of `PROTOCOLS`.
+        value: the column that its means are of, unless they say otherwise.
+        defaults: the axes of its means, unless they say otherwise.
+    """
 
     name: str
     value: str = "score"

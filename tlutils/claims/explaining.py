@@ -65,7 +65,19 @@ def domain_distance(*, dataset: str, images: int, seed: int) -> dict[str, Any]:
 
 
 def draw_images(name: str, images: int, seed: int) -> list[tuple[Image.Image, int]]:
-    """Return images of a data set, or of the two ends of the scale."""
+    """Return images of a data set with their labels, or of the two ends of the scale of distances.
+
+    Args:
+        name: a data set, "photographs" (parts of the colour photographs that scenes are cut from), or
+            "noise".
+        images: how many.
+        seed: what they are drawn by.
+
+    Example:
+        >>> from tlutils import claims
+        >>> [image.size for image, _ in claims.draw_images("noise", 2, seed=0)]
+        [(96, 96), (96, 96)]
+    """
     rng = np.random.default_rng([seed, 4])
     if name == "noise":
         return [

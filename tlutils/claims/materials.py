@@ -24,14 +24,14 @@ class Material:
     """A data set as the claims use it: side of the input in pixels, held-out images of each class."""
 
     size: int
-    held: int
+    held_out: int
     similar: bool
 
 
 MATERIALS = {
-    "scenes": Material(size=64, held=20, similar=True),
-    "elpv-defects": Material(size=80, held=80, similar=False),
-    "mnist-5k": Material(size=48, held=20, similar=False),
+    "scenes": Material(size=64, held_out=20, similar=True),
+    "elpv-defects": Material(size=80, held_out=80, similar=False),
+    "mnist-5k": Material(size=48, held_out=20, similar=False),
 }
 """The one place that says which data sets are similar to ImageNet; `domain_distance` measures it."""
 
@@ -53,7 +53,7 @@ def draw_sample(name: str, images: int, seed: int) -> data.Dataset:
     untouched: whatever a protocol chooses, it chooses by cross-validation within its training images.
     """
     whole = load_dataset(name)
-    held = whole.val.subsample(MATERIALS[name].held, seed=seed)
+    held = whole.val.subsample(MATERIALS[name].held_out, seed=seed)
     return replace(whole, train=whole.train.subsample(images, seed=seed), val=held)
 
 

@@ -29,9 +29,20 @@ everywhere.
 
 
 def write_report(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence[str] = ()) -> Path:
-    """Write page, pictures, and the tables of runs and verdicts into `folder`; return the page's path.
+    """Write the page, its pictures, and the tables of runs and verdicts to a folder; return the page's path.
 
-    The page is about all claims, or `only` about those of these ids.
+    Args:
+        table: one row per run, as `reproduce` returns it.
+        tier: the tier that it is of.
+        folder: where to write.
+        only: ids of the claims that the page is about; all of them unless given.
+
+    Example:
+        >>> from tlutils import claims
+        >>> table = claims.evidence().query("protocol == 'gabor_likeness'")
+        >>> page = claims.write_report(table, claims.QUICK, "out", only=["gabor-filters"])
+        >>> page.read_text(encoding="utf-8").splitlines()[0]
+        '# What the lectures claim, measured'
     """
     folder = Path(folder)
     _write_table(table, folder / TABLE)
@@ -151,7 +162,17 @@ def pictures(table: pd.DataFrame, found: Sequence[Verdict]) -> dict[str, plots.P
 
 
 def score_strategies(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
-    """Return {(level, data set): {strategy: (mean, low, high)}}."""
+    """Return what each strategy reaches, {(level, data set): {strategy: (mean, low, high)}}.
+
+    Args:
+        table: one row per run, those of the protocols linear_probe and training among them.
+
+    Example:
+        >>> from tlutils import claims
+        >>> scores = claims.score_strategies(claims.evidence())
+        >>> scores["lots", claims.NEAR]["probe"][0] > scores["lots", claims.NEAR]["scratch"][0]
+        True
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     probes, trained = (table[table["protocol"] == name] for name in ("linear_probe", "training"))
     final = probes[probes["at"].isin(["pool", "pixels"])]
@@ -171,7 +192,7 @@ def score_strategies(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, tup
 
 
 def score_stages(table: pd.DataFrame) -> dict[str, dict[str, list[tuple[Any, ...]]]]:
-    """Return {data set: {level: (mean, low, high) for each stage}}."""
+    """Return {data set: {level: (mean, low, high) for each stage}} of linear probes."""
     rows = table[(table["protocol"] == "linear_probe") & (table["backbone"] == BACKBONE)]
     means = summarise(rows, by=["dataset", "level", "at"], value="score").set_index(
         ["dataset", "level", "at"]
@@ -197,7 +218,7 @@ def _sizes(table: pd.DataFrame, tier: Tier) -> str:
             "similar" if own.similar else "different",
             f"{distance[name]:.2f}" if name in distance else "–",
             *(tier.images[name][level] for level in levels),
-            own.held,
+            own.held_out,
             own.size,
         ]
         for name, own in MATERIALS.items()

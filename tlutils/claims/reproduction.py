@@ -19,7 +19,19 @@ _FOLDERS = (_HERE.parents[1] / "_evidence", _HERE.parents[2] / "docs")
 
 
 def evidence(folder: str | Path | None = None) -> pd.DataFrame:
-    """Return the table of runs that a folder holds; without one, the committed table of the quick tier."""
+    """Return a table of runs, one row each: the committed one of the quick tier, or the one in a folder.
+
+    Args:
+        folder: where `write_report` wrote it.
+
+    Raises:
+        LearnerError: there is no table.
+
+    Example:
+        >>> from tlutils import claims
+        >>> set(claims.evidence()["protocol"]) == set(claims.PROTOCOLS)
+        True
+    """
     folders = [Path(folder)] if folder is not None else _FOLDERS
     for place in folders:
         if (place / TABLE).exists():
@@ -31,23 +43,39 @@ def evidence(folder: str | Path | None = None) -> pd.DataFrame:
 
 
 def evaluate_claim(id: str, table: pd.DataFrame | None = None) -> Verdict:
-    """Return the verdict on a claim that follows from a table of runs; without one, from `evidence()`.
+    """Return the verdict on a claim that follows from a table of runs.
 
-    Raises LearnerError for an unknown id.
+    Args:
+        id: a key of `CLAIMS`.
+        table: one row per run; the committed table unless given.
+
+    Raises:
+        LearnerError: there is no such claim.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.evaluate_claim("random-control").verdict
+        'holds'
     """
     return judge(claim(id), evidence() if table is None else table)
-
-
-evaluate_claim.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
 def reproduce(
     tier: Tier = QUICK, *, only: Iterable[str] = (), n_jobs: int = 1, out: str | Path | None = None
 ) -> pd.DataFrame:
-    """Return the table of all runs of a tier, or of those alone that the claims `only` need.
+    """Return the table of all runs of a tier, one row each; what is finished already is not run again.
 
-    What is finished is kept in the folder `out` (in the cache folder, unless given), so the same call goes on
-    after a kill, and does nothing when all is there. `n_jobs` runs go on at once.
+    Every finished run is a file, so the same call goes on after a kill, and does nothing when all is there.
+
+    Args:
+        tier: `QUICK` or `FULL`.
+        only: ids of claims; only the runs that they need are made.
+        n_jobs: how many runs go on at once.
+        out: the folder of the finished runs; one in the cache folder unless given.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.reproduce(only=["gabor-filters"])  # doctest: +SKIP
     """
     wanted = [claim(id) for id in only]
     plan = select_runs(wanted, tier) if wanted else runs(tier)
@@ -71,12 +99,33 @@ def select_runs(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:
 
 
 def verdicts(table: pd.DataFrame, *, only: Iterable[str] = ()) -> list[Verdict]:
-    """Return the verdicts that follow from a table of runs, on all claims or `only` on those of these ids."""
+    """Return the verdicts that follow from a table of runs.
+
+    Args:
+        table: one row per run.
+        only: ids of claims; all of them unless given.
+
+    Example:
+        >>> from tlutils import claims
+        >>> found = claims.verdicts(claims.evidence(), only=["gabor-filters", "decaf-depth"])
+        >>> [verdict.n for verdict in found]
+        [6, 6]
+    """
     return [judge(c, table) for c in [claim(id) for id in only] or CLAIMS.values()]
 
 
 def verdict_table(found: Iterable[Verdict]) -> pd.DataFrame:
-    """Return a row per claim: id, verdict, effect, low, high, n, threshold, unit, claim, contrast, source."""
+    """Return a row per verdict: id, verdict, effect, low, high, n, threshold, unit, claim, contrast, source.
+
+    Args:
+        found: what `verdicts` returns.
+
+    Example:
+        >>> from tlutils import claims
+        >>> found = claims.verdicts(claims.evidence(), only=["gabor-filters"])
+        >>> claims.verdict_table(found)["verdict"].tolist()
+        ['holds']
+    """
     return pd.DataFrame(
         {
             "id": v.claim.id,

@@ -285,7 +285,19 @@ CLAIMS: dict[str, Claim] = {claim.id: claim for claim in [*MATRIX, *OTHERS]}
 
 
 def claim(id: str) -> Claim:
-    """Return the claim of that id. Raises LearnerError, with the nearest ids, when there is none."""
+    """Return the claim of an id.
+
+    Args:
+        id: a key of `CLAIMS`.
+
+    Raises:
+        LearnerError: there is no such claim; the nearest ids are in the message.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.claim("decaf-depth").says
+        'Deep features separate classes better than early ones.'
+    """
     if id not in CLAIMS:
         raise unknown("claim", id, CLAIMS)
     return CLAIMS[id]

@@ -35,18 +35,26 @@ RATES = (RATE, 3e-3, 3e-2)
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """How much is run. `images` are of each class, by data set and level; seeds by how expensive a run is.
+    """How much is run: the quick tier takes minutes, the full one an hour or two.
 
-    `epochs` are those of a pretrained start; from scratch there are `longer` times as many, by level.
+    Attributes:
+        name: "quick" or "full".
+        images: training images of each class, by data set and level ("little", "lots").
+        epochs: of training from pretrained weights, by level.
+        scratch_factor: how many times as many epochs training from scratch has, by level.
+        probe_seeds: number of seeds of runs that train no network.
+        little_seeds: number of seeds of training with little data, and of other runs of that cost.
+        lots_seeds: number of seeds of training with lots of data.
+        pictures: number of pictures in the pointing game.
     """
 
     name: str
     images: Mapping[str, Mapping[str, int]]
     epochs: Mapping[str, int]
-    longer: Mapping[str, int]
-    cheap: int
-    little: int
-    lots: int
+    scratch_factor: Mapping[str, int]
+    probe_seeds: int
+    little_seeds: int
+    lots_seeds: int
     pictures: int
 
 
@@ -58,10 +66,10 @@ QUICK = Tier(
         "mnist-5k": {"little": 3, "lots": 30},
     },
     epochs={"little": 8, "lots": 4},
-    longer={"little": 1, "lots": 2},
-    cheap=6,
-    little=4,
-    lots=3,
+    scratch_factor={"little": 1, "lots": 2},
+    probe_seeds=6,
+    little_seeds=4,
+    lots_seeds=3,
     pictures=12,
 )
 FULL = Tier(
@@ -72,18 +80,26 @@ FULL = Tier(
         "mnist-5k": {"little": 3, "some": 30, "lots": 60},
     },
     epochs={"little": 8, "some": 4, "lots": 4},
-    longer={"little": 2, "some": 2, "lots": 3},
-    cheap=10,
-    little=8,
-    lots=5,
+    scratch_factor={"little": 2, "some": 2, "lots": 3},
+    probe_seeds=10,
+    little_seeds=8,
+    lots_seeds=5,
     pictures=24,
 )
-TIERS = {tier.name: tier for tier in (QUICK, FULL)}
 
 
 def runs(tier: Tier) -> dict[str, list[Run]]:
-    """Return the runs of a tier, by protocol."""
-    cheap, little = range(tier.cheap), range(tier.little)
+    """Return the runs of a tier by protocol, each a mapping from axes to values.
+
+    Args:
+        tier: `QUICK` or `FULL`.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.runs(claims.QUICK)["gabor_likeness"][0]
+        {'backbone': 'tf_efficientnet_lite0', 'seed': 0}
+    """
+    cheap, little = range(tier.probe_seeds), range(tier.little_seeds)
     probes, trainings, neighbours = [], [], []
     for dataset, levels in tier.images.items():
         for level, images in levels.items():
@@ -116,7 +132,7 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
 
 def _training_runs(tier: Tier, dataset: str, level: str, images: int) -> Iterator[Run]:
     """Yield the training runs on one data set at one level."""
-    seeds = range(tier.little if level == "little" else tier.lots)
+    seeds = range(tier.little_seeds if level == "little" else tier.lots_seeds)
     epochs = tier.epochs[level]
     shared: Run = {"dataset": dataset, "level": level, "images": images, "seed": seeds}
     strategies = (
@@ -125,6 +141,8 @@ def _training_runs(tier: Tier, dataset: str, level: str, images: int) -> Iterato
         else ["finetune", "few", "more"]
     )
     yield from grid(strategy=strategies, epochs=epochs, rate=RATE, **shared)
-    yield from grid(strategy="scratch", epochs=epochs * tier.longer[level], rate=SCRATCH_RATE, **shared)
+    yield from grid(
+        strategy="scratch", epochs=epochs * tier.scratch_factor[level], rate=SCRATCH_RATE, **shared
+    )
     if level == "little":
         yield from grid(strategy="finetune", epochs=epochs, rate=RATES[1:], **shared)

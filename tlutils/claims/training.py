@@ -45,7 +45,7 @@ def training(
     sample, size = draw_sample(dataset, images, seed), MATERIALS[dataset].size
     model = reset_network(size, len(sample.classes), seed)
     if strategy not in ("random head", "scratch"):
-        put_probe_on(model, sample, size, seed)
+        install_probe(model, sample, size, seed)
     shared: dict[str, Any] = {"batch_size": BATCH, "keep": "last", "seed": seed, "epochs": epochs}
     held: dict[str, Any] = {"train_bn": False, "lr": rate, "head_lr": rate}
     if strategy in FROM_STAGES:
@@ -73,7 +73,7 @@ def training(
     return found
 
 
-def put_probe_on(model: nn.Module, sample: data.Dataset, size: int, seed: int) -> None:
+def install_probe(model: nn.Module, sample: data.Dataset, size: int, seed: int) -> None:
     """Solve a linear probe on the pretrained final features, and make it the head of `model`, in place."""
     known = read_features(sample.train, backbone=BACKBONE, at="pool", size=size)
     find_head(model).load_state_dict(probe_split(known, sample.train, seed).head().state_dict())
@@ -107,7 +107,7 @@ def surgical_finetuning(
     source, size = draw_sample(dataset, 20, seed), MATERIALS[dataset].size
     few, classes = draw_sample(dataset, images, seed + 1000), len(source.classes)
     model = reset_network(size, classes, seed)
-    put_probe_on(model, source, size, seed)
+    install_probe(model, source, size, seed)
     change = make_noise(seed) if shift == "noise" else None
     x, new = (prepare_images(model, split, change) for split in (few.train, source.val))
     turn = int(shift == "relabel")

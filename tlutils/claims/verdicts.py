@@ -17,11 +17,18 @@ HOLDS, FAILS, OPEN = "holds", "does not hold here", "undecided at this sample si
 class Claim:
     """What a lecture or a paper says, and the effect that would make it hold.
 
-    `says` is the claim in a sentence, `source` where it stands, with year and section. `effect` is in the
-    units of what it is a mean of (balanced accuracy, from 0 to 1, unless `unit` says otherwise). A difference
-    below `margin` is of no practical relevance. `expects` "more": the claim holds if the effect is above
-    `margin`; "no less": if it is above `-margin`, as for advice to take the cheaper of two that do as well.
-    `note` says what the protocol leaves out; `also(table)` computes a further sentence.
+    Attributes:
+        id: a short name.
+        says: the claim in a sentence.
+        source: where it is said, with year and section.
+        effect: what is measured, a mean of some runs minus that of others.
+        contrast: the same in words.
+        margin: a difference below it is of no practical relevance.
+        expects: "more", the claim holds if the effect is above `margin`; "no less", if it is above `-margin`,
+            as for advice to take the cheaper of two that do as well.
+        unit: of the effect.
+        note: what the protocol leaves out.
+        also: a function from the table of runs to a further sentence.
     """
 
     id: str
@@ -40,18 +47,18 @@ class Claim:
         """The effect above which the claim holds."""
         return self.margin if self.expects == "more" else -self.margin
 
-    @property
-    def protocols(self) -> list[str]:
-        """Names of the protocols that measure it."""
-        return list(dict.fromkeys(mean.protocol for mean in self.effect.means()))
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim: effect with its 95 % interval over `n` seeds, and the verdict that follows.
+    """What became of a claim: an effect, its interval, and the verdict that follows.
 
-    `parts` are the effects by data set, where it is a mean over several; `failed` the errors of runs that the
-    claim needs, in words; `also` is a further computed sentence.
+    Attributes:
+        claim: the claim.
+        effect: mean over seeds with Student's 95 % interval.
+        n: number of seeds.
+        parts: the effect by data set, where it is a mean over several.
+        failed: messages of runs that the claim needs and that failed.
+        also: a further sentence.
     """
 
     claim: Claim
@@ -63,7 +70,7 @@ class Verdict:
 
     @property
     def verdict(self) -> str:
-        """ "holds", "does not hold here" or "undecided at this sample size"; see `decide`."""
+        """What follows from the effect: "holds", "does not hold here" or "undecided at this sample size"."""
         return decide(self.effect, self.claim.threshold)
 
     def __str__(self) -> str:
@@ -77,10 +84,20 @@ class Verdict:
 
 
 def decide(effect: Estimate, threshold: float) -> str:
-    """Return the verdict: the whole interval above `threshold` holds, the whole below does not, else open.
+    """Return `HOLDS` if a whole interval is above a threshold, `FAILS` if it is below, else `OPEN`.
 
     So "holds" and "does not hold here" are both findings, at the interval's level; an interval around the
     threshold, or none, decides nothing: more seeds or more images would.
+
+    Args:
+        effect: value, low and high.
+        threshold: in the same units.
+
+    Example:
+        >>> from tlutils import claims
+        >>> from tlutils.metrics import Estimate
+        >>> claims.decide(Estimate(0.05, 0.02, 0.08), 0.01)
+        'holds'
     """
     if effect.low > threshold:
         return HOLDS
@@ -88,9 +105,20 @@ def decide(effect: Estimate, threshold: float) -> str:
 
 
 def judge(claim: Claim, table: pd.DataFrame) -> Verdict:
-    """Return the verdict on a claim that follows from a table of runs."""
+    """Return the verdict on a claim that follows from a table of runs.
+
+    Args:
+        claim: one of `CLAIMS`, or your own.
+        table: one row per run, as `evidence` and `reproduce` return it.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.judge(claims.claim("gabor-filters"), claims.evidence()).verdict
+        'holds'
+    """
     effects = claim.effect.per_seed(table)
-    failed = tuple(dict.fromkeys(r["error"] for r in _rows(table) if needs_run(claim, r) and r["error"]))
+    broken = table[table["error"] != ""].to_dict("records")
+    failed = tuple(dict.fromkeys(row["error"] for row in broken if needs_run(claim, row)))
     also = claim.also(table) if claim.also and len(effects) else ""
     several = [m.axes.get("dataset") for m in claim.effect.means()]
     names = dict.fromkeys(name for axis in several if isinstance(axis, tuple) for name in axis)
@@ -98,10 +126,6 @@ def judge(claim: Claim, table: pd.DataFrame) -> Verdict:
     return Verdict(claim, interval(effects), len(effects), parts, failed, also)
 
 
-def needs_run(claim: Claim, row: Mapping[str, Any]) -> bool:
+def needs_run(claim: Claim, row: Mapping[Any, Any]) -> bool:
     """Return whether a run, with its protocol's name, is one that a claim is about."""
     return any(mean.matches(row["protocol"], row) for mean in claim.effect.means())
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
