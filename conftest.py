@@ -9,9 +9,13 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import joblib
 import psutil
+import pytest
 
+CORES = joblib.cpu_count()
 MEMORY = 2 * 2**30  # what a worker, or the kernel of its lesson, takes
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # a lesson that would use the other cores leaves them to other tests
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    return max(1, min(joblib.cpu_count(), psutil.virtual_memory().available // MEMORY))
+    return max(1, min(CORES, psutil.virtual_memory().available // MEMORY))
