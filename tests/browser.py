@@ -93,7 +93,7 @@ class Panel:
         self.page, self.root = page, page.locator(".tlutils-panel").nth(index)
         self.screen = self.root.locator(".tlutils-screen")
 
-    def words(self) -> str:
+    def message(self) -> str:
         return self.screen.locator("p").inner_text()
 
     def picture(self) -> str:

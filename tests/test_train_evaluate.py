@@ -9,8 +9,6 @@ from tlutils import models, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_a_prediction_takes_one_image_many_arrays_paths_and_splits(tmp_path):
     net, dataset = tiny_net(), tiny_data()
