@@ -161,7 +161,6 @@ def _lines(source: str) -> int:
 
 RULES = [upward, inside, circles, large]
 KNOWN = {  # to be fixed, then struck out
-    "claims/explaining.py takes data.packaged",
 }
 
 
