@@ -27,7 +27,7 @@ DIALECT = [
     (r"\bexcit(e[sd]?|ing|ement)\b", "a channel is activated", "excites it"),
     (r"\bfavourites?\b", "an image that maximises the activation", "its favourite image"),
     (r"\blikeness\b", "similarity", "the likeness of features"),
-    (r"(?<!standard )\bdeviations?\b", "the spread is a standard deviation", "mean 0 and deviation 1"),
+    (r"(?<![Ss]tandard )\bdeviations?\b", "the spread is a standard deviation", "mean 0 and deviation 1"),
     (r"\b(givers?|takers?)\b", "source and target network", "The giver trains on."),
     (r"\bBatchNorm('s statistics)? (is |was |are |were )?held\b", "frozen", "with BatchNorm held"),
     (r"\b(can|cannot) be had\b", "is not available, cannot be downloaded", "The weights cannot be had."),
@@ -42,6 +42,7 @@ DIALECT = [
 def faults(text: str) -> list[str]:
     """What a text says in dialect; code in backticks, links and the changelog's old names are not text."""
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)|\|\s*was\s*\|\s*is\s*\|.*", " ", text, flags=re.DOTALL)
+    text = re.sub(r"^\s*(>>>|\.\.\. ).*$", " ", text, flags=re.MULTILINE)  # an example is code
     text = " ".join(text.split())
     return [f"“{m[0]}”: {why}" for pattern, why, _ in DIALECT for m in re.finditer(pattern, text)]
 

@@ -104,8 +104,8 @@ def keep_freed_memory() -> bool:
 
     Otherwise glibc gives a large tensor back to the system as soon as it is freed, and the next step gets its
     pages again, one page fault each: up to half of the processor time of a training step. Extraction and
-    training call this before they begin. Between two steps the process then looks larger, and its peak grows
-    by a few percent (benchmarks/memory.py); a later call, and every other system, changes nothing.
+    training call this before they begin. Between two steps the process then looks larger; a later call, and
+    every other system, changes nothing.
 
     Example:
         >>> from tlutils import runtime

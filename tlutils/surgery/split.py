@@ -129,7 +129,7 @@ def split_at(
     `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
-    entry per image along its first dimension, so they may be kept and batched anew. A hook on a module that
+    entry per image along its first dimension, so they may be kept and batched again. A hook on a module that
     spans several stages is not run by the halves.
 
     Args:

@@ -50,7 +50,7 @@ class Audit:
 
     @property
     def codes(self) -> set[str]:
-        """The codes of all findings, short and stable: `"bn-drift" in found.codes`."""
+        """The short, stable names of all findings: `"bn-drift" in found.codes`."""
         return {f.code for f in self.findings}
 
     def __bool__(self) -> bool:
