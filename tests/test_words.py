@@ -27,7 +27,7 @@ DIALECT = [
     (r"\bexcit(e[sd]?|ing|ement)\b", "a channel is activated", "excites it"),
     (r"\bfavourites?\b", "an image that maximises the activation", "its favourite image"),
     (r"\blikeness\b", "similarity", "the likeness of features"),
-    (r"(?<!standard )\bdeviations?\b", "the spread is a standard deviation", "mean 0 and deviation 1"),
+    (r"(?<![Ss]tandard )\bdeviations?\b", "the spread is a standard deviation", "mean 0 and deviation 1"),
     (r"\b(givers?|takers?)\b", "source and target network", "The giver trains on."),
     (r"\bBatchNorm('s statistics)? (is |was |are |were )?held\b", "frozen", "with BatchNorm held"),
     (r"\b(can|cannot) be had\b", "is not available, cannot be downloaded", "The weights cannot be had."),
