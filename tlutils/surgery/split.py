@@ -129,8 +129,9 @@ def split_at(
     `suffix(prefix(x))` equals `model(x)` exactly, in evaluation mode, and in training mode under the same
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
-    entry per image along its first dimension, so they may be kept and batched again. A hook on a module that
-    spans several stages is not run by the halves.
+    entry per image along its first dimension, so they may be kept and batched again. Of a model that returns
+    a dict or an object, the suffix gives the logits. A hook on a module that spans several stages is not run
+    by the halves.
 
     Args:
         model: An image classifier; it stays as it is.
@@ -179,8 +180,8 @@ def outputs(
 ) -> nn.Module:
     """Return a module that gives {stage name: what leaves that stage}, in one pass that stops at the last.
 
-    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head is the
-    output.
+    What leaves a stage is what `split_at` at the next one would hand over; what leaves the head are the
+    logits.
 
     Args:
         model: An image classifier; it stays as it is.
