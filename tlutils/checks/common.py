@@ -89,7 +89,7 @@ def compare_choice(guess: object, answer: object) -> None:
         print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")
 
 
-def attempt(function: Callable | None, *inputs: object, todo: str) -> object:
+def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) -> object:
     """Return what `function(*inputs)` gives. Where that is nothing, or an error, say so and return None.
 
     `todo` says what is asked for.

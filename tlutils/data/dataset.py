@@ -90,7 +90,7 @@ class _Reads:
 
 
 @dataclass(eq=False)
-class Split(TorchDataset):
+class Split(TorchDataset[tuple[Image.Image, int]]):
     """Images of one split: `len(split)`, and `split[i]` gives (upright RGB PIL image, class index).
 
     Read images through the split, not by their paths: it counts how many were read, so that a lesson can show
@@ -198,7 +198,7 @@ class Split(TorchDataset):
 
 
 @dataclass(eq=False)
-class Transformed(TorchDataset):
+class Transformed(TorchDataset[tuple[torch.Tensor, int]]):
     """A split seen through a transform: (tensor, class index) each. It pickles when the transform does.
 
     Attributes:

@@ -4,6 +4,7 @@ import io
 import logging
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -38,7 +39,7 @@ class UnreadableImage(LearnerError):
         super().__init__(f"{path}: {message}")
         self.path, self.kind, self.message = path, kind, message
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.kind, self.message)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +145,7 @@ def _read_maps(model: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     layouts = read_layouts(model, x)
 
     def keeper(layout: str) -> Callable[..., None]:
-        def keep(module: nn.Module, args: tuple, output: Tensor) -> None:
+        def keep(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
             if (maps := as_maps(output, layout)) is not None:
                 seen.append(maps)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Te
     return high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
 
 
-def _batches(batches: Iterable) -> Iterable[Tensor]:
+def _batches(batches: Iterable[Any]) -> Iterable[Tensor]:
     if isinstance(batches, Tensor):
         batches = [batches]
     return (batch[0] if isinstance(batch, tuple | list) else batch for batch in batches)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,7 +163,7 @@ def cascading_randomization(
     target: Target = None,
     *,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> dict[str, Tensor]:
     """Return how similar a map stays while the stages of a copy get random weights one after the other.
 
@@ -240,7 +241,7 @@ class HitRate:
     high: float
 
 
-def pointing_game(maps: Tensor, boxes: Tensor | list) -> HitRate:
+def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
     """Return how often the strongest pixel of a map lies in its box, with a 95 % interval. Zhang et al. 2016.
 
     Args:

@@ -19,7 +19,7 @@ Target = int | Sequence[int] | Tensor | None
 
 
 @contextmanager
-def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple]:
+def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple[Any, ...]]:
     """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`."""
     with evaluating(model) as bare, torch.inference_mode(False), torch.enable_grad():
         yield bare, *(check_batch(bare, x) for x in batches)
@@ -68,7 +68,7 @@ def check_batch(model: nn.Module, x: Tensor) -> Tensor:
     return x.detach().clone().to(device_of(model), dtype_of(model))
 
 
-def run_model(module: Callable, x: Tensor, model: nn.Module) -> Any:
+def run_model(module: Callable[[Tensor], Any], x: Tensor, model: nn.Module) -> Any:
     """Return module(x); what torch says about a size that does not fit becomes a LearnerError."""
     try:
         return module(x)
@@ -228,8 +228,8 @@ def _size(like: Tensor) -> tuple[int, int, int]:
     return like.shape[1], like.shape[2], like.shape[3]
 
 
-def _keeper(found: dict[str, Tensor], name: str) -> Callable:
-    def keep(module: nn.Module, args: tuple, output: object) -> object:
+def _keeper(found: dict[str, Tensor], name: str) -> Callable[..., object]:
+    def keep(module: nn.Module, args: tuple[Any, ...], output: object) -> object:
         # What follows gets a copy: it may write into it, and the gradient passes through the one kept.
         found[name] = output  # type: ignore[assignment]
         return output.clone() if isinstance(output, Tensor) else output

@@ -1,6 +1,7 @@
 """Own rules for the way back through ReLUs, whichever way a model spells them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ class _RuledReLU(torch.autograd.Function):
     """A ReLU between 0 and `top` whose way back follows a rule; in place where the original was."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, top: float | None, rule: str, inplace: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, top: float | None, rule: str, inplace: bool) -> Tensor:
         # A bounded ReLU is min(ReLU(x), top): the rule is for the ReLU, the minimum keeps its own derivative.
         passes = torch.ones_like(x, dtype=torch.bool) if top is None else x < top
         ctx.save_for_backward(passes & (x > 0) if rule == "guided" else passes)
@@ -22,12 +23,12 @@ class _RuledReLU(torch.autograd.Function):
         return x.clamp(0, top)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (passes,) = ctx.saved_tensors
         return gradient.clamp(min=0) * passes, None, None, None
 
 
-def _relu_call(func: Callable, args: tuple, kwargs: dict) -> tuple[float | None, bool] | None:
+def _relu_call(func: Callable, args: tuple[Any, ...], kwargs: dict) -> tuple[float | None, bool] | None:
     """Return (upper bound, in place?) when this call is a ReLU in any spelling, else None."""
     if func in (torch.relu, Tensor.relu, torch.relu_, Tensor.relu_):
         return None, func in (torch.relu_, Tensor.relu_)
@@ -72,7 +73,7 @@ class relu_rule(TorchFunctionMode):
         super().__init__()
         self.rule, self.calls = rule, 0
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         call = _relu_call(func, args, kwargs)
         x = args[0] if args else kwargs.get("input")

@@ -31,7 +31,7 @@ def extract(
     *,
     at: str | Sequence[str],
     pool: bool = True,
-    transform: Callable | None = None,
+    transform: Callable[[Any], torch.Tensor] | None = None,
     views: int | None = None,
     seed: int = 0,
     batch_size: int = 32,

@@ -86,7 +86,7 @@ def _add_tensors(digest: Any, tensors: Mapping[str, torch.Tensor]) -> None:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
-def of_transform(transform: Callable) -> str:
+def of_transform(transform: Callable[[Any], Any]) -> str:
     """Return 16 hex digits of a transform: its own `fingerprint`, or what it is made of and what it does.
 
     What it does is seen on a small picture under a fixed seed: an edited notebook class is another transform.
@@ -95,13 +95,13 @@ def of_transform(transform: Callable) -> str:
     return own if isinstance(own, str) else short(_describe(transform, ()), _effect(transform, 0))
 
 
-def is_random(transform: Callable) -> bool:
+def is_random(transform: Callable[[Any], Any]) -> bool:
     """Return whether a transform gives something else under another seed (a coin flip may hide: 1 in 256)."""
     first = _effect(transform, 0)
     return any(_effect(transform, seed) != first for seed in range(1, 9))
 
 
-def _effect(transform: Callable, seed: int) -> Any:
+def _effect(transform: Callable[[Any], Any], seed: int) -> Any:
     rows, columns = np.mgrid[0:48, 0:64]
     colours = np.stack([rows * 5, columns * 3, (rows * columns) % 256], axis=-1).astype(np.uint8)
     with runtime.seeded(seed):

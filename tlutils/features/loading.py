@@ -16,7 +16,7 @@ _SEEDED = Lock()  # random transforms draw from generators that all threads shar
 
 
 def loader(
-    split: data.LabelledImages, transform: Callable, views: int | None, seed: int
+    split: data.LabelledImages, transform: Callable[[Any], Any], views: int | None, seed: int
 ) -> Callable[[int], torch.Tensor]:
     """Return the function that decodes image i once and gives its rows, a tensor (rows, C, H, W)."""
 
@@ -50,7 +50,7 @@ def batches(
     At most three batches are in memory. Threads suffice: Pillow decodes and resizes outside Python's lock.
     """
     with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="decode") as threads:
-        waiting: deque[tuple[int, list[Future]]] = deque()
+        waiting: deque[tuple[int, list[Future[torch.Tensor]]]] = deque()
         try:
             for first in range(start, images + 2 * size, size):
                 if first < images:

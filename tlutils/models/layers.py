@@ -195,7 +195,7 @@ def _read(model: nn.Module, images: torch.Tensor) -> Layers:
 def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
     calls: list[tuple[nn.Module, Any, Any]] = []
 
-    def note(module: nn.Module, inputs: tuple, output: Any) -> None:
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
             calls.append((module, inputs[0].grad_fn, output.grad_fn))
 

@@ -71,8 +71,6 @@ class Probe:
         return f"Probe({self.kind}, {chosen}, {self._width()} features, {len(self.classes)} classes)"
 
 
-# These matrices are small: threads that wait for each other cost more than they bring.
-@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_probe(
     x: Any,
     y: Any,
@@ -114,27 +112,29 @@ def fit_probe(
             for linear in fit_logistic(*train, settings, class_weights=class_weights, tolerance=TOLERANCE):
                 yield linear.predict_proba(features[held])
 
-    cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), class_weights)
-    best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
-    cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
-    if kind == "knn":
-        return Probe(
-            kind,
-            names,
-            best,
-            cv,
-            fit_neighbours(features, labels, count, int(best), class_weights=class_weights),
+    # These matrices are small: threads that wait for each other cost more than they bring.
+    with threadpool_limits(limits=1, user_api="blas"):
+        cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), class_weights)
+        best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
+        cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
+        if kind == "knn":
+            return Probe(
+                kind,
+                names,
+                best,
+                cv,
+                fit_neighbours(features, labels, count, int(best), class_weights=class_weights),
+            )
+        if kind == "sgd":
+            train = features, labels, count, best
+            model, losses = fit_sgd(
+                *train, class_weights=class_weights, seed=seed, epochs=epochs, batch=batch_size
+            )
+            return Probe(kind, names, best, cv, model, losses)
+        (model,) = fit_logistic(
+            features, labels, count, [best], class_weights=class_weights, tolerance=FINAL_TOLERANCE
         )
-    if kind == "sgd":
-        train = features, labels, count, best
-        model, losses = fit_sgd(
-            *train, class_weights=class_weights, seed=seed, epochs=epochs, batch=batch_size
-        )
-        return Probe(kind, names, best, cv, model, losses)
-    (model,) = fit_logistic(
-        features, labels, count, [best], class_weights=class_weights, tolerance=FINAL_TOLERANCE
-    )
-    return Probe(kind, names, best, cv, model)
+        return Probe(kind, names, best, cv, model)
 
 
 def _cross_validated(

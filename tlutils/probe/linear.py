@@ -9,7 +9,7 @@ which is scikit-learn's LogisticRegression with C = 1 / (penalty * n) where s_i 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -141,7 +141,10 @@ def fit_sgd(
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     step = 0.1 / (steepest / 2 + penalty + 1)
-    groups: list[dict] = [{"params": [head.weight], "weight_decay": penalty}, {"params": [head.bias]}]
+    groups: list[dict[str, Any]] = [
+        {"params": [head.weight], "weight_decay": penalty},
+        {"params": [head.bias]},
+    ]
     optimizer = torch.optim.SGD(groups, lr=step, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     loss_of = nn.CrossEntropyLoss(reduction="none")
