@@ -13,7 +13,17 @@ from .errors import LearnerError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 said what is wrong, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 1 said what is wrong, 130 interrupted.
+
+    Args:
+        argv: The command line after the program's name; `sys.argv` unless given.
+
+    Example:
+        >>> from tlutils import cli
+        >>> cli.main(["data"])
+        cifar-10 ...
+        0
+    """
     parser = argparse.ArgumentParser(prog="tlutils", description="Transfer learning, hands on.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("lessons", help="list the lessons")
@@ -40,13 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         match arguments.verb:
             case "lessons":
-                list_lessons()
+                _list_lessons()
             case "lesson":
-                run_lesson(arguments)
+                _run_lesson(arguments)
             case "data":
-                list_data()
+                _list_data()
             case "reproduce":
-                reproduce(arguments)
+                _reproduce(arguments)
     except LearnerError as error:
         print(f"tlutils: {error}", file=sys.stderr)
         return 1
@@ -56,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def list_lessons() -> None:
+def _list_lessons() -> None:
     """Print number, title and file of each lesson."""
     for lesson in lessons.catalog():
         print(f"{lesson.number}  {lesson.title}  ({lesson.path})")
 
 
-def list_data() -> None:
+def _list_data() -> None:
     """Print a line for each data set that has a card."""
     from . import data
 
@@ -70,10 +80,10 @@ def list_data() -> None:
         print(f"{card.name:16} {card.title}")
 
 
-def run_lesson(arguments: argparse.Namespace) -> None:
+def _run_lesson(arguments: argparse.Namespace) -> None:
     """Run a lesson, print its progress and result, and write the page."""
     lesson = lessons.find(arguments.number)
-    parameters = dict(parse_setting(text) for text in arguments.set)
+    parameters = dict(_parse_setting(text) for text in arguments.set)
     out = arguments.out or runtime.cache_dir("lessons")
     page = out / f"{lesson.path.stem}.html"
     started = time.monotonic()
@@ -96,7 +106,7 @@ def run_lesson(arguments: argparse.Namespace) -> None:
     print(f"\n{lessons.result(notebook)}\n\nDone in {seconds:.0f} s. The executed lesson: {page}")
 
 
-def reproduce(arguments: argparse.Namespace) -> None:
+def _reproduce(arguments: argparse.Namespace) -> None:
     """Measure the claims, print their verdicts, and write the page and the tables."""
     from . import claims
 
@@ -112,7 +122,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
     print(f"\n{len(table)} runs, {table['seconds'].sum():.0f} seconds of one core. The page: {page}")
 
 
-def parse_setting(text: str) -> tuple[str, object]:
+def _parse_setting(text: str) -> tuple[str, object]:
     """Return (name, value) from NAME=VALUE; a value that is no Python literal is a string."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():

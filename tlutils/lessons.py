@@ -18,7 +18,13 @@ OnCell = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook: its number ("00"), its title and where it lies."""
+    """One notebook of the course.
+
+    Attributes:
+        number: "00", "01b", as its file begins.
+        title: Its first heading.
+        path: Where it lies.
+    """
 
     number: str
     title: str
@@ -26,7 +32,16 @@ class Lesson:
 
 
 def folder() -> Path:
-    """Return the folder with the lessons: beside the package in a checkout, inside it in a wheel."""
+    """Return the folder with the lessons: beside the package in a checkout, inside it in a wheel.
+
+    Raises:
+        LearnerError: For an installation without lessons.
+
+    Example:
+        >>> from tlutils import lessons
+        >>> (lessons.folder() / "00_six_steps.ipynb").is_file()
+        True
+    """
     here = Path(__file__).parent
     for place in (here / "_lessons", here.parent / "notebooks"):
         if place.is_dir():
@@ -37,7 +52,13 @@ def folder() -> Path:
 
 
 def catalog() -> list[Lesson]:
-    """Return every lesson in order."""
+    """Return every lesson in order.
+
+    Example:
+        >>> from tlutils import lessons
+        >>> [lesson.number for lesson in lessons.catalog()][:3]
+        ['00', '01', '01b']
+    """
     lessons = []
     for path in sorted(folder().glob("[0-9][0-9]*.ipynb")):
         title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
@@ -46,7 +67,19 @@ def catalog() -> list[Lesson]:
 
 
 def find(number: str) -> Lesson:
-    """Return the lesson with this number ("0", "00") or file name."""
+    """Return the lesson with this number or file name.
+
+    Args:
+        number: "0", "00", "01b", or the name of the file, with or without its ending.
+
+    Raises:
+        LearnerError: For a lesson that is not there.
+
+    Example:
+        >>> from tlutils import lessons
+        >>> lessons.find("0").path.name
+        '00_six_steps.ipynb'
+    """
     lessons = catalog()
     for lesson in lessons:
         if str(number).zfill(2) == lesson.number or number in (lesson.path.name, lesson.path.stem):
@@ -57,10 +90,24 @@ def find(number: str) -> Lesson:
 def execute(
     path: Path, *, parameters: dict[str, Any] | None = None, on_cell: OnCell | None = None
 ) -> NotebookNode:
-    """Return the notebook at `path` run from start to end in a fresh kernel; the file itself is not changed.
+    """Return a notebook run from start to end in a fresh kernel; the file itself is not changed.
 
-    `parameters` replace the values of the cell tagged "parameters". `on_cell(k, n, heading)` is called before
-    code cell k of n. When a cell raises, the notebook so far is in `error.notebook` of the LearnerError.
+    Args:
+        path: The notebook.
+        parameters: New values for names of the cell tagged "parameters".
+        on_cell: `on_cell(k, n, heading)` is called before code cell k of n.
+
+    Raises:
+        LearnerError: When a cell raises; the notebook so far is in `error.notebook`.
+
+    Example:
+        >>> import nbformat
+        >>> from tlutils import lessons, runtime
+        >>> path = runtime.cache_dir() / "sum.ipynb"
+        >>> cell = nbformat.v4.new_code_cell("print(1 + 1)")
+        >>> nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+        >>> lessons.execute(path).cells[0].outputs[0].text
+        '2\\n'
     """
     notebook = nbformat.read(path, as_version=4)
     if parameters:
@@ -104,7 +151,20 @@ def execute(
 def set_parameters(notebook: NotebookNode, parameters: dict[str, Any]) -> None:
     """Give new values to the cell tagged "parameters"; changes `notebook`.
 
-    Raises LearnerError for a name that the cell does not set.
+    Args:
+        notebook: The notebook, as nbformat reads it.
+        parameters: The values by name.
+
+    Raises:
+        LearnerError: For a name that the cell does not set, and a notebook without such a cell.
+
+    Example:
+        >>> import nbformat
+        >>> from tlutils import lessons
+        >>> cell = nbformat.v4.new_code_cell("SEEDS = 5", metadata={"tags": ["parameters"]})
+        >>> lessons.set_parameters(nbformat.v4.new_notebook(cells=[cell]), {"SEEDS": 2})
+        >>> cell.source
+        'SEEDS = 2'
     """
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
@@ -123,6 +183,17 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     """Return `notebook` as it is committed: stable ids, plain metadata, no timings, no live widgets.
 
     A widget lives in a kernel and has a new id on each run; the picture that stands for it stays.
+
+    Args:
+        notebook: The notebook, as nbformat reads it; it is changed.
+
+    Example:
+        >>> import nbformat
+        >>> from tlutils import lessons
+        >>> cell = nbformat.v4.new_code_cell("1 + 1", metadata={"scrolled": True})
+        >>> cleaned = lessons.clean(nbformat.v4.new_notebook(cells=[cell])).cells[0]
+        >>> cleaned.id, cleaned.metadata
+        ('cell-00', {})
     """
     notebook.metadata = nbformat.from_dict(
         {
@@ -154,7 +225,20 @@ PAGE = """{% extends 'lab/index.html.j2' %}
 
 
 def write_html(notebook: NotebookNode, path: Path) -> Path:
-    """Write an executed notebook as one self-contained HTML page and return its path."""
+    """Write an executed notebook as one self-contained HTML page and return its path.
+
+    Args:
+        notebook: The notebook, as nbformat reads it.
+        path: The file to write.
+
+    Example:
+        >>> import nbformat
+        >>> from tlutils import lessons, runtime
+        >>> notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Freezing")])
+        >>> page = lessons.write_html(notebook, runtime.cache_dir() / "lesson.html")
+        >>> "Freezing" in page.read_text(encoding="utf-8")
+        True
+    """
     from nbconvert import HTMLExporter
 
     from .runtime import atomic_write
@@ -166,7 +250,17 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
 
 
 def result(notebook: NotebookNode) -> str:
-    """Return what the cells tagged "result" printed: the lesson's outcome in words."""
+    """Return what the cells tagged "result" printed: the lesson's outcome.
+
+    Args:
+        notebook: The executed notebook, as nbformat reads it.
+
+    Example:
+        >>> import nbformat
+        >>> from tlutils import lessons
+        >>> "better" in lessons.result(nbformat.read(lessons.find("00").path, as_version=4))
+        True
+    """
     text = [
         output.text
         for cell in notebook.cells

@@ -4,6 +4,30 @@ What every lesson says is here; the exercises of lesson 03 are in `tlutils.check
 Each `check_*` passes in a sentence, or names the mistake that it sees.
 """
 
+from . import (
+    lesson_00,
+    lesson_01,
+    lesson_01b,
+    lesson_01c,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+)
 from .common import compare_choice, compare_guess, expect
 
-__all__ = ["compare_choice", "compare_guess", "expect"]
+__all__ = [
+    "compare_choice",
+    "compare_guess",
+    "expect",
+    "lesson_00",
+    "lesson_01",
+    "lesson_01b",
+    "lesson_01c",
+    "lesson_02",
+    "lesson_03",
+    "lesson_04",
+    "lesson_05",
+    "lesson_06",
+]

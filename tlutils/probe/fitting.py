@@ -26,11 +26,16 @@ Kind = Literal["logistic", "knn", "sgd"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Probe:
-    """A fitted classifier of features. `predict` gives classes, `predict_proba` probabilities (n, C).
+    """A fitted classifier of features: `predict` gives classes, `predict_proba` probabilities (n, C).
 
-    `setting` is the penalty (logistic, sgd) or the number of neighbours (knn) that cross-validation chose,
-    and `cv` its table: one row per setting, with the loss and balanced accuracy on rows that were held out;
-    empty when nothing was to choose. `losses` has the training loss after each epoch (sgd only).
+    Attributes:
+        kind: "logistic", "knn" or "sgd".
+        classes: The names of the classes.
+        setting: The penalty (logistic, sgd) or the number of neighbours (knn) that cross-validation chose.
+        cv: The table of cross-validation: one row per setting, with the loss and balanced accuracy on rows
+            that were held out; empty when nothing was to choose.
+        model: The fitted parameters.
+        losses: The training loss after each epoch (sgd only).
     """
 
     kind: str
@@ -41,19 +46,37 @@ class Probe:
     losses: list[float] = field(default_factory=list)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Return class probabilities (n, C) for features x (n, D), an array or tensor."""
+        """Return class probabilities (n, C).
+
+        Args:
+            x: Features (n, D), an array or tensor.
+        """
         return self.model.predict_proba(_features(x, self._width()))
 
     def predict(self, x: Any) -> np.ndarray:
-        """Return class indices (n,)."""
+        """Return class indices (n,).
+
+        Args:
+            x: Features (n, D), an array or tensor.
+        """
         return self.predict_proba(x).argmax(axis=1)
 
     def report(self, x: Any, y: Any, *, seed: int = 0) -> metrics.Report:
-        """Return the `metrics.Report` on features x (n, D) and labels y (n,), with bootstrap intervals."""
+        """Return the `metrics.Report` on labelled features, with bootstrap intervals.
+
+        Args:
+            x: Features (n, D).
+            y: Labels (n,), integers from 0.
+            seed: What the bootstrap is drawn from.
+        """
         return metrics.report(_labels(y), self.predict_proba(x), classes=self.classes, seed=seed)
 
     def head(self) -> nn.Linear:
-        """Return the probe as a layer for raw features, ready to be a model's head. Not for neighbours."""
+        """Return the probe as a layer for raw features, ready to be a model's head.
+
+        Raises:
+            LearnerError: For neighbours, which have no weights.
+        """
         if not isinstance(self.model, Linear):
             raise LearnerError("Neighbours have no weights. A head comes from kind='logistic' or kind='sgd'.")
         layer = skip_init(nn.Linear, *self.model.weight.shape)  # draws no random numbers
@@ -85,16 +108,42 @@ def fit_probe(
     batch_size: int = 64,
     seed: int = 0,
 ) -> Probe:
-    """Return the probe fitted on features x (n, D) and labels y (n,), integers from 0.
+    """Return the probe fitted on features and labels.
 
     "logistic" is multinomial logistic regression on standardised features, solved to its optimum; "knn" votes
     among the nearest rows by cosine; "sgd" trains the softmax head by SGD for `epochs`, on the same objective
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
-    with the lowest log loss in `folds`-fold cross-validation, stratified and drawn by `seed`; of one there is
-    no choice. A class with fewer rows than folds is held out as often as it has rows, a single row never.
-    With `class_weights="balanced"` every class counts alike, however many rows it has; with None every row
-    does. Scaling and class weights come from the fitted rows alone. Raises LearnerError for shapes that
-    differ, NaN, one class, and a class without rows.
+    with the lowest log loss in cross-validation; of one there is no choice. Scaling and class weights come
+    from the fitted rows alone.
+
+    Args:
+        x: Features (n, D), an array or tensor.
+        y: Labels (n,), integers from 0.
+        classes: The names of the classes; their numbers unless given.
+        kind: "logistic", "knn" or "sgd".
+        penalties: L2 penalties to choose from (logistic, sgd).
+        n_neighbors: Numbers of neighbours to choose from (knn).
+        folds: Parts of the cross-validation, stratified and drawn by `seed`. A class with fewer rows than
+            folds is held out as often as it has rows, a single row never.
+        class_weights: With "balanced" every class counts alike, however many rows it has; with None every row
+            does.
+        epochs: Passes over the rows (sgd).
+        batch_size: Rows per step (sgd).
+        seed: What folds, and the order of rows (sgd), are drawn from.
+
+    Raises:
+        LearnerError: For shapes that differ, NaN, one class, and a class without rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import probe
+        >>> y = np.arange(60) % 3
+        >>> x = np.eye(3)[y] + 0.1 * np.random.default_rng(0).normal(size=(60, 3))
+        >>> fitted = probe.fit_probe(x, y, penalties=[0.01])
+        >>> fitted
+        Probe(logistic, penalty 0.01, 3 features, 3 classes)
+        >>> fitted.predict(np.eye(3))
+        array([0, 1, 2])
     """
     if kind not in get_args(Kind):
         raise unknown("kind of probe", kind, get_args(Kind))
