@@ -102,8 +102,15 @@ def test_the_citation_the_licence_and_the_package_name_the_same_authors():
 
 def test_ruff_before_a_commit_is_the_ruff_of_the_tests():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    (ruff,) = [requirement for requirement in TEST if requirement.startswith("ruff")]
+    (ruff,) = (requirement for requirement in TEST if requirement.startswith("ruff"))
     assert re.findall(r'"(ruff\S*)"', hooks) == [ruff]
+
+
+def test_contributing_names_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tlutils|tests|data|docs|notebooks|benchmarks|\.github)/[\w./]*)`", text)
+    assert len(named) > 10
+    assert [path for path in named if not list(ROOT.glob(path.replace("NOUN", "*").replace("NN", "*")))] == []
 
 
 def test_the_workflow_tests_from_the_oldest_python_that_is_admitted():

@@ -28,7 +28,9 @@ class _RuledReLU(torch.autograd.Function):
         return gradient.clamp(min=0) * passes, None, None, None
 
 
-def _relu_call(func: Callable, args: tuple[Any, ...], kwargs: dict) -> tuple[float | None, bool] | None:
+def _relu_call(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[float | None, bool] | None:
     """Return (upper bound, in place?) when this call is a ReLU in any spelling, else None."""
     if func in (torch.relu, Tensor.relu, torch.relu_, Tensor.relu_):
         return None, func in (torch.relu_, Tensor.relu_)
