@@ -4,7 +4,8 @@ from typing import Any
 
 from .effects import Mean, Protocol
 from .materials import BACKBONE, FAR, NEAR, STAGES
-from .tiers import RATE, SCRATCH_RATE
+from .tiers import SCRATCH_RATE
+from .training import RATE
 from .verdicts import Claim
 
 probe = Protocol("linear_probe", defaults={"backbone": BACKBONE, "at": "pool"})

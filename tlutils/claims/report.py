@@ -12,7 +12,8 @@ from ..metrics import Estimate
 from .materials import BACKBONE, FAR, MATERIALS, NEAR, STAGES
 from .matrix import LECTURE, NOTES, SLIDES
 from .reproduction import TABLE, VERDICTS, evidence, verdict_table, verdicts
-from .tiers import RATE, Tier
+from .tiers import Tier
+from .training import RATE
 from .verdicts import FAILS, HOLDS, OPEN, Verdict
 
 PAGE = "reproduction.md"

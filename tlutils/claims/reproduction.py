@@ -7,7 +7,7 @@ import pandas as pd
 
 from .. import runtime
 from ..errors import LearnerError
-from ..experiments import ABOUT, run_grid
+from ..experiments import ABOUT, Run, run_grid
 from .statements import CLAIMS, claim
 from .tiers import PROTOCOLS, QUICK, VERSION, Tier, runs
 from .verdicts import Claim, Verdict, judge, needs_run
@@ -88,7 +88,7 @@ def reproduce(
     return table[[name for name in table if name not in ABOUT] + list(ABOUT)]
 
 
-def select_runs(claims: Iterable[Claim], tier: Tier) -> dict[str, list[dict]]:
+def select_runs(claims: Iterable[Claim], tier: Tier) -> dict[str, list[Run]]:
     """Return the runs of a tier that some claims need, by protocol."""
     claims = list(claims)
     found = {

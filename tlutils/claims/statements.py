@@ -4,19 +4,18 @@ import pandas as pd
 
 from ..errors import unknown
 from .effects import Protocol
+from .materials import BACKBONE, FAR, NEAR
 from .matrix import (
-    FAR,
     LOTS_FAR,
     LOTS_NEAR,
     MATRIX,
-    NEAR,
     NOTES,
     SLIDES,
     probe,
     scratch,
     training,
 )
-from .tiers import BACKBONE, LARGER, RATES
+from .tiers import LARGER, RATES
 from .verdicts import Claim
 
 ALL = (NEAR, *FAR)

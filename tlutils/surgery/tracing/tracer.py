@@ -50,7 +50,7 @@ class Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self, images: list[Tensor], opened: set[str], *, measured: bool) -> None:
-        super().__init__(autowrap_functions=tuple(timm.layers.get_notrace_functions()))
+        super().__init__(autowrap_functions=tuple(timm.layers.get_notrace_functions()))  # type: ignore[attr-defined, no-untyped-call]
         self.images, self.opened = images, opened
         self.where = ""
         self.fixed = False
