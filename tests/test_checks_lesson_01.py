@@ -166,17 +166,17 @@ def test_hook_exercise(function, says, capsys):
     assert says in capsys.readouterr().out
 
 
-def directions(codes):
-    """The directions of variance of codes (N, D), a direction each row, the widest first."""
-    return torch.linalg.svd(codes, full_matrices=False).Vh
+def directions(features):
+    """The directions of variance of features (N, D), a direction each row, the widest first."""
+    return torch.linalg.svd(features, full_matrices=False).Vh
 
 
-def centred(codes):
-    return codes - codes.mean(0)
+def centred(features):
+    return features - features.mean(0)
 
 
-def scaled(codes):
-    return centred(codes) / codes.std(0)
+def scaled(features):
+    return centred(features) / features.std(0)
 
 
 @pytest.mark.parametrize(
@@ -215,13 +215,13 @@ def neighbours(places):
     return torch.cdist(places, places).fill_diagonal_(torch.inf).argmin(1)
 
 
-def kept(codes, points):
-    return (neighbours(codes) == neighbours(points)).float().mean()
+def kept(features, points):
+    return (neighbours(features) == neighbours(points)).float().mean()
 
 
-def alike_distances(codes, points):
-    pairs = torch.triu_indices(len(codes), len(codes), 1)
-    apart = [torch.cdist(places, places)[*pairs] for places in (codes, points)]
+def alike_distances(features, points):
+    pairs = torch.triu_indices(len(features), len(features), 1)
+    apart = [torch.cdist(places, places)[*pairs] for places in (features, points)]
     return torch.corrcoef(torch.stack(apart))[0, 1]
 
 

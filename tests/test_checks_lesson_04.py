@@ -64,8 +64,8 @@ def test_the_recipe(recipe, said, capsys):
     assert said in capsys.readouterr().out
 
 
-def centred(*codes):
-    return [np.asarray(c) - np.mean(c, axis=0) for c in codes]
+def centred(*features):
+    return [np.asarray(c) - np.mean(c, axis=0) for c in features]
 
 
 def uncentred(x, y):

@@ -250,18 +250,18 @@ def test_a_module_is_read_in_a_model_that_has_no_stages():
 
 
 def test_nearest_by_hand():
-    codes = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    indices, distances = explain.nearest(codes, n_neighbors=2)
+    features = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    indices, distances = explain.nearest(features, n_neighbors=2)
     assert indices.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
     assert distances[0].tolist() == [1.0, 3.0]
-    indices, _ = explain.nearest(codes, [[6.0]], n_neighbors=1)
+    indices, _ = explain.nearest(features, [[6.0]], n_neighbors=1)
     assert indices.tolist() == [[3]]
     pictures = torch.stack([torch.full((3, 4, 4), v) for v in (0.0, 0.1, 0.9)])
     assert explain.nearest(pictures, n_neighbors=1)[0].flatten().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
-    ("codes", "queries", "count"),
+    ("features", "queries", "count"),
     [
         ([[1.0], [2.0]], None, 2),
         ([[1.0], [2.0]], [[1.0, 2.0]], 1),
@@ -270,21 +270,21 @@ def test_nearest_by_hand():
         (np.zeros((0, 3)), None, 1),
     ],
 )
-def test_codes_that_do_not_fit_are_named(codes, queries, count):
+def test_features_that_do_not_fit_are_named(features, queries, count):
     with pytest.raises(LearnerError, match=r"(neighbours|stage|NaN|Expected)"):
-        explain.nearest(codes, queries, n_neighbors=count)
+        explain.nearest(features, queries, n_neighbors=count)
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_an_image_map_gives_each_image_a_cell_and_keeps_groups_together(method):
     rng = np.random.default_rng(0)
-    codes = np.concatenate([rng.normal(0, 0.1, (12, 8)), rng.normal(4, 0.1, (13, 8))])
-    found = explain.image_map(codes, method=method)
+    features = np.concatenate([rng.normal(0, 0.1, (12, 8)), rng.normal(4, 0.1, (13, 8))])
+    found = explain.image_map(features, method=method)
     assert found.shape == (5, 5)
     assert len({tuple(cell) for cell in found.cells}) == 25
     assert found.points.min() >= 0
     assert found.points.max() <= 1
-    same = explain.image_map(codes, method=method)
+    same = explain.image_map(features, method=method)
     assert np.array_equal(found.cells, same.cells)
     centres = [found.cells[:12].mean(0), found.cells[12:].mean(0)]
     spread = np.linalg.norm(centres[0] - centres[1])

@@ -37,10 +37,10 @@ def test_freezing_by_hand_holds_what_freeze_to_holds(written_out):
 def test_the_head_trained_by_hand_agrees_with_the_solved_probe(written_out):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 200)
-    codes = rng.normal(size=(400, 8)).astype(np.float32)
-    codes[:, 0] += 1.5 * labels
+    features = rng.normal(size=(400, 8)).astype(np.float32)
+    features[:, 0] += 1.5 * labels
     rows = rng.permutation(400)
-    x, y = torch.from_numpy(codes[rows]), torch.from_numpy(labels[rows])
+    x, y = torch.from_numpy(features[rows]), torch.from_numpy(labels[rows])
     written_out["y_train"], written_out["y_val"] = y[:300], y[300:]
     torch.manual_seed(0)
     head, history = written_out["train_head"](x[:300], x[300:])
