@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
 from scipy import stats
@@ -112,19 +111,13 @@ def test_a_failed_run_is_a_row_in_words_stops_no_other_and_is_tried_again(tmp_pa
     assert notes() == {name: 2 if name == "1-b-0" else 1 for name in notes()}
 
 
-CHILD = """
-from test_experiments import RUNS, measure
-from tlutils.experiments import run_grid
-import sys
-run_grid(measure, RUNS, out=sys.argv[1])
-"""
+def run_all(rows):
+    run_grid(measure, RUNS, out=rows)
 
 
 def test_a_kill_in_a_run_leaves_finished_rows_and_no_half_ones(tmp_path, notes):
-    rows, here = tmp_path / "rows", str(Path(__file__).parent)
-    environment = os.environ | {"DIE_AT": "2-a-0", "PYTHONPATH": here}
-    child = subprocess.run([sys.executable, "-c", CHILD, str(rows)], env=environment, check=False)
-    assert abs(child.returncode) == 9
+    rows = tmp_path / "rows"
+    assert abs(processes.run(run_all, rows, DIE_AT="2-a-0")) == 9
     assert len([json.loads(path.read_text()) for path in rows.glob("[!.]*")]) == 4
     table = run_grid(measure, RUNS, out=rows)
     assert notes() == {name: 2 if name == "2-a-0" else 1 for name in notes()}

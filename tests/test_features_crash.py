@@ -1,7 +1,6 @@
 """A kill, a second process or a full disk leaves a store that is right or goes on, never a wrong one."""
 
 import json
-import multiprocessing
 import shutil
 import sys
 import time
@@ -10,14 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from features_world import Photos, as_tensor, network, work
+from processes import PROCESSES
 
 from tlutils import features, surgery
 from tlutils.errors import LearnerError
-
-# Children are forked from a server that imported torch and never used it: they start at once, share nothing.
-# Windows cannot fork, and starts each child anew.
-PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-PROCESSES.set_forkserver_preload(["tlutils.features", "tlutils.surgery"])
 
 
 def start(cache, note, **options):

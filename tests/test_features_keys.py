@@ -1,11 +1,10 @@
 """What the features depend on makes a new store, what they do not depend on makes none."""
 
 import copy
-import subprocess
-import sys
+import json
 from functools import partial
-from pathlib import Path
 
+import processes
 import pytest
 import torch
 from features_world import Photos, as_tensor, body, extract, network
@@ -102,24 +101,19 @@ def test_what_comes_after_the_stage_does_not_matter():
     assert photos.decoded == []
 
 
-def test_fingerprints_are_the_same_in_another_process():
-    compose = "transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])"
-    code = f"""if True:
-        from functools import cache, partial
-        from torchvision import transforms
-        from features_world import as_tensor, network
-        from tlutils.features import keys
-        print(keys.of_model(network()), keys.of_transform({compose}), keys.of_transform(as_tensor))
-    """
-    made = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    )
-    here = transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])
-    assert made.stdout.split() == [
-        keys.of_model(network()),
-        keys.of_transform(here),
-        keys.of_transform(as_tensor),
-    ]
+def fingerprints():
+    compose = transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])
+    return [keys.of_model(network()), keys.of_transform(compose), keys.of_transform(as_tensor)]
+
+
+def note_fingerprints(note):
+    note.write_text(json.dumps(fingerprints()))
+
+
+def test_fingerprints_are_the_same_in_another_process(tmp_path):
+    note = tmp_path / "there.json"
+    assert processes.run(note_fingerprints, note) == 0
+    assert json.loads(note.read_text()) == fingerprints()
 
 
 class Scaled:

@@ -13,8 +13,11 @@ from torchvision.transforms import v2
 from tlutils import models
 from tlutils.errors import LearnerError
 
+ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 
-def test_every_torchvision_classifier_is_recognised_raw_with_its_own_head(monkeypatch):
+
+@pytest.mark.parametrize("names", [ARCHITECTURES[::5], pytest.param(ARCHITECTURES, marks=pytest.mark.full)])
+def test_a_torchvision_classifier_is_recognised_raw_with_its_own_head(monkeypatch, names):
     widths = torchvision.models.regnet.BlockParams.from_init_params
 
     def computed(**arguments):  # RegNet's recipe needs numbers, which the meta device has not
@@ -22,7 +25,7 @@ def test_every_torchvision_classifier_is_recognised_raw_with_its_own_head(monkey
             return widths(**arguments)
 
     monkeypatch.setattr(torchvision.models.regnet.BlockParams, "from_init_params", computed)
-    for name in torchvision.models.list_models(module=torchvision.models):
+    for name in names:
         extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         with torch.device("meta"):
             model = torchvision.models.get_model(name, weights=None, num_classes=7, **extra)

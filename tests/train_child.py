@@ -1,4 +1,4 @@
-"""One training run in a process of its own, to be killed: `python train_child.py FOLDER [key=value …]`.
+"""One training run in a process of its own, to be killed: `main(FOLDER, "key=value", …)`.
 
 die=N kills the process, as `kill -9` does, before the optimizer's N-th step; save=N while it writes its
 N-th file.
@@ -31,7 +31,20 @@ def countdown(count: int) -> Callable[..., None]:
     return tick
 
 
-def main(
+def main(folder: Path, *arguments: str) -> None:
+    options = dict(argument.split("=") for argument in arguments)
+    run(
+        folder,
+        kind=options.get("kind", "phases"),
+        num_workers=int(options.get("num_workers", 0)),
+        steps=int(options.get("die", -1)),
+        files=int(options.get("save", -1)),
+        norm=options.get("norm", "yes") == "yes",
+        train_images=int(options.get("images", 24)),
+    )
+
+
+def run(
     folder: Path, *, kind: str, num_workers: int, steps: int, files: int, norm: bool, train_images: int
 ) -> None:
     torch.set_num_threads(1)
@@ -61,13 +74,4 @@ def main(
 
 
 if __name__ == "__main__":
-    options = dict(argument.split("=") for argument in sys.argv[2:])
-    main(
-        Path(sys.argv[1]),
-        kind=options.get("kind", "phases"),
-        num_workers=int(options.get("num_workers", 0)),
-        steps=int(options.get("die", -1)),
-        files=int(options.get("save", -1)),
-        norm=options.get("norm", "yes") == "yes",
-        train_images=int(options.get("images", 24)),
-    )
+    main(Path(sys.argv[1]), *sys.argv[2:])
