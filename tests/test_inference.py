@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 from tiny import same, tiny_data, tiny_net, weights
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tlutils import explain, models, surgery, train, transferability
 from tlutils.claims import materials
@@ -138,6 +140,129 @@ def test_wrappers_come_off_and_what_is_no_model_is_refused():
         require_module("resnet18")
     with pytest.raises(LearnerError, match="got NoneType"), evaluating(None):
         pass
+
+
+class Wrapper(nn.Module):
+    """A network within a module, as trainers keep it."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.seen = net, []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return self.net(x)
+
+
+class InADict(Wrapper):
+    def __init__(self, net):
+        super().__init__(nn.ModuleDict({"student": Wrapper(net), "teacher": tiny_net(seed=1)}))
+
+    def forward(self, images, labels=None):
+        return self.net["student"].net(images.float().contiguous())
+
+
+class InAList(Wrapper):
+    """Hides the network from its parameters, as frozen teachers are kept."""
+
+    def __init__(self, net):
+        super().__init__([net])
+
+    def forward(self, x):
+        return self.net[0](x)
+
+
+class ScoresOfAnObject(Wrapper):
+    def forward(self, x):
+        return self.net(pixel_values=x).logits
+
+
+class Embedded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Flatten(), nn.Linear(768, 2)
+
+    def forward(self, pixel_values):
+        return Output(None, self.head(self.body(pixel_values)))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "network"),
+    [
+        (Wrapper, tiny_net),
+        (InADict, tiny_net),
+        (InAList, tiny_net),
+        (nn.Sequential, tiny_net),
+        (AveragedModel, tiny_net),
+        (ModelEmaV3, tiny_net),
+        (lambda net: AveragedModel(Wrapper(Wrapper(net))), tiny_net),
+        (ScoresOfAnObject, Embedded),
+        (Wrapper, Embedded),
+    ],
+)
+def test_a_wrapper_that_hands_its_networks_output_on_is_looked_through(wrap, network):
+    wrapped = wrap(network())
+    state = weights(wrapped)
+    inner = unwrap(wrapped)
+    assert type(inner) is type(network())
+    assert getattr(wrapped, "seen", []) == []
+    assert same(weights(wrapped), state)
+    assert unwrap(inner) is inner
+    x = torch.rand(2, 3, 16, 16)
+    if network is tiny_net:
+        assert torch.equal(inner.eval()(x), wrapped.eval()(x))
+
+
+class Rescaled(Wrapper):
+    def forward(self, x):
+        return self.net((x - 0.5) / 0.25)
+
+
+class Clipped(Wrapper):
+    def forward(self, x):
+        return self.net(x.clamp(-3, 3))
+
+
+class Calibrated(Wrapper):
+    def forward(self, x):
+        return self.net(x) / 1.5
+
+
+class Mirrored(Wrapper):
+    def forward(self, x):
+        return (self.net(x) + self.net(x.flip(3))) / 2
+
+
+class Dictionary(Wrapper):
+    def forward(self, x):
+        return {"logits": self.net(x)}
+
+
+class OwnMode(Wrapper):
+    def train(self, mode=True):
+        return super().train(False)
+
+
+def hooked(net):
+    wrapper = Wrapper(net)
+    wrapper.register_forward_hook(lambda module, inputs, output: output * 2)
+    return wrapper
+
+
+def patched(net):
+    wrapper = Wrapper(net)
+    wrapper.forward = lambda x: net(x) + 1
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "wrap", [Rescaled, Clipped, Calibrated, Mirrored, Dictionary, OwnMode, hooked, patched]
+)
+def test_a_wrapper_that_adds_anything_is_a_model_by_itself(wrap):
+    wrapped = wrap(tiny_net().train())
+    state = weights(wrapped)
+    assert unwrap(wrapped) is wrapped
+    assert same(weights(wrapped), state)
 
 
 def test_device_and_type_are_known_with_and_without_parameters():

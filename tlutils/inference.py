@@ -1,8 +1,9 @@
 """Run somebody's model without leaving a trace, and read the logits in whatever it returns."""
 
+import functools
 import types
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,25 +17,127 @@ _HOOKS = tuple(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside (Distributed)DataParallel and torch.compile wrappers, or `model` itself.
+    """Return the network whose output `model` hands on as it is, however deep it lies; else `model` itself.
+
+    Seen by a trial in which no layer runs: a wrapper is looked through when it gives the images that it got
+    to one network within, and returns that network's output, or the scores in it. So averages (EMA, SWA),
+    DataParallel, torch.compile, a trainer's module and wrappers of your own are looked through. One that
+    changes images or output, or has forward hooks or a `train()` of its own, is a model by itself.
 
     Args:
         model: Any module.
 
     Example:
         >>> from torch import nn
+        >>> from torch.optim.swa_utils import AveragedModel
         >>> from tlutils import inference
-        >>> model = nn.Linear(3, 2)
-        >>> inference.unwrap(nn.DataParallel(model)) is model
+        >>> average = AveragedModel(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+        >>> inference.unwrap(average) is average.module
         True
     """
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
+    while (inner := _inner(model)) is not None:
+        model = inner
+    return model
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    """Return the network within that alone makes the scores of `model`; None where there is none."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return model.module
+    if isinstance(getattr(model, "_orig_mod", None), nn.Module):  # torch.compile
+        return model._orig_mod  # type: ignore[return-value]
+    own = type(model).train is not nn.Module.train or not {"train", "forward"}.isdisjoint(vars(model))
+    if own or isinstance(model, torch.jit.ScriptModule) or model._forward_hooks or model._forward_pre_hooks:
+        return None
+    # Values outside every range that a wrapper may clip to; three channels, as most networks take.
+    images = torch.linspace(-9, 9, 384, device=device_of(model), dtype=dtype_of(model)).view(2, 3, 8, 8)
+    scores = images.flatten(1)[:, :7]
+    for output in scores, _Scores(scores):
+        called: list[nn.Module] = []
+        try:
+            with runtime.seeded(0), torch.no_grad():
+                returned = _shell(model, images, output, called)(images.clone())
+        except _NoWrapper:
+            return None
+        except Exception:  # it may want more than images, or something else than a tensor of scores
+            continue
+        if called and (returned is output or _equal(returned, scores)):
+            return called[0]
+    return None
+
+
+class _NoWrapper(Exception):
+    """The module that runs is a part of its model."""
+
+
+class _Scores(dict[Any, Tensor]):
+    """Scores as a tuple, a dict or an object holds them."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__({0: scores, "logits": scores})
+        self.logits = scores
+
+
+def _shell(model: nn.Module, images: Tensor, output: Any, called: list[nn.Module]) -> nn.Module:
+    """Return a copy of a module whose modules do not run: the one that gets `images` gives `output`.
+
+    That one is noted in `called`; a second call, other images, or a single layer raise _NoWrapper.
+    """
+    memo: dict[int, nn.Module] = {}
+
+    def answer(module: nn.Module, *args: Any, **settings: Any) -> Any:
+        given = [value for value in (*args, *settings.values()) if isinstance(value, Tensor)]
+        alone = len(given) == 1 and not called and any(module.children())
+        if not alone or not _equal(given[0], images):
+            raise _NoWrapper
+        called.append(module)
+        return output
+
+    def remap(value: Any) -> Any:
+        if isinstance(value, nn.Module):
+            return memo.get(id(value)) or copy(value)
+        if isinstance(value, Tensor):
+            return value.clone()
+        if type(value) in (list, tuple):
+            return type(value)(remap(v) for v in value)
+        if type(value) in (dict, OrderedDict):
+            return type(value)((k, remap(v)) for k, v in value.items())
+        return value
+
+    def copy(module: nn.Module) -> nn.Module:
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        memo[id(module)] = shell = nn.Module() if scripted else object.__new__(type(module))
+        if not scripted:
+            state = dict(vars(module), _forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
+            shell.__dict__.update(state, _modules=_Children(module._modules, remap))
+        shell.__dict__["forward"] = functools.partial(answer, module)
+        return shell
+
+    shell = copy(model)
+    del shell.__dict__["forward"]
+    shell.__dict__.update({name: remap(value) for name, value in vars(model).items() if name != "_modules"})
+    return shell
+
+
+class _Children(dict[str, Any]):
+    """The submodules of a shell, each made when it is asked for, since most never are."""
+
+    def __init__(self, modules: Mapping[str, Any], make: Callable[[Any], Any]) -> None:
+        super().__init__(modules)
+        self.make = make
+
+    def __getitem__(self, name: str) -> Any:
+        return self.make(super().__getitem__(name))
+
+    def values(self) -> Any:
+        return [self[name] for name in self]
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
+def _equal(one: Any, other: Tensor) -> bool:
+    return isinstance(one, Tensor) and one.dtype == other.dtype and torch.equal(one, other)
 
 
 def require_module(model: object) -> nn.Module:
