@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 PACKAGE = Path(__file__).parent.parent / "tlutils"
 ROWS = [
-    {"errors", "runtime", "inference", "download"},
+    {"errors", "runtime", "inference", "download", "fingerprint"},
     {"data", "models"},
     {"surgery", "features"},
     {"metrics", "probe", "train", "explain", "checks", "plots"},

@@ -1,0 +1,224 @@
+"""Whatever decides a result changes its fingerprint; what does not leaves it, in another process too."""
+
+import copy
+import functools
+import importlib.util
+import json
+import random
+import sys
+import warnings
+
+import numpy as np
+import processes
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize, prune
+
+from tlutils import fingerprint
+
+
+class Layer(nn.Module):
+    """A layer with settings of all kinds."""
+
+    power = 1
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.act = F.relu
+        self.config = {"scale": [1.0, {"deep": (1, 2)}]}
+        self.table = np.ones(3)
+        self.chain = [lambda x: x, functools.partial(F.leaky_relu, negative_slope=0.1)]
+        self._hidden = Slotted(1)
+
+    def forward(self, x):
+        return self.helper(self.act(self.conv(x)))
+
+    def helper(self, x):
+        return x * LEVEL
+
+
+LEVEL = 1.0
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+def silence(module, args, output):
+    return output * 0
+
+
+def with_deep(model):
+    model.config["scale"][1]["deep"] = (1, 3)
+
+
+def with_class_setting(model):
+    model.__class__ = type("Layer", (Layer,), {"power": 2, "__module__": __name__, "__qualname__": "Layer"})
+
+
+def with_helper(model):
+    body = {"helper": lambda self, x: x + 1, "__module__": __name__, "__qualname__": "Layer"}
+    model.__class__ = type("Layer", (Layer,), body)
+
+
+CHANGES = {
+    "a deep setting": with_deep,
+    "a setting of its class": with_class_setting,
+    "a helper method": with_helper,
+    "one number of an array": lambda m: m.table.__setitem__(1, 2),
+    "a slot": lambda m: setattr(m._hidden, "value", 2),
+    "a function in a list": lambda m: m.chain.__setitem__(0, lambda x: x + 1),
+    "an argument of a partial": lambda m: m.chain[1].keywords.update(negative_slope=0.2),
+    "a method of the instance": lambda m: setattr(m, "helper", lambda x: x),
+    "a hook": lambda m: m.conv.register_forward_hook(silence),
+    "a hook before": lambda m: m.register_forward_pre_hook(lambda module, args: args),
+    "a weight": lambda m: m.conv.weight.data[0, 0, 0, 0].add_(1e-6),
+    "a mask": lambda m: prune.l1_unstructured(m.conv, "weight", 0.5),
+    "a parametrization": lambda m: parametrize.register_parametrization(m.conv, "weight", nn.Identity()),
+    "a layer": lambda m: setattr(m, "extra", nn.ReLU()),
+    "the type": lambda m: m.half(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_a_model_is_made_of_takes_part(change):
+    model = Layer()
+    before = fingerprint.of(model)
+    assert fingerprint.of(copy.deepcopy(model)) == before
+    CHANGES[change](model)
+    assert fingerprint.of(model) != before
+
+
+def test_modes_and_flags_of_training_take_no_part():
+    model = Layer()
+    before = fingerprint.of(model)
+    model.eval().requires_grad_(False)
+    assert fingerprint.of(model) == before
+
+
+def test_a_global_that_code_reads_takes_part_through_every_call(monkeypatch):
+    def reads(x):
+        return Layer.helper(None, x)
+
+    for thing in (reads, Layer.helper, Layer(), functools.partial(reads, 1)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            before = fingerprint.of(thing)
+        monkeypatch.setitem(globals(), "LEVEL", 2.0)
+        assert fingerprint.of(thing) != before
+        monkeypatch.undo()
+        assert fingerprint.of(thing) == before
+
+
+def test_a_setting_in_a_module_of_ones_own_takes_part(tmp_path, monkeypatch):
+    (tmp_path / "own_settings.py").write_text("SCALE = 1\nOTHER = 1\n")
+    spec = importlib.util.spec_from_file_location("own_settings", tmp_path / "own_settings.py")
+    settings = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "own_settings", settings)
+    spec.loader.exec_module(settings)
+    world = {"settings": settings, "__name__": "__main__"}
+    exec("def scaled(x):\n    return x * settings.SCALE", world)
+    before = fingerprint.of(world["scaled"])
+    settings.OTHER = 2
+    assert fingerprint.of(world["scaled"]) == before
+    settings.SCALE = 2
+    assert fingerprint.of(world["scaled"]) != before
+
+
+def test_a_quantised_layer_goes_by_its_packed_weights():
+    def quantised(weight):
+        model = nn.Sequential(nn.Linear(4, 4))
+        with torch.no_grad():
+            model[0].weight.fill_(weight)
+            model[0].bias.zero_()
+        with warnings.catch_warnings(action="ignore"):
+            return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+    assert fingerprint.of(quantised(1.0)) == fingerprint.of(quantised(1.0))
+    assert fingerprint.of(quantised(1.0)) != fingerprint.of(quantised(2.0))
+
+
+def test_a_scripted_part_goes_by_its_code_and_tensors():
+    def scripted(module):
+        with warnings.catch_warnings(action="ignore"):
+            return nn.Sequential(torch.jit.script(module))
+
+    assert fingerprint.of(scripted(nn.ReLU())) == fingerprint.of(scripted(nn.ReLU()))
+    assert fingerprint.of(scripted(nn.ReLU())) != fingerprint.of(scripted(nn.Tanh()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: random.Random(0),
+        lambda: np.random.default_rng(0),
+        lambda: np.random.RandomState(0),
+        lambda: torch.Generator(),
+    ],
+    ids=["Python", "NumPy", "NumPy, old", "torch"],
+)
+def test_a_generator_of_ones_own_is_found_and_a_draw_is_seen(make):
+    model = nn.Sequential(nn.ReLU())
+    model[0].noise = {"source": [make()]}
+    before = fingerprint.of_settings(model)
+    assert len(before.generators) >= 1
+    source = model[0].noise["source"][0]
+    source.random() if hasattr(source, "random") else torch.rand(1, generator=source)
+    assert fingerprint.of_settings(model).generators != before.generators
+
+
+@pytest.mark.parametrize(
+    "draw", [random.random, np.random.rand, lambda: torch.rand(1), lambda: random.choice("ab")]
+)
+def test_a_draw_from_a_global_generator_is_seen(draw):
+    before = fingerprint.of_generators()
+    assert fingerprint.of_generators() == before
+    draw()
+    assert fingerprint.of_generators() != before
+
+
+def test_a_model_that_refers_to_itself_has_an_end():
+    model = Layer()
+    model.trainer = {"model": [model]}
+    model.conv.register_forward_hook(model.forward)
+    model.again = model.helper
+    assert fingerprint.of(model) == fingerprint.of(model)
+
+
+def test_places_name_module_and_setting():
+    one, other = Layer(), Layer()
+    other.conv.stride = (2, 2)
+    other.chain[0] = lambda x: x - 1
+    parts, changed = (fingerprint.of_settings(m).parts for m in (one, other))
+    assert {p for p in parts if parts[p] != changed[p]} == {"conv:stride", ":chain 0 code"}
+
+
+def things():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return [
+            Layer(),
+            functools.partial(silence, None),
+            {"a": {1, "b"}},
+            Slotted(frozenset("xyz")),
+            dis_set,
+        ]
+
+
+def dis_set(x):
+    return x in {"several", "names", "whose order", "changes"}
+
+
+def note(path):
+    path.write_text(json.dumps([fingerprint.of(thing) for thing in things()]))
+
+
+def test_fingerprints_are_the_same_in_another_process(tmp_path):
+    assert processes.run(note, tmp_path / "there.json") == 0
+    assert json.loads((tmp_path / "there.json").read_text()) == [fingerprint.of(t) for t in things()]

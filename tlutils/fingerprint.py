@@ -1,0 +1,355 @@
+"""What decides a result, as short digits: equal things give equal ones, in another process too.
+
+There is no list of what may be in a model or a transform. Whatever can be reached from it takes part: code,
+defaults, closures, the globals that its code reads, attributes, hooks, tensors, and the state of its random
+generators. What an object holds is what it would hand to `pickle`. Installed libraries go by name: their
+versions belong in a key of their own. So does what no reading of a program can show, such as a change inside
+a library: compare what it *does*, on a few inputs, as `features.extract` does.
+"""
+
+import dis
+import hashlib
+import io
+import json
+import pickle
+import random
+import sys
+import sysconfig
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
+_GENERATORS = (
+    random.Random,
+    np.random.Generator,
+    np.random.RandomState,
+    np.random.BitGenerator,
+    torch.Generator,
+)
+_TENSORS = ("_parameters", "_buffers")
+# The mode, with the mark of a frozen module, and the number of classes, which is the head's shape.
+_NO_SETTINGS = (*_TENSORS, "_modules", "training", "train", "num_classes", "_compiled_call_impl")
+_LIBRARIES = tuple(
+    str(Path(folder).resolve())
+    for folder in {
+        *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+        torch.__path__[0],
+    }
+)
+
+
+class Settings(NamedTuple):
+    """What a thing is made of, but for a model's tensors: digits by place, and those of its generators."""
+
+    parts: dict[str, str]
+    generators: tuple[str, ...]
+
+
+def short(*parts: Any) -> str:
+    """Return 16 hex digits of any parts that JSON can hold.
+
+    Args:
+        *parts: numbers, texts, lists and dicts.
+
+    Example:
+        >>> from tlutils import fingerprint
+        >>> fingerprint.short("a", 1) == fingerprint.short("a", 2)
+        False
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def of(thing: Any) -> str:
+    """Return 16 hex digits of a function, a transform, a model or any other value, with all that it reads.
+
+    Args:
+        thing: anything.
+
+    Example:
+        >>> from tlutils import fingerprint
+        >>> def scaled(factor):
+        ...     return lambda image: image * factor
+        >>> fingerprint.of(scaled(1)) == fingerprint.of(scaled(2))
+        False
+    """
+    return _Walk().digest(thing)
+
+
+def of_tensors(model: nn.Module) -> dict[str, str]:
+    """Return the digits of each parameter and buffer of a model, by name.
+
+    Args:
+        model: any model.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import fingerprint
+        >>> sorted(fingerprint.of_tensors(nn.Linear(3, 2)))
+        ['bias', 'weight']
+    """
+    return {
+        name: _tensor(t) for found in (model.named_parameters(), model.named_buffers()) for name, t in found
+    }
+
+
+def of_settings(thing: Any) -> Settings:
+    """Return the digits of each setting of a thing, by the place where it stands, without a model's tensors.
+
+    The places of a model's parts begin with the dotted name of their module and a colon.
+
+    Args:
+        thing: a model, or a function or object that is called.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import fingerprint
+        >>> one, other = (fingerprint.of_settings(nn.Dropout(p)).parts for p in (0.1, 0.2))
+        >>> [place for place in one if one[place] != other[place]]
+        [':p']
+    """
+    walk = _Walk()
+    modules = thing.named_modules() if isinstance(thing, nn.Module) else [("", thing)]
+    parts = {f"{path}:{place}": digits for path, part in modules for place, digits in walk.spread(part)}
+    return Settings(parts, tuple(walk.generators))
+
+
+def of_generators() -> str:
+    """Return the digits of the states of the global random generators: any draw changes them.
+
+    Example:
+        >>> import random
+        >>> from tlutils import fingerprint
+        >>> before = fingerprint.of_generators()
+        >>> _ = random.random()
+        >>> fingerprint.of_generators() == before
+        False
+    """
+    states = [random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()]  # noqa: NPY002
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states += torch.cuda.get_rng_state_all()
+    return of(states)
+
+
+class _Walk:
+    """One walk over all that can be reached; each thing is looked at once."""
+
+    def __init__(self) -> None:
+        self.generators: list[str] = []
+        self._seen: dict[int, str] = {}
+        self._alive: list[Any] = []  # so that no two things of a walk share an id
+        self._classes: dict[type, list[tuple[str, str]]] = {}
+        self._functions: dict[int, list[tuple[str, str]]] = {}
+
+    def digest(self, thing: Any) -> str:
+        """Return digits of a thing."""
+        if type(thing) in _PLAIN:
+            return repr(thing)
+        if id(thing) not in self._seen:
+            self._seen[id(thing)] = "loop"
+            self._alive.append(thing)
+            self._seen[id(thing)] = _hash(type(thing).__name__, *self._inside(thing))
+            if isinstance(thing, _GENERATORS):
+                self.generators.append(self._seen[id(thing)])
+        return self._seen[id(thing)]
+
+    def spread(self, thing: Any) -> Iterator[tuple[str, str]]:
+        """Yield the settings of a thing that is called, one by one: (place in it, digits)."""
+        if isinstance(thing, FunctionType):
+            yield from self._function(thing)
+        elif isinstance(thing, MethodType):
+            yield from ((f"method {place}", digits) for place, digits in self.spread(thing.__func__))
+            yield "self", self.digest(thing.__self__)
+        elif isinstance(thing, nn.Module):
+            yield from self._module(thing)
+        elif hasattr(thing, "__dict__") and not isinstance(thing, type):
+            yield from self._class(type(thing))
+            for name, value in vars(thing).items():
+                yield from self._setting(name, value)
+            yield "state", self.digest(thing)
+        else:
+            yield "", self.digest(thing)
+
+    def _setting(self, place: str, value: Any) -> Iterator[tuple[str, str]]:
+        """Yield one setting, with the parts of a function, or of a chain of things that are called, apart."""
+        if isinstance(value, FunctionType | MethodType):
+            yield from ((f"{place} {inner}", digits) for inner, digits in self.spread(value))
+        elif isinstance(value, list | tuple) and value and all(map(callable, value)):
+            yield place, str(len(value))
+            for i, item in enumerate(value):
+                yield from ((f"{place} {i} {inner}", digits) for inner, digits in self.spread(item))
+        else:
+            yield place, self.digest(value)
+
+    def _module(self, module: nn.Module) -> Iterator[tuple[str, str]]:
+        yield from self._class(type(module))
+        if isinstance(module, torch.jit.ScriptModule):
+            yield "scripted", _hash(module._c.dump_to_str(True, True, False))
+            return
+        for name, value in vars(module).items():
+            if name.endswith("_hooks") and isinstance(value, dict):
+                for i, hook in enumerate(value.values()):  # its keys count the hooks of this process
+                    yield from self._setting(f"{name} {i}", hook)
+            elif name not in _NO_SETTINGS and "_hooks_" not in name:
+                yield from self._setting(name, value)
+        if (
+            type(module)._save_to_state_dict is not nn.Module._save_to_state_dict
+        ):  # quantised weights are here
+            saved: dict[str, Any] = {}
+            module._save_to_state_dict(saved, "", False)
+            own = {id(t) for name in _TENSORS for t in getattr(module, name).values()}
+            yield "saved", self.digest({k: v for k, v in saved.items() if id(v) not in own})
+
+    def _class(self, kind: type) -> list[tuple[str, str]]:
+        if kind not in self._classes:
+            self._classes[kind] = []  # its methods may name it
+            found = [("class", _name(kind))]
+            for base in kind.__mro__:
+                for name, value in vars(base).items():
+                    value = getattr(value, "__func__", getattr(value, "fget", value))
+                    # A library's class goes by its name, unless somebody put another method in.
+                    own = not _from_library(base.__module__) or (
+                        isinstance(value, FunctionType) and not _from_library(value.__module__)
+                    )
+                    if own and (isinstance(value, FunctionType) or not name.startswith("__")):
+                        found += self._setting(f"{base.__qualname__}.{name}", value)
+            self._classes[kind] = found
+        return self._classes[kind]
+
+    def _function(self, function: FunctionType) -> list[tuple[str, str]]:
+        if id(function) not in self._functions:
+            self._functions[id(function)] = []  # it may call itself
+            self._alive.append(function)
+            self._functions[id(function)] = list(self._read(function))
+        return self._functions[id(function)]
+
+    def _read(self, function: FunctionType) -> Iterator[tuple[str, str]]:
+        yield "code", _hash(_name(function), *_code(function.__code__))
+        yield "defaults", self.digest([function.__defaults__, function.__kwdefaults__])
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name != "__class__":  # the class that it stands in, which is what led here
+                try:
+                    yield from self._setting(name, cell.cell_contents)
+                except ValueError:  # not bound yet
+                    yield name, "empty"
+        if not _from_library(function.__globals__.get("__name__")):
+            for name in _globals_read(function.__code__):
+                if name in function.__globals__:
+                    yield from self._global(function, name, function.__globals__[name])
+
+    def _global(self, function: FunctionType, name: str, value: Any) -> Iterator[tuple[str, str]]:
+        if not isinstance(value, ModuleType):
+            yield from self._setting(f"global {name}", value)
+        elif not _from_library(value.__name__):  # of the user's own modules, what this code may read
+            for own in sorted(set(_names(function.__code__)) & set(vars(value))):
+                yield from self._setting(f"global {name}.{own}", getattr(value, own))
+        else:
+            yield f"global {name}", value.__name__
+
+    def _inside(self, thing: Any) -> Iterator[str]:
+        if isinstance(thing, torch.Tensor):
+            yield _tensor(thing)
+        elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
+            yield from (thing.dtype.str, str(thing.shape), _hash(np.ascontiguousarray(thing).tobytes()))
+        elif isinstance(thing, nn.Module):
+            for path, module in thing.named_modules():
+                yield from (f"{path}:{place} {digits}" for place, digits in self._module(module))
+            yield from (f"{name} {digits}" for name, digits in of_tensors(thing).items())
+        elif type(thing) in (list, tuple):
+            yield from map(self.digest, thing)
+        elif type(thing) in (dict, OrderedDict):
+            yield from (f"{self.digest(k)} {self.digest(v)}" for k, v in thing.items())
+        elif isinstance(thing, set | frozenset):
+            yield from sorted(map(self.digest, thing))
+        elif isinstance(thing, FunctionType):
+            yield from map(str, self._function(thing))
+        elif isinstance(thing, MethodType):
+            yield from map(str, self.spread(thing))
+        elif isinstance(thing, CodeType):
+            yield from _code(thing)
+        elif isinstance(thing, type):
+            yield from map(str, self._class(thing))
+        elif isinstance(thing, ModuleType | BuiltinFunctionType) and not hasattr(thing, "__self__"):
+            yield _name(thing)
+        else:
+            yield from self._object(thing)
+
+    def _object(self, thing: Any) -> Iterator[str]:
+        yield from map(str, self._class(type(thing)))
+        try:
+            saved = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        except Exception:  # a lock, an open file: nothing that could be told
+            return
+        for part in saved if isinstance(saved, tuple) else [saved]:
+            # What is in a list or dict of a kind of its own comes as an iterator.
+            yield self.digest(list(part) if isinstance(part, Iterator) else part)
+
+
+def _hash(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else part.encode(errors="surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _tensor(tensor: torch.Tensor) -> str:
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+    try:
+        if type(tensor.data) is not torch.Tensor or tensor.is_quantized:
+            raise TypeError  # more than its numbers makes it what it is
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):  # sparse, say, or without data
+        buffer = io.BytesIO()
+        torch.save(tensor.detach(), buffer)
+        digest.update(buffer.getbuffer())
+    return digest.hexdigest()[:16]
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    yield code.co_code.hex()
+    yield repr(code.co_names)
+    for constant in code.co_consts:
+        yield from _code(constant) if isinstance(constant, CodeType) else [_constant(constant)]
+
+
+def _constant(value: Any) -> str:
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
+
+
+@cache
+def _globals_read(code: CodeType) -> list[str]:
+    """Return the names of the globals that code reads, also in functions that it defines."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = (name for part in code.co_consts if isinstance(part, CodeType) for name in _globals_read(part))
+    return sorted(found.union(inner))
+
+
+def _names(code: CodeType) -> list[str]:
+    inner = (name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part))
+    return [*code.co_names, *inner]
+
+
+def _name(thing: Any) -> str:
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", "")
+    return f"{getattr(thing, '__module__', None)}.{name}"
+
+
+@cache
+def _from_library(module: str | None) -> bool:
+    """Whether a module is an installed library's, Python's, or this package's own."""
+    if module in ("__main__", "__mp_main__"):
+        return False
+    if module is None or module.partition(".")[0] == __package__:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return module in sys.modules
+    return str(Path(file).resolve()).startswith(_LIBRARIES)
