@@ -8,9 +8,10 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torchvision.transforms import v2
 
-from tlutils import models
+from tlutils import data, models
 from tlutils.errors import LearnerError
 
 ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
@@ -103,6 +104,91 @@ def test_facts_survive_copies_pickling_and_wrappers(lite0):
     assert models.info(pickle.loads(pickle.dumps(lite0))) == info
     assert models.info(nn.DataParallel(lite0)) == info
     assert models.info(torch.compile(lite0)) == info
+
+
+class Within(nn.Module):
+    """A model around known networks: `into` makes of the images what the first gets."""
+
+    def __init__(self, *nets, into=lambda x: x, out=5):
+        super().__init__()
+        self.nets, self.into, self.head = nn.ModuleList(nets), into, nn.LazyLinear(out)
+
+    def forward(self, x):
+        return self.head(torch.cat([net(self.into(x)) for net in self.nets], 1))
+
+
+def around(*nets, **settings):
+    model = Within(*nets, **settings).eval()
+    model(torch.rand(1, 3, 64, 64))
+    return model
+
+
+def trunk(seed=0):
+    return models.load("test_resnet", pretrained=False, num_classes=4, input_size=64, seed=seed)
+
+
+def headless():
+    net = torchvision.models.squeezenet1_1(weights=None)
+    net.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return net
+
+
+def test_a_model_around_a_known_network_prepares_images_for_that_network():
+    other = models.describe(trunk(), mean=(0.4, 0.5, 0.6), std=0.25, crop_pct=0.9)
+    for model, inner in (
+        (around(trunk()), trunk()),
+        (around(other), other),
+        (around(trunk(), trunk(1)), trunk()),
+        (around(headless()), torchvision.models.squeezenet1_1(weights=None)),
+        (around(other, into=lambda x: nn.functional.interpolate(x, 48)), other),
+        (AveragedModel(around(other)), other),
+    ):
+        info, expected = models.info(model), models.info(inner)
+        for fact in ("mean", "std", "crop_pct", "interpolation", "input_size"):
+            assert getattr(info, fact) == getattr(expected, fact), fact
+        assert (info.num_classes, info.assumed) == (5, "")
+        assert f"the images reach {expected.name}" in info.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("into", "mean", "std"),
+    [
+        (v2.Normalize((0.4, 0.5, 0.6), (0.25, 0.25, 0.25)), (0.0,) * 3, (1.0,) * 3),
+        (
+            lambda x: (x / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / 0.25,
+            (0.0,) * 3,
+            (1 / 255,) * 3,
+        ),
+        (lambda x: 2 * x, (0.4, 0.5, 0.6), (0.5,) * 3),
+    ],
+)
+def test_a_model_that_normalises_by_itself_gets_images_that_its_network_then_sees_rightly(into, mean, std):
+    inner = models.describe(trunk(), mean=(0.4, 0.5, 0.6), std=0.25)
+    info = models.info(around(inner, into=into))
+    assert (info.mean, info.std) == (pytest.approx(mean, abs=1e-5), pytest.approx(std, rel=1e-4))
+    image = torch.rand(3, 8, 8)
+    prepared = into(v2.functional.normalize(image, info.mean, info.std))
+    assert torch.allclose(prepared, v2.functional.normalize(image, (0.4, 0.5, 0.6), [0.25] * 3), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        around(trunk(), into=lambda x: x[:, [2, 1, 0]]),
+        around(trunk(), into=lambda x: x.clamp(0, 1)),
+        around(trunk(), models.describe(trunk(1), mean=0.1, std=0.1)),
+        nn.Sequential(nn.Conv2d(3, 3, 1), trunk()),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+    ],
+    ids=["channels reversed", "clipped", "two preprocessings", "a learned colour", "unknown"],
+)
+def test_where_nothing_is_known_the_preprocessing_is_assumed_and_said_where_it_is_used(model, caplog):
+    assert "mean and std are 0.5" in models.info(model).assumed
+    data.transform_for(model)
+    assert "preprocessing is assumed" in caplog.text
+    caplog.clear()
+    data.transform_for(models.describe(model, mean=0.5, std=0.5))
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("name", ["vit_b_32", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

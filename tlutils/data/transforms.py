@@ -1,6 +1,7 @@
 """The preprocessing that the weights themselves state, one for training, caching, prediction and pictures."""
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from torchvision.transforms import functional as F
 from .. import models
 from ..errors import LearnerError
 from .images import read_image, to_rgb
+
+log = logging.getLogger(__name__)
 
 AnyImage = Image.Image | np.ndarray | str | Path
 
@@ -96,6 +99,8 @@ class Preprocess:
 def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
     """Return the preprocessing that the model's own weights state; the model stays as it is.
 
+    A warning in the log says so where nobody stated it, and mean and std 0.5 are assumed.
+
     Args:
         model: its size, crop, interpolation, mean and std come from `models.info(model)`.
         train: a random resized crop, mirrored in half of the cases, replaces the crop in the middle.
@@ -110,6 +115,8 @@ def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
         torch.Size([3, 64, 64])
     """
     info = models.info(model)
+    if info.assumed:
+        log.warning("%s: %s", info.name, info.assumed)
     channels, height, width = info.input_size
     mean, std = tuple(map(float, info.mean)), tuple(map(float, info.std))
     if len(mean) != channels or channels not in (1, 3):

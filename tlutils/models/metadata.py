@@ -7,6 +7,8 @@ from typing import Any
 
 from ..errors import LearnerError, unknown
 
+ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -16,7 +18,7 @@ class ModelInfo:
 
     Attributes:
         name: The name by which `load` finds the architecture; of a model of your own, its class.
-        source: "package", "torchvision", "timm" or "custom".
+        source: "package", "torchvision", "timm", "transformers" or "custom".
         input_size: Channels, height, width.
         mean: Mean of each channel that is taken off.
         std: Standard deviation of each channel that is divided by.
@@ -53,6 +55,11 @@ class ModelInfo:
         """Short side in pixels before the centre crop."""
         # The small term keeps 224 / (224 / 232) at 232; flooring is what timm does (240 / 0.882 -> 272).
         return math.floor(min(self.input_size[1:]) / self.crop_pct + 1e-6)
+
+    @property
+    def assumed(self) -> str:
+        """The note that says which part of the preprocessing nobody stated; "" where all is known."""
+        return next((note for note in self.notes if note.startswith(ASSUMED)), "")
 
     def summary(self) -> str:
         """Return the facts as text, one per line, the notes last."""
@@ -104,6 +111,8 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
         changes["classes"] = None
     if "notes" in changes:
         changes["notes"] = tuple(changes["notes"])
+    elif {"mean", "std"} <= changes.keys():
+        changes["notes"] = tuple(note for note in old.notes if note != old.assumed)
     return replace(old, **changes)
 
 

@@ -1,6 +1,8 @@
 """Read off a model what it is: `load` noted it, torchvision and timm say so, any other model is tried."""
 
 import copy
+import functools
+import inspect
 import itertools
 import warnings
 from dataclasses import replace
@@ -14,8 +16,8 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
 
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, logits_of, require_module, unwrap
-from .metadata import ModelInfo, changed, spread, wrong_size
+from ..inference import device_of, dtype_of, logits_of, require_module, twin, unwrap
+from .metadata import ASSUMED, ModelInfo, changed, spread, wrong_size
 from .registry import timm_name, torchvision_names
 
 ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
@@ -31,9 +33,9 @@ ONCE = (
 def info(model: nn.Module) -> ModelInfo:
     """Return what is known about a model; nothing is changed.
 
-    Works for models from `load`, for raw torchvision and timm models, and inside DDP and torch.compile.
-    For any other module the input size is found by trying, and 0.5 is assumed for mean and std: `notes` say
-    so, and `describe` corrects it.
+    Works for models from `load`, for raw models of torchvision, timm and transformers, within wrappers, and
+    for models of your own that give their images to such a network. For any other module the input size is
+    found by trying, and 0.5 is assumed for mean and std: `assumed` says so, and `describe` corrects it.
 
     Args:
         model: Any model.
@@ -51,7 +53,7 @@ def info(model: nn.Module) -> ModelInfo:
     model = require_module(model)
     known = getattr(model, ATTRIBUTE, None)
     if known is None:
-        return _recognise(model)
+        return _from_zoo(model) or _custom(model)
     outputs = num_classes(model) if known.source != "custom" else known.num_classes
     if outputs is None or outputs == known.num_classes:
         return known
@@ -118,13 +120,13 @@ def check_input(model: nn.Module, images: torch.Tensor) -> None:
         raise wrong_size(facts, shape[2:])
 
 
-def _recognise(model: nn.Module) -> ModelInfo:
-    """Return the facts about a model on which nothing is noted."""
-    if type(model).__module__.startswith("torchvision.models."):
+def _from_zoo(model: nn.Module) -> ModelInfo | None:
+    """Return the facts about a bare model of a zoo; None for any other."""
+    if any(kind.__module__.startswith("torchvision.models.") for kind in type(model).__mro__):
         return _raw_torchvision(model)
     if isinstance(getattr(model, "pretrained_cfg", None), dict):
         return _raw_timm(model)
-    return _custom(model)
+    return None
 
 
 def num_classes(model: nn.Module) -> int | None:
@@ -198,10 +200,10 @@ def maxvit_side(model: nn.Module) -> int:
     return int(model.blocks[0].grid_size[0]) * 4  # type: ignore[index, union-attr]
 
 
-def _raw_torchvision(model: nn.Module) -> ModelInfo:
+def _raw_torchvision(model: nn.Module) -> ModelInfo | None:
     name = _torchvision_name(model)
     if name is None:
-        return _custom(model)
+        return None
     facts = torchvision_facts(name, get_model_weights(name).DEFAULT, model)
     return replace(
         facts, notes=(*facts.notes, "a raw torchvision model: its default weights' preprocessing is assumed")
@@ -209,10 +211,11 @@ def _raw_torchvision(model: nn.Module) -> ModelInfo:
 
 
 def _torchvision_name(model: nn.Module) -> str | None:
-    """Tell which builder made a model, by counting its parameters (head and stem as the builder makes
-    them).
+    """Tell which builder made a model: by counting its parameters (head and stem as the builder makes them),
+    and where that does not tell, by the names and shapes of all but the head.
     """
-    family = [n for n in torchvision_names() if get_model_builder(n).__module__ == type(model).__module__]
+    made = [(n, inspect.signature(get_model_builder(n)).return_annotation) for n in torchvision_names()]
+    family = [n for n, kind in made if isinstance(model, kind) and type(model).forward is kind.forward]
     if len(family) < 2:
         return family[0] if family else None
     count = sum(p.numel() for p in model.parameters())
@@ -221,9 +224,28 @@ def _torchvision_name(model: nn.Module) -> str | None:
     if (stem := _first_conv(model)) is not None:
         count += (3 - stem.in_channels) * stem.weight[:, 0].numel()
     sizes = {n: get_model_weights(n).DEFAULT.meta["num_params"] for n in family}
-    nearest = min(sizes, key=lambda n: abs(sizes[n] - count))
     # Position embeddings for other sizes and auxiliary heads move the count a little.
-    return nearest if abs(sizes[nearest] - count) < 0.01 * count else None
+    near = [n for n in family if abs(sizes[n] - count) < 0.01 * count]
+    if near:
+        return min(near, key=lambda n: abs(sizes[n] - count))
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for name in family:  # the head is gone, or another network in its place
+        differ = {key.partition(".")[0] for key, shape in _shapes(name).items() if own.get(key) != shape}
+        if len(differ) == 1 and differ == {list(_shapes(name))[-1].partition(".")[0]}:
+            return name
+    return None
+
+
+@functools.cache
+def _shapes(name: str) -> dict[str, torch.Size]:
+    """Return the names and shapes of a torchvision model's tensors; none where they cannot be told."""
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = get_model_builder(name)(weights=None)
+    except (NotImplementedError, RuntimeError):
+        return {}
+    return {key: tensor.shape for key, tensor in model.state_dict().items()}
 
 
 def timm_facts(name: str, model: nn.Module) -> ModelInfo:
@@ -271,17 +293,104 @@ def _raw_timm(model: nn.Module) -> ModelInfo:
 
 
 def _custom(model: nn.Module) -> ModelInfo:
+    if (found := _from_within(model)) is not None:
+        return found
     channels, side, outputs = _try_out(model)
-    assumed = "not measured" if side is None else "the first of the usual sizes that went through"
+    size = "not measured" if side is None else "the first of the usual sizes that went through"
     return ModelInfo(
         name=type(model).__name__, source="custom", input_size=(channels, side or 224, side or 224),
         mean=(0.5,) * channels, std=(0.5,) * channels, interpolation="bilinear", crop_pct=1.0,
         num_classes=outputs, pretrained=None,
         notes=(
-            f"mean and std 0.5 are assumed, and the input size is {assumed}; correct them with "
-            "models.describe",
+            f"{ASSUMED}mean and std are 0.5, and the input size {side or 224} is {size}; say what is right "
+            "with models.describe(model, mean=..., std=..., input_size=...)",
         ),
     )  # fmt: skip
+
+
+def _from_within(model: nn.Module) -> ModelInfo | None:
+    """Return facts from the known networks that `model` gives its images to; None without, or if they differ.
+
+    What a network gets is compared with what went in: when it is the image, or each channel scaled and
+    shifted (a model that normalises by itself), the network's mean and std follow for the whole model.
+    """
+    known: dict[str, ModelInfo] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in known)
+        if name and not inside and (facts := _known(module)) is not None:
+            known[name] = facts
+    tried = [_seen_through(model, name, facts) for name, facts in known.items()]
+    found = [facts for facts in tried if facts is not None]
+    same = {(f.mean, f.std, f.input_size, f.crop_pct, f.interpolation, f.crop_mode) for f in found}
+    return found[0] if len(same) == 1 else None
+
+
+def _known(module: nn.Module) -> ModelInfo | None:
+    """Return the facts of a network on which they are noted, or that a zoo made; None for any other."""
+    noted: ModelInfo | None = getattr(module, ATTRIBUTE, None)
+    facts = noted or _from_zoo(module)
+    return None if facts is None or facts.assumed else facts
+
+
+def _seen_through(model: nn.Module, name: str, inner: ModelInfo) -> ModelInfo | None:
+    """Return the facts of `model` as its submodule `name` implies them; None when it gets no plain image."""
+    small = (64, 64)
+    for size in (inner.input_size[1:],) if inner.fixed_size else (small, inner.input_size[1:]):
+        if (passed := _pass_into(model, name, (inner.input_size[0], *size))) is not None:
+            break
+    else:
+        return None
+    scale, shift, outputs = passed
+    as_is = torch.allclose(scale, torch.ones(len(scale))) and torch.allclose(shift, torch.zeros(len(scale)))
+    mean, std = inner.mean, inner.std
+    if not as_is:
+        mean = tuple(round(m + float(b) * s, 6) + 0.0 for m, b, s in zip(mean, shift, std, strict=True))
+        std = tuple(round(float(a) * s, 8) for a, s in zip(scale, std, strict=True))
+    how = "as they are" if as_is else "after the model scaled them, which mean and std allow for"
+    parts = sum(p.numel() for p in model.get_submodule(name).parameters())
+    whole = parts == sum(p.numel() for p in model.parameters()) and outputs == inner.num_classes
+    return replace(
+        inner, name=type(model).__name__, source="custom", mean=mean, std=std, num_classes=outputs,
+        classes=inner.classes if whole else None,
+        notes=(*inner.notes, f"the images reach {inner.name} {how}: its preprocessing is taken"),
+    )  # fmt: skip
+
+
+def _pass_into(
+    model: nn.Module, name: str, size: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor, int] | None:
+    """Return (scale, shift) of each channel between image and what the submodule `name` gets, and the number
+    of the model's outputs; None when that is no scaled image, or no pass works.
+    """
+    levels = torch.arange(1.0, size[0] + 1).view(-1, 1, 1)
+    noise = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    images = torch.stack([torch.zeros(size), levels.expand(size), noise]).to(dtype_of(model))
+    given: list[torch.Tensor] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], settings: dict[str, Any]) -> None:
+        tensors = [value for value in (*args, *settings.values()) if isinstance(value, torch.Tensor)]
+        given.extend(value.float().cpu() for value in tensors)
+
+    try:
+        with twin(model) as copy, torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            copy.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
+            outputs = logits_of(copy(images.to(device_of(model)))).shape[1]
+    except Exception:  # a model may refuse a size with any exception
+        return None
+    if len(given) != 1 or given[0].ndim != 4 or given[0].shape[:2] != images.shape[:2]:
+        return None
+    black, coloured, noisy = given[0]
+    shift = black[:, :1, :1]
+    scale = (coloured[:, :1, :1] - shift) / levels
+    wanted = [shift.expand_as(black), (levels * scale + shift).expand_as(black)]
+    if given[0].shape == images.shape:  # not resized
+        wanted.append(images[2].float() * scale + shift)
+    close = all(
+        torch.allclose(got, right, rtol=0, atol=0.01 * float(scale.abs().max()))
+        for got, right in zip((black, coloured, noisy), wanted, strict=False)
+    )
+    return (scale.flatten(), shift.flatten(), outputs) if close and (scale > 0).all() else None
 
 
 def _try_out(model: nn.Module) -> tuple[int, int | None, int]:
