@@ -161,16 +161,18 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         data.load("elpv-defects")
 
 
-def test_half_written_pictures_are_written_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path))
-    left = tmp_path / "data"
-    name = data.load("digits").train.paths[0].parents[1].name
-    import shutil
-
-    shutil.rmtree(left / name)
-    (left / f"{name}.part" / "0").mkdir(parents=True)
-    assert len(data.load("digits").train) == 1079
-    assert not (left / f"{name}.part").exists()
+def test_pictures_that_went_from_the_cache_are_written_again_and_no_other_file_is_touched(empty_cache):
+    ds = data.load("digits")
+    folder = ds.train.paths[0].parents[1]
+    pixels = ds.train[0][0].tobytes()
+    ds.train.paths[0].unlink()
+    (folder / "0" / "notes.txt").write_text("mine")
+    kept = ds.train.paths[1].stat().st_mtime_ns
+    again = data.load("digits")
+    assert again.train[0][0].tobytes() == pixels
+    assert again.train.paths[1].stat().st_mtime_ns == kept
+    assert (folder / "0" / "notes.txt").read_text() == "mine"
+    assert not list(folder.rglob("*.part"))
 
 
 @pytest.mark.full

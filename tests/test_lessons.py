@@ -80,3 +80,21 @@ def test_data_sets_and_lessons_are_listed(lesson, capsys):
     assert "elpv-defects" in said
     assert "Solar cells" in said
     assert "07  How much is two and two?" in said
+
+
+@pytest.mark.parametrize("place", ["docs", "docs/full"])
+def test_reproduce_writes_over_no_page_of_another_project(place, tmp_path, monkeypatch):
+    import pandas as pd
+
+    from tlutils import claims
+
+    written = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "reproduction.md").write_text("mine")
+    monkeypatch.setattr(claims, "reproduce", lambda *args, **options: pd.DataFrame({"seconds": [0.0]}))
+    monkeypatch.setattr(claims, "verdicts", lambda *args, **options: [])
+    monkeypatch.setattr(claims, "write_report", lambda table, tier, out, **options: written.append(out))
+    assert cli.main(["reproduce", *(["--full"] if place == "docs/full" else [])]) == 0
+    assert tmp_path / place not in [out.resolve() for out in written]
+    assert len(written) == 1

@@ -111,9 +111,10 @@ def _reproduce(arguments: argparse.Namespace) -> None:
     from . import claims
 
     tier = claims.FULL if arguments.full else claims.QUICK
-    # In a checkout, a whole tier renews the page that is read there.
+    # In a checkout of this package, and nowhere else, a whole tier renews the page that is read there.
     folder = Path("docs") if tier is claims.QUICK else Path("docs") / tier.name
-    renews = not arguments.only and (folder / "reproduction.md").exists()
+    ours = Path(__file__).resolve().parents[1] / folder / "reproduction.md"
+    renews = not arguments.only and ours.exists() and ours == (folder / "reproduction.md").resolve()
     out = arguments.out or (folder if renews else runtime.cache_dir("reproduction") / tier.name)
     table = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
     for verdict in claims.verdicts(table, only=arguments.only):

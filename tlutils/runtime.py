@@ -5,7 +5,9 @@ import errno
 import hashlib
 import os
 import random
+import shutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -221,11 +223,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_lock(path: Path) -> FileLock:
-    """Return a lock between processes, `with file_lock(path):`, kept in a file beside `path`.
+@contextmanager
+def file_lock(path: Path) -> Iterator[FileLock]:
+    """Yield a lock between processes and threads, `with file_lock(path):`, kept in a file beside `path`.
 
     Args:
-        path: what only one process at a time may work on; it need not be there.
+        path: what only one at a time may work on; it need not be there.
+
+    Raises:
+        LearnerError: the file of the lock cannot be written, such as one that belongs to somebody else.
 
     Example:
         >>> from tlutils import runtime
@@ -233,7 +239,13 @@ def file_lock(path: Path) -> FileLock:
         ...     print(lock.is_locked)
         True
     """
-    return FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock")
+    with disk_errors(Path(lock.lock_file)):
+        lock.acquire()
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -243,10 +255,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     After an error, or a kill at any moment, `path` holds its old content or none, never half of the new.
 
     Args:
-        path: the file to write; its folder is made if it is missing.
+        path: the file to write; its folder is made if it is missing. A link is replaced, not followed.
 
     Raises:
-        LearnerError: the disk is full, or the folder cannot be written.
+        LearnerError: the disk is full, the folder cannot be written, or a folder has the name of the file.
 
     Example:
         >>> from tlutils import runtime
@@ -257,14 +269,83 @@ def atomic_write(path: Path) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    # The ending stays (savers choose a format by it); the process number keeps two writers apart.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # The ending stays (savers choose a format by it); the numbers keep two writers apart.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}{path.suffix}")
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new, empty folder; what is written in it becomes the folder `path` in one step at the end.
+
+    After an error, or a kill at any moment, there is no folder `path`. What a kill left, and nothing else, is
+    removed by the next call: a folder without this package's mark, or a link, is left as it is. One process
+    at a time: call it under `file_lock(path)`.
+
+    Args:
+        path: the folder to make.
+
+    Raises:
+        LearnerError: the disk is full, or something else has the name of the folder.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> folder = runtime.cache_dir() / "unpacked"
+        >>> with runtime.file_lock(folder), runtime.atomic_folder(folder) as new:
+        ...     (new / "inside").mkdir()
+        >>> [path.name for path in folder.iterdir()]
+        ['inside']
+    """
+    work = path.with_name(f".{path.name}.part")
+    mark = work / "made-by-tlutils"
+    with disk_errors(work):
+        if path.exists() or path.is_symlink():
+            raise _in_the_way(path)
+        if work.is_symlink() or (work.is_dir() and any(work.iterdir()) and not mark.is_file()):
+            raise _in_the_way(work)
+        work.mkdir(exist_ok=True)
+        mark.touch()
+        try:
+            shutil.rmtree(work / "new", ignore_errors=True)
+            (work / "new").mkdir()
+            yield work / "new"
+            (work / "new").rename(path)
+        finally:
+            shutil.rmtree(work / "new", ignore_errors=True)
+            shutil.rmtree(work)  # the mark goes last
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Run a block that writes `path`; what the disk refuses becomes a LearnerError.
+
+    Args:
+        path: what the words name.
+
+    Raises:
+        LearnerError: the disk is full, or has no place for one more file; it may not be written; or something
+            else has that name.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> folder = runtime.cache_dir()
+        >>> try:
+        ...     with runtime.disk_errors(folder):
+        ...         folder.write_bytes(b"")
+        ... except ValueError as error:
+        ...     print("something else has that name" in str(error))
+        True
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LearnerError(
@@ -275,6 +356,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise LearnerError(
                 f"{path} cannot be written ({error.strerror}). Choose a folder that you own."
             ) from error
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+            raise _in_the_way(error.filename2 or error.filename or path) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _in_the_way(path: Path | str) -> LearnerError:
+    return LearnerError(
+        f"{path} cannot be written: something else has that name, or that of a folder above it. "
+        "It was left as it is; move it elsewhere, and try again."
+    )

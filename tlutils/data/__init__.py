@@ -90,10 +90,10 @@ def load(
     if name == "hymenoptera":
         sides = {"train": "train", "val": "test"}
         return load_folder(networked.load_hymenoptera(), seed=seed, groups=groups, card=own, sides=sides)
-    if name in networked.OFFICIAL:
-        items, problems = read_items(*networked.load_official(name, own.classes))
+    if name in _ITEMS:
+        items, problems = _ITEMS[name](), list[Problem]()
     else:
-        items, problems = _ITEMS[name](), []
+        items, problems = read_items(*networked.load_official(name, own.classes))
     return assemble(name, items, classes=own.classes, card=own, problems=problems, seed=seed, groups=groups)
 
 

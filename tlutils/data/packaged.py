@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -101,23 +100,27 @@ def load_scenes() -> list[Item]:
     ]
     folder = runtime.cache_dir("data") / f"scenes-{key}"
 
-    def pictures() -> Iterator[tuple[Path, Image.Image]]:
-        for label, source, _ in cuts:
-            photo = read_image(source).convert("L")
-            for side in BANDS:
-                for name, box in _list_crops(photo.size, side):
-                    yield Path(label, side, name), photo.crop(box)
-
-    _write_once(folder, pictures)
-    items = []
-    for label, source, sha in cuts:
+    sizes = {}
+    for label, source, _ in cuts:
         with Image.open(source) as photo:
-            size = photo.size
-        for side in BANDS:
-            for name, box in _list_crops(size, side):
-                content = hashlib.sha256(f"{sha}:{box}".encode()).hexdigest()
-                items.append(Item(folder / label / side / name, label, content, side=side))
-    return items
+            sizes[label] = photo.size
+    crops = [
+        (label, sha, side, name, box)
+        for label, _, sha in cuts
+        for side in BANDS
+        for name, box in _list_crops(sizes[label], side)
+    ]
+    places = [Path(label, side, name) for label, _, side, name, _ in crops]
+
+    def pictures() -> Iterator[Image.Image]:
+        photos = {label: read_image(source).convert("L") for label, source, _ in cuts}
+        return (photos[label].crop(box) for label, _, _, _, box in crops)
+
+    _write_missing(folder, places, pictures)
+    return [
+        Item(folder / place, label, hashlib.sha256(f"{sha}:{box}".encode()).hexdigest(), side=side)
+        for place, (label, sha, side, _, box) in zip(places, crops, strict=True)
+    ]
 
 
 def _list_crops(size: tuple[int, int], side: str) -> list[tuple[str, tuple[int, int, int, int]]]:
@@ -138,28 +141,30 @@ def write_pngs(name: str, pictures: Sequence[tuple[str, str, np.ndarray]]) -> li
     folder = runtime.cache_dir("data") / f"{name}-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
     places = [Path(side, label, f"{i:05d}.png") for i, (label, side, _) in enumerate(pictures)]
 
-    def images() -> Iterator[tuple[Path, Image.Image]]:
-        for place, (_, _, picture) in zip(places, pictures, strict=True):
-            yield place, Image.fromarray(picture)
-
-    _write_once(folder, images)
+    _write_missing(folder, places, lambda: (Image.fromarray(picture) for _, _, picture in pictures))
     return [
         Item(folder / place, label, content, side=side)
         for place, (label, side, _), content in zip(places, pictures, hashes, strict=True)
     ]
 
 
-def _write_once(folder: Path, pictures: Callable[[], Iterable[tuple[Path, Image.Image]]]) -> None:
-    """Write pictures below `folder` as PNG, once: the folder appears in one step, whole or not at all."""
+def _write_missing(
+    folder: Path, places: Sequence[Path], pictures: Callable[[], Iterable[Image.Image]]
+) -> None:
+    """Write those pictures as PNG that are not yet at their places below `folder`; each appears whole."""
     with runtime.file_lock(folder):
-        if folder.is_dir():
+        missing = {place for place in places if not (folder / place).is_file()}
+        if not missing:
             return
-        unfinished = folder.with_name(folder.name + ".part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for place, picture in runtime.progress(pictures(), desc=f"writing {folder.name}"):
-            (unfinished / place).parent.mkdir(parents=True, exist_ok=True)
-            picture.save(unfinished / place)
-        unfinished.rename(folder)
+        shown = runtime.progress(pictures(), desc=f"writing {folder.name}")
+        for place, picture in zip(places, shown, strict=True):
+            if place in missing:
+                path = folder / place
+                with runtime.disk_errors(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    half = path.with_suffix(".part")
+                    picture.save(half, "PNG")
+                    half.replace(path)
 
 
 def _package_folder(module: str, distribution: str) -> Path:
