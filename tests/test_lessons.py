@@ -98,3 +98,9 @@ def test_reproduce_writes_over_no_page_of_another_project(place, tmp_path, monke
     assert cli.main(["reproduce", *(["--full"] if place == "docs/full" else [])]) == 0
     assert tmp_path / place not in [out.resolve() for out in written]
     assert len(written) == 1
+
+
+def test_a_page_takes_the_output_of_a_print_that_is_no_text(tmp_path):
+    cell = new_code_cell("print(path)", outputs=[nbformat.v4.new_output("stream", text="caf\udce9/1.png\n")])
+    page = lessons.write_html(new_notebook(cells=[cell]), tmp_path / "page.html")
+    assert "caf\\udce9/1.png" in page.read_text(encoding="utf-8")

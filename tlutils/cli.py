@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import io
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, help="folder for page and tables (default: docs of a checkout, else in the cache)"
     )
     arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
     try:
         match arguments.verb:
             case "lessons":

@@ -1,11 +1,44 @@
 """Errors that a learner can act on: what arrived, what was expected, what to try."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# Control characters, line separators, and what Python puts for bytes of a name that are no text.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return a name or path as one line that every terminal, file and page takes; what is no text is escaped.
+
+    Args:
+        text: such as the name of a folder, which need not be UTF-8 and may hold a line break.
+
+    Example:
+        >>> import os
+        >>> from tlutils.errors import printable
+        >>> print(printable(os.fsdecode(b"caf\\xe9")), printable("café"))
+        caf\\xe9 café
+    """
+
+    def escape(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        if 0xDC80 <= code <= 0xDCFF:  # a byte
+            code -= 0xDC00
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _UNPRINTABLE.sub(escape, text)
+
 
 class LearnerError(ValueError):
-    """Something that the caller can fix; the text says what arrived, what was expected and what to try."""
+    """Something that the caller can fix; the text says what arrived, what was expected and what to try.
+
+    Args:
+        text: the words; names in it that are no text are shown escaped.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__("\n".join(map(printable, text.split("\n"))))
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> LearnerError:

@@ -245,7 +245,7 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
 
     page, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook)
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -1,6 +1,6 @@
 """Untrusted images in, honest splits out: `load` gives train, val and test that share no image."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 from ..errors import LearnerError, unknown
@@ -51,12 +51,15 @@ def load(
     empty: str = "error",
     too_few: str = "error",
     groups: Callable[[Path], Hashable] | None = None,
+    splits: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Return a data set by its name, or that of a folder of your own, which is only read.
 
     A folder is laid out as `folder/class/…` or as `folder/{train,val,test}/class/…`, images at any depth
-    below a class. Every image is decoded once, and what was found is kept in the cache; what cannot be used,
-    or is doubtful, is listed in the result's `problems`. Copies of one picture never lie in two splits.
+    below a class. Folders that hold the same folders are splits; a word in their names says which, as in
+    `seg_train`, `training_set`, `dev` or `holdout`. Every image is decoded once, and what was found is kept
+    in the cache; what cannot be used, or is doubtful, is listed in the result's `problems`. Copies of one
+    picture never lie in two splits.
 
     Args:
         name_or_path: a name of `catalog`, or a path. A text that is no known name is taken for a path.
@@ -66,9 +69,12 @@ def load(
         too_few: what happens to a class with fewer pictures than splits: "error", or keep them in "train".
         groups: a function from a path to a key; images of one key stay in one split, such as crops of one
             photograph or images of one patient.
+        splits: what the folders in a folder of your own are, such as {"2019": "train", "2020": "test"}, where
+            their names do not say it; {} if they are the classes whatever their names.
 
     Raises:
-        LearnerError: the name is unknown, the folder cannot be split, or a download failed.
+        LearnerError: the name is unknown, the folder cannot be split, it is unclear whether its folders are
+            splits or classes, or a download failed.
 
     Example:
         >>> from tlutils import data
@@ -85,11 +91,11 @@ def load(
             raise unknown(
                 "data set", name, names(), hint=f"Nor is there a folder of that name in {Path.cwd()}."
             )
-        return load_folder(path, seed=seed, empty=empty, too_few=too_few, groups=groups)
+        return load_folder(path, seed=seed, empty=empty, too_few=too_few, groups=groups, splits=splits)
     own = card(name)
     if name == "hymenoptera":
         sides = {"train": "train", "val": "test"}
-        return load_folder(networked.load_hymenoptera(), seed=seed, groups=groups, card=own, sides=sides)
+        return load_folder(networked.load_hymenoptera(), seed=seed, groups=groups, card=own, splits=sides)
     if name in _ITEMS:
         items, problems = _ITEMS[name](), list[Problem]()
     else:

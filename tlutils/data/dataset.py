@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
-from ..errors import LearnerError
+from ..errors import LearnerError, printable
 from .cards import Card
 from .images import read_image
 
@@ -25,12 +25,15 @@ class Problem:
     Attributes:
         path: where it is.
         kind: one word, such as "broken", "copy" or "two-labels".
-        message: what is wrong with it, and what to do.
+        message: what is wrong with it, and what to do; names that are no text are shown escaped.
     """
 
     path: Path
     kind: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
 
 
 class LabelledImages(Protocol):

@@ -7,23 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LearnerError
+from ..errors import LearnerError, printable
 from .assemble import Item, assemble, choose_classes
 from .cards import Card
 from .dataset import Dataset, Problem, hash_content
 from .duplicates import group_copies
+from .layout import find_splits, name_classes
 from .scan import scan_files, walk
-
-SIDES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Folder names (in any case) that are read as splits, where "train" is one of them."""
 
 
 def load_folder(
@@ -34,26 +24,27 @@ def load_folder(
     too_few: str = "error",
     groups: Callable[[Path], Hashable] | None = None,
     card: Card | None = None,
-    sides: Mapping[str, str] = SIDES,
+    splits: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """Return the data set of a folder; see `load`. `sides` says which folder names are which split."""
+    """Return the data set of a folder; see `load`."""
     _check_folder(root)
     files, folders, problems = walk(root)
-    tops = [folder.name for folder in folders if len(folder.parts) == 1]
-    roles = _find_splits(root, tops, folders, sides)
-    depth = 1 if roles else 0
-    level = [folder for folder in folders if len(folder.parts) == depth + 1]
-    classes = sorted({folder.name for folder in level if not roles or folder.parts[0] in roles})
-    _check_classes(root, classes, folders, files, depth)
+    bases = find_splits(root, files, folders, splits)
+    labels, doubtful = name_classes(root, [folder for folder in folders if folder.parent in bases])
+    problems += doubtful
+    classes = sorted(set(labels.values()))
+    _check_classes(root, classes, folders, files, bases)
 
     places: list[tuple[Path, str, str]] = []
     for file in files:
-        if roles and file.parts[0] not in roles:
-            message = f"Beside {', '.join(roles)}, so in no split."
-        elif len(file.parts) <= depth + 1:
+        base = next((folder for folder in bases if folder in file.parents), None)
+        own = next((folder for folder in file.parents if folder in labels), None)
+        if base is None:
+            message = f"Beside {', '.join(folder.parts[0] for folder in bases)}, so in no split."
+        elif own is None:
             message = "Not inside a class folder, so without a label."
         else:
-            places.append((file, file.parts[depth], roles[file.parts[0]] if roles else ""))
+            places.append((file, labels[own], bases[base]))
             continue
         problems.append(Problem(root / file, "outside-class", message))
 
@@ -64,10 +55,10 @@ def load_folder(
     if len({item.label for item in items}) < 2:
         raise _too_few_classes(root, classes)
     return assemble(
-        card.name if card else root.resolve().name,
+        card.name if card else printable(root.resolve().name),
         items,
         classes=classes,
-        card=card or _make_card(root, items, classes, bool(roles)),
+        card=card or _make_card(root, items, classes, bases.keys() != {Path()}),
         problems=problems,
         seed=seed,
         too_few=too_few,
@@ -102,28 +93,8 @@ def _check_folder(root: Path) -> None:
     raise LearnerError(f"{root} is a file. Expected a folder with one folder of images for each class.")
 
 
-def _find_splits(
-    root: Path, tops: list[str], folders: list[Path], sides: Mapping[str, str]
-) -> dict[str, str]:
-    """Return {folder name: split} of a folder laid out by splits, or nothing for one laid out by classes."""
-    roles = {name: sides[name.lower()] for name in tops if name.lower() in sides}
-    filled = {folder.parts[0] for folder in folders if len(folder.parts) == 2}
-    if "train" not in roles.values():
-        return {}
-    if len(roles) < len(tops) and (len(roles) == 1 or not filled & set(roles)):
-        return {}  # "train" is a class too, beside "car" and "bus"
-    if len(roles) == 2 == len(tops) and not filled:
-        return {}
-    for side in ("train", "val", "test"):
-        same = [name for name, role in roles.items() if role == side]
-        if len(same) > 1:
-            raise LearnerError(f"{root} has {' and '.join(same)}, and both mean {side}. Keep one of them.")
-    # A split without class folders (test images without labels) cannot be measured on: it counts as missing.
-    return {name: role for name, role in roles.items() if name in filled or role == "train"}
-
-
 def _check_classes(
-    root: Path, classes: list[str], folders: list[Path], files: list[Path], depth: int
+    root: Path, classes: list[str], folders: list[Path], files: list[Path], bases: Mapping[Path, str]
 ) -> None:
     """Raise LearnerError, with the next step, for a folder that cannot hold two classes."""
     if len(classes) >= 2:
@@ -136,14 +107,14 @@ def _check_classes(
             f"{root} has no class folders. {inside}. Expected one folder of images for each class: "
             f"{root.name}/cat/1.jpg, {root.name}/dog/2.jpg, or the same inside train, val and test."
         )
-    deeper = Path(classes[0])
-    while depth == 0:
+    deeper = folders[0]
+    while Path() in bases:
         below = [folder.name for folder in folders if folder.parent == deeper]
         if len(below) > 1:
             names = ", ".join(below[:5]) + (", …" if len(below) > 5 else "")
             raise LearnerError(
-                f"{root} holds one folder, {classes[0]!r}, which would be the only class; two are needed. "
-                f"If the classes are the folders further in ({names}), load {root / deeper} instead."
+                f"{root} holds one folder, {folders[0].name!r}, which would be the only class; two are "
+                f"needed. If the classes are the folders further in ({names}), load {root / deeper} instead."
             )
         if not below:
             break
@@ -162,15 +133,16 @@ def _too_few_classes(root: Path, classes: list[str]) -> LearnerError:
 def _make_card(root: Path, items: list[Item], classes: list[str], own_splits: bool) -> Card:
     """Return the card of a folder that nobody has described."""
     carved = "the folder's own splits; those that are missing are carved out of train by seed"
+    name = printable(root.resolve().name)
     return Card(
-        name=root.resolve().name,
-        title=f"The folder {root.resolve().name}",
+        name=name,
+        title=f"The folder {name}",
         what="Images in a folder of your own.",
         images=len(items),
         classes=tuple(classes),
         licence="not stated",
         citation="",
-        source=str(root),
+        source=printable(str(root)),
         offline=True,
         split_rule=carved
         if own_splits

@@ -1,0 +1,179 @@
+"""Which folders are splits and which are classes: by what they hold and their names, or asked about."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from test_data_folder import fill, noted, picture
+
+from tlutils import data
+from tlutils.data import layout
+from tlutils.errors import LearnerError, printable
+
+
+def lay(root: Path, *tops: str, classes=("cat", "dog"), count: int = 4) -> Path:
+    """Images in `root/top/class`, none of them twice."""
+    for t, top in enumerate(tops):
+        for k, label in enumerate(classes):
+            fill(root / top / label, count, first=1000 * t + 100 * k)
+    return root
+
+
+def read(root: Path, **options) -> dict[str, str]:
+    """The side of each top folder, read from where the images went."""
+    ds = data.load(root, **options)
+    assert ds.classes == ["cat", "dog"]
+    sides = {}
+    for split in (ds.train, ds.val, ds.test):
+        for path in split.paths:
+            sides.setdefault(path.relative_to(root).parts[0], split.name)
+    return sides
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "side"),
+    [
+        ("Train2017", "Val2017", "val"),
+        ("trainset", "testset", "test"),
+        ("TrainingData", "HeldOut", "test"),
+        ("my-training-images", "my-development-images", "val"),
+        ("trainval", "evaluation", "val"),
+        ("01_train", "02_hold_out", "test"),
+    ],
+)
+def test_a_word_in_the_name_says_which_split_it_is(tmp_path, train, other, side):
+    assert read(lay(tmp_path, train, other))[other] == side
+    assert read(tmp_path)[train] == "train"
+
+
+def test_splits_within_folders_of_their_own_name_and_beside_other_files_are_found(tmp_path):
+    lay(tmp_path, "x_train/x_train", "x_test/deep/x_test")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "boxes.json").write_text("{}")
+    fill(tmp_path / "to_predict", 2, first=5000)
+    picture(6000).save(tmp_path / "x_train" / "x_train" / "sample.png")
+    ds = data.load(tmp_path)
+    assert ds.classes == ["cat", "dog"]
+    assert len(ds.test) == 8
+    assert noted(ds, "outside-class") == ["5000.png", "5001.png", "boxes.json", "sample.png"]
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ("2019", "2020"),
+        ("fold1", "fold2", "fold3"),
+        ("site_a", "site_b"),
+        ("val", "test"),
+        ("train", "extra"),
+    ],
+)
+def test_folders_with_the_same_folders_and_unclear_names_are_asked_about(tmp_path, tops):
+    lay(tmp_path, *tops)
+    with pytest.raises(LearnerError, match=r"splits, or are they the classes.*cat, dog.*splits=\{") as error:
+        data.load(tmp_path)
+    assert all(top in str(error.value) for top in tops)
+    told = {top: "test" for top in tops} | {tops[0]: "train"}
+    assert read(tmp_path, splits=told) == {top: side for top, side in told.items()} | {}
+    assert data.load(tmp_path, splits={}).classes == sorted(tops)
+
+
+def test_the_words_of_the_learner_are_checked(tmp_path):
+    lay(tmp_path, "a", "b")
+    for wrong, words in (
+        ({"a": "train", "c": "test"}, "no folder called 'c'"),
+        ({"a": "train", "b": "dev"}, "'train', 'val' or 'test'"),
+        ({"a": "val", "b": "test"}, "no folder to train on"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            data.load(tmp_path, splits=wrong)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [("train", "tram", "bus"), ("dev board", "test tube", "valid"), ("training shoe", "boot")],
+)
+def test_classes_may_be_called_like_splits(tmp_path, classes):
+    for k, label in enumerate(classes):
+        fill(tmp_path / label, 5, first=100 * k)
+    fill(tmp_path / classes[0] / "more", 2, first=900)
+    assert data.load(tmp_path).classes == sorted(classes)
+
+
+def test_images_without_labels_in_train_and_test_are_asked_about(tmp_path):
+    fill(tmp_path / "train", 6)
+    fill(tmp_path / "test1", 6, first=50)
+    with pytest.raises(LearnerError, match="none has a label"):
+        data.load(tmp_path)
+    assert data.load(tmp_path, splits={}).classes == ["test1", "train"]
+
+
+def test_a_lone_train_folder_beside_folders_of_images_is_asked_about(tmp_path):
+    lay(tmp_path, "train")
+    fill(tmp_path / "unlabelled", 3, first=700)
+    with pytest.raises(LearnerError, match="named like a split"):
+        data.load(tmp_path)
+    assert read(tmp_path, splits={"train": "train"}).keys() == {"train"}
+
+
+def test_two_folders_for_one_split_are_asked_about_and_can_be_told(tmp_path):
+    lay(tmp_path, "train", "test", "holdout")
+    with pytest.raises(LearnerError, match="both mean test"):
+        data.load(tmp_path)
+    assert set(read(tmp_path, splits={"train": "train", "test": "val", "holdout": "test"}).values()) == {
+        "train",
+        "val",
+        "test",
+    }
+
+
+def test_every_word_means_one_split():
+    words = [word for known in layout.WORDS.values() for word in known]
+    assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize("name", ["Müller", "Å", "한글"])
+def test_a_class_written_with_other_unicode_letters_is_the_same_class(tmp_path, name):
+    for s, side in enumerate(("train", "val")):
+        form = unicodedata.normalize("NFC" if side == "train" else "NFD", name)
+        fill(tmp_path / side / form, 4, first=100 * s)
+        fill(tmp_path / side / "other", 4, first=100 * s + 50)
+    ds = data.load(tmp_path)
+    assert ds.classes == sorted(["other", unicodedata.normalize("NFC", name)])
+    assert ds.val.counts == dict.fromkeys(ds.classes, 4)
+    assert len(noted(ds, "two-forms")) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names that are no text exist on Unix only")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"\xff\xfe", "\\xff\\xfe"),
+        (b"gr\xfcn", "gr\\xfcn"),
+        (b"two\nlines", "two\\x0alines"),
+        (b"\x1b[31mred", "\\x1b[31mred"),
+    ],
+)
+def test_a_name_that_is_no_text_is_shown_escaped_wherever_it_stands(tmp_path, name, shown):
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    try:
+        fill(root / root.name, 6)
+    except OSError:
+        pytest.skip("this file system takes only valid names")
+    fill(root / "other", 6, first=100)
+    (root / root.name / f"{root.name}.png").write_bytes((root / root.name / "000.png").read_bytes())
+    (root / "other" / f"{root.name}.jpg").write_bytes(b"")
+    ds = data.load(root)
+    assert shown in ds.classes
+    assert ds.name == shown
+    messages = "\n".join(problem.message for problem in ds.problems)
+    for text in (repr(ds), str(ds.card), ds.card._repr_html_(), messages, *ds.train.counts):
+        text.encode("utf-8")
+        assert shown in text or text == "other"
+        assert "\x1b" not in text
+    assert ds.train[0][0].mode == "RGB"
+    with pytest.raises(LearnerError) as error:
+        data.load(root / root.name)
+    str(error.value).encode("utf-8")
+    assert "\n" in root.name or printable(str(root)) in str(error.value)

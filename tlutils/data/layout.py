@@ -1,0 +1,132 @@
+"""How a folder is laid out: which folders in it are splits and which are classes, or the question."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import LearnerError, printable, unknown
+from .dataset import Problem
+from .images import EXTENSIONS
+from .splits import NAMES
+
+WORDS = {
+    "train": {"train", "training", "trainval", "trainset", "trn"},
+    "val": {"val", "valid", "validation", "valset", "dev", "devel", "development", "eval", "evaluation"},
+    "test": {"test", "testing", "testset", "tst", "holdout", "heldout", "hold", "held"},
+}
+"""What one of the words in a folder's name says of it: `seg_train`, `Test2017` and `valid` are splits."""
+
+
+def find_splits(
+    root: Path, files: Sequence[Path], folders: Sequence[Path], splits: Mapping[str, str] | None
+) -> dict[Path, str]:
+    """Return {folder that holds the classes: its split} below `root`; {Path(): ""} where that is `root`.
+
+    `splits` are the learner's own words for it. Without, all top folders that hold the same folders are
+    splits, and their names say which. Raises LearnerError where they don't.
+    """
+    inside: dict[Path, list[Path]] = defaultdict(list)
+    for folder in folders:
+        inside[folder.parent].append(folder)
+    direct, below = Counter[Path](), Counter[Path]()
+    for file in files:
+        if file.suffix.lower() in EXTENSIONS:
+            direct[file.parent] += 1
+            below.update(file.parents)
+    tops = [_unwrap(folder, inside, direct) for folder in inside[Path()]]
+    names = {top: top.parts[0] for top in tops}
+    if splits is not None:
+        return _as_told(root, names, splits) if splits else {Path(): ""}
+
+    roles = {top: role for top in tops if (role := _read_role(names[top]))}
+    held = [top for top in tops if inside[top] and 2 * direct[top] <= below[top]]  # of folders, not of images
+    kinds = {top: {unicodedata.normalize("NFC", folder.name) for folder in inside[top]} for top in held}
+    twins = [top for top in held if any(len(kinds[top] & kinds[x]) > 1 for x in held if x is not top)]
+    train = [top for top in held if roles.get(top) == "train"]
+    if len(tops) == 1 and all(_read_role(folder.name) for folder in inside[tops[0]]):
+        return {Path(): ""}  # a folder around the splits, or around one class
+    if "train" in roles.values() and len(tops) > 1 and len(roles) == len(tops) and not held:
+        raise LearnerError(
+            f"{root} has no class folders: {' and '.join(names.values())} hold their images directly, so "
+            f"none has a label. Expected {names[tops[0]]}/cat/1.jpg, {names[tops[0]]}/dog/2.jpg, and so on. "
+            "If they are the classes, pass splits={}."
+        )
+    others = [top for top in tops if top not in roles and below[top]]
+    alone = train and others and all(roles.get(top) in (None, "train") for top in held)
+    if any(top not in roles for top in twins) or (twins and not train) or alone:
+        raise _ask(root, [names[top] for top in twins or tops], [kinds[top] for top in twins])
+    if not train:
+        return {Path(): ""}
+    for side in NAMES:
+        same = [names[top] for top in held if roles.get(top) == side]
+        if len(same) > 1:
+            raise LearnerError(
+                f"{root} has {' and '.join(same)}, and both mean {side}. Keep one of them, or say what each "
+                f"of the folders is: splits={{{same[0]!r}: {side!r}, …}}."
+            )
+    # A split without class folders (test images without labels) cannot be measured on: it counts as missing.
+    return {top: roles[top] for top in held if top in roles}
+
+
+def _unwrap(folder: Path, inside: Mapping[Path, list[Path]], direct: Mapping[Path, int]) -> Path:
+    """Return the folder that holds several, below folders that hold nothing else (`train/train/cat`)."""
+    place = folder
+    while len(inside[place]) == 1 and not direct[place]:
+        place = inside[place][0]
+    return place if inside[place] else folder
+
+
+def _read_role(name: str) -> str:
+    """Return the split that a name speaks of, or "" where it speaks of none, or of two."""
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    found = {side for side, known in WORDS.items() if known.intersection(words)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _as_told(root: Path, names: Mapping[Path, str], splits: Mapping[str, str]) -> dict[Path, str]:
+    """Return the folders as the learner named them; two of them may be one split."""
+    for name, side in splits.items():
+        if name not in names.values():
+            raise unknown("folder", name, names.values(), hint=f"splits= names the folders in {root}.")
+        if side not in NAMES:
+            raise LearnerError(f"splits={{{name!r}: {side!r}}}: expected 'train', 'val' or 'test'.")
+    if "train" not in splits.values():
+        raise LearnerError("splits= names no folder to train on. Give one of them 'train'.")
+    return {top: splits[name] for top, name in names.items() if name in splits}
+
+
+def _ask(root: Path, names: Sequence[str], kinds: Sequence[set[str]]) -> LearnerError:
+    """Return the question whether folders are splits or classes."""
+    shared = sorted(kinds[0].intersection(*kinds)) if kinds else []
+    held = f" ({', '.join(shared[:3])}{', …' * (len(shared) > 3)})" if shared else ""
+    why = f"They hold the same folders{held}" if kinds else "One is named like a split and holds folders"
+    told = ", ".join(f"{name!r}: {side!r}" for name, side in zip(names, NAMES, strict=False))
+    return LearnerError(
+        f"{root}: are {', '.join(names[:5])}{', …' * (len(names) > 5)} splits, or are they the classes? "
+        f"{why}, and the names do not say. For splits pass splits={{{told}}}, each of them 'train', 'val' or "
+        "'test'; for classes pass splits={}."
+    )
+
+
+def name_classes(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], list[Problem]]:
+    """Return the label of each class folder, and what is to be said about them.
+
+    A name that is no text is written out in escapes. Names that differ only in how Unicode composes their
+    letters (as macOS and Linux do) are one class.
+    """
+    forms: dict[str, set[str]] = defaultdict(set)
+    for folder in folders:
+        forms[unicodedata.normalize("NFC", printable(folder.name))].add(printable(folder.name))
+    labels, problems = {}, []
+    for folder in folders:
+        shown = printable(folder.name)
+        composed = unicodedata.normalize("NFC", shown)
+        labels[folder] = composed if len(forms[composed]) > 1 else shown
+        if len(forms[composed]) > 1 and shown != composed:
+            message = (
+                f"Written with other Unicode letters than another folder {composed!r}: they are one class."
+            )
+            problems.append(Problem(root / folder, "two-forms", message))
+    return labels, problems
