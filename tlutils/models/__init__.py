@@ -1,4 +1,4 @@
-"""One front door to models: weights that packages carry, torchvision, timm, and files that `save` wrote.
+"""One front door to models: packaged weights, torchvision, timm, transformers, and files that `save` wrote.
 
 `load` gives a model, `info` says what it expects, `describe` corrects that for a model of your own, `save`
 keeps one in a file, and `load_weights` reads a checkpoint of somebody else's.
@@ -51,8 +51,9 @@ def load(
     Args:
         name_or_path: A name, looked for in the packages that carry weights, then in torchvision, then in
             timm; "torchvision/resnet18" and "timm/resnet18" choose, and a tag chooses among sets of weights
-            ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). A path, or a name that ends in .safetensors, is a
-            file of `save`, and its model comes back as it was saved.
+            ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). "transformers/owner/name" is an image classifier
+            of the Hugging Face hub, "transformers/" and a folder one that save_pretrained wrote. A path, or a
+            name that ends in .safetensors, is a file of `save`, and its model comes back as it was saved.
         pretrained: The published weights, from the cache or a download; never random ones in their place.
             With False the architecture's own random initialisation.
         num_classes: Width of a new, randomly initialised last layer; the published one by default.
@@ -105,11 +106,11 @@ def _as_path(name: str | Path) -> Path | None:
     path = Path(name).expanduser()
     if isinstance(name, Path) or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         return path
-    if name.partition("/")[0] in ("timm", "torchvision") or not ("/" in name or "\\" in name):
+    if name.partition("/")[0] in ("timm", "torchvision", "transformers") or not ("/" in name or "\\" in name):
         return None
     if not path.is_file() and not path.with_name(f"{path.name}.safetensors").is_file():
         raise LearnerError(
             f"{name!r} is neither a file that is there nor a model's name. Of the names, only those that "
-            "begin with torchvision/ or timm/ have a slash."
+            "begin with torchvision/, timm/ or transformers/ have a slash."
         )
     return path

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import runtime
 from ..errors import LearnerError
 from ..inference import require_module
+from . import huggingface
 from .adapt import COUNTER, shape_error, stem_and_head
 from .metadata import ModelInfo, changed
 from .reading import only_tensors, read_tensors
@@ -122,6 +123,8 @@ def save(
     options = {
         name: getattr(model, name) for name in ("transform_input", "aux_logits") if hasattr(model, name)
     }
+    if huggingface.is_transformers(model):
+        options["config"] = huggingface.as_json(model)
     about = {"version": 1, "options": plain(options, "options"), "info": plain(asdict(facts), "info")}
     with runtime.atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt", KEY: json.dumps(about)})

@@ -17,6 +17,7 @@ from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
 
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, logits_of, require_module, twin, unwrap
+from . import huggingface
 from .metadata import ASSUMED, ModelInfo, changed, spread, wrong_size
 from .registry import timm_name, torchvision_names
 
@@ -126,7 +127,7 @@ def _from_zoo(model: nn.Module) -> ModelInfo | None:
         return _raw_torchvision(model)
     if isinstance(getattr(model, "pretrained_cfg", None), dict):
         return _raw_timm(model)
-    return None
+    return huggingface.facts(model) if huggingface.is_transformers(model) else None
 
 
 def num_classes(model: nn.Module) -> int | None:

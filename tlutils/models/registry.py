@@ -52,7 +52,8 @@ def torchvision_names() -> list[str]:
 def catalog() -> list[str]:
     """Return every name that `load` takes, without pretrained tags: packaged, torchvision, timm.
 
-    A name that several sources have means the first of them; "timm/resnet18" asks for a later one.
+    A name that several sources have means the first of them; "timm/resnet18" asks for a later one. Beside
+    these, "transformers/owner/name" is any image classifier on the Hugging Face hub.
 
     Example:
         >>> from tlutils import models
@@ -69,6 +70,8 @@ def resolve(name: str) -> tuple[str, str, str | None]:
     nobody knows.
     """
     prefix, slash, rest = name.partition("/")
+    if prefix == "transformers" and rest:
+        return prefix, rest, None
     wanted = prefix if slash else None
     base, _, tag = (rest if slash else name).partition(".")
     sources = {"package": PACKAGES, "torchvision": torchvision_names(), "timm": timm.list_models()}

@@ -1,9 +1,11 @@
-"""Build models by name: weights that a package carries, torchvision's, and timm's."""
+"""Build models by name: weights that a package carries, torchvision's, timm's, and those of transformers."""
 
+import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -14,7 +16,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from .. import runtime
 from ..errors import LearnerError, unknown
-from . import fetch
+from . import fetch, huggingface
 from .adapt import fit_tensors, in_order, set_stem_channels
 from .metadata import ModelInfo, full_size
 from .reading import read_tensors
@@ -49,7 +51,8 @@ def build(
         raise LearnerError(
             f"input_size {size} has {size[0]} channels and in_chans is {in_chans}; make them agree."
         )
-    maker = {"package": _package, "torchvision": _torchvision, "timm": _timm}[source]
+    makers = {"package": _package, "torchvision": _torchvision, "timm": _timm, "transformers": _transformers}
+    maker = makers[source]
     with runtime.seeded(seed):
         model, facts = maker(base, tag, pretrained, num_classes, size, in_chans, options or {})
     model.eval()
@@ -195,6 +198,81 @@ def _hub_files(cfg: Any) -> tuple[str, ...]:
     if not name:
         return fetch.HUB_FILES
     return (name.removesuffix(".bin").replace("pytorch_model", "model") + ".safetensors", name)
+
+
+def _transformers(
+    name: str,
+    tag: str | None,
+    pretrained: bool,
+    num_classes: int | None,
+    size: Any,
+    in_chans: int,
+    options: Any,
+) -> tuple[nn.Module, ModelInfo]:
+    """Build what `options` holds, a kind ("vit"), a repository, or a folder that save_pretrained wrote."""
+    asked, stated = f"{name} (transformers)", None
+    if "config" in options:
+        config = huggingface.config_from(options["config"])
+    elif name in huggingface.architectures():
+        if pretrained:
+            raise LearnerError(
+                f"{name} is a kind of model and has no weights. Name a repository that has them, such as "
+                "'transformers/google/vit-base-patch16-224'; for random weights pass pretrained=False."
+            )
+        config = huggingface.library().AutoConfig.for_model(name)
+    else:
+        config = huggingface.config_from(_read_json(_beside(name, ("config.json",), asked)))
+        with suppress(LearnerError):
+            stated = _read_json(_beside(name, (huggingface.PROCESSOR,), asked))
+    if num_classes is not None:
+        config.num_labels = num_classes
+    if size and getattr(config, "image_size", None) is not None:
+        if pretrained and size[1] != config.image_size:
+            raise LearnerError(
+                f"{name} was made for images of {config.image_size} pixels, and its weights fit no others. "
+                "Leave out input_size."
+            )
+        config.image_size = _side(name, size, square=True)
+    with _saying(name, size):
+        model = huggingface.build(config)
+        if pretrained:
+            state = read_tensors(_beside(name, fetch.HUB_FILES, asked))
+            model = huggingface.filled(model, state, new_head=num_classes is not None, what=asked)
+    if in_chans != (channels := getattr(config, "num_channels", 3)):
+        set_stem_channels(model, in_chans)
+        for module in model.modules():
+            if getattr(module, "num_channels", None) == channels:
+                module.num_channels = in_chans  # type: ignore[assignment]
+        config.num_channels = model.config.num_channels = in_chans  # type: ignore[union-attr]
+    return model, replace(huggingface.facts(model, stated), name=f"transformers/{name}", weights=asked)
+
+
+def _beside(name: str, names: tuple[str, ...], asked: str) -> Path:
+    """Return the first of some files that a folder has, or a repository on the hub."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return fetch.fetch_hub(name, names, asked=asked)
+    found = next((folder / file for file in names if (folder / file).is_file()), None)
+    if found is None:
+        raise LearnerError(
+            f"The folder {folder} has no {' or '.join(names)}. Expected one that save_pretrained of "
+            "transformers wrote."
+        )
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LearnerError(
+            f"{path} is no JSON that can be read ({error}). Fetch or write it again."
+        ) from error
+    if not isinstance(values, dict):
+        raise LearnerError(
+            f"{path} holds a {type(values).__name__}. Expected a JSON object with names and values."
+        )
+    return values
 
 
 def _side(name: str, size: tuple[int, int, int], *, square: bool = False) -> int:
