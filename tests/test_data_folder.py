@@ -285,7 +285,7 @@ def test_a_second_scan_opens_only_what_changed(root, monkeypatch):
     first = data.load(root)
     opened = []
     scan_file = scan._scan_file
-    monkeypatch.setattr(scan, "_scan_file", lambda path: opened.append(path.name) or scan_file(path))
+    monkeypatch.setattr(scan, "_scan_file", lambda path, **bits: opened.append(path.name) or scan_file(path))
     again = data.load(root)
     assert opened == []
     assert [again.train.fingerprint, again.classes] == [first.train.fingerprint, first.classes]

@@ -12,7 +12,7 @@ from test_data_folder import all_paths, fill, noted, picture
 from torch.utils.data import DataLoader
 
 from tlutils import data, runtime
-from tlutils.data.duplicates import group_copies
+from tlutils.data.duplicates import find_copies
 from tlutils.data.splits import partition
 from tlutils.errors import LearnerError
 
@@ -119,7 +119,9 @@ def test_different_pictures_are_not_taken_for_copies():
     pattern = np.add.outer(np.arange(32), np.arange(32)) * 3
     alike = [np.clip(pattern + rng.normal(0, 10, (32, 32)), 0, 255).astype(np.uint8) for _ in range(50)]
     thumbs = np.stack(flat + noisy + alike)
-    assert len(set(group_copies([str(i) for i in range(len(thumbs))], thumbs))) == len(thumbs)
+    assert len(
+        set(find_copies([str(i) for i in range(len(thumbs))], thumbs, [""] * len(thumbs)).groups)
+    ) == len(thumbs)
 
 
 def test_groups_keep_crops_of_one_photograph_together(tmp_path):
@@ -279,5 +281,5 @@ def test_a_photograph_compressed_again_is_still_the_same(tmp_path):
 
     copies = [again(image, q, s) for image in originals for q, s in ((90, 1), (40, 1), (85, 0.5))]
     thumbs = np.stack([thumb(image) for image in originals + copies])
-    groups = group_copies([str(i) for i in range(len(thumbs))], thumbs)
+    groups = find_copies([str(i) for i in range(len(thumbs))], thumbs, [""] * len(thumbs)).groups
     assert groups == list(range(9)) + [i for i in range(9) for _ in range(3)]

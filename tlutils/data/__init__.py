@@ -52,6 +52,8 @@ def load(
     too_few: str = "error",
     groups: Callable[[Path], Hashable] | None = None,
     splits: Mapping[str, str] | None = None,
+    copies: str = "near",
+    grey_bits: int = 16,
 ) -> Dataset:
     """Return a data set by its name, or that of a folder of your own, which is only read.
 
@@ -59,7 +61,8 @@ def load(
     below a class. Folders that hold the same folders are splits; a word in their names says which, as in
     `seg_train`, `training_set`, `dev` or `holdout`. Every image is decoded once, and what was found is kept
     in the cache; what cannot be used, or is doubtful, is listed in the result's `problems`. Copies of one
-    picture never lie in two splits.
+    picture never lie in two splits. Where the splits are drawn by seed, a picture stays where it was at the
+    last load on this machine: new files move none.
 
     Args:
         name_or_path: a name of `catalog`, or a path. A text that is no known name is taken for a path.
@@ -71,6 +74,9 @@ def load(
             photograph or images of one patient.
         splits: what the folders in a folder of your own are, such as {"2019": "train", "2020": "test"}, where
             their names do not say it; {} if they are the classes whatever their names.
+        copies: which images of a folder of your own are copies of one picture: "near" looks for pictures that
+            were compressed again or resized, too; with "equal" only equal pixels count.
+        grey_bits: how many bits of 16-bit grey pictures in a folder of your own are used; see `read_image`.
 
     Raises:
         LearnerError: the name is unknown, the folder cannot be split, it is unclear whether its folders are
@@ -84,6 +90,9 @@ def load(
     """
     _check_choice("empty", empty, ("error", "drop", "keep"))
     _check_choice("too_few", too_few, ("error", "train"))
+    _check_choice("copies", copies, ("near", "equal"))
+    if not 8 <= grey_bits <= 16:
+        raise LearnerError(f"grey_bits={grey_bits!r}. Expected the used bits of 16-bit pictures: 8 to 16.")
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or name not in names():
         path = Path(name_or_path).expanduser()
@@ -91,7 +100,16 @@ def load(
             raise unknown(
                 "data set", name, names(), hint=f"Nor is there a folder of that name in {Path.cwd()}."
             )
-        return load_folder(path, seed=seed, empty=empty, too_few=too_few, groups=groups, splits=splits)
+        return load_folder(
+            path,
+            seed=seed,
+            empty=empty,
+            too_few=too_few,
+            groups=groups,
+            splits=splits,
+            copies=copies,
+            grey_bits=grey_bits,
+        )
     own = card(name)
     if name == "hymenoptera":
         sides = {"train": "train", "val": "test"}

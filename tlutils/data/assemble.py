@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
@@ -11,6 +12,7 @@ from ..errors import LearnerError
 from .cards import Card
 from .dataset import Dataset, Problem, Split
 from .duplicates import list_copies
+from .kept import KeptSplit
 from .splits import NAMES, partition
 
 
@@ -41,32 +43,41 @@ def assemble(
     seed: int = 0,
     too_few: str = "error",
     groups: Callable[[Path], Hashable] | None = None,
+    folder: Path | None = None,
+    empty: str = "keep",
+    grey_bits: int = 16,
 ) -> Dataset:
     """Return the data set of `items`, split by their own sides or else by seed.
 
     Copies are noted in the data set's problems, and so is a picture that stands under two labels. Where the
     source has sides of its own, a picture on several of them stays on the last of train, val, test, and
-    leaves the others. Sides that are missing are carved out of train.
+    leaves the others. Sides that are missing are carved out of train; in a `folder`, whose files may change,
+    pictures stay where they were at the last load. What is left in train decides about the classes (`empty`).
     """
-    number = {label: k for k, label in enumerate(classes)}
     keys = _number_groups(items, groups)
     notes = [*problems, *_note_copies(items)]
     if any(item.side for item in items):
         items, keys, leaks = _keep_apart(items, keys)
         notes += leaks
+    if folder is not None:
+        classes = choose_classes(items, classes, notes, root=folder, empty=empty)
+        chosen = [i for i, item in enumerate(items) if item.label in classes]
+        items, keys = [items[i] for i in chosen], [keys[i] for i in chosen]
+    number = {label: k for k, label in enumerate(classes)}
     sides = [item.side for item in items]
     train = [i for i, side in enumerate(sides) if side in ("", "train")]
     wanted = [side for side in ("val", "test") if side not in sides]
     if wanted:
-        dealt = partition(
-            [items[i].label if groups else items[i].stratum or items[i].label for i in train],
-            [keys[i] for i in train],
-            seed=seed,
-            wanted=wanted,
-            too_few=too_few,
-        )
+        strata = [items[i].label if groups else items[i].stratum or items[i].label for i in train]
+        deal = partial(partition, strata, [keys[i] for i in train], seed=seed, wanted=wanted, too_few=too_few)
+        if folder is None:
+            dealt = deal()
+        else:
+            dealt, moved = _deal_again([items[i] for i in train], deal, KeptSplit(folder, seed, groups))
+            notes += moved
         for i, side in zip(train, dealt, strict=True):
             sides[i] = side
+    notes += _note_missing(items, sides, classes)
 
     def split(side: str) -> Split:
         own = [item for item, where in zip(items, sides, strict=True) if where == side]
@@ -76,9 +87,45 @@ def assemble(
             [item.path for item in own],
             [number[item.label] for item in own],
             [item.hash for item in own],
+            grey_bits,
         )
 
     return Dataset(name, list(classes), split("train"), split("val"), split("test"), card, notes)
+
+
+def _deal_again(
+    items: Sequence[Item], deal: Callable[..., list[str]], kept: KeptSplit
+) -> tuple[list[str], list[Problem]]:
+    """Return the side of each image, known ones where they were, and what is to be said about the others."""
+    paths, hashes = [item.path for item in items], [item.hash for item in items]
+    known = kept.recall(paths, hashes)
+    try:
+        dealt = deal(known=known)
+    except LearnerError:  # with other files, the old sides may leave no way
+        dealt = deal()
+    kept.remember(paths, hashes, dealt)
+    message = (
+        "It was in {} at the last load of this folder, and is in {} now: files came, went or became copies."
+    )
+    return dealt, [
+        Problem(item.path, "moved", message.format(was, now))
+        for item, was, now in zip(items, known, dealt, strict=True)
+        if was and was != now
+    ]
+
+
+def _note_missing(items: Sequence[Item], sides: Sequence[str], classes: Sequence[str]) -> list[Problem]:
+    """Return a note for each class that one of the other splits lacks."""
+    places = {item.label: item.path.parent for item in items}
+    present = {(item.label, side) for item, side in zip(items, sides, strict=True)}
+    message = "{} has no image of class {!r}, so that no result there counts it."
+    return [
+        Problem(places[label], "missing-class", message.format(side, label))
+        for side in ("val", "test")
+        if side in sides
+        for label in classes
+        if label in places and (label, side) not in present
+    ]
 
 
 def _number_groups(items: Sequence[Item], groups: Callable[[Path], Hashable] | None) -> list[int]:
@@ -122,7 +169,10 @@ def _keep_apart(items: Sequence[Item], keys: Sequence[int]) -> tuple[list[Item],
             kept.append(item)
             kept_keys.append(key)
         else:
-            message = f"Left out of {item.side}: the same picture, or group, is also in {last[key]}."
+            message = (
+                f"Left out of {item.side}: the same picture, or group, is also in {last[key]}. If they are "
+                'different pictures, pass copies="equal".'
+            )
             notes.append(Problem(item.path, "in-two-splits", message))
     return kept, kept_keys, notes
 
@@ -138,6 +188,12 @@ def choose_classes(
             f"{root} has no usable image to train on in the class folder {', '.join(map(repr, bare))}."
             f"{_why(problems)} Add images or remove the folder. Or pass empty='drop' to leave the class out, "
             "or empty='keep' to keep its name and number."
+        )
+    if len(classes) - len(bare) < 2:
+        named = ", ".join(repr(label) for label in classes if counts[label]) or "none"
+        raise LearnerError(
+            f"{root} has fewer than two classes with images ({named}). There is nothing to tell apart: add a "
+            "folder with images of something else."
         )
     return [label for label in classes if counts[label] or empty == "keep"]
 

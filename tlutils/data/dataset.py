@@ -105,6 +105,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         paths: file of each image.
         labels: class index of each image.
         hashes: SHA-256 of the content of each image.
+        grey_bits: how many bits of 16-bit grey pictures are used; see `read_image`.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
     paths: list[Path]
     labels: list[int]
     hashes: list[str]
+    grey_bits: int = 16
     _reads: _Reads = field(default_factory=_Reads, repr=False)
 
     def __len__(self) -> int:
@@ -121,7 +123,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         i = as_index(i)
         path, label = self.paths[i], self.labels[i]
         self._reads.count += 1
-        return read_image(path), label
+        return read_image(path, grey_bits=self.grey_bits), label
 
     def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
         return (self[i] for i in range(len(self)))
@@ -144,6 +146,8 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
     def fingerprint(self) -> str:
         """16 hex digits that depend on the images' content, order and labels and on the class names alone."""
         digest = hashlib.sha256(repr(self.classes).encode())
+        if self.grey_bits != 16:
+            digest.update(f"{self.grey_bits} bits".encode())
         for label, content in zip(self.labels, self.hashes, strict=True):
             digest.update(f"{label}:{content};".encode())
         return digest.hexdigest()[:16]
@@ -161,6 +165,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
             [self.paths[i] for i in pick],
             [self.labels[i] for i in pick],
             [self.hashes[i] for i in pick],
+            self.grey_bits,
             self._reads,
         )
 

@@ -1,5 +1,6 @@
 """Any folder of images: `folder/class/*.jpg`, or `folder/train/class/*.jpg` with val and test beside it."""
 
+import math
 import zipfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -8,12 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LearnerError, printable
-from .assemble import Item, assemble, choose_classes
+from .assemble import Item, assemble
 from .cards import Card
-from .dataset import Dataset, Problem, hash_content
-from .duplicates import group_copies
+from .dataset import Dataset, Problem
+from .duplicates import MOST
+from .kept import find_copies_once
 from .layout import find_splits, name_classes
-from .scan import scan_files, walk
+from .scan import FileScan, scan_files, walk
+
+ELONGATED = 5
+"""A picture whose long side is so many times its short one is noted: a square crop shows little of it."""
 
 
 def load_folder(
@@ -25,6 +30,8 @@ def load_folder(
     groups: Callable[[Path], Hashable] | None = None,
     card: Card | None = None,
     splits: Mapping[str, str] | None = None,
+    copies: str = "near",
+    grey_bits: int = 16,
 ) -> Dataset:
     """Return the data set of a folder; see `load`."""
     _check_folder(root)
@@ -48,37 +55,84 @@ def load_folder(
             continue
         problems.append(Problem(root / file, "outside-class", message))
 
-    items, set_aside = read_items(root, places)
-    problems += set_aside
-    classes = choose_classes(items, classes, problems, root=root, empty=empty)
-    items = [item for item in items if item.label in classes]
-    if len({item.label for item in items}) < 2:
-        raise _too_few_classes(root, classes)
-    return assemble(
-        card.name if card else printable(root.resolve().name),
+    items, set_aside = read_items(root, places, copies=copies, grey_bits=grey_bits)
+    described = card or _describe(root, own_splits=bases.keys() != {Path()})
+    dataset = assemble(
+        described.name,
         items,
         classes=classes,
-        card=card or _make_card(root, items, classes, bases.keys() != {Path()}),
-        problems=problems,
+        card=described,
+        problems=problems + set_aside,
         seed=seed,
         too_few=too_few,
         groups=groups,
+        folder=root,
+        empty=empty,
+        grey_bits=grey_bits,
     )
+    if card is None:
+        images = sum(map(len, (dataset.train, dataset.val, dataset.test)))
+        dataset.card = replace(described, images=images, classes=tuple(dataset.classes), hash=dataset.content)
+    return dataset
 
 
-def read_items(root: Path, places: Sequence[tuple[Path, str, str]]) -> tuple[list[Item], list[Problem]]:
+def read_items(
+    root: Path, places: Sequence[tuple[Path, str, str]], *, copies: str = "near", grey_bits: int = 16
+) -> tuple[list[Item], list[Problem]]:
     """Return the usable images among (path below `root`, label, side), and the problems of the others."""
-    items, problems, thumbs, contents = [], [], [], []
-    scans = scan_files(root, [file for file, _, _ in places])
-    for (file, label, side), scan in zip(places, scans, strict=True):
+    items: list[Item] = []
+    problems: list[Problem] = []
+    usable: list[FileScan] = []
+    for (file, label, side), scan in zip(
+        places, scan_files(root, [file for file, _, _ in places], grey_bits), strict=True
+    ):
         if scan.kind:
             problems.append(Problem(root / file, scan.kind, scan.message))
         else:
             items.append(Item(root / file, label, scan.sha256, side=side))
-            thumbs.append(scan.thumb)
-            contents.append(scan.pixels)
-    groups = group_copies(contents, np.array(thumbs))
-    return [replace(item, group=group) for item, group in zip(items, groups, strict=True)], problems
+            usable.append(scan)
+    if copies == "equal" or len(usable) < 2:
+        items = [replace(item, group=scan.pixels) for item, scan in zip(items, usable, strict=True)]
+    else:
+        labels = [item.label for item in items]
+        found = find_copies_once([x.pixels for x in usable], np.stack([x.thumb for x in usable]), labels)
+        items = [replace(item, group=group) for item, group in zip(items, found.groups, strict=True)]
+        if found.doubtful:
+            first, second, *_ = (items[i].path for i in found.doubtful[0])
+            message = (
+                f"{sum(map(len, found.doubtful))} images are alike to the noise, such as this and {second}: "
+                "frames of a camera that stands still, or copies. They are taken for different pictures. If "
+                "they belong together, say so by groups=."
+            )
+            problems.append(Problem(first, "alike", message))
+        if len(usable) > MOST:
+            message = f"Among more than {MOST:,} images only equal pixels are taken for copies."
+            problems.append(Problem(root, "copies-unsought", message))
+    return items, problems + _note_doubtful(root, items, usable, grey_bits)
+
+
+def _note_doubtful(
+    root: Path, items: Sequence[Item], scans: Sequence[FileScan], grey_bits: int
+) -> list[Problem]:
+    """Return notes on pictures that can be read, but of which a network would see little."""
+    problems = []
+    for item, scan in zip(items, scans, strict=True):
+        short, long = sorted(scan.size)
+        if long >= ELONGATED * short:
+            message = (
+                f"{scan.size[0]} x {scan.size[1]} pixels: a square crop shows {short / long:.2%} of it. "
+                "Cut it into several pictures."
+            )
+            problems.append(Problem(item.path, "elongated", message))
+    white = max((scan.white for scan in scans), default=0)
+    used = math.ceil(math.log2(white + 1))
+    if white > 1 and used <= min(grey_bits - 2, 14):
+        message = (
+            f"The 16-bit grey values of these pictures end at {white:g}, which is nearly black: pictures of "
+            f"{max(used, 8)} bits, perhaps. Then pass grey_bits={max(used, 8)}, to load and to read_image."
+        )
+        problems.append(Problem(root, "dark", message))
+    return problems
 
 
 def _check_folder(root: Path) -> None:
@@ -119,35 +173,29 @@ def _check_classes(
         if not below:
             break
         deeper = deeper / below[0]
-    raise _too_few_classes(root, classes)
-
-
-def _too_few_classes(root: Path, classes: list[str]) -> LearnerError:
-    named = ", ".join(map(repr, classes)) or "none"
-    return LearnerError(
-        f"{root} has fewer than two classes with images ({named}). There is nothing to tell apart: add a "
+    raise LearnerError(
+        f"{root} has fewer than two classes, only {classes[0]!r}. There is nothing to tell apart: add a "
         "folder with images of something else."
     )
 
 
-def _make_card(root: Path, items: list[Item], classes: list[str], own_splits: bool) -> Card:
-    """Return the card of a folder that nobody has described."""
+def _describe(root: Path, *, own_splits: bool) -> Card:
+    """Return the card of a folder that nobody has described; its images are counted later."""
     carved = "the folder's own splits; those that are missing are carved out of train by seed"
     name = printable(root.resolve().name)
     return Card(
         name=name,
         title=f"The folder {name}",
         what="Images in a folder of your own.",
-        images=len(items),
-        classes=tuple(classes),
+        images=0,
+        classes=(),
         licence="not stated",
         citation="",
         source=printable(str(root)),
         offline=True,
         split_rule=carved
         if own_splits
-        else "60/20/20 of each class by seed, copies of one picture on one side",
+        else "60/20/20 of each class by seed, copies of one picture on one side, known files where they were",
         similarity="unknown",
         similarity_why="nobody has said how close these images are to ImageNet's.",
-        hash=hash_content((item.label, item.hash) for item in items),
     )

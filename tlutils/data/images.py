@@ -43,15 +43,18 @@ class UnreadableImage(LearnerError):
         return type(self), (self.path, self.kind, self.message)
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
     """Return the picture in a file as an upright 8-bit RGB PIL image; the file is decoded whole.
 
     The content decides the format, not the ending. The EXIF orientation is applied. Transparent pixels show
-    BACKGROUND. 16-bit grey is divided by 257. Of an animation the first frame comes back. A picture with more
-    pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused by its header.
+    BACKGROUND. 16-bit grey is divided by 257, so that 65,535 is white. Of an animation the first frame comes
+    back. A picture with more pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`) is refused by its
+    header.
 
     Args:
         path: the file.
+        grey_bits: how many of the 16 bits of a 16-bit grey picture are used: 12 for a camera whose white is
+            4,095.
 
     Raises:
         UnreadableImage: the file is missing, broken, huge or not supported. It is a LearnerError.
@@ -66,7 +69,7 @@ def read_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     try:
-        return decode(path.read_bytes(), path)
+        return decode(path.read_bytes(), path, grey_bits)
     except IsADirectoryError:
         raise UnreadableImage(path, "unreadable", "This is a folder; expected an image file.") from None
     except FileNotFoundError:
@@ -77,7 +80,7 @@ def read_image(path: str | Path) -> Image.Image:
         raise UnreadableImage(path, "unreadable", f"The file cannot be read ({error.strerror}).") from error
 
 
-def decode(content: bytes, path: Path) -> Image.Image:
+def decode(content: bytes, path: Path, grey_bits: int = 16) -> Image.Image:
     """Return the picture in the bytes of a file, as `read_image` does; `path` is for messages alone."""
     if not content:
         raise UnreadableImage(path, "empty-file", "The file is empty (0 bytes). Copy or download it again.")
@@ -98,7 +101,7 @@ def decode(content: bytes, path: Path) -> Image.Image:
         raise UnreadableImage(path, "too-large", message)
     try:
         image.load()
-        return to_rgb(image)
+        return to_rgb(image, grey_bits)
     except LearnerError as error:
         raise UnreadableImage(path, "unsupported", str(error)) from error
     except Exception as error:
@@ -129,9 +132,10 @@ def _why_unknown(content: bytes, path: Path) -> tuple[str, str]:
     return "not-an-image", "This is not an image."
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, grey_bits: int = 16) -> Image.Image:
     """Return a PIL image of any mode as upright 8-bit RGB; the image that came in stays as it is.
 
+    The `info` of a picture that had more than 8 bits says its largest grey value, as "white".
     Raises LearnerError for a mode or a range of values that has no agreed meaning as a picture.
     """
     try:
@@ -141,7 +145,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         upright = image
     mode = upright.mode
     if mode.startswith("I") or mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(upright))).convert("RGB")
+        values = np.asarray(upright)
+        picture = Image.fromarray(_eight_bits(values, grey_bits)).convert("RGB")
+        picture.info["white"] = values.max().item()
+        return picture
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
         rgba = upright.convert("RGBA") if mode != "La" else upright.convert("LA").convert("RGBA")
         paper = Image.new("RGBA", rgba.size, (*BACKGROUND, 255))
@@ -151,16 +158,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     raise LearnerError(f"Pixels of mode {mode!r} have no agreed RGB colours. Save the picture as RGB.")
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
+def _eight_bits(values: np.ndarray, grey_bits: int) -> np.ndarray:
     """Return grey values of 16 or 32 bits, or fractions, as uint8, by one fixed scale per type."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         scale = 255.0
-    elif low >= 0 and high <= 65535 and values.dtype.kind in "iu":
-        scale = 1 / 257
+    elif low >= 0 and high < 2**grey_bits and values.dtype.kind in "iu":
+        scale = 255 / (2**grey_bits - 1)
     else:
         raise LearnerError(
-            f"Grey values from {low:g} to {high:g} ({values.dtype}) have no agreed brightness. "
-            "Expected 0 to 65535 as whole numbers, or 0 to 1 as fractions. Scale them and save again."
+            f"Grey values from {low:g} to {high:g} ({values.dtype}) have no agreed brightness. Expected 0 to "
+            f"{2**grey_bits - 1} as whole numbers, or 0 to 1 as fractions. Scale them and save again."
         )
     return np.round(values * scale).astype(np.uint8)

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +30,21 @@ PLACEHOLDERS = {
 
 @dataclass(frozen=True)
 class FileScan:
-    """What a file holds: `kind` and `message` are empty for a usable image; `thumb` is 32x32 grey."""
+    """What a file holds: `kind` and `message` are empty for a usable image; `thumb` is 32x32 grey.
+
+    `size` is (width, height); `white` is the largest grey value of a picture with more than 8 bits, else 0.
+    """
 
     kind: str
     message: str
     sha256: str
-    pixels: str
-    thumb: np.ndarray
+    pixels: str = ""
+    size: tuple[int, int] = (0, 0)
+    white: float = 0
+    thumb: np.ndarray = field(default_factory=lambda: np.zeros((THUMB, THUMB), np.uint8))
+
+
+_FILTERS = threading.Lock()
 
 
 def walk(root: Path) -> tuple[list[Path], list[Path], list[Problem]]:
@@ -83,50 +93,48 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def scan_files(root: Path, files: Sequence[Path]) -> list[FileScan]:
+def scan_files(root: Path, files: Sequence[Path], grey_bits: int = 16) -> list[FileScan]:
     """Return what is in each of `files` (relative to `root`), in that order, every image decoded whole.
 
     Results are kept in the cache by path, time of change and size, so that a second scan opens changed files
-    only.
+    only. Processes and threads that scan one folder wait for each other.
     """
-    store = runtime.cache_dir("scans") / f"{_key(root)}.npz"
-    known = _read_cache(store)
-    stamps = [_stamp(root / file) for file in files]
+    store = runtime.cache_dir("scans") / f"{_key(root, grey_bits)}.npz"
     names = [os.fsencode(file).hex() for file in files]
-    fresh = [
-        i for i, (name, stamp) in enumerate(zip(names, stamps, strict=True)) if (name, stamp) not in known
-    ]
-    # Filters are global to the process, so they are set once, around all threads. Pillow warns of broken EXIF
-    # entries, which are harmless, and of sizes near its limit, which `decode` finds by itself.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")
-        scans = pool.map(_scan_file, [root / files[i] for i in fresh])
-        for i, scan in zip(
-            fresh, runtime.progress(scans, desc=f"reading {root.name}", total=len(fresh)), strict=True
-        ):
-            known[names[i], stamps[i]] = scan
-    found = [known[key] for key in zip(names, stamps, strict=True)]
-    if fresh:
-        _write_cache(store, names, stamps, found)
+    with runtime.file_lock(store):
+        known = _read_cache(store)
+        stamps = [_stamp(root / file) for file in files]
+        keys = list(zip(names, stamps, strict=True))
+        fresh = [i for i, key in enumerate(keys) if key not in known]
+        # Filters are global to the process, so they are set once, around all threads. Pillow warns of broken
+        # EXIF entries, which are harmless, and of sizes near its limit, which `decode` finds by itself.
+        with _FILTERS, warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            warnings.simplefilter("ignore")
+            scans = pool.map(partial(_scan_file, grey_bits=grey_bits), [root / files[i] for i in fresh])
+            shown = runtime.progress(scans, desc=f"reading {root.name}", total=len(fresh))
+            for i, scan in zip(fresh, shown, strict=True):
+                known[keys[i]] = scan
+        found = [known[key] for key in keys]
+        if fresh:
+            _write_cache(store, keys, found)
     return found
 
 
-def _scan_file(path: Path) -> FileScan:
-    blank = np.zeros((THUMB, THUMB), np.uint8)
+def _scan_file(path: Path, grey_bits: int = 16) -> FileScan:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return FileScan("unreadable", f"The file cannot be read ({error.strerror}).", "", "", blank)
+        return FileScan("unreadable", f"The file cannot be read ({error.strerror}).", "")
     digest = hashlib.sha256(content).hexdigest()
     if digest in PLACEHOLDERS:
-        return FileScan("placeholder", f"Not a photograph: {PLACEHOLDERS[digest]}.", digest, "", blank)
+        return FileScan("placeholder", f"Not a photograph: {PLACEHOLDERS[digest]}.", digest)
     try:
-        image = decode(content, path)
+        image = decode(content, path, grey_bits)
     except UnreadableImage as error:
-        return FileScan(error.kind, error.message, digest, "", blank)
+        return FileScan(error.kind, error.message, digest)
     pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     thumb = np.asarray(image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX))
-    return FileScan("", "", digest, pixels, thumb)
+    return FileScan("", "", digest, pixels, image.size, image.info.get("white", 0), thumb)
 
 
 def _stamp(path: Path) -> str:
@@ -137,7 +145,7 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns}:{status.st_size}"
 
 
-def _key(root: Path) -> str:
+def _key(root: Path, grey_bits: int) -> str:
     """Return a name for a folder's scan that changes with everything that would change what is found."""
     Image.init()
     readers = sorted(Image.OPEN)
@@ -148,15 +156,16 @@ def _key(root: Path) -> str:
         sorted(PLACEHOLDERS),
         Image.MAX_IMAGE_PIXELS,
         THUMB,
-        1,
+        grey_bits,
+        2,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def _write_cache(store: Path, names: list[str], stamps: list[str], scans: list[FileScan]) -> None:
+def _write_cache(store: Path, keys: Sequence[tuple[str, str]], scans: Sequence[FileScan]) -> None:
     rows = [
-        [name, stamp, x.kind, x.message, x.sha256, x.pixels]
-        for name, stamp, x in zip(names, stamps, scans, strict=True)
+        [*key, x.kind, x.message, x.sha256, x.pixels, *x.size, x.white]
+        for key, x in zip(keys, scans, strict=True)
     ]
     text = np.frombuffer(json.dumps(rows).encode(), np.uint8)
     with runtime.atomic_write(store) as temporary:
@@ -165,13 +174,15 @@ def _write_cache(store: Path, names: list[str], stamps: list[str], scans: list[F
 
 def _read_cache(store: Path) -> dict[tuple[str, str], FileScan]:
     try:
-        with np.load(store) as kept:
+        with store.open("rb") as file, np.load(file) as kept:
             rows, thumbs = json.loads(kept["text"].tobytes()), kept["thumbs"]
-    except (OSError, ValueError, KeyError, EOFError):
-        return {}  # never scanned, or a damaged file, which the next scan replaces
-    keys = [(name, stamp) for name, stamp, *_ in rows]
-    scans = [
-        FileScan(kind, message, digest, pixels, thumb)
-        for (_, _, kind, message, digest, pixels), thumb in zip(rows, thumbs, strict=True)
-    ]
-    return dict(zip(keys, scans, strict=True))
+        if thumbs.dtype != np.uint8 or thumbs.shape != (len(rows), THUMB, THUMB):
+            return {}
+        return {
+            (name, stamp): FileScan(kind, message, digest, pixels, (width, height), white, thumb)
+            for (name, stamp, kind, message, digest, pixels, width, height, white), thumb in zip(
+                rows, thumbs, strict=True
+            )
+        }
+    except Exception:  # never scanned, or damaged, in as many ways as a zip has; the next scan replaces it
+        return {}

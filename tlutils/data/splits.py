@@ -20,14 +20,18 @@ def partition(
     seed: int,
     wanted: Sequence[str] = ("val", "test"),
     too_few: str = "error",
+    known: Sequence[str] = (),
 ) -> list[str]:
     """Return "train", "val" or "test" for each image, so that no group is on two sides.
 
     `strata` are the classes (or finer kinds) that every split is to have in the same shares, named by what
     `str` gives; `groups` says which images are one picture. `wanted` are the splits to carve out of train.
     Within a stratum the groups with most copies stay in train, so that the images a result is measured on
-    count once. The outcome depends on the seed and the order of the images alone. Raises LearnerError for a
-    stratum with fewer groups than splits; with `too_few="train"` its images stay in train.
+    count once. The outcome depends on the seed and the order of the images alone, and on `known`: where each
+    image is already, or "". Those stay, and new ones are dealt out to bring the shares back; a group of
+    several sides goes to the first of train, val, test. Only a stratum without a new group for a split that
+    has none is dealt out again. Raises LearnerError for a stratum with fewer groups than splits; with
+    `too_few="train"` its images stay in train.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
@@ -48,25 +52,33 @@ def partition(
         if len(own) <= len(wanted):
             continue
         order = np.random.default_rng([seed % 2**32, number]).permutation(len(own))
-        _deal(sorted((own[i] for i in order), key=len), wanted, sides)
+        queue = sorted((own[i] for i in order), key=len)
+        if not (known and _deal(queue, wanted, sides, known)):
+            _deal(queue, wanted, sides, [""] * len(strata))
     if too_few == "error":
         _check_presence(strata, sides, wanted)
     return sides
 
 
-def _deal(queue: list[list[int]], wanted: Sequence[str], sides: list[str]) -> None:
-    """Write into `sides` where the groups of one stratum go; every side gets one at least."""
-    total = sum(map(len, queue))
-    start = 0
+def _deal(queue: list[list[int]], wanted: Sequence[str], sides: list[str], known: Sequence[str]) -> bool:
+    """Write into `sides` where the groups of one stratum go; return whether every side got one at least."""
+    placed: dict[str, list[list[int]]] = defaultdict(list)
+    for group in queue:
+        placed[min((known[i] for i in group if known[i]), key=NAMES.index, default="")].append(group)
+    fresh, total = placed.pop("", []), sum(map(len, queue))
     for k, side in enumerate(wanted):
-        target, taken = SHARES[side] * total, 0
-        while start < len(queue) - (len(wanted) - k):  # each later split, and train, still gets one
-            if taken and taken + len(queue[start]) / 2 > target:
+        target, taken = SHARES[side] * total, sum(map(len, placed[side]))
+        later = sum(not placed[other] for other in ("train", *wanted[k + 1 :]))  # each of them still gets one
+        while len(fresh) > later:
+            if taken and taken + len(fresh[0]) / 2 > target:
                 break
-            for i in queue[start]:
-                sides[i] = side
-            taken += len(queue[start])
-            start += 1
+            placed[side].append(fresh.pop(0))
+            taken += len(placed[side][-1])
+    placed["train"] += fresh
+    for side in ("train", *wanted):
+        for i in (i for group in placed[side] for i in group):
+            sides[i] = side
+    return all(placed[side] for side in ("train", *wanted))
 
 
 def _check_presence(strata: Sequence[Hashable], sides: Sequence[str], wanted: Sequence[str]) -> None:
@@ -86,6 +98,7 @@ def _too_few(stratum: Hashable, images: int, pictures: int, wanted: Sequence[str
     count = f"{images} image{'s' * (images != 1)}"
     if pictures < images:
         count += f", in {pictures} group{'s' * (pictures != 1)} of copies or of images that belong together"
+        count += ' (copies="equal" takes only equal pixels for copies)'
     return LearnerError(
         f"Class {str(stratum)!r} has {count}: too few for train, {' and '.join(wanted)}, which need "
         f"{len(wanted) + 1} different pictures of every class. Add images, leave the class out, or pass "

@@ -25,6 +25,9 @@ CROP_SCALE = (0.5, 1.0)
 """Share of the area that a random training crop keeps. The 0.08 of ImageNet recipes would often crop the only
 defect out of a picture."""
 
+LARGEST = 4
+"""A resized picture has at most so many times its crop's pixels; of a longer strip only the crop is made."""
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -77,15 +80,24 @@ class Preprocess:
         if self.crop_mode == "squash":
             resized = [height, width]
         elif self.crop_mode == "border":
-            resized = [round(side / max(ratios)) for side in (picture.height, picture.width)]
+            resized = [max(1, round(side / max(ratios))) for side in (picture.height, picture.width)]
         elif height == width:
-            resized = [height]  # the shorter side
+            resized = [int(height * side / min(picture.size)) for side in (picture.height, picture.width)]
         else:
             resized = [round(side / min(ratios)) for side in (picture.height, picture.width)]
+        if math.prod(resized) > LARGEST * math.prod(self.size):
+            return self._crop_of_long(picture, resized)
         picture = F.resize(picture, resized, InterpolationMode(self.interpolation))
         if self.crop_mode == "border":
             picture = self._on_mean(picture)
         return F.center_crop(picture, list(self.size))
+
+    def _crop_of_long(self, picture: Image.Image, resized: list[int]) -> Image.Image:
+        """Return the middle of the picture at the size `resized`, of which the rest is never made."""
+        top, left = (round((side - crop) / 2) for side, crop in zip(resized, self.size, strict=True))
+        y, x = picture.height / resized[0], picture.width / resized[1]
+        box = left * x, top * y, (left + self.size[1]) * x, (top + self.size[0]) * y
+        return picture.resize(self.size[::-1], Image.Resampling[self.interpolation.upper()], box=box)
 
     def _on_mean(self, picture: Image.Image) -> Image.Image:
         """Return the picture in the middle of a ground of the mean colour, at least `size` large."""
