@@ -68,7 +68,7 @@ class Run:
         resume: bool,
     ) -> None:
         self.model, self.recipe, self.hardware = model, recipe, hardware
-        self.folder = Path(folder) if folder is not None else None
+        self.folder = runtime.user_path(folder) if folder is not None else None
         self._classes = list(dataset.classes)
         self._key = _key(model, dataset, recipe)
         self.optimizer_state: OptimizerState = {}

@@ -358,7 +358,7 @@ def over_seeds(
     """
     rows = []
     for seed in seeds:
-        folder = Path(out) / f"seed-{seed}" if out is not None else None
+        folder = runtime.user_path(out) / f"seed-{seed}" if out is not None else None
         history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, num_workers=num_workers)
         rows.append(
             {"seed": seed, "best_epoch": history.best_epoch, "stopped": history.stopped} | history.best
