@@ -6,13 +6,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
+from tlutils import data, models, surgery
 from tlutils.errors import LearnerError
+from tlutils.features import extract as features_of
 from tlutils.probe import fit_probe
 from tlutils.probe.fitting import _folds
 
@@ -109,7 +113,7 @@ def test_the_penalty_is_chosen_on_rows_that_were_held_out():
 def test_the_table_is_what_one_gets_by_holding_out_by_hand():
     x, y = features(50, 12)
     table = fit_probe(x, y, penalties=[0.1, 1.0], class_weights=None, folds=4, seed=3).cv
-    fold = _folds(y, 4, 3)
+    fold = _folds(y, np.arange(50), 4, 3)
     for _, row in table.iterrows():
         proba = np.empty((50, 3))
         for k in range(4):
@@ -121,12 +125,12 @@ def test_the_table_is_what_one_gets_by_holding_out_by_hand():
 
 def test_each_class_is_spread_over_the_folds_and_a_single_row_is_never_held_out():
     y = np.array([0] * 23 + [1] * 10 + [2] * 2 + [3])
-    fold = _folds(y, 5, 0)
+    fold = _folds(y, np.arange(36), 5, 0)
     assert fold[y == 3].tolist() == [-1]
     assert sorted(np.bincount(fold[y == 0], minlength=5)) == [4, 4, 5, 5, 5]
     assert np.bincount(fold[y == 1], minlength=5).tolist() == [2] * 5
     assert len(set(fold[y == 2])) == 2
-    assert not np.array_equal(fold, _folds(y, 5, 1))
+    assert not np.array_equal(fold, _folds(y, np.arange(36), 5, 1))
 
 
 def test_few_rows_are_enough():
@@ -158,16 +162,6 @@ def test_units_and_constant_features_do_not_matter():
         assert np.isfinite(fit_probe(with_constants, y, kind=kind).predict_proba(with_constants)).all()
     assert fit_probe(with_constants, y, penalties=[0.1]).predict_proba(with_constants) == pytest.approx(
         plain, abs=1e-5
-    )
-
-
-def test_a_feature_that_sleeps_through_training_cannot_outvote_all_others():
-    x, y = features(signal=3.0)
-    asleep = np.random.default_rng(0).normal(scale=1e-5, size=(len(x), 5))
-    probe = fit_probe(np.hstack([x, asleep]), y)
-    awake = np.hstack([x, np.full((len(x), 5), 0.1)])
-    assert (
-        probe.report(awake, y).log_loss.value < 1.5 * probe.report(np.hstack([x, asleep]), y).log_loss.value
     )
 
 
@@ -250,3 +244,141 @@ def test_what_does_not_fit_is_said_in_words(x, y, options, says):
 def test_features_of_another_width_are_said_in_words():
     with pytest.raises(LearnerError, match="4 features"):
         fit_probe(X, Y).predict(X[:, :3])
+
+
+# --- each feature in its own unit ---
+
+
+@pytest.mark.parametrize("kind", ["logistic", "knn", "sgd"])
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 3e4], ids="{:g}".format)
+def test_the_unit_of_a_block_of_features_does_not_matter(kind, unit):
+    # Five loud features know nothing, and two in another unit know all.
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    x = np.hstack([20 * rng.normal(size=(80, 5)), rng.normal(size=(80, 2)) + 4 * y[:, None]])
+    options = {"kind": kind, "penalties": [0.01, 0.1], "epochs": 20}
+    plain = fit_probe(x[:40], y[:40], **options).predict(x[40:])
+    x[:, 5:] *= unit
+    assert (fit_probe(x[:40], y[:40], **options).predict(x[40:]) == plain).all()
+    assert (plain == y[40:]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "still",
+    [np.float32(0.1), np.float32(-7e5), 0.1, 1e12],
+)
+def test_what_rounding_leaves_of_a_constant_is_no_feature(still):
+    x, y = features(signal=3.0)
+    x = x.astype(np.asarray(still).dtype)
+    noisy = np.full((len(x), 4), still)
+    for column in range(4):  # one of the neighbouring numbers
+        noisy[column::7, column] = np.nextafter(still, still * 2)
+    probe = fit_probe(np.hstack([x, noisy]), y)
+    fresh = np.hstack([x, noisy * np.asarray(1.001, noisy.dtype)])
+    assert np.allclose(probe.predict_proba(fresh), fit_probe(x, y).predict_proba(x), atol=1e-4)
+
+
+# --- rows that belong together ---
+
+
+def pictures(count, views, *, classes=2, seed=0):
+    """Views of pictures that say nothing of their classes: each view is its picture, and a little noise."""
+    rng = np.random.default_rng(seed)
+    picture = np.repeat(np.arange(count), views)
+    return rng.normal(size=(count, 20))[picture] + 0.1 * rng.normal(
+        size=(len(picture), 20)
+    ), picture % classes, picture  # fmt: skip
+
+
+def judged(probe):
+    return probe.cv.loc[probe.cv["chosen"], "balanced_accuracy"].item()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "knn", "sgd"])
+@pytest.mark.parametrize("names", [lambda g: g, lambda g: [f"patient {i}" for i in g], lambda g: g - 0.5])
+def test_rows_of_one_group_are_never_on_both_sides(kind, names):
+    x, y, picture = pictures(60, 4)
+    alone = fit_probe(x, y, kind=kind, epochs=1)
+    together = fit_probe(x, y, kind=kind, epochs=1, groups=names(picture))
+    assert judged(together) < 0.65
+    if kind == "knn":
+        assert judged(alone) > 0.85
+
+
+def test_a_group_is_in_one_fold_also_when_it_spans_classes_and_a_classs_only_group_is_never_held_out():
+    rng = np.random.default_rng(0)
+    groups, y = rng.integers(15, size=80), rng.integers(3, size=80)
+    groups[y == 2] = 99
+    fold = _folds(y, np.unique(groups, return_inverse=True)[1], 5, 0)
+    assert all(len(set(fold[groups == g])) == 1 for g in groups)
+    assert (fold[groups == 99] == -1).all()
+    assert set(fold) == {-1, 0, 1, 2, 3, 4}
+
+
+def test_groups_that_do_not_fit_are_refused():
+    x, y = features()
+    for groups in (np.arange(5), np.zeros((len(y), 2)), "one"):
+        with pytest.raises(LearnerError, match="Groups of shape"):
+            fit_probe(x, y, groups=groups)
+
+
+class Copies:
+    """Twenty pictures without meaning, each three times."""
+
+    def __init__(self):
+        self.groups = [i % 20 for i in range(60)]
+        self.labels = [g % 2 for g in self.groups]
+        self.classes, self.fingerprint = ["a", "b"], "copies"
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        pixels = np.random.default_rng(self.groups[i]).integers(256, size=(4, 4, 3), dtype=np.uint8)
+        return Image.fromarray(pixels).resize((16, 16)), self.labels[i]
+
+
+@pytest.fixture(scope="module")
+def flat():
+    """A network whose pooled features are some pixels."""
+    return models.describe(
+        nn.Sequential(nn.Conv2d(3, 48, 4, 4), nn.Flatten(), nn.Linear(768, 2)), input_size=(3, 16, 16)
+    )
+
+
+def test_a_store_knows_the_views_and_the_copies_of_a_picture(flat):
+    split = Copies()
+    (first, *_) = surgery.stages(flat).names
+    transform = data.transform_for(flat, train=True)
+    copies = features_of(flat, split, at=first)
+    views = features_of(flat, split, at=first, transform=transform, views=2)
+    assert copies.groups.tolist() == split.groups
+    assert views.groups.tolist() == list(np.repeat(split.groups, 2))
+    for store in (copies, views):
+        x = store[first]
+        assert judged(fit_probe(np.asarray(x), store.labels, kind="knn")) > 0.8
+        assert judged(fit_probe(x, store.labels, kind="knn")) < 0.7
+        some = np.random.default_rng(0).permutation(len(x))[:50]
+        assert x[some].groups.tolist() == store.groups[some].tolist()
+        assert x[store.labels == 1, 3:].groups.tolist() == store.groups[store.labels == 1].tolist()
+        assert (2 * x + 1)[::-2].groups.tolist() == store.groups[::-2].tolist()
+        assert x[3:5].groups.tolist() == store.groups[3:5].tolist()
+        assert x.T.groups is None
+        assert x.mean(axis=0).ndim == 1
+
+
+def test_a_split_of_a_folder_knows_its_copies(tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(6):
+            pixels = rng.integers(256, size=(5, 5, 3), dtype=np.uint8)
+            picture = Image.fromarray(pixels).resize((60, 60), Image.Resampling.BICUBIC)
+            picture.save(tmp_path / label / f"{i}.png")
+            if i < 2:
+                picture.save(tmp_path / label / f"{i}.jpg", quality=60)
+    train = data.load(tmp_path).train
+    numbers = {path.name + path.parent.name: g for path, g in zip(train.paths, train.groups, strict=True)}
+    assert numbers["0.pnga"] == numbers["0.jpga"] != numbers["1.pnga"]
+    assert len(set(train.groups)) == len(train) - 4
+    assert train.select([3, 0]).groups == [train.groups[3], train.groups[0]]

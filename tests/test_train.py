@@ -126,6 +126,17 @@ def test_with_as_many_kept_views_as_epochs_augmented_training_is_the_same_too():
     assert not near(single, run, 1e-4), "one view for three epochs should not equal three"
 
 
+@pytest.mark.parametrize("from_stage", ["head", "last"])
+@pytest.mark.parametrize(("views", "different"), [(None, 3), (0, 3), (1, 1), (2, 2)])
+def test_augmentation_shows_another_view_in_each_epoch_unless_views_asks_for_fewer(
+    from_stage, views, different
+):
+    still = Phase(from_stage=from_stage, epochs=3, lr=0.0, head_lr=0.0)
+    recipe = replace(FAST, phases=(still,), train_bn=False, weight_decay=0.0, augment=True, views=views)
+    losses = trained(recipe, tiny_data(train=6, val=3), tiny_net())[1].table["train_loss"]
+    assert len(set(losses.round(6))) == different
+
+
 def test_a_frozen_prefix_sees_each_image_once_however_many_epochs(monkeypatch, tmp_path):
     monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path))  # empty: no other test has left anything
     dataset = tiny_data()

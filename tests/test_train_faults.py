@@ -7,9 +7,11 @@ import os
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from tiny import TinySplit, same, tiny_data, tiny_net, weights
+from PIL import Image
+from tiny import TinySplit, near, same, tiny_data, tiny_net, weights
 from torch import nn
 
 from tlutils import runtime, surgery, train
@@ -29,7 +31,9 @@ def finite(net):
 def test_a_rate_that_is_far_too_high_stops_training_and_is_named(caplog):
     net = tiny_net(norm=False)
     before = weights(net)
-    history = train.fit(net, tiny_data(), Recipe.finetune(epochs=5, lr=1e25, head_lr=1e25, warmup=0.0))
+    history = train.fit(
+        net, tiny_data(), Recipe.finetune(epochs=5, lr=1e25, head_lr=1e25, warmup=0.0, schedule="constant")
+    )
     assert "1e+25" in history.stopped
     assert "head" in history.stopped
     assert history.stopped in repr(history)
@@ -267,10 +271,78 @@ def test_a_run_in_phases_goes_on_from_any_epoch_with_the_same_bits(tmp_path, sto
 def test_a_finished_run_is_read_and_not_trained_again(tmp_path):
     net, dataset = tiny_net(), tiny_data()
     history = train.fit(net, dataset, FAST, out=tmp_path)
-    reads, fresh = len(dataset.train.reads), tiny_net(seed=9)
+    reads, fresh = len(dataset.train.reads), tiny_net()
     assert train.fit(fresh, dataset, FAST, out=tmp_path) == history
     assert len(dataset.train.reads) <= reads + 1
     assert same(weights(fresh), weights(net))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_val_loss_that_is_no_number_costs_its_epoch_alone(bad, keep):
+    net, states = tiny_net(norm=False), []
+
+    def spoil(module, inputs, output):  # the scores on val in the second epoch
+        return output * bad if len(states) == 1 and not module.training else None
+
+    net.register_forward_hook(spoil)
+    recipe = replace(FAST, keep=keep)
+    history = train.fit(net, tiny_data(), recipe, on_epoch=lambda _: states.append(weights(net)))
+    assert len(history) == 3
+    assert not history.stopped
+    assert history.best_epoch in (1, 3)
+    assert not np.isfinite(history.table["val_loss"][1])
+    assert same(weights(net), states[2 if keep == "last" else history.best_epoch - 1])
+    assert ["finite" in notice for notice in history.notices] == [True]
+
+
+def test_when_no_epoch_has_a_finite_val_loss_the_model_is_as_before_and_it_is_said():
+    class Broken(TinySplit):
+        def __getitem__(self, i):
+            image, label = super().__getitem__(i)
+            return (Image.new("RGB", (16, 16)) if i == 3 else image), label
+
+    net, dataset = tiny_net(norm=False), tiny_data()
+    dataset.val = Broken("val", dataset.val.labels, dataset.classes, 1)
+    # Brightness taken out, as some models do: a black image becomes NaN.
+    net.register_forward_pre_hook(lambda _, x: (0 * x[0] / (x[0] + 1).mean((1, 2, 3), keepdim=True) + x[0],))
+    before = weights(net)
+    history = train.fit(net, dataset, FAST)
+    assert len(history) == 3
+    assert "never a finite number" in history.stopped
+    assert "image 3" in history.notices[0]
+    assert same(weights(net), before)
+
+
+@pytest.mark.parametrize(
+    ("labels", "absent"), [([0, 1] * 3, "'blue'"), ([2, 2], "'red', 'green'"), ([1], "'red', 'blue'")]
+)
+def test_classes_that_are_missing_from_val_are_said(labels, absent):
+    dataset = tiny_data()
+    dataset.val = TinySplit("val", labels, dataset.classes, 1)
+    history = train.fit(tiny_net(), dataset, Recipe.probe(epochs=1))
+    assert [absent in notice for notice in history.notices] == [True]
+    report = train.evaluate(tiny_net(), dataset.val)
+    assert absent in str(report)
+    assert absent in report._repr_html_().replace("&#x27;", "'")
+
+
+def test_patience_without_val_is_said():
+    dataset = tiny_data()
+    dataset.val = TinySplit("val", [], dataset.classes, 1)
+    history = train.fit(tiny_net(), dataset, replace(FAST, patience=1))
+    assert len(history) == 3
+    assert "patience" in history.notices[0]
+
+
+@pytest.mark.parametrize(("accumulate", "train_bn"), [(1, True), (2, False), (4, True)])
+def test_micro_batches_that_batchnorm_notices_are_said(accumulate, train_bn):
+    recipe = replace(FAST, accumulate=accumulate, train_bn=train_bn, optimizer="sgd")
+    net, plain = tiny_net(), tiny_net()
+    history = train.fit(net, tiny_data(), recipe)
+    train.fit(plain, tiny_data(), replace(recipe, accumulate=1))
+    assert bool(history.notices) == (accumulate > 1 and train_bn)
+    assert near(weights(net), weights(plain), 1e-5) != bool(history.notices)
 
 
 def test_an_error_in_a_callback_leaves_good_weights_too():

@@ -55,7 +55,7 @@ def _inner(model: nn.Module) -> nn.Module | None:
     for output in scores, _Scores(scores):
         called: list[nn.Module] = []
         try:
-            with runtime.RANDOM, runtime.seeded(0), torch.no_grad():
+            with runtime.seeded(0), torch.no_grad():
                 returned = _shell(model, images, output, called)(images.clone())
         except _NoWrapper:
             return None
@@ -192,6 +192,44 @@ def dtype_of(model: nn.Module) -> torch.dtype:
         torch.float64
     """
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Run a block with the 16-bit tensors of a model held in 32 bits; afterwards each has its own type again.
+
+    Small gradients and small steps vanish in 16 bits. Values that the block leaves alone come back bit by
+    bit; others are rounded.
+
+    Args:
+        model: Any model; one of float32 or float64 is left alone.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> model = nn.Linear(3, 2).bfloat16()
+        >>> with inference.in_float32(model):
+        ...     print(model.weight.dtype)
+        torch.float32
+        >>> model.weight.dtype
+        torch.bfloat16
+    """
+
+    def tensors() -> list[tuple[str, Tensor]]:
+        return [*model.named_parameters(), *model.named_buffers()]
+
+    short = {name: t.dtype for name, t in tensors() if t.dtype in (torch.float16, torch.bfloat16)}
+
+    def convert(types: Mapping[str, torch.dtype]) -> None:
+        for name, tensor in tensors():  # by name: a layer may have put another tensor in a buffer's place
+            if name in types:
+                tensor.data = tensor.data.to(types[name])
+
+    convert(dict.fromkeys(short, torch.float32))
+    try:
+        yield
+    finally:
+        convert(short)
 
 
 def logits_of(output: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -78,8 +79,12 @@ class Report:
         rows = {name.replace("_", " "): getattr(self, name) for name in METRICS}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
 
+    def _absent(self) -> str:
+        names = [repr(name) for name in self.per_class.index[self.per_class["support"] == 0]]
+        return f"\nnothing is known of {', '.join(names)}: no image is of that class" if names else ""
+
     def __str__(self) -> str:
-        head = f"{self.n} images, {len(self.classes)} classes; intervals of {self.level:.0%}"
+        head = f"{self.n} images, {len(self.classes)} classes; intervals of {self.level:.0%}{self._absent()}"
         figures = "\n".join(f"{name:<18} {Estimate(*row)}" for name, row in self._headline().iterrows())
         shown = self.per_class[["support", "precision", "recall"]]
         return f"{head}\n{figures}\n{shown.to_string(float_format='{:.3f}'.format, na_rep='undefined')}"
@@ -91,7 +96,8 @@ class Report:
             return frame.to_html(float_format="{:.3f}".format, na_rep="undefined", border=0)
 
         shown = self.per_class[["support", "precision", "recall"]]
-        return f"<p>{self.n} images; intervals of {self.level:.0%}</p>{table(self._headline())}{table(shown)}"
+        about = escape(f"{self.n} images; intervals of {self.level:.0%}{self._absent()}")
+        return f"<p>{about}</p>{table(self._headline())}{table(shown)}"
 
 
 @dataclass(frozen=True)

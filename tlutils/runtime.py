@@ -23,9 +23,6 @@ from tqdm.auto import tqdm
 
 from .errors import LearnerError
 
-RANDOM = threading.RLock()
-"""Held by what draws from the global generators and must not meet another thread's drawing."""
-
 _silent = ContextVar("silent", default=False)
 
 
@@ -126,29 +123,6 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(name, value) for name, value in settings.items())
 
 
-def user_path(path: str | Path) -> Path:
-    """Return a path that somebody typed, with "~" as their home folder.
-
-    Args:
-        path: what they typed.
-
-    Raises:
-        LearnerError: it is no path, or "~name" names a user who is not here.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tlutils import runtime
-        >>> runtime.user_path("~/photos") == Path.home() / "photos"
-        True
-    """
-    try:
-        return Path(path).expanduser()
-    except TypeError as error:
-        raise LearnerError(f"Expected the path of a file or folder and got {type(path).__name__}.") from error
-    except RuntimeError as error:
-        raise LearnerError(f"{str(path)!r} cannot be found: {error} Write the folder in full.") from error
-
-
 def cache_dir(sub: str = "") -> Path:
     """Return the cache folder (or a folder in it), made if it is missing; nothing is written outside it.
 
@@ -166,11 +140,9 @@ def cache_dir(sub: str = "") -> Path:
         True
     """
     root = (
-        user_path(os.environ["TLUTILS_CACHE"])
-        if os.environ.get("TLUTILS_CACHE")
-        else user_cache_path("tlutils")
+        Path(os.environ["TLUTILS_CACHE"]) if os.environ.get("TLUTILS_CACHE") else user_cache_path("tlutils")
     )
-    folder = root / sub
+    folder = root.expanduser() / sub
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
@@ -252,14 +224,16 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[FileLock]:
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[FileLock]:
     """Yield a lock between processes and threads, `with file_lock(path):`, kept in a file beside `path`.
 
     Args:
         path: what only one at a time may work on; it need not be there.
+        wait: whether to wait for whoever has it.
 
     Raises:
         LearnerError: the file of the lock cannot be written, such as one that belongs to somebody else.
+        TimeoutError: somebody else has it, without `wait`.
 
     Example:
         >>> from tlutils import runtime
@@ -269,7 +243,7 @@ def file_lock(path: Path) -> Iterator[FileLock]:
     """
     lock = FileLock(f"{path}.lock")
     with disk_errors(Path(lock.lock_file)):
-        lock.acquire()
+        lock.acquire(timeout=-1 if wait else 0)
     try:
         yield lock
     finally:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import data, models, runtime
 from .errors import LearnerError
-from .inference import device_of, evaluating, require_module
+from .inference import device_of, dtype_of, evaluating, require_module
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def domain_distance(
     if not len(split):
         raise LearnerError("The split holds no image. Expected at least one, better a hundred.")
     prepare = data.transform_for(bare)
-    device = device_of(bare)
+    place = device_of(bare), dtype_of(bare)
     with _sum_inputs(bare, norms) as sums:
         for start in runtime.progress(range(0, len(split), batch_size), desc="distance"):
             images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
-            bare(torch.stack([prepare(image) for image in images]).to(device))
+            bare(torch.stack([prepare(image) for image in images]).to(*place))
     layers = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
     return DomainDistance(sum(layers.values()) / len(layers), layers)
 

@@ -80,13 +80,14 @@ def assemble(
     notes += _note_missing(items, sides, classes)
 
     def split(side: str) -> Split:
-        own = [item for item, where in zip(items, sides, strict=True) if where == side]
+        own = [i for i, where in enumerate(sides) if where == side]
         return Split(
             side,
             tuple(classes),
-            [item.path for item in own],
-            [number[item.label] for item in own],
-            [item.hash for item in own],
+            [items[i].path for i in own],
+            [number[items[i].label] for i in own],
+            [items[i].hash for i in own],
+            [keys[i] for i in own],
             grey_bits,
         )
 

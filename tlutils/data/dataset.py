@@ -105,6 +105,8 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         paths: file of each image.
         labels: class index of each image.
         hashes: SHA-256 of the content of each image.
+        groups: number of the picture that each image shows, equal for known copies and for images that the
+            source or the caller keeps together.
         grey_bits: how many bits of 16-bit grey pictures are used; see `read_image`.
     """
 
@@ -113,6 +115,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
     paths: list[Path]
     labels: list[int]
     hashes: list[str]
+    groups: list[int]
     grey_bits: int = 16
     _reads: _Reads = field(default_factory=_Reads, repr=False)
 
@@ -165,6 +168,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
             [self.paths[i] for i in pick],
             [self.labels[i] for i in pick],
             [self.hashes[i] for i in pick],
+            [self.groups[i] for i in pick],
             self.grey_bits,
             self._reads,
         )

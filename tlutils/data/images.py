@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import LearnerError
-from ..runtime import user_path
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
         >>> picture.mode, picture.size
         ('RGB', (40, 30))
     """
-    path = user_path(path)
+    path = Path(path)
     try:
         return decode(path.read_bytes(), path, grey_bits)
     except IsADirectoryError:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .hooks import Target, compute_scores, examining, resolve_target, select_scores
+from .hooks import Target, compute_scores, examining, resolve_target, say_empty, select_scores
 from .rules import relu_rule
 
 
@@ -28,8 +28,12 @@ def _predict_classes(model: nn.Module, x: Tensor, target: Target) -> Tensor:
         return resolve_target(target, compute_scores(model, x))
 
 
-def _reduce_channels(gradient: Tensor, per_channel: bool) -> Tensor:
-    return gradient if per_channel else gradient.abs().amax(1)
+def _say_empty(maps: Tensor, method: str) -> Tensor:
+    return say_empty(maps, method, "no pixel moves the score of the class. Another class may show more.")
+
+
+def _reduce_channels(gradient: Tensor, per_channel: bool, method: str) -> Tensor:
+    return _say_empty(gradient if per_channel else gradient.abs().amax(1), method)
 
 
 def occlusion(
@@ -90,7 +94,7 @@ def occlusion(
                 total[n, v, h] += fall
         for v, h in squares:
             times[v, h] += 1
-        return total / times
+        return _say_empty(total / times, "Occlusion")
 
 
 def _squares(height: int, width: int, window: int | None, stride: int | None) -> list[tuple[slice, slice]]:
@@ -109,7 +113,7 @@ def _squares(height: int, width: int, window: int | None, stride: int | None) ->
 
 def expand_fill(fill: float | Tensor, like: Tensor) -> Tensor:
     """Return `fill`, a number or a tensor, in the shape, precision and place of `like`."""
-    cover = torch.as_tensor(fill).to(like)
+    cover = torch.as_tensor(fill, dtype=like.dtype, device=like.device)
     try:
         return cover.expand_as(like)
     except RuntimeError as error:
@@ -143,7 +147,8 @@ def saliency(model: nn.Module, x: Tensor, target: Target = None, *, per_channel:
         torch.Size([2, 16, 16])
     """
     with examining(model, x) as (model, x):
-        return _reduce_channels(_gradient(model, x, _predict_classes(model, x, target)), per_channel)
+        gradient = _gradient(model, x, _predict_classes(model, x, target))
+        return _reduce_channels(gradient, per_channel, "Saliency")
 
 
 def smoothgrad(
@@ -189,8 +194,9 @@ def smoothgrad(
         spread = noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
         total = torch.zeros_like(x)
         for _ in progress(range(samples), desc="smoothgrad"):
-            total += _gradient(model, x + spread * torch.randn_like(x), index)
-        return _reduce_channels(total / samples, per_channel)
+            # Drawn by shape alone: the same noise for every layout, type and device.
+            total += _gradient(model, x + spread * torch.randn(x.shape).to(x), index)
+        return _reduce_channels(total / samples, per_channel, "SmoothGrad")
 
 
 def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
@@ -199,7 +205,7 @@ def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, pe
         with relu_rule(rule) as used:
             gradient = _gradient(model, x, index)
         if used.calls:
-            return _reduce_channels(gradient, per_channel)
+            return _reduce_channels(gradient, per_channel, f"The map by the rule {rule!r}")
     raise LearnerError(
         f"{models.info(model).name} has no ReLU, and this method is a rule for ReLUs: it would be plain "
         "saliency under another name. Use saliency, smoothgrad, integrated_gradients or occlusion."
@@ -317,4 +323,4 @@ def integrated_gradients(
             gradient = _gradient(model, points.flatten(0, 1), index.repeat(len(part))).view_as(points)
             mean += torch.einsum("p,pnchw->nchw", lengths[part], gradient)
         result = (x - start) * mean
-        return result if per_channel else result.sum(1)
+        return _say_empty(result if per_channel else result.sum(1), "Integrated gradients")

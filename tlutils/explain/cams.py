@@ -18,6 +18,7 @@ from .hooks import (
     examining,
     read_layouts,
     resolve_target,
+    say_empty,
     select_scores,
     stages,
 )
@@ -35,6 +36,7 @@ class _Maps:
                     model, method, f"has no stage with two spatial axes ({', '.join(known.names)})"
                 )
             at = found[-1]
+        self.at = at
         # The input asks for gradients, so that there is a graph on a frozen model too.
         reader = Reader(model, [at], like=x, with_scores=True)
         out = reader(x.detach().requires_grad_())
@@ -69,7 +71,7 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
     """Return the Grad-CAM map (N, H, W): the part of a stage's feature maps that speaks for the class.
 
     Each feature map is weighed by the mean of d score / d map; what is above 0 in the sum is upsampled
-    bilinearly. Selvaraju et al. 2017.
+    bilinearly. A map that is 0 everywhere is said in the log. Selvaraju et al. 2017.
 
     Args:
         model: An image classifier; it and its gradients stay as they were.
@@ -94,7 +96,12 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
         found = _Maps(model, x, at, "Grad-CAM")
         score = select_scores(found.scores, resolve_target(target, found.scores)).sum()
         weights = found.gradient(score).mean((2, 3), keepdim=True)
-        return upsample((weights * found.maps).sum(1).relu(), x)
+        return say_empty(
+            upsample((weights * found.maps).sum(1).relu(), x),
+            "Grad-CAM",
+            f"at {found.at!r} nothing speaks for the class, and what speaks against it is not shown. Try "
+            "another class or at=, or integrated_gradients, which has both signs.",
+        )
 
 
 def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:

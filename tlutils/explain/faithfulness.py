@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from ..errors import LearnerError
 from ..runtime import progress, seeded
 from .attribution import expand_fill
-from .hooks import Target, compute_scores, examining, resolve_target, select_scores, stages
+from .hooks import (
+    Target,
+    compute_scores,
+    examining,
+    expecting_empty,
+    resolve_target,
+    select_scores,
+    stages,
+)
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,7 @@ def cascading_randomization(
         forgetful = copy.deepcopy(bare)
     before = method(forgetful, x, index, **options).abs().flatten(1).cpu()
     result = {}
-    with seeded(seed):
+    with seeded(seed), expecting_empty():
         for stage in progress(list(reversed(stages(forgetful, x))), desc="cascade"):
             own = set(stage.parameters)
             fresh = [p for name, p in forgetful.named_parameters() if name in own]
@@ -210,7 +218,7 @@ def cascading_randomization(
             with torch.no_grad():
                 for parameter in fresh:
                     spread = parameter.std() if parameter.numel() > 1 else parameter.abs().sum()
-                    parameter.copy_(parameter.mean() + spread * torch.randn_like(parameter))
+                    parameter.copy_(parameter.mean() + spread * torch.randn(parameter.shape).to(parameter))
             after = method(forgetful, x, index, **options).abs().flatten(1).cpu()
             result[stage.name] = torch.tensor(
                 [_rank_correlation(a, b) for a, b in zip(before, after, strict=True)]
@@ -221,7 +229,7 @@ def cascading_randomization(
 def _rank_correlation(a: Tensor, b: Tensor) -> float:
     if a.min() == a.max() or b.min() == b.max():
         return 0.0
-    return float(np.nan_to_num(spearmanr(a.numpy(), b.numpy()).statistic))
+    return float(np.nan_to_num(spearmanr(a.double().numpy(), b.double().numpy()).statistic))
 
 
 @dataclass(frozen=True)

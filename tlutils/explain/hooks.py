@@ -4,8 +4,10 @@ Everything here is a context manager or a pure function. Modes, gradients, flags
 model are the same afterwards, also after an error.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,20 +15,29 @@ from torch import Tensor, nn
 
 from .. import models, surgery
 from ..errors import LearnerError, unknown
-from ..inference import device_of, dtype_of, evaluating, logits_of, require_module
+from ..inference import device_of, dtype_of, evaluating, in_float32, logits_of, require_module
+
+log = logging.getLogger("tlutils")
+
+_expects_empty = ContextVar("expects_empty", default=False)
 
 Target = int | Sequence[int] | Tensor | None
 
 
 @contextmanager
 def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple[Any, ...]]:
-    """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`."""
-    with evaluating(model) as bare, torch.inference_mode(False), torch.enable_grad():
+    """Yield (bare model in eval mode, *checked batches), with gradients recorded, also inside `no_grad`.
+
+    Weights of 16 bits are held in 32, since small gradients vanish in 16: maps are then float32.
+    """
+    with evaluating(model) as bare, torch.inference_mode(False), torch.enable_grad(), in_float32(bare):
         yield bare, *(check_batch(bare, x) for x in batches)
 
 
 def check_batch(model: nn.Module, x: Tensor) -> Tensor:
     """Return a copy of a batch, on the model's device and in its precision, once it is sure that it is one.
+
+    The copy lies in memory in the order of its shape: nothing depends on the layout that arrived.
 
     Args:
         model: The model that will read it.
@@ -65,7 +76,8 @@ def check_batch(model: nn.Module, x: Tensor) -> Tensor:
             "finite number: look at how these images were read or normalised (a standard deviation of 0 "
             "does this)."
         )
-    return x.detach().clone().to(device_of(model), dtype_of(model))
+    x = x.detach().clone(memory_format=torch.contiguous_format)
+    return x.to(device_of(model), dtype_of(model))
 
 
 def run_model(module: Callable[[Tensor], Any], x: Tensor, model: nn.Module) -> Any:
@@ -159,6 +171,24 @@ def resolve_target(target: Target, out: Tensor) -> Tensor:
 def select_scores(out: Tensor, index: Tensor) -> Tensor:
     """Return the score (N,) of class `index` (N,) in each row of `out` (N, K)."""
     return out.gather(1, index[:, None])[:, 0]
+
+
+def say_empty(maps: Tensor, method: str, reason: str) -> Tensor:
+    """Return `maps` (N, …) as they are; the log says of which images they are zero everywhere, and why."""
+    empty = (maps == 0).flatten(1).all(1).nonzero().flatten().tolist()
+    if empty and not _expects_empty.get():
+        log.warning("%s is zero everywhere for image %s: %s", method, ", ".join(map(str, empty[:8])), reason)
+    return maps
+
+
+@contextmanager
+def expecting_empty() -> Iterator[None]:
+    """Run a block in which `say_empty` says nothing."""
+    token = _expects_empty.set(True)
+    try:
+        yield
+    finally:
+        _expects_empty.reset(token)
 
 
 class Reader:

@@ -16,7 +16,7 @@ from ..errors import LearnerError
 
 def as_features(values: ArrayLike | Tensor) -> np.ndarray:
     """Return features or pixels (N, …) as a matrix (N, D); LearnerError if it is empty or not finite."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.ndim < 2 or 0 in array.shape:
         raise LearnerError(
             f"Features have shape {array.shape}. Expected one row per image, (N, D), or images (N, C, H, W)."

@@ -90,6 +90,7 @@ def extract(
     weights = _weights(model, stages, path)
     shelves = {s: Shelf(path / f"{quote(s, safe='')}-{keys.short(s, weights[s])}") for s in stages}
     labels = np.repeat(np.asarray(split.labels, dtype=np.int64), views or 1)
+    groups = np.repeat(getattr(split, "groups", range(len(split))), views or 1)
     if not all(shelf.complete for shelf in shelves.values()):
         with ExitStack() as locks:
             # In one order for everybody, so that no two processes wait for each other.
@@ -110,7 +111,7 @@ def extract(
                 about = {s: ingredients | {"stage": s, "weights": weights[s]} for s in missing}
                 _fill(missing, about, forward, load, len(split), views or 1, batch_size)
     states = {stage: shelf.state | {"folder": shelf.folder.name} for stage, shelf in shelves.items()}
-    return FeatureStore(path, stages, labels, ingredients | {"stages": states})
+    return FeatureStore(path, stages, labels, groups, ingredients | {"stages": states})
 
 
 def _weights(model: nn.Module, stages: tuple[str, ...], path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ import torch
 
 from .. import runtime
 from ..errors import LearnerError, unknown
+from .rows import with_groups
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -28,23 +29,29 @@ class FeatureStore:
     several values leave gives a tuple of arrays. With k views, image i has the rows i * k to i * k + k - 1.
     Arrays may be written to, in memory alone: the files never change.
 
+    Rows of one group are views or known copies of one picture. The arrays know it, so that `probe.fit_probe`
+    never holds out a view of a picture that it learns from.
+
     Attributes:
         path: The folder that holds the arrays.
         at: Names of the stages.
         labels: Class of each row, (rows,).
+        groups: Number of the picture that each row shows, (rows,).
         manifest: What the arrays were made from, as plain values.
     """
 
     path: Path
     at: tuple[str, ...]
     labels: np.ndarray
+    groups: np.ndarray
     manifest: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, stage: str) -> Any:
-        arrays = Shelf(self.path / self._entry(stage)["folder"]).read()
+        found = Shelf(self.path / self._entry(stage)["folder"]).read()
+        arrays = tuple(with_groups(array, self.groups) for array in found)
         return arrays[0] if len(arrays) == 1 else arrays
 
     def torch(self, stage: str) -> Any:

@@ -103,6 +103,7 @@ def fit_probe(
     penalties: Sequence[float] = PENALTIES,
     n_neighbors: Sequence[int] = NEIGHBOURS,
     folds: int = 5,
+    groups: Any = None,
     class_weights: ClassWeights = "balanced",
     epochs: int = 100,
     batch_size: int = 64,
@@ -123,8 +124,11 @@ def fit_probe(
         kind: "logistic", "knn" or "sgd".
         penalties: L2 penalties to choose from (logistic, sgd).
         n_neighbors: Numbers of neighbours to choose from (knn).
-        folds: Parts of the cross-validation, stratified and drawn by `seed`. A class with fewer rows than
-            folds is held out as often as it has rows, a single row never.
+        folds: Parts of the cross-validation, stratified and drawn by `seed`. A class with fewer groups than
+            folds is held out as often as it has groups, a single one never.
+        groups: A number or name (n,) for each row. Rows of one group, such as views or copies of one picture,
+            are held out together. Features from a `FeatureStore` know their groups; otherwise every row
+            stands for itself.
         class_weights: With "balanced" every class counts alike, however many rows it has; with None every row
             does.
         epochs: Passes over the rows (sgd).
@@ -132,7 +136,8 @@ def fit_probe(
         seed: What folds, and the order of rows (sgd), are drawn from.
 
     Raises:
-        LearnerError: For shapes that differ, NaN, one class, and a class without rows.
+        LearnerError: For shapes that differ, NaN, one class, a class without rows, and groups that do not
+            fit.
 
     Example:
         >>> import numpy as np
@@ -149,6 +154,7 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = _features(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
+    pictures = _groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
@@ -163,7 +169,7 @@ def fit_probe(
 
     # These matrices are small: threads that wait for each other cost more than they bring.
     with threadpool_limits(limits=1, user_api="blas"):
-        cv = _cross_validated(path, labels, settings, _folds(labels, folds, seed), class_weights)
+        cv = _cross_validated(path, labels, settings, _folds(labels, pictures, folds, seed), class_weights)
         best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
         cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
         if kind == "knn":
@@ -217,15 +223,19 @@ def _cross_validated(
     return table.assign(chosen=table.index == table["log_loss"].argmin())
 
 
-def _folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Return the fold (n,) that each row is held out in, -1 for a class's only row; classes spread evenly."""
-    fold, rng, turn = np.full(len(labels), -1), np.random.default_rng(seed), 0
+def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold (n,) that each row is held out in, each group in one; classes spread evenly.
+
+    -1 is never held out: a class's only group, without which the class would be unknown.
+    """
+    fold, rng, turn = np.full(groups.max() + 1, -1), np.random.default_rng(seed), 0
+    single = {own[0] for k in np.unique(labels) if len(own := np.unique(groups[labels == k])) == 1}
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        if len(rows) > 1:
-            fold[rows] = (turn + np.arange(len(rows))) % folds
-            turn += len(rows)
-    return fold
+        left = [g for g in dict.fromkeys(groups[rows].tolist()) if fold[g] < 0 and g not in single]
+        fold[left] = (turn + np.arange(len(left))) % folds
+        turn += len(left)
+    return fold[groups]
 
 
 def _settings(values: Sequence[float], kind: str, n: int, folds: int) -> list[float]:
@@ -269,6 +279,18 @@ def _labels(y: Any) -> np.ndarray:
             f"Labels of shape {array.shape}, {array.dtype}, arrived. Expected class indices (n,), integers."
         )
     return array.astype(np.int64)
+
+
+def _groups(groups: Any, rows: int) -> np.ndarray:
+    """Return a number from 0 for each row, equal for rows of one group."""
+    if groups is None:
+        return np.arange(rows)
+    names = np.asarray(groups)
+    if names.shape != (rows,):
+        raise LearnerError(
+            f"Groups of shape {names.shape} arrived for {rows} rows. Expected a number or name for each row."
+        )
+    return np.asarray(pd.factorize(names, use_na_sentinel=False)[0])
 
 
 def _checked(features: np.ndarray, labels: np.ndarray, names: list[str] | None) -> list[str]:

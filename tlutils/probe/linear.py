@@ -22,7 +22,6 @@ from .. import runtime
 
 TOLERANCE = 1e-4  # on the largest gradient, in coordinates in which the curvature is near 1
 FINAL_TOLERANCE = 1e-7
-FLOOR = 0.03
 ClassWeights = Literal["balanced"] | None
 
 
@@ -40,7 +39,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Takes features to mean 0 and standard deviation 1, but does not blow up those that hardly vary."""
+    """Takes features to mean 0 and standard deviation 1, and those that never vary to 0."""
 
     mean: np.ndarray
     factor: np.ndarray
@@ -50,17 +49,16 @@ class Scale:
 
 
 def fit_scale(x: np.ndarray) -> Scale:
-    """Return the scale of the rows of x (n, D). A feature that is the same in every row becomes 0.
+    """Return the scale of the rows of x (n, D), each feature in its own unit, as in scikit-learn.
 
-    Deep layers have features that are almost constant on a data set. Divided by its own tiny standard
-    deviation, such a feature is a thousand times too large on the first new image that activates it, which is
-    misjudged with certainty; so no standard deviation counts for less than `FLOOR` of the median one
-    (features of one network share a unit).
+    A feature that is the same in every row, but for the last digits that its numbers can hold, becomes 0.
     """
     mean, std = x.mean(axis=0), x.std(axis=0)
-    varies = std > 1e-10 * np.abs(mean)  # rounding errors keep it from 0
-    floor = FLOOR * np.median(std[varies]) if varies.any() else 0.0
-    return Scale(mean, np.where(varies, 1 / np.maximum(std, max(floor, 1e-300)), 0.0))
+    with np.errstate(over="ignore"):
+        single = (x.astype(np.float32) == x).all(axis=0)  # features mostly come as float32
+    least = np.where(single, 4 * np.finfo(np.float32).eps, 1e-10) * np.abs(x).max(axis=0)
+    varies = std > least
+    return Scale(mean, np.where(varies, 1 / np.where(varies, std, 1.0), 0.0))
 
 
 def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.ndarray:

@@ -4,14 +4,16 @@ import dataclasses
 import io
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from .. import data, models, runtime
+from .. import data, fingerprint, models, runtime
 from ..errors import LearnerError
 from .distributed import Hardware
 from .history import History
@@ -35,6 +37,7 @@ class Progress:
     epoch: int = 0  # epochs done in all
     score: tuple[float, float] | None = None  # balanced accuracy and minus loss on val, of the best epoch
     best_epoch: int = 0
+    kept_epoch: int = 0  # whose weights the model will be left with
     epochs_without_gain: int = 0  # in this phase, since the score last rose
     micro_batches: int = 1  # forward passes that a step is split into
     stopped: str = ""
@@ -51,28 +54,25 @@ class Epoch(NamedTuple):
 
 
 class Run:
-    """The state of one `fit`: new, or taken from the checkpoint in `folder`.
+    """The state of one `fit`: new, or taken from the checkpoint that was `found` in `folder`.
 
-    `kept` are the weights that the model will be left with, `optimizer_state` what the next phase's optimizer
-    begins with.
+    `key` is what makes it this run. `kept` are the weights that the model will be left with,
+    `optimizer_state` what the next phase's optimizer begins with.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        dataset: data.TrainingData,
         recipe: Recipe,
         hardware: Hardware,
         folder: str | Path | None,
-        *,
-        resume: bool,
+        key: dict[str, Any],
+        found: dict[str, Any] | None,
     ) -> None:
         self.model, self.recipe, self.hardware = model, recipe, hardware
-        self.folder = runtime.user_path(folder) if folder is not None else None
-        self._classes = list(dataset.classes)
-        self._key = _key(model, dataset, recipe)
+        self.folder = Path(folder) if folder is not None else None
+        self._key = found["key"] if found else key  # with the start of the run, wherever it stands now
         self.optimizer_state: OptimizerState = {}
-        found = load(self.folder, self._key) if self.folder and resume else None
         if found:
             self.progress: Progress = found["progress"]
             model.load_state_dict(found["model"])
@@ -110,12 +110,13 @@ class Run:
         from_stage = self.recipe.phases[p.phase].from_stage or "all"
         p.rows.append({"epoch": p.epoch, "phase": p.phase + 1, "from_stage": from_stage} | row)
         score = (row["val_balanced_accuracy"], -row["val_loss"]) if "val_loss" in row else None
-        better = score is None or p.score is None or score > p.score
+        finite = score is None or isfinite(score[1])
+        better = finite and (score is None or p.score is None or score > p.score)
         p.epochs_without_gain = 0 if better else p.epochs_without_gain + 1
         if better:
             p.score, p.best_epoch = score, p.epoch
-        if better or self.recipe.keep == "last":
-            self.kept = copy_weights(self.model)
+        if better or (finite and self.recipe.keep == "last"):
+            self.kept, p.kept_epoch = copy_weights(self.model), p.epoch
         self.optimizer_state |= read_optimizer_state(optimizer, self.model)
         self._save()
 
@@ -137,12 +138,8 @@ class Run:
         )
 
     def _describe_kept(self) -> str:
-        when = f"of epoch {self._kept_epoch}" if self._kept_epoch else "from before training"
-        return f"The model holds the weights {when}."
-
-    @property
-    def _kept_epoch(self) -> int:
-        return self.progress.best_epoch if self.recipe.keep == "best" else self.progress.epoch
+        kept = self.progress.kept_epoch
+        return f"The model holds the weights {f'of epoch {kept}' if kept else 'from before training'}."
 
     def load_kept_weights(self) -> None:
         """Give the model the weights that the recipe keeps, in eval mode, without gradients."""
@@ -152,6 +149,8 @@ class Run:
 
     def finish(self) -> History:
         """Write the results to the folder, once; return the history. Raises LearnerError on a full disk."""
+        if self.progress.epoch and not self.progress.kept_epoch and not self.progress.stopped:
+            self.stop("the loss on val was never a finite number")
         if self.folder and not self.progress.finished:
             self.progress.finished = True
             self.hardware.wait_for_all()
@@ -162,7 +161,7 @@ class Run:
 
     def _write_results(self, folder: Path) -> None:
         try:
-            models.save(self.model, folder / "model.safetensors", classes=self._classes)
+            models.save(self.model, folder / "model.safetensors", classes=self._key["classes"])
             self.history.to_csv(folder / "history.csv")
             self.optimizer_state, self.progress.notices = {}, self.hardware.notices
             save(folder, self._key, self.progress, model=self.kept, kept=None, optimizer={}, scaler=None)
@@ -184,7 +183,7 @@ class Run:
                 self._key,
                 p,
                 model=copy_weights(self.model),
-                kept=None if self._kept_epoch == p.epoch else self.kept,
+                kept=None if p.kept_epoch == p.epoch else self.kept,
                 optimizer=self.optimizer_state,
                 scaler=self.hardware.scaler_state(),
             )
@@ -194,11 +193,39 @@ class Run:
             )
 
 
-def _key(model: nn.Module, dataset: data.TrainingData, recipe: Recipe) -> dict[str, Any]:
-    """Return what makes a run this run: plain values that a checkpoint is compared with."""
+@contextmanager
+def alone_in(folder: str | Path | None, hardware: Hardware) -> Iterator[None]:
+    """Hold a run's folder for one `fit`, whose processes share it; LearnerError while another has it."""
+    if folder is None or hardware.rank != 0:
+        yield
+        return
+    with ExitStack() as held:
+        try:
+            held.enter_context(runtime.file_lock(Path(folder) / FILE, wait=False))
+        except TimeoutError:
+            raise LearnerError(
+                f"Another run is training in {folder} right now. Wait for its end, or pass out= another "
+                "folder, one for each run."
+            ) from None
+        yield
+
+
+def identify(
+    model: nn.Module, dataset: data.TrainingData, recipe: Recipe, settings: dict[str, str]
+) -> dict[str, Any]:
+    """Return what makes a run this run: plain values that a checkpoint is compared with.
+
+    `settings` are those of the model, by `fingerprint.of_settings`. Hooks are left out, as what listens may
+    be another in another process, and so is what this package notes in a model.
+    """
+    own = {k: v for k, v in settings.items() if "_hooks " not in k and ":_tlutils" not in k}
+    transform = dataclasses.asdict(data.transform_for(model, train=recipe.augment))
     return {
         **{name: repr(getattr(recipe, name)) for name in (f.name for f in dataclasses.fields(recipe))},
         "model": models.info(model).name,
+        **{f"transform.{name}": repr(value) for name, value in transform.items()},
+        "settings": own,
+        "weights": {} if recipe.reset else fingerprint.of_tensors(model),
         "tensors": repr([(name, tuple(t.shape)) for name, t in model.state_dict().items()]),
         "classes": list(dataset.classes),
         "train": dataset.train.fingerprint,
@@ -216,10 +243,11 @@ def save(folder: Path, key: dict[str, Any], progress: Progress, **tensors: Any) 
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+def load(folder: Path, key: dict[str, Any], model: nn.Module) -> dict[str, Any] | None:
     """Return the folder's checkpoint, its progress as `Progress`, or None where there is none.
 
-    Raises LearnerError when the folder belongs to another run, naming what differs, or holds a damaged file.
+    The model may start where that run started, or hold what that run has left in it. Raises LearnerError when
+    the folder belongs to another run, naming what differs, or holds a damaged file.
     """
     path = folder / FILE
     if not path.exists():
@@ -231,17 +259,30 @@ def load(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
             f"{path} cannot be read as a checkpoint: it is damaged, or not from here. "
             "Delete it, or pass resume=False to begin again."
         ) from error
-    there = content["key"]
-    differs = [name for name in key if there.get(name) != key[name]]
+    there, left = content["key"], content["kept"] or content["model"]
+    current = model.state_dict()
+    goes_on = left.keys() == current.keys() and all(
+        torch.equal(left[name].to(t.dtype), t.cpu()) for name, t in current.items()
+    )
+    start = ("weights", "settings")
+    differs = [n for n in key if there.get(n) != key[n] and not (goes_on and n in start)]
     if differs:
-        short = [n for n in differs if max(len(repr(there.get(n))), len(repr(key[n]))) < 80]
-        listed = "; ".join(f"{n}: {there.get(n)} there, {key[n]} now" if n in short else n for n in differs)
+        listed = "; ".join(_tell_apart(name, there.get(name), key[name]) for name in differs)
         raise LearnerError(
             f"{folder} holds another run ({listed}). Pass out= another folder, one for each run, "
             "or resume=False to replace what is there."
         )
     content["progress"] = Progress(**content["progress"])
     return content
+
+
+def _tell_apart(name: str, there: Any, now: Any) -> str:
+    """Return in words how an entry of a run's key differs from that of another run."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        places = [place for place in there | now if there.get(place) != now.get(place)]
+        more = f" and {len(places) - 2} more" if len(places) > 2 else ""
+        return f"other {name} at the start: {', '.join(places[:2])}{more}"
+    return f"{name}: {there} there, {now} now" if max(len(repr(there)), len(repr(now))) < 80 else name
 
 
 def copy_weights(model: nn.Module) -> Weights:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import data, features, runtime, surgery
+from ..inference import dtype_of
 from .recipe import Recipe
 
 
@@ -79,17 +80,24 @@ class ImageInputs(Dataset[TrainingBatch]):
     """Feeds images: each decoded, transformed under its own seed, stacked to one tensor (B, C, H, W)."""
 
     def __init__(
-        self, split: data.LabelledImages, transform: Callable[..., torch.Tensor], *, seed: int, random: bool
+        self,
+        split: data.LabelledImages,
+        transform: Callable[..., torch.Tensor],
+        *,
+        seed: int,
+        random: bool,
+        dtype: torch.dtype,
     ) -> None:
         self.split, self.transform, self.labels = split, transform, torch.tensor(split.labels)
-        self.seed, self.random = seed, random
+        self.seed, self.random, self.dtype = seed, random, dtype
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitems__(self, draws: Sequence[Draw]) -> TrainingBatch:
         def stack(indices: Sequence[int]) -> tuple[torch.Tensor, ...]:
-            return (torch.stack([self._load(d.view, i) for d, i in zip(draws, indices, strict=True)]),)
+            images = [self._load(d.view, i) for d, i in zip(draws, indices, strict=True)]
+            return (torch.stack(images).to(self.dtype),)
 
         return _mix(stack, draws, self.labels)
 
@@ -149,9 +157,11 @@ def prepare_inputs(
     val_transform = data.transform_for(model)
     names = [stage.name for stage in surgery.stages(model)]
     from_stage = surgery.frozen_to(model) or names[0]
-    if not recipe.views or from_stage == names[0]:
-        train = ImageInputs(dataset.train, train_transform, seed=recipe.seed, random=recipe.augment)
-        return model, train, ImageInputs(dataset.val, val_transform, seed=recipe.seed, random=False)
+    views = int(not recipe.augment) if recipe.views is None else recipe.views
+    if not views or from_stage == names[0]:
+        shared: dict[str, Any] = {"seed": recipe.seed, "dtype": dtype_of(model)}
+        train = ImageInputs(dataset.train, train_transform, random=recipe.augment, **shared)
+        return model, train, ImageInputs(dataset.val, val_transform, random=False, **shared)
 
     _, suffix = surgery.split_at(model, from_stage)
     last_frozen = names[names.index(from_stage) - 1]
@@ -165,8 +175,8 @@ def prepare_inputs(
         kept = store[last_frozen]
         return CachedInputs(kept if isinstance(kept, tuple) else (kept,), split.labels, views=views or 1)
 
-    views = recipe.views if recipe.augment else None
-    return suffix, cache(dataset.train, train_transform, views), cache(dataset.val, val_transform, None)
+    several = views if recipe.augment else None
+    return suffix, cache(dataset.train, train_transform, several), cache(dataset.val, val_transform, None)
 
 
 def load_batches(

@@ -233,7 +233,7 @@ def _joint_batch_norm(
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     places = [0, *range(2, x.dim())]
     shape = [1, -1, *[1] * (x.dim() - 2)]
-    wide = x.float()
+    wide = x if x.dtype == torch.float64 else x.float()
     sums: torch.Tensor = _AllSum.apply(
         torch.cat([wide.sum(places), wide.new_tensor([x.numel() / x.shape[1]])])
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import data, metrics, models, runtime
 from ..errors import LearnerError
-from ..inference import device_of, evaluating, logits_of
+from ..inference import device_of, dtype_of, evaluating, logits_of
 from .data import Inputs, load_batches, plan_validation
 from .recipe import Recipe
 
@@ -83,14 +83,14 @@ def predict(
         raise LearnerError(
             "No images arrived to predict. Expected an image, a sequence of images, or a split."
         )
-    transform, device = data.transform_for(model), device_of(model)
+    transform, place = data.transform_for(model), (device_of(model), dtype_of(model))
     rows = []
     with evaluating(model) as bare, torch.no_grad():
         starts = range(0, len(several), batch_size)
         for start in runtime.progress(starts, desc="predict"):
             chosen = (several[i] for i in range(start, min(start + batch_size, len(several))))
             x = torch.stack([transform(item[0] if isinstance(item, tuple) else item) for item in chosen])
-            rows.append(logits_of(bare(x.to(device))).float().softmax(1).cpu())
+            rows.append(logits_of(bare(x.to(*place))).float().softmax(1).cpu())
     proba = torch.cat(rows).numpy()
     return Prediction(proba, models.info(model).classes or [str(k) for k in range(proba.shape[1])])
 

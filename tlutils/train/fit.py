@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import data, runtime, surgery
+from .. import data, fingerprint, runtime, surgery
 from ..errors import LearnerError
-from ..inference import logits_of
-from .checkpoint import Epoch, OptimizerState, Run, restore_optimizer_state
+from ..inference import dtype_of, in_float32, logits_of
+from .checkpoint import Epoch, OptimizerState, Run, alone_in, identify, load, restore_optimizer_state
 from .data import (
     TrainingBatch,
     compute_class_weights,
@@ -56,8 +56,9 @@ def fit(
     At the end the model is in eval mode, frozen as in the last phase, and holds the weights of the best epoch
     on val (or the last, as the recipe says). Same seed, same machine: same result, bit for bit.
 
-    When the loss is not a finite number any more, training stops, and the history's `stopped` says at which
-    learning rates. Ctrl-C stops it too, as KeyboardInterrupt. Both leave the last good weights in the model.
+    When the training loss is not a finite number any more, training stops, and the history's `stopped` says
+    at which learning rates. Ctrl-C stops it too, as KeyboardInterrupt. Both leave the last good weights in
+    the model. Weights of 16 bits train in 32, and are rounded back at the end.
 
     Args:
         model: The network; its head has one output per class.
@@ -65,15 +66,16 @@ def fit(
             `data.load` returns them. A `test` split is never touched.
         recipe: What trains, for how long, at which learning rates.
         out: A folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`
-            and `model.safetensors`, which `models.load` brings back.
+            and `model.safetensors`, which `models.load` brings back. One `fit` at a time may use it.
         resume: Whether to go on from the checkpoint in `out`: the same call again ends with the same weights
-            as one that was never killed. False begins again.
+            as one that was never killed. It needs the same start: weights (or those that the run has left in
+            the model), input size, preprocessing, data and recipe. False begins again.
         num_workers: Processes that decode images; the result does not depend on how many.
         on_epoch: Called with the history after each epoch; it may look at anything.
 
     Raises:
-        LearnerError: When the model does not fit the data, when nothing trains, when `out` holds another run,
-            or when memory does not even suffice for the smallest step.
+        LearnerError: When the model does not fit the data, when nothing trains, when `out` holds another run
+            or is in use, or when memory does not even suffice for the smallest step.
 
     Example:
         >>> from dataclasses import replace
@@ -85,28 +87,33 @@ def fit(
         >>> history.table["epoch"].tolist()
         [1, 2]
     """
+    settings = fingerprint.of_settings(model).parts  # before anything ran: some layers note what they saw
     check_trainable(model, dataset, recipe)
     hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
-    run = Run(model, dataset, recipe, hardware, out, resume=resume)
-    with runtime.seeded(recipe.seed), repeatable_kernels():
-        try:
-            for phase in run.phases():
-                trainer = PhaseTrainer(
-                    model, dataset, recipe, phase, hardware, run.optimizer_state, num_workers=num_workers
-                )
-                for epoch in run.epochs(phase):
-                    with hardware.measured() as cost:
-                        row = trainer.train_epoch(epoch) | trainer.validate()
-                    run.record(row | cost, trainer.optimizer)
-                    if on_epoch:
-                        on_epoch(run.history)
-        except Diverged as problem:
-            run.stop(str(problem))
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(run.describe_interruption()) from None
-        finally:
-            run.load_kept_weights()
-    return run.finish()
+    with alone_in(out, hardware):
+        key = identify(model, dataset, recipe, settings)
+        found = load(Path(out), key, model) if out is not None and resume else None
+        note_doubts(model, dataset, recipe, hardware)
+        with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model):
+            run = Run(model, recipe, hardware, out, key, found)
+            try:
+                for phase in run.phases():
+                    trainer = PhaseTrainer(
+                        model, dataset, recipe, phase, hardware, run.optimizer_state, num_workers=num_workers
+                    )
+                    for epoch in run.epochs(phase):
+                        with hardware.measured() as cost:
+                            row = trainer.train_epoch(epoch) | trainer.validate()
+                        run.record(row | cost, trainer.optimizer)
+                        if on_epoch:
+                            on_epoch(run.history)
+            except Diverged as problem:
+                run.stop(str(problem))
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(run.describe_interruption()) from None
+            finally:
+                run.load_kept_weights()
+        return run.finish()
 
 
 class PhaseTrainer:
@@ -144,6 +151,8 @@ class PhaseTrainer:
         self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
         norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm)]
         self.trains_batchnorm = any(norm not in self.frozen_norms for norm in norms)
+        if self.trains_batchnorm:
+            note_batchnorm(recipe, hardware)
         self.class_weights = compute_class_weights(self.train.labels, self.num_classes, recipe)
 
     def train_epoch(self, epoch: Epoch) -> dict[str, float]:
@@ -215,9 +224,10 @@ class PhaseTrainer:
 
         A mixed image counts for both its labels, by their shares; auxiliary heads count less than the head.
         """
-        weights, smoothing = self.class_weights.to(self.hardware.device), self.recipe.label_smoothing
+        smoothing = self.recipe.label_smoothing
 
         def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            weights = self.class_weights.to(logits)
             return cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
 
         def loss_of(logits: torch.Tensor) -> torch.Tensor:
@@ -247,13 +257,13 @@ class PhaseTrainer:
         )
         # Each row comes from one process and is 0 in all others: the sum is exact.
         logits = hardware.sum_over_processes(logits.to(hardware.device)).cpu()
-        scores = compute_val_metrics(logits, self.val.labels)
-        if not isfinite(scores["val_loss"]):
-            raise Diverged(
-                f"the loss on val became {scores['val_loss']}, at learning rates up to "
-                f"{describe_rates(self.learning_rates(1.0))}"
+        if not logits.isfinite().all():
+            first = int((~logits.isfinite()).any(1).nonzero()[0])
+            hardware.note(
+                "In some epochs the scores on val are not all finite numbers (see val_loss in the table), "
+                f"first those of image {first}. The weights of such an epoch are not kept."
             )
-        return scores
+        return compute_val_metrics(logits, self.val.labels)
 
     @property
     def trainable(self) -> list[nn.Parameter]:
@@ -285,6 +295,34 @@ class PhaseTrainer:
         self.wrapped.train()
         for norm in self.frozen_norms:
             norm.eval()
+
+
+def note_doubts(model: nn.Module, dataset: data.TrainingData, recipe: Recipe, hardware: Hardware) -> None:
+    """Say what a reader of the result should know beforehand."""
+    present = set(dataset.val.labels)
+    absent = [repr(name) for k, name in enumerate(dataset.classes) if k not in present]
+    if not present and recipe.patience is not None:
+        hardware.note("There are no images on val: no epoch is better than another, and patience never ends.")
+    elif present and absent:
+        hardware.note(f"No image on val is of class {', '.join(absent)}: the scores say nothing of it.")
+    if dtype_of(model) in (torch.float16, torch.bfloat16):
+        name = str(dtype_of(model)).removeprefix("torch.")
+        hardware.note(f"The weights are {name}. They train in float32, and are rounded back at the end.")
+
+
+def note_batchnorm(recipe: Recipe, hardware: Hardware) -> None:
+    """Say where training with BatchNorm depends on how a step is divided."""
+    if recipe.accumulate > 1:
+        hardware.note(
+            f"A step adds up {recipe.accumulate} passes. BatchNorm sees the images of one pass together, "
+            f"about {recipe.batch_size // recipe.accumulate} of {recipe.batch_size}, so the result is not "
+            "that of one pass. With train_bn=False it is."
+        )
+    if hardware.world_size > 1 and recipe.optimizer == "adamw":
+        hardware.note(
+            "A bias in front of BatchNorm, if there is one, has no effect, and no gradient but rounding "
+            "errors. AdamW makes whole steps of them, so it differs between one process and several."
+        )
 
 
 def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
@@ -358,7 +396,7 @@ def over_seeds(
     """
     rows = []
     for seed in seeds:
-        folder = runtime.user_path(out) / f"seed-{seed}" if out is not None else None
+        folder = Path(out) / f"seed-{seed}" if out is not None else None
         history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, num_workers=num_workers)
         rows.append(
             {"seed": seed, "best_epoch": history.best_epoch, "stopped": history.stopped} | history.best

@@ -83,10 +83,9 @@ class History:
         Raises:
             LearnerError: When the disk is full, or the folder cannot be written.
         """
-        path = runtime.user_path(path)
-        with runtime.atomic_write(path) as temporary:
+        with runtime.atomic_write(Path(path)) as temporary:
             self.table.to_csv(temporary, index=False)
-        return path
+        return Path(path)
 
     def _headline(self) -> str:
         words = f"{self.recipe.name}: {len(self)} of {self.recipe.epochs} epochs"
@@ -154,7 +153,8 @@ def drift(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> d
 
 
 def _flat(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Tensor:
-    return torch.cat([tensors[name].detach().cpu().flatten() for name in names])
+    flat = [tensors[name].detach().cpu().flatten() for name in names]
+    return torch.cat([t.to(torch.promote_types(t.dtype, torch.float32)) for t in flat])
 
 
 def cka(x: ArrayLike, y: ArrayLike) -> float:

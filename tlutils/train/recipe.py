@@ -51,7 +51,9 @@ class Recipe:
         name: What results call this recipe.
         phases: The phases, one after another, at least one.
         batch_size: Images in one optimizer step, over all processes, 2 or more.
-        accumulate: Forward passes that a step is split into, to save memory; 1 to `batch_size`.
+        accumulate: Forward passes that a step is split into, to save memory; 1 to `batch_size`. The step
+            stays the same but for BatchNorm, which sees the images of one pass together, and for random
+            layers such as dropout.
         optimizer: "adamw", or "sgd" with momentum 0.9.
         weight_decay: Weight decay, 0 or more; norms, biases and position embeddings are spared.
         layer_decay: Learning rate of a stage divided by that of the stage after it, above 0; 1 makes all
@@ -70,13 +72,14 @@ class Recipe:
             weighs all images alike.
         patience: Epochs without a better score on val after which a phase ends, 1 or more; None never ends
             early. The score is the balanced accuracy; among equals, the lower loss.
-        keep: Whose weights are left at the end: those of the "best" epoch on val, or of the "last".
+        keep: Whose weights are left at the end: those of the "best" epoch on val, or of the "last". An epoch
+            whose loss on val is not a finite number is neither.
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
             all BatchNorm layers.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch.
         views: On how many views of each image the frozen stages run, once, before training; their outputs are
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
-            caches nothing and runs the frozen stages in every step.
+            caches nothing and runs the frozen stages in every step. None is 1, and with `augment` 0.
         reset: Whether all weights are initialised at random before training.
         precision: "float32"; or "bf16" or "fp16", mixed precision on a GPU.
         seed: What all random numbers are drawn from, 0 or more.
@@ -102,7 +105,7 @@ class Recipe:
     keep: Literal["best", "last"] = "best"
     train_bn: bool = True
     augment: bool = False
-    views: int = 1
+    views: int | None = None
     reset: bool = False
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     seed: int = 0
@@ -126,7 +129,9 @@ class Recipe:
         )
         _expect("patience", self.patience, self.patience is None or self.patience >= 1, "None, or 1 or more")
         _expect("keep", self.keep, self.keep in ("best", "last"), "'best' or 'last'")
-        _expect("views", self.views, self.views >= 0, "0 (nothing kept) or more")
+        _expect(
+            "views", self.views, self.views is None or self.views >= 0, "None, or 0 (nothing kept) or more"
+        )
         known = ("float32", "bf16", "fp16")
         _expect("precision", self.precision, self.precision in known, f"one of {', '.join(known)}")
         _expect("seed", self.seed, self.seed >= 0, "0 or more")
