@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -18,10 +19,10 @@ SIZE = 32
 
 
 class Photos:
-    """A split of `n` different pictures that remembers which were decoded."""
+    """A split of `n` different pictures that remembers which were decoded, and which for a trial alone."""
 
     def __init__(self, n=24, *, sizes=(SIZE,)):
-        self.n, self.sizes, self.decoded = n, sizes, []
+        self.n, self.sizes, self.decoded, self.tried = n, sizes, [], []
         self.labels = [i % 3 for i in range(n)]
         self.fingerprint = f"photos-{n}"
 
@@ -29,7 +30,8 @@ class Photos:
         return self.n
 
     def __getitem__(self, i):
-        self.decoded.append(i)
+        at_work = threading.current_thread().name.startswith("decode")
+        (self.decoded if at_work else self.tried).append(i)
         size = self.sizes[i % len(self.sizes)]
         pixels = np.random.default_rng(i).integers(256, size=(size, size, 3), dtype=np.uint8)
         return Image.fromarray(pixels), self.labels[i]
@@ -75,7 +77,8 @@ def network(seed=0):
 
 def work(cache, note, *, pause=0.0, largest_file=None):
     """In a process of its own: extract slowly, count each finished batch at once, and note what was done."""
-    os.environ["TLUTILS_CACHE"] = str(cache)
+    # How long it waits stands where no reading of the code finds it: it decides nothing.
+    os.environ |= {"TLUTILS_CACHE": str(cache), "PAUSE": str(pause)}
     torch.set_num_threads(1)
 
     if largest_file is not None:
@@ -86,8 +89,9 @@ def work(cache, note, *, pause=0.0, largest_file=None):
     model, photos, forwards = network(), Photos(), []
 
     def note_forward(module, inputs, output):
-        forwards.append(len(inputs[0]))
-        time.sleep(pause)
+        if len(inputs[0]) > 1:  # no trial
+            forwards.append(len(inputs[0]))
+            time.sleep(float(os.environ["PAUSE"]))
 
     model.begin[0].register_forward_hook(note_forward)
     result = {}

@@ -50,7 +50,7 @@ def wait(condition, seconds=60):
 
 def images_done(cache):
     shelves = list(Path(cache).rglob("shelf.json"))
-    return min((json.loads(path.read_text())["done"] for path in shelves), default=-1)
+    return min((json.loads(path.read_text())["state"]["done"] for path in shelves), default=-1)
 
 
 MOMENTS = {
@@ -96,7 +96,7 @@ def test_what_a_kill_left_half_written_is_swept_up(tmp_path, unbroken):
     process.kill()
     process.join()
     for shelf in cache.rglob("shelf.json"):
-        (shelf.parent / ".shelf.123.json").write_text('{"done": 2')
+        (shelf.parent / ".shelf.123.json").write_text('{"state": 2')
     finish(cache, tmp_path / "note.json")
     assert not list(cache.rglob(".*"))
     assert files(cache) == unbroken

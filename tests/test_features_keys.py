@@ -1,10 +1,5 @@
 """What the features depend on makes a new store, what they do not depend on makes none."""
 
-import copy
-import json
-from functools import partial
-
-import processes
 import pytest
 import torch
 from features_world import Photos, as_tensor, body, extract, network
@@ -99,47 +94,3 @@ def test_what_comes_after_the_stage_does_not_matter():
     photos.decoded.clear()
     extract(model, photos, at=body()[1:2])
     assert photos.decoded == []
-
-
-def fingerprints():
-    compose = transforms.Compose([transforms.Resize(9), transforms.RandomCrop(8), partial(as_tensor)])
-    return [keys.of_model(network()), keys.of_transform(compose), keys.of_transform(as_tensor)]
-
-
-def note_fingerprints(note):
-    note.write_text(json.dumps(fingerprints()))
-
-
-def test_fingerprints_are_the_same_in_another_process(tmp_path):
-    note = tmp_path / "there.json"
-    assert processes.run(note_fingerprints, note) == 0
-    assert json.loads(note.read_text()) == fingerprints()
-
-
-class Scaled:
-    def __init__(self, factor):
-        self.factor = factor
-
-    def __call__(self, image):
-        return as_tensor(image) * self.factor
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (Scaled(1.0), Scaled(1.001)),
-        (
-            partial(lambda f, image: as_tensor(image) * f, 1),
-            partial(lambda f, image: as_tensor(image) * f, 2),
-        ),
-        (transforms.Normalize([0.5], [0.5]), transforms.Normalize([0.5], [0.25])),
-        ((lambda image: as_tensor(image) + 0), (lambda image: as_tensor(image) + 1)),
-    ],
-)
-def test_transforms_that_differ_in_a_value_have_different_fingerprints(one, other):
-    whole = [
-        t if not isinstance(t, transforms.Normalize) else transforms.Compose([as_tensor, t])
-        for t in (one, other)
-    ]
-    assert keys.of_transform(whole[0]) == keys.of_transform(copy.deepcopy(whole[0]))
-    assert keys.of_transform(whole[0]) != keys.of_transform(whole[1])

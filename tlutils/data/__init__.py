@@ -1,6 +1,7 @@
 """Untrusted images in, honest splits out: `load` gives train, val and test that share no image."""
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 
 from ..errors import LearnerError, unknown
@@ -37,8 +38,8 @@ __all__ = [
 _ITEMS: dict[str, Callable[[], list[Item]]] = {
     "cifar-10": networked.load_cifar_10,
     "digits": packaged.load_digits,
-    "elpv-defects": lambda: packaged.load_elpv("defect"),
-    "elpv-wafers": lambda: packaged.load_elpv("wafer"),
+    "elpv-defects": partial(packaged.load_elpv, "defect"),
+    "elpv-wafers": partial(packaged.load_elpv, "wafer"),
     "mnist-5k": packaged.load_mnist_5k,
     "scenes": packaged.load_scenes,
 }
@@ -115,10 +116,21 @@ def load(
         sides = {"train": "train", "val": "test"}
         return load_folder(networked.load_hymenoptera(), seed=seed, groups=groups, card=own, splits=sides)
     if name in _ITEMS:
-        items, problems = _ITEMS[name](), list[Problem]()
+        restore = _ITEMS[name]
+        items, problems = restore(), list[Problem]()
     else:
+        restore = None
         items, problems = read_items(*networked.load_official(name, own.classes))
-    return assemble(name, items, classes=own.classes, card=own, problems=problems, seed=seed, groups=groups)
+    return assemble(
+        name,
+        items,
+        classes=own.classes,
+        card=own,
+        problems=problems,
+        seed=seed,
+        groups=groups,
+        restore=restore,
+    )
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from ..errors import LearnerError
 from .cards import Card
 from .dataset import Dataset, Problem, Split
 from .duplicates import list_copies
+from .images import stamp
 from .kept import KeptSplit
 from .splits import NAMES, partition
 
@@ -20,9 +21,10 @@ from .splits import NAMES, partition
 class Item:
     """One image on its way into a data set.
 
-    `hash` names its content. Images with the same `group` are one picture (by default, those of equal
-    content). `side` is "train", "val" or "test" where the source says so. `stratum` is what the splits are
-    balanced over, where the source knows more than the label.
+    `hash` names its content; `file` is the SHA-256 of its file where that is something else. Images with
+    the same `group` are one picture (by default, those of equal content). `side` is "train", "val" or
+    "test" where the source says so. `stratum` is what the splits are balanced over, where the source
+    knows more than the label.
     """
 
     path: Path
@@ -31,6 +33,7 @@ class Item:
     side: str = ""
     stratum: str = ""
     group: Hashable = None
+    file: str = ""
 
 
 def assemble(
@@ -46,6 +49,7 @@ def assemble(
     folder: Path | None = None,
     empty: str = "keep",
     grey_bits: int = 16,
+    restore: Callable[[], object] | None = None,
 ) -> Dataset:
     """Return the data set of `items`, split by their own sides or else by seed.
 
@@ -53,6 +57,7 @@ def assemble(
     source has sides of its own, a picture on several of them stays on the last of train, val, test, and
     leaves the others. Sides that are missing are carved out of train; in a `folder`, whose files may change,
     pictures stay where they were at the last load. What is left in train decides about the classes (`empty`).
+    `restore` writes the files again.
     """
     keys = _number_groups(items, groups)
     notes = [*problems, *_note_copies(items)]
@@ -88,6 +93,8 @@ def assemble(
             [number[items[i].label] for i in own],
             [items[i].hash for i in own],
             [keys[i] for i in own],
+            [(items[i].file or items[i].hash, stamp(items[i].path)) for i in own],
+            restore,
             grey_bits,
         )
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..errors import LearnerError, printable
 from .cards import Card
-from .images import read_image
+from .images import UnreadableImage, decode, read_file, stamp
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class TrainingData(Protocol):
 
 @dataclass
 class _Reads:
-    """How often a split was read, shared by every view of it in this process."""
+    """How often a split was read, and which files had changed then; shared by its views in this process."""
 
     count: int = 0
+    changed: dict[Path, None] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -107,6 +108,8 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         hashes: SHA-256 of the content of each image.
         groups: number of the picture that each image shows, equal for known copies and for images that the
             source or the caller keeps together.
+        files: what is known of each file since it was loaded: (SHA-256, stamp).
+        restore: writes the files again, where they are this package's own.
         grey_bits: how many bits of 16-bit grey pictures are used; see `read_image`.
     """
 
@@ -116,6 +119,8 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
     labels: list[int]
     hashes: list[str]
     groups: list[int]
+    files: list[tuple[str, str]] = field(repr=False)
+    restore: Callable[[], object] | None = field(default=None, repr=False)
     grey_bits: int = 16
     _reads: _Reads = field(default_factory=_Reads, repr=False)
 
@@ -124,9 +129,28 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
 
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
         i = as_index(i)
-        path, label = self.paths[i], self.labels[i]
         self._reads.count += 1
-        return read_image(path, grey_bits=self.grey_bits), label
+        return decode(self._content(i), self.paths[i], self.grey_bits), self.labels[i]
+
+    def _content(self, i: int) -> bytes:
+        """Return the bytes of a file, after a check that they are the ones that were loaded."""
+        path, expected = self.paths[i], self.files[i][0]
+        try:
+            content = read_file(path)
+            same = _sha256(content) == expected
+        except UnreadableImage:
+            if self.restore is None:
+                raise
+            same = False
+        if not same and self.restore is not None:
+            self.restore()
+            content = read_file(path)
+            same = _sha256(content) == expected
+        if same:
+            self._reads.changed.pop(path, None)
+        else:
+            self._reads.changed[path] = None
+        return content
 
     def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
         return (self[i] for i in range(len(self)))
@@ -138,6 +162,20 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
     def times_opened(self) -> int:
         """Number of images read so far through this split and every view of it."""
         return self._reads.count
+
+    @property
+    def changed(self) -> list[Path]:
+        """Files that are there and hold something else than when the data set was loaded.
+
+        Those that were read since are known by their bytes, the others by a look at the disk.
+        """
+        for i, path in enumerate(self.paths):
+            now = stamp(path)
+            if now not in (self.files[i][1], "gone"):
+                self._content(i)
+                if path not in self._reads.changed:
+                    self.files[i] = self.files[i][0], now
+        return [path for path in self.paths if path in self._reads.changed]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -169,6 +207,8 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
             [self.labels[i] for i in pick],
             [self.hashes[i] for i in pick],
             [self.groups[i] for i in pick],
+            [self.files[i] for i in pick],
+            self.restore,
             self.grey_bits,
             self._reads,
         )
@@ -227,6 +267,10 @@ class Transformed(TorchDataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         image, label = self.split[i]
         return self.transform(image), label
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def hash_content(images: Iterable[tuple[str, str]]) -> str:

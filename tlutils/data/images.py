@@ -68,8 +68,13 @@ def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
         ('RGB', (40, 30))
     """
     path = Path(path)
+    return decode(read_file(path), path, grey_bits)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of an image's file. Raises UnreadableImage."""
     try:
-        return decode(path.read_bytes(), path, grey_bits)
+        return path.read_bytes()
     except IsADirectoryError:
         raise UnreadableImage(path, "unreadable", "This is a folder; expected an image file.") from None
     except FileNotFoundError:
@@ -78,6 +83,15 @@ def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
         ) from None
     except OSError as error:
         raise UnreadableImage(path, "unreadable", f"The file cannot be read ({error.strerror}).") from error
+
+
+def stamp(path: Path) -> str:
+    """Return a text that changes whenever a file is written, moved or replaced, at the price of a look."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"  # a broken link; looking at it finds the words
+    return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}:{status.st_size}"
 
 
 def decode(content: bytes, path: Path, grey_bits: int = 16) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -116,10 +117,10 @@ def load_scenes() -> list[Item]:
         photos = {label: read_image(source).convert("L") for label, source, _ in cuts}
         return (photos[label].crop(box) for label, _, _, _, box in crops)
 
-    _write_missing(folder, places, pictures)
+    files = _write_missing(folder, places, pictures)
     return [
-        Item(folder / place, label, hashlib.sha256(f"{sha}:{box}".encode()).hexdigest(), side=side)
-        for place, (label, sha, side, _, box) in zip(places, crops, strict=True)
+        Item(folder / place, label, hashlib.sha256(f"{sha}:{box}".encode()).hexdigest(), side, file=file)
+        for place, (label, sha, side, _, box), file in zip(places, crops, files, strict=True)
     ]
 
 
@@ -141,30 +142,46 @@ def write_pngs(name: str, pictures: Sequence[tuple[str, str, np.ndarray]]) -> li
     folder = runtime.cache_dir("data") / f"{name}-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
     places = [Path(side, label, f"{i:05d}.png") for i, (label, side, _) in enumerate(pictures)]
 
-    _write_missing(folder, places, lambda: (Image.fromarray(picture) for _, _, picture in pictures))
+    files = _write_missing(folder, places, lambda: (Image.fromarray(picture) for _, _, picture in pictures))
     return [
-        Item(folder / place, label, content, side=side)
-        for place, (label, side, _), content in zip(places, pictures, hashes, strict=True)
+        Item(folder / place, label, content, side, file=file)
+        for place, (label, side, _), content, file in zip(places, pictures, hashes, files, strict=True)
     ]
 
 
 def _write_missing(
     folder: Path, places: Sequence[Path], pictures: Callable[[], Iterable[Image.Image]]
-) -> None:
-    """Write those pictures as PNG that are not yet at their places below `folder`; each appears whole."""
+) -> list[str]:
+    """Return the SHA-256 of the PNG at each place below `folder`, after those that lack were written.
+
+    What was written is noted, so a file that somebody changed lacks too. Each file appears whole.
+    """
+    note = folder / "written.json"
     with runtime.file_lock(folder):
-        missing = {place for place in places if not (folder / place).is_file()}
-        if not missing:
-            return
-        shown = runtime.progress(pictures(), desc=f"writing {folder.name}")
-        for place, picture in zip(places, shown, strict=True):
-            if place in missing:
-                path = folder / place
-                with runtime.disk_errors(path):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    half = path.with_suffix(".part")
-                    picture.save(half, "PNG")
-                    half.replace(path)
+        try:
+            written = dict(json.loads(note.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # nothing here yet, or a damaged file
+            written = {}
+        names = [place.as_posix() for place in places]
+        missing = [name not in written or not _holds(folder / name, written[name]) for name in names]
+        if any(missing):
+            shown = runtime.progress(pictures(), desc=f"writing {folder.name}")
+            for name, lacks, picture in zip(names, missing, shown, strict=True):
+                if lacks:
+                    path = folder / name
+                    with runtime.disk_errors(path):
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        half = path.with_suffix(".part")
+                        picture.save(half, "PNG")
+                        written[name] = runtime.sha256(half)
+                        half.replace(path)
+            with runtime.atomic_write(note) as half:
+                half.write_text(json.dumps(written), encoding="utf-8")
+    return [written[name] for name in names]
+
+
+def _holds(path: Path, sha: str) -> bool:
+    return path.is_file() and runtime.sha256(path) == sha
 
 
 def _package_folder(module: str, distribution: str) -> Path:

@@ -19,7 +19,7 @@ from .. import runtime
 from ..errors import LearnerError
 from .dataset import Problem
 from .duplicates import THUMB
-from .images import UnreadableImage, decode
+from .images import UnreadableImage, decode, stamp
 
 PLACEHOLDERS = {
     "6b4966252973c581b521f804453c6a0649ea6a2ce7e3e5c7deeb7d80623de231": "the picture that a photo site "
@@ -96,14 +96,14 @@ def _hidden(name: str) -> bool:
 def scan_files(root: Path, files: Sequence[Path], grey_bits: int = 16) -> list[FileScan]:
     """Return what is in each of `files` (relative to `root`), in that order, every image decoded whole.
 
-    Results are kept in the cache by path, time of change and size, so that a second scan opens changed files
-    only. Processes and threads that scan one folder wait for each other.
+    Results are kept in the cache by path and `stamp`, so that a second scan opens changed files only.
+    Processes and threads that scan one folder wait for each other.
     """
     store = runtime.cache_dir("scans") / f"{_key(root, grey_bits)}.npz"
     names = [os.fsencode(file).hex() for file in files]
     with runtime.file_lock(store):
         known = _read_cache(store)
-        stamps = [_stamp(root / file) for file in files]
+        stamps = [stamp(root / file) for file in files]
         keys = list(zip(names, stamps, strict=True))
         fresh = [i for i, key in enumerate(keys) if key not in known]
         # Filters are global to the process, so they are set once, around all threads. Pillow warns of broken
@@ -135,14 +135,6 @@ def _scan_file(path: Path, grey_bits: int = 16) -> FileScan:
     pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     thumb = np.asarray(image.convert("L").resize((THUMB, THUMB), Image.Resampling.BOX))
     return FileScan("", "", digest, pixels, image.size, image.info.get("white", 0), thumb)
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "gone"  # a broken link; looking at it finds the words
-    return f"{status.st_mtime_ns}:{status.st_size}"
 
 
 def _key(root: Path, grey_bits: int) -> str:

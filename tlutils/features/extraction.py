@@ -1,9 +1,14 @@
 """One decode and one forward pass per image, for any number of stages."""
 
-import json
+import logging
+import shutil
+import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote
@@ -12,13 +17,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import data, models, runtime, surgery
+from .. import data, fingerprint, models, runtime, surgery
 from ..errors import LearnerError, unknown
 from ..inference import device_of, evaluating, require_module
 from . import keys
 from .forward import Forward, bfloat16_units
 from .loading import batches, loader
 from .store import FeatureStore, Shelf
+from .trial import Trial
+
+log = logging.getLogger(__name__)
+
+_ONE_AT_A_TIME = threading.RLock()
 
 COMMIT_SECONDS = 1.0  # how much work a kill can cost
 
@@ -40,10 +50,14 @@ def extract(
     """Return the store of what leaves the stages `at` for every image of `split`; the model stays as it is.
 
     Images are decoded once and pass the model once, in evaluation mode, however many stages are asked for.
-    The arrays stay in the cache folder, under a key of everything that they depend on. Asked again, they are
-    opened in milliseconds; with another weight, transform, image or library version they are made again;
-    after a kill the work goes on where it was; a second process waits for the first and does not repeat its
-    work.
+    The arrays stay in the cache folder, under a key of everything that they depend on: images, transform,
+    weights, layers, hooks, and whatever else the code reads. Besides, two of the images are run each time,
+    each alone, and compared with their stored rows: where they differ, all are computed again. After a kill
+    the work goes on where it was; a second process waits for the first and does not repeat its work.
+
+    Features that an image does not have by itself are not kept, and a warning says why: a model that draws
+    random numbers in evaluation mode, one that mixes the images of a batch, files that have changed since the
+    data set was loaded. Their files go with the store.
 
     Args:
         model: Any image classifier.
@@ -74,58 +88,152 @@ def extract(
     _check(stages, split, views, batch_size, precision)
     model = require_module(model)
     transform = transform or data.transform_for(model)
-    device = device_of(model)
-    ingredients: dict[str, Any] = {
-        "model": models.info(model).name,
-        "data": split.fingerprint,
-        "transform": keys.of_transform(transform),
-        "views": views,
-        "seed": seed if views else None,
-        "pool": pool,
-        "precision": precision,
-        "device": f"{device.type}, bfloat16" if bfloat16_units(device) else device.type,
-        "versions": keys.versions(),
-    }
-    path = runtime.cache_dir("features") / f"{quote(ingredients['model'], safe='')}-{keys.short(ingredients)}"
-    weights = _weights(model, stages, path)
-    shelves = {s: Shelf(path / f"{quote(s, safe='')}-{keys.short(s, weights[s])}") for s in stages}
+    with _ONE_AT_A_TIME:  # modes and random generators belong to all threads
+        known, device = surgery.stages(model), device_of(model)
+        layouts = {stage: known[stage].layout for stage in stages} if pool else None
+        forward = Forward(surgery.outputs(model, at=list(stages)), layouts, device, precision)
+        load = loader(split, transform, views, seed)
+        trial = Trial(model, transform, forward, load, len(split))
+        if views is None and (trial.draws_images or trial.own_generator):
+            raise _random_transform()
+        ingredients: dict[str, Any] = {
+            "model": models.info(model).name,
+            "data": split.fingerprint,
+            "transform": fingerprint.short(trial.transform),
+            "views": views,
+            "seed": seed if views else None,
+            "pool": pool,
+            "precision": precision,
+            "device": f"{device.type}, bfloat16" if bfloat16_units(device) else device.type,
+            "versions": keys.versions(),
+        }
+        weights = keys.of_stages(model, known, trial.model)
+        about = {s: ingredients | {"stage": s, "weights": weights[known[s].name]} for s in stages}
+        work = _Work(forward, load, trial, about, split, transform, views, batch_size)
+        name = f"{quote(ingredients['model'], safe='')}-{fingerprint.short(ingredients)}"
+        path = runtime.cache_dir("features") / name
+        try:
+            shelves = work.kept(path)
+        except _NotKept as reason:
+            ingredients["not kept"] = str(reason)
+            log.warning("These features are not kept, and each call computes them again: %s.", str(reason))
+            path = Path(tempfile.mkdtemp(prefix="not-kept-", dir=path.parent))
+            shelves = work.shelves(path)
+            work.fill(shelves)
     labels = np.repeat(np.asarray(split.labels, dtype=np.int64), views or 1)
+    states = {stage: shelf.state | {"folder": shelf.folder.name} for stage, shelf in shelves.items()}
     groups = np.repeat(getattr(split, "groups", range(len(split))), views or 1)
-    if not all(shelf.complete for shelf in shelves.values()):
+    store = FeatureStore(path, stages, labels, groups, ingredients | {"stages": states})
+    if "not kept" in ingredients:
+        weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
+    return store
+
+
+def _random_transform() -> LearnerError:
+    return LearnerError(
+        "This transform is random, so its features would differ at every run. Give views=k "
+        "to keep k random views of each image, or a transform that is not random."
+    )
+
+
+class _NotKept(Exception):
+    """Why features cannot be kept: they would not come out alike again."""
+
+
+@dataclass
+class _Work:
+    """What computing the rows takes."""
+
+    forward: Forward
+    load: Callable[[int], torch.Tensor]
+    trial: Trial
+    about: dict[str, dict[str, Any]]
+    split: data.LabelledImages
+    transform: Callable[[Any], torch.Tensor]
+    views: int | None
+    batch_size: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of each image."""
+        return self.views or 1
+
+    def shelves(self, path: Path) -> dict[str, Shelf]:
+        return {s: Shelf(path / f"{quote(s, safe='')}-{a['weights']}") for s, a in self.about.items()}
+
+    def kept(self, path: Path) -> dict[str, Shelf]:
+        """Return the shelves of a folder, after what lacks was computed. Raises _NotKept."""
+        if reason := self.trial.unlike:
+            raise _NotKept(reason)
+        self._check_files()
+        shelves = self.shelves(path)
+        if not self._missing(shelves):
+            return shelves
+        if self.views is None and keys.is_random(self.transform):
+            raise _random_transform()
         with ExitStack() as locks:
             # In one order for everybody, so that no two processes wait for each other.
             for folder in sorted(shelf.folder for shelf in shelves.values()):
                 locks.enter_context(runtime.file_lock(folder))
-            shelves = {stage: Shelf(shelf.folder) for stage, shelf in shelves.items()}
-            missing = {stage: shelf for stage, shelf in shelves.items() if not shelf.complete}
-            if missing:
-                if views is None and keys.is_random(transform):
-                    raise LearnerError(
-                        "This transform is random, so its features would differ at every run. Give views=k "
-                        "to keep k random views of each image, or a transform that is not random."
+            shelves = self.shelves(path)
+            while missing := self._missing(shelves):
+                for shelf in missing.values():
+                    if shelf.complete:  # made by a computation that did something else
+                        shelf.sweep(everything=True)
+                fresh = not any(shelf.begun for shelf in missing.values())
+                self.fill(missing, check=self._check_files)
+                if fresh and self._missing(missing):
+                    for shelf in missing.values():
+                        shelf.sweep(everything=True)
+                    raise _NotKept(
+                        "what the model gives for an image changes with the other images of its batch, or "
+                        "from run to run"
                     )
-                layouts = {stage: surgery.stages(model)[stage].layout for stage in missing} if pool else None
-                trunk = surgery.outputs(model, at=list(missing))
-                forward = Forward(trunk, layouts, device, precision)
-                load = loader(split, transform, views, seed)
-                about = {s: ingredients | {"stage": s, "weights": weights[s]} for s in missing}
-                _fill(missing, about, forward, load, len(split), views or 1, batch_size)
-    states = {stage: shelf.state | {"folder": shelf.folder.name} for stage, shelf in shelves.items()}
-    return FeatureStore(path, stages, labels, groups, ingredients | {"stages": states})
+        return shelves
 
+    def _missing(self, shelves: dict[str, Shelf]) -> dict[str, Shelf]:
+        """Return the shelves that are not complete, or hold other rows than the trial gave."""
+        return {
+            stage: shelf
+            for stage, shelf in shelves.items()
+            if not shelf.complete
+            or not self.trial.agrees(stage, shelf.read(), self.rows, shelf.state["arithmetic"])
+        }
 
-def _weights(model: nn.Module, stages: tuple[str, ...], path: Path) -> dict[str, str]:
-    """Return the key of what each stage computes; finding stages takes a second, so it is noted in `path`."""
-    note = path / f"weights-{keys.short(stages, keys.of_model(model))}.json"
-    try:
-        return json.loads(note.read_text())
-    except (OSError, ValueError):  # not asked before, or cut off in writing
-        known = surgery.stages(model)
-        every = keys.of_stages(model, known)
-        found = {stage: every[known[stage].name] for stage in stages}  # an unknown stage is an error here
-        path.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(found))
-        return found
+    def _check_files(self) -> None:
+        if changed := getattr(self.split, "changed", None):
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise _NotKept(
+                f"{changed[0]}{more} changed after the data set was loaded. Load the data set again"
+            )
+
+    def fill(self, shelves: dict[str, Shelf], check: Callable[[], None] = lambda: None) -> None:
+        """Compute the images that a shelf still lacks, and count them in as they are safe on the disk.
+
+        `check` is called before rows count, and may raise an error.
+        """
+        images, rows, forward = len(self.split), self.rows, self.forward
+        size, last = max(1, self.batch_size // rows), time.monotonic()
+        for stage, shelf in shelves.items():
+            shelf.sweep(everything=not shelf.begun)
+            if shelf.begun:  # what was chosen for the first rows holds for the others
+                forward.arithmetic[stage] = shelf.state["arithmetic"]
+        start = min(shelf.done for shelf in shelves.values())
+        runtime.keep_freed_memory()
+        total = -(-(images - start) // size)
+        with evaluating(forward.trunk), closing(batches(self.load, start, images, size)) as ready:
+            for first, batch in runtime.progress(ready, desc="features", total=total):
+                out = forward(batch, shelves)
+                for stage, shelf in shelves.items():
+                    if not shelf.begun:
+                        about = self.about[stage] | {"arithmetic": forward.arithmetic[stage]}
+                        shelf.lay(out[stage], images, rows, about)
+                    shelf.write(out[stage], first)
+                if first + len(batch) // rows == images or time.monotonic() - last >= COMMIT_SECONDS:
+                    check()
+                    for shelf in shelves.values():
+                        shelf.commit()
+                    last = time.monotonic()
 
 
 def _check(
@@ -142,36 +250,3 @@ def _check(
         raise LearnerError(f"views is {views} and batch_size {batch_size}. Expected at least 1 of each.")
     if precision not in get_args(Precision):
         raise unknown("precision", precision, get_args(Precision))
-
-
-def _fill(
-    shelves: dict[str, Shelf],
-    about: dict[str, dict[str, Any]],
-    forward: Forward,
-    load: Callable[[int], torch.Tensor],
-    images: int,
-    rows: int,
-    batch_size: int,
-) -> None:
-    """Compute the images that a shelf still lacks, and count them in as they are safe on the disk."""
-    size, last = max(1, batch_size // rows), time.monotonic()
-    arithmetics = {shelf.state["arithmetic"] for shelf in shelves.values() if shelf.begun}
-    if len(arithmetics) == 1:  # what was chosen for the first rows holds for the others
-        (forward.arithmetic,) = arithmetics
-    for shelf in shelves.values():
-        shelf.sweep(everything=not shelf.begun or len(arithmetics) > 1)
-    start = min(shelf.done for shelf in shelves.values())
-    runtime.keep_freed_memory()
-    total = -(-(images - start) // size)
-    with evaluating(forward.trunk), closing(batches(load, start, images, size)) as ready:
-        for first, batch in runtime.progress(ready, desc="features", total=total):
-            out = forward(batch)
-            for stage, shelf in shelves.items():
-                if not shelf.begun:
-                    shelf.lay(out[stage], images, rows, about[stage] | {"arithmetic": forward.arithmetic})
-                shelf.write(out[stage], first)
-            done = first + len(batch) // rows
-            if done == images or time.monotonic() - last >= COMMIT_SECONDS:
-                for shelf in shelves.values():
-                    shelf.commit(max(done, shelf.done))
-                last = time.monotonic()

@@ -1,7 +1,7 @@
 """The forward pass, in the fastest arithmetic that is near enough to the model's own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -17,14 +17,22 @@ DRIFT = 0.02
 
 SAMPLE = 8  # images that the drift is measured on
 
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""How far an image's features may lie from those that it had in another batch, where kernels round otherwise:
+a share of each value, and of the stage's root mean square."""
+
+COARSE = 0.05
+"""The same for bfloat16 and half precision, and for arithmetic that a device may shorten, as TF32 does."""
+
 
 class Forward:
     """The forward pass to the stages of `trunk`: (B, C, H, W) in, {stage: its arrays} out.
 
     With `layouts`, {stage: its layout}, what leaves a stage is averaged over rows, columns and tokens.
 
-    `arithmetic` is "float32" (the model's own, whatever its type), "channels_last" (the same numbers in
-    another order in memory, which may round otherwise) or "bfloat16"; None until the first batch decides.
+    `arithmetic` names that of each stage: "float32" (the model's own, whatever its type), "channels_last"
+    (the same numbers in another order in memory, which may round otherwise) or "bfloat16". The first batch
+    decides for stages that have none yet, each by itself: others that are asked for change no features.
     """
 
     def __init__(
@@ -34,30 +42,49 @@ class Forward:
         device: torch.device,
         precision: str,
     ) -> None:
-        self.trunk, self.layouts, self.device = trunk, layouts, device
-        self.arithmetic = None if precision == "auto" else precision
+        self.trunk, self.layouts, self.device, self.precision = trunk, layouts, device, precision
+        self.arithmetic: dict[str, str] = {}
         self.dtype = dtype_of(trunk)
+        self.fast = self.dtype == torch.float32 and bfloat16_units(device)
 
-    def __call__(self, images: torch.Tensor) -> dict[str, Arrays]:
-        if self.arithmetic is None:
-            self.arithmetic = self._fastest(images[:SAMPLE])
+    def __call__(self, images: torch.Tensor, stages: Iterable[str]) -> dict[str, Arrays]:
+        stages = list(stages)
+        if unknown := [stage for stage in stages if stage not in self.arithmetic]:
+            self.arithmetic |= self._fastest(images[:SAMPLE], unknown)
         # Kernels may differ by batch size, above all for a batch of one, and an image's features should not.
         extra = -len(images) % 8
         padded = torch.cat([images, images[-1:].expand(extra, *images.shape[1:])]) if extra else images
-        out = self._pass(padded, self.arithmetic)
-        return {stage: tuple(a[: len(images)] for a in arrays) for stage, arrays in out.items()}
+        passes = {a: self.run(padded, a) for a in sorted({self.arithmetic[stage] for stage in stages})}
+        return {s: tuple(a[: len(images)] for a in passes[self.arithmetic[s]][s]) for s in stages}
 
-    def _fastest(self, sample: torch.Tensor) -> str:
-        if self.dtype != torch.float32 or not bfloat16_units(self.device):
-            return "channels_last"
-        plain, fast = self._pass(sample, "float32"), self._pass(sample, "bfloat16")
-        drift = max(_drift(a, b) for stage in plain for a, b in zip(plain[stage], fast[stage], strict=True))
-        if drift <= DRIFT:
-            return "bfloat16"
-        log.info("bfloat16 would move features by %.1f %% of their spread; float32 it is.", 100 * drift)
-        return "channels_last"
+    @property
+    def likely(self) -> str:
+        """The arithmetic of most stages, before any batch."""
+        if self.precision != "auto":
+            return self.precision
+        return "bfloat16" if self.fast else "channels_last"
 
-    def _pass(self, images: torch.Tensor, arithmetic: str) -> dict[str, Arrays]:
+    def tolerance(self, arithmetic: str) -> float:
+        """Return how far features of one image may lie apart in two batches."""
+        exact = arithmetic != "bfloat16" and (self.device.type == "cpu" or self.dtype == torch.float64)
+        return TOLERANCE.get(self.dtype, COARSE) if exact else COARSE
+
+    def _fastest(self, sample: torch.Tensor, stages: Sequence[str]) -> dict[str, str]:
+        if self.likely != "bfloat16":
+            return dict.fromkeys(stages, self.likely)
+        plain, fast = self.run(sample, "float32"), self.run(sample, "bfloat16")
+        chosen = {}
+        for stage in stages:
+            drift = max(_drift(a, b) for a, b in zip(plain[stage], fast[stage], strict=True))
+            chosen[stage] = "bfloat16" if drift <= DRIFT else "channels_last"
+            if drift > DRIFT:
+                log.info(
+                    "bfloat16 would move %s by %.1f %% of its spread; float32 it is.", stage, 100 * drift
+                )
+        return chosen
+
+    def run(self, images: torch.Tensor, arithmetic: str) -> dict[str, Arrays]:
+        """Return {stage: its arrays} of a batch as it is, in one of the arithmetics."""
         x = images.to(self.device, self.dtype)
         if arithmetic != "float32":
             x = x.to(memory_format=torch.channels_last)
