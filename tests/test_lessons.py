@@ -1,5 +1,10 @@
 """A lesson from the terminal: found, run with other parameters, cleaned, kept as a page, or said why not."""
 
+import json
+import os
+import subprocess
+import sys
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -104,3 +109,69 @@ def test_a_page_takes_the_output_of_a_print_that_is_no_text(tmp_path):
     cell = new_code_cell("print(path)", outputs=[nbformat.v4.new_output("stream", text="caf\udce9/1.png\n")])
     page = lessons.write_html(new_notebook(cells=[cell]), tmp_path / "page.html")
     assert "caf\\udce9/1.png" in page.read_text(encoding="utf-8")
+
+
+def notebook_at(path, code):
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), path)
+    return path
+
+
+@pytest.mark.parametrize("place", ["JUPYTER_PATH", "JUPYTER_DATA_DIR", "HOME"])
+def test_a_lesson_runs_in_this_python_whatever_kernels_are_installed(place, tmp_path, monkeypatch):
+    spec = tmp_path / (".local/share/jupyter" if place == "HOME" else "") / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    started = tmp_path / "started"
+    argv = [sys.executable, "-c", f"open({str(started)!r}, 'w')", "{connection_file}"]
+    other = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(other))
+    monkeypatch.setenv(place, str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    ran = lessons.execute(notebook_at(tmp_path / "a.ipynb", "import sys; print(sys.executable)"))
+    assert ran.cells[0].outputs[0].text.strip() == sys.executable
+    assert not started.exists()
+
+
+def test_a_kernel_that_dies_or_does_not_start_is_said_in_words(tmp_path, monkeypatch):
+    notebook = notebook_at(tmp_path / "a.ipynb", "import os; os._exit(3)")
+    with pytest.raises(LearnerError, match=r"a\.ipynb stopped in code cell 1.*died") as error:
+        lessons.execute(notebook)
+    assert len(error.value.notebook.cells) == 1
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
+    with pytest.raises(LearnerError, match=r"its start.*nowhere"):
+        lessons.execute(notebook)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home folder, and nothing in the environment that names another place."""
+    for name in [name for name in os.environ if name.startswith(("XDG", "JUPYTER", "IPYTHON", "MPL"))]:
+        monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_lesson_writes_nothing_into_the_home(home, tmp_path):
+    """matplotlib's fonts and IPython's profile lie in the cache folder."""
+    code = "import matplotlib.pyplot as plt\nplt.title('text')\nplt.gcf().canvas.draw()"
+    lessons.execute(notebook_at(tmp_path / "a.ipynb", code))
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+FIGURE = "from tlutils import plots; plots.lines([0, 1], {'a': [0, 1]}, title='text', alt='text').png()"
+
+
+@pytest.mark.full
+def test_a_figure_writes_nothing_into_the_home(home):
+    subprocess.run([sys.executable, "-c", FIGURE], check=True)
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.full
+def test_who_has_settings_of_matplotlib_keeps_them(home):
+    (home / ".config" / "matplotlib").mkdir(parents=True)
+    (home / ".config" / "matplotlib" / "matplotlibrc").write_text("lines.linewidth: 7")
+    code = f"{FIGURE}; import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "7.0"

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
     try:
+        for name, folder in runtime.homes().items():
+            os.environ.setdefault(name, folder)
         match arguments.verb:
             case "lessons":
                 _list_lessons()

@@ -1,16 +1,21 @@
 """The numbered notebooks: find them, run them from start to end, clean them for committing."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from traitlets import default
 
+from . import runtime
 from .errors import LearnerError, unknown
 
 OnCell = Callable[[int, int, str], None]
@@ -90,7 +95,7 @@ def find(number: str) -> Lesson:
 def execute(
     path: Path, *, parameters: dict[str, Any] | None = None, on_cell: OnCell | None = None
 ) -> NotebookNode:
-    """Return a notebook run from start to end in a fresh kernel; the file itself is not changed.
+    """Return a notebook run from start to end in a fresh kernel of this Python; the file is not changed.
 
     Args:
         path: The notebook.
@@ -98,7 +103,7 @@ def execute(
         on_cell: `on_cell(k, n, heading)` is called before code cell k of n.
 
     Raises:
-        LearnerError: When a cell raises; the notebook so far is in `error.notebook`.
+        LearnerError: When a cell raises or the kernel dies; the notebook so far is in `error.notebook`.
 
     Example:
         >>> import nbformat
@@ -131,7 +136,8 @@ def execute(
     client = NotebookClient(
         notebook,
         timeout=1200,
-        kernel_name="python3",
+        kernel_manager_class=_ThisPython,
+        kernel_name=NATIVE_KERNEL_NAME,
         resources={"metadata": {"path": str(Path(path).parent)}},
         on_cell_start=announce,
         store_widget_state=False,
@@ -140,12 +146,27 @@ def execute(
     )
     try:
         # A lesson run by itself has nobody to watch its progress bars.
-        client.execute(env={**os.environ, "TQDM_DISABLE": "1"})
+        client.execute(env={**runtime.homes(), **os.environ, "TQDM_DISABLE": "1"})
     except CellExecutionError as failure:
-        error = LearnerError(f"{Path(path).name} stopped in {running}: {failure.ename}: {failure.evalue}")
-        error.notebook = clean(notebook)  # type: ignore[attr-defined]
-        raise error from failure
+        raise _stopped(path, running, f"{failure.ename}: {failure.evalue}", notebook) from failure
+    except (RuntimeError, TimeoutError, OSError) as failure:  # the kernel does not start, or died
+        raise _stopped(path, running, f"{failure} (it ran in {sys.executable})", notebook) from failure
     return clean(notebook)
+
+
+class _ThisPython(AsyncKernelManager):
+    """Kernels of the interpreter that runs, also where another environment's are installed for this user."""
+
+    @default("kernel_spec_manager")
+    def _native_alone(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])
+
+
+def _stopped(path: Path, running: str, why: str, notebook: NotebookNode) -> LearnerError:
+    """Return the error for a lesson that did not come to its end, with the notebook so far."""
+    error = LearnerError(f"{Path(path).name} stopped in {running or 'its start'}: {why}")
+    error.notebook = clean(notebook)  # type: ignore[attr-defined]
+    return error
 
 
 def set_parameters(notebook: NotebookNode, parameters: dict[str, Any]) -> None:
@@ -241,10 +262,8 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
     """
     from nbconvert import HTMLExporter
 
-    from .runtime import atomic_write
-
     page, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook)
-    with atomic_write(path) as temporary:
+    with runtime.atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 

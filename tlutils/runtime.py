@@ -156,6 +156,19 @@ def cache_dir(sub: str = "") -> Path:
     return folder
 
 
+def homes() -> dict[str, str]:
+    """Return the environment variables by which matplotlib and IPython keep their files in the cache folder.
+
+    Without them both make folders in the home of whoever runs a lesson.
+
+    Example:
+        >>> from tlutils import runtime
+        >>> sorted(runtime.homes())
+        ['IPYTHONDIR', 'MPLCONFIGDIR']
+    """
+    return {"IPYTHONDIR": str(cache_dir("ipython")), "MPLCONFIGDIR": str(cache_dir("matplotlib"))}
+
+
 def interactive() -> bool:
     """Whether somebody watches: a terminal or a notebook, with TQDM_DISABLE unset.
 

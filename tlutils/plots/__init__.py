@@ -1,11 +1,28 @@
 """Arrays in, matplotlib figures out: one function for each kind of picture; nothing is computed or shown."""
 
-from . import explorers
-from .curves import lines
-from .estimates import corners, effects, intervals
-from .grids import confusion, shares, weight_change
-from .images import image_rows, overlays, right_and_wrong
-from .style import COLOURS, NAMES, Picture, figure, small_png
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from .. import runtime
+from ..errors import LearnerError
+
+_THEIRS = (
+    Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "matplotlib",
+    Path.home() / ".matplotlib",
+)
+# Whoever uses matplotlib keeps their settings; a home where it never was is left alone.
+if "matplotlib" not in sys.modules and not any(folder.exists() for folder in _THEIRS):
+    with suppress(LearnerError):
+        os.environ.setdefault("MPLCONFIGDIR", runtime.homes()["MPLCONFIGDIR"])
+
+from . import explorers  # noqa: E402
+from .curves import lines  # noqa: E402
+from .estimates import corners, effects, intervals  # noqa: E402
+from .grids import confusion, shares, weight_change  # noqa: E402
+from .images import image_rows, overlays, right_and_wrong  # noqa: E402
+from .style import COLOURS, NAMES, Picture, figure, small_png  # noqa: E402
 
 __all__ = [
     "COLOURS",
