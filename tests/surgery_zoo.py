@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tlutils import surgery
 from tlutils.errors import LearnerError
-from tlutils.inference import mirror
+from tlutils.inference import mirror, set_mode
 
 SIZES = (64, 96, 128, 160, 192, 224, 256)
 TORCHVISION = torchvision.models
@@ -122,12 +122,10 @@ ZOO = [Entry(f"torchvision/{n}") for n in ARCHITECTURES] + [Entry(f"timm/{n}") f
 
 def takes(model: nn.Module, side: int) -> bool:
     """Whether a model works in both modes on images of this side, tried without data."""
-    trial = mirror(model, meta=True)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), mirror(model, meta=True) as trial:
             for mode in (True, False):
-                for module in trial.modules():
-                    module.training = mode
+                set_mode(trial, mode)
                 trial(torch.zeros(2, 3, side, side, device="meta"))
     except Exception:
         return False

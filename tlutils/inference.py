@@ -1,14 +1,21 @@
 """Run somebody's model without leaving a trace, and read the logits in whatever it returns."""
 
+import contextlib
+import copy
 import functools
+import random
+import sys
+import threading
 import types
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from . import runtime
 from .errors import LearnerError
@@ -95,7 +102,7 @@ def _shell(model: nn.Module, images: Tensor, output: Any, called: list[nn.Module
 
     def remap(value: Any) -> Any:
         if isinstance(value, nn.Module):
-            return memo.get(id(value)) or copy(value)
+            return memo.get(id(value)) or empty(value)
         if isinstance(value, Tensor):
             return value.clone()
         if type(value) in (list, tuple):
@@ -104,7 +111,7 @@ def _shell(model: nn.Module, images: Tensor, output: Any, called: list[nn.Module
             return type(value)((k, remap(v)) for k, v in value.items())
         return value
 
-    def copy(module: nn.Module) -> nn.Module:
+    def empty(module: nn.Module) -> nn.Module:
         scripted = isinstance(module, torch.jit.ScriptModule)
         memo[id(module)] = shell = nn.Module() if scripted else object.__new__(type(module))
         if not scripted:
@@ -113,7 +120,7 @@ def _shell(model: nn.Module, images: Tensor, output: Any, called: list[nn.Module
         shell.__dict__["forward"] = functools.partial(answer, module)
         return shell
 
-    shell = copy(model)
+    shell = empty(model)
     del shell.__dict__["forward"]
     shell.__dict__.update({name: remap(value) for name, value in vars(model).items() if name != "_modules"})
     return shell
@@ -315,13 +322,15 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def twin(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a twin of `model` in eval mode, to run in its place: its parameters, copies of all else.
+    """Yield a twin of `model` in eval mode, to run in its place: views of its parameters, copies of all else.
 
-    All parameters take gradients; afterwards their flags and the random generators are as they were. Hooks of
-    the model do not run.
+    All parameters of the twin take gradients. It runs under one seed; the random generators come back.
 
     Args:
         model: Any model.
+
+    Raises:
+        LearnerError: As `mirror` does.
 
     Example:
         >>> import torch
@@ -332,71 +341,175 @@ def twin(model: nn.Module) -> Iterator[nn.Module]:
         ...     copy(torch.rand(8, 3)).requires_grad, copy.training, model.training
         (True, False, True)
     """
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    try:
-        for parameter, _ in flags:
+    with runtime.seeded(0), torch.inference_mode(False), mirror(model, meta=False) as copy:
+        for parameter in copy.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        with runtime.seeded(0), torch.inference_mode(False):
-            copy = mirror(model, meta=False)
-            set_mode(copy, training=False)
-            yield copy
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        set_mode(copy, training=False)
+        yield copy
 
 
-def mirror(model: nn.Module, *, meta: bool) -> nn.Module:
-    """Return a model of the same structure without hooks; nothing in `model` changes, whatever is done to it.
+@contextmanager
+def mirror(model: nn.Module, *, meta: bool) -> Iterator[nn.Module]:
+    """Yield a model of the same structure; nothing in `model` changes, whatever is done to it.
+
+    Functions, bound methods and objects that hold parts of the model hold the mirror's parts in it. Hooks are
+    left out, but for those that make a layer's weight before it runs, as in pruning and weight norm.
 
     Args:
         model: Any model.
-        meta: True gives tensors with shapes and no data, False shares parameters and copies buffers.
+        meta: True gives tensors with shapes and no data, False views of parameters and copies of the rest.
+
+    Raises:
+        LearnerError: The mirror runs a layer of the model itself, or writes into its tensors, because the
+            model reaches it in a way that cannot be copied, such as a global variable.
 
     Example:
         >>> import torch
         >>> from torch import nn
         >>> from tlutils import inference
-        >>> copy = inference.mirror(nn.Conv2d(3, 8, 3), meta=True)
-        >>> copy(torch.empty(1, 3, 32, 32, device="meta")).shape
+        >>> with inference.mirror(nn.Conv2d(3, 8, 3), meta=True) as copy:
+        ...     copy(torch.empty(1, 3, 32, 32, device="meta")).shape
         torch.Size([1, 8, 30, 30])
     """
-    memo: dict[int, Any] = {}
-    modules = list(model.modules())
-    for module in modules:
-        memo[id(module)] = (
-            module if isinstance(module, torch.jit.ScriptModule) else object.__new__(type(module))
+    copier = _Copier(meta)
+    mirrored = copier.copy(model)
+    name, thread = type(model).__name__, threading.get_ident()
+
+    def refuse(module: nn.Module, inputs: Any) -> None:
+        if id(module) in copier.modules and threading.get_ident() == thread:
+            raise LearnerError(
+                f"A copy of {name} runs a {type(module).__name__} of the model itself, which it reaches in a "
+                "way that cannot be copied, such as a global variable. Call layers as attributes of self."
+            )
+
+    guard = register_module_forward_pre_hook(refuse)
+    try:
+        yield mirrored
+    finally:
+        guard.remove()
+        written = [(old, value) for old, value, version in copier.versions if old._version != version]
+        for tensor, value in written:
+            tensor.data.copy_(value)
+    if written:
+        raise LearnerError(
+            f"A copy of {name} writes into a tensor of the model itself, which it reaches in a way that "
+            "cannot be copied, such as a global variable. Its values were put back. Reach it through self."
         )
-        for parameter in module._parameters.values():
-            if parameter is not None and id(parameter) not in memo:
-                memo[id(parameter)] = nn.Parameter(empty_like(parameter), False) if meta else parameter
-        for buffer in module._buffers.values():
-            if buffer is not None and id(buffer) not in memo:
-                memo[id(buffer)] = empty_like(buffer) if meta else buffer.clone()
 
-    def remap(value: Any) -> Any:
-        if id(value) in memo:
-            return memo[id(value)]
+
+class _Copier:
+    """Copies a model and all that its modules hold; `modules` are the ids of those copied.
+
+    `versions` lists the tensors that a run may write into, each with its value and its version.
+    """
+
+    def __init__(self, meta: bool) -> None:
+        self.meta = meta
+        self.modules: set[int] = set()
+        self.versions: list[tuple[Tensor, Tensor, int]] = []
+        self._done: dict[int, Any] = {}
+
+    def copy(self, value: Any) -> Any:
+        """Return a copy of a value; the value itself where it is no part of a model's state."""
+        if id(value) in self._done:
+            return self._done[id(value)]
+        if isinstance(value, nn.Module):
+            return self._module(value)
         if isinstance(value, Tensor):
-            return empty_like(value) if meta else value
-        if type(value) in (list, tuple):
-            return type(value)(remap(v) for v in value)
-        if type(value) in (dict, OrderedDict):
-            return type(value)((k, remap(v)) for k, v in value.items())
-        if isinstance(value, types.MethodType) and id(value.__self__) in memo:
-            return types.MethodType(value.__func__, memo[id(value.__self__)])
-        return value
+            return self._keep(value, self._tensor(value))
+        if isinstance(value, tuple):
+            items = [self.copy(v) for v in value]
+            if all(a is b for a, b in zip(items, value, strict=True)):
+                return value
+            return self._keep(value, type(value)(*items) if hasattr(value, "_fields") else type(value)(items))
+        if isinstance(value, list | dict | set | deque):
+            return self._container(value)
+        if isinstance(value, types.FunctionType) and value.__closure__:
+            return self._function(value)
+        if isinstance(value, types.MethodType):
+            return types.MethodType(self.copy(value.__func__), self.copy(value.__self__))
+        if isinstance(value, functools.partial):
+            return functools.partial(
+                self.copy(value.func),
+                *(self.copy(a) for a in value.args),
+                **{k: self.copy(v) for k, v in value.keywords.items()},
+            )
+        if isinstance(value, torch.Generator):
+            return self._keep(value, torch.Generator(value.device).set_state(value.get_state()))
+        if isinstance(value, np.ndarray | np.random.Generator | np.random.RandomState | random.Random):
+            return self._keep(value, copy.deepcopy(value))
+        return self._object(value)
 
-    for module in modules:
-        if memo[id(module)] is module:
-            continue
-        state = {key: remap(value) for key, value in module.__dict__.items() if key not in _HOOKS}
+    def _keep(self, old: Any, new: Any) -> Any:
+        self._done[id(old)] = new
+        return new
+
+    def _module(self, module: nn.Module) -> Any:
+        self.modules.add(id(module))
+        if isinstance(module, torch.jit.ScriptModule):
+            return self._keep(module, copy.deepcopy(module))
+        new = self._keep(module, object.__new__(type(module)))
+        state = {key: self.copy(v) for key, v in module.__dict__.items() if key not in _HOOKS}
         state |= {key: OrderedDict() for key in _HOOKS if key in module.__dict__}
-        state.pop("train", None)  # the mark of a frozen module, which knows the original
+        if any(type(v) is Tensor for v in module.__dict__.values()):  # a weight that a hook makes
+            state["_forward_pre_hooks"] = self.copy(module._forward_pre_hooks)
         if "grad_checkpointing" in state:
             state["grad_checkpointing"] = False  # it changes memory, never values
         state["_compiled_call_impl"] = None
-        memo[id(module)].__dict__.update(state)
-    return memo[id(model)]
+        new.__dict__.update(state)
+        return new
+
+    def _tensor(self, tensor: Tensor) -> Tensor:
+        if isinstance(tensor, nn.Parameter):
+            view = empty_like(tensor) if self.meta else tensor.detach()
+            return nn.Parameter(view, tensor.requires_grad and not self.meta)
+        if self.meta:
+            return empty_like(tensor)
+        if not tensor.is_inference():
+            self.versions.append((tensor, tensor.detach().clone(), tensor._version))
+        return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+    def _container(self, value: Any) -> Any:
+        new = self._keep(value, copy.copy(value))
+        if isinstance(value, list):
+            new[:] = [self.copy(v) for v in value]
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                new[key] = self.copy(item)
+        else:
+            new.clear()
+            (new.update if isinstance(value, set) else new.extend)(self.copy(v) for v in value)
+        return new
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
+        old = function.__closure__ or ()
+        cells = tuple(types.CellType() for _ in old)
+        new = types.FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+        )
+        new.__kwdefaults__ = function.__kwdefaults__
+        self._keep(function, new)
+        for cell, original in zip(cells, old, strict=True):
+            with contextlib.suppress(ValueError):  # an empty cell stays empty
+                cell.cell_contents = self.copy(original.cell_contents)
+        return new
+
+    def _object(self, value: Any) -> Any:
+        """Return a copy of an instance of somebody's own class, with copies of its attributes."""
+        library = type(value).__module__.partition(".")[0]
+        known = library == "torch" or library in sys.stdlib_module_names - {"types", "__main__"}
+        if known or isinstance(value, type) or not isinstance(getattr(value, "__dict__", None), dict):
+            return value
+        try:
+            new = copy.copy(value)
+        except Exception:  # somebody's own class may refuse; `mirror` then sees what it leads to
+            return value
+        if new is value:  # a member of an enumeration
+            return value
+        self._keep(value, new)
+        for key, item in value.__dict__.items():
+            new.__dict__[key] = self.copy(item)
+        return new
 
 
 def empty_like(tensor: Tensor) -> Tensor:
@@ -424,11 +537,10 @@ def set_mode(model: nn.Module, training: bool) -> None:
     Example:
         >>> from torch import nn
         >>> from tlutils import inference
-        >>> copy = inference.mirror(nn.Sequential(nn.Dropout(0.5)), meta=True)
-        >>> inference.set_mode(copy, training=False)
-        >>> [module.training for module in copy.modules()]
+        >>> with inference.mirror(nn.Sequential(nn.Dropout(0.5)), meta=True) as copy:
+        ...     inference.set_mode(copy, training=False)
+        ...     [module.training for module in copy.modules()]
         [False, False]
     """
     for module in model.modules():
-        if not isinstance(module, torch.jit.ScriptModule):
-            module.training = training
+        module.training = training

@@ -1,6 +1,5 @@
 """Read off a model what it is: `load` noted it, torchvision and timm say so, any other model is tried."""
 
-import copy
 import functools
 import inspect
 import itertools
@@ -403,23 +402,16 @@ def _try_out(model: nn.Module) -> tuple[int, int | None, int]:
     convs = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
     candidates = list(dict.fromkeys([*convs[:1], 3, 1, *convs]))
     guess = candidates[0], None, last.weight.shape[0] if last else 0
-    try:
-        trial = copy.deepcopy(model).eval()  # the caller's modes, hooks and lazy layers stay untouched
-    except (RuntimeError, TypeError):
-        return guess
-    for module in trial.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-    for channels, side in itertools.product(candidates, TRIAL_SIDES):
-        image = torch.zeros(1, channels, side, side, device=device_of(model), dtype=dtype_of(model))
-        try:
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a size that does not fit may warn before it fails
+    with twin(model) as trial, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a size that does not fit may warn before it fails
+        for channels, side in itertools.product(candidates, TRIAL_SIDES):
+            image = torch.zeros(1, channels, side, side, device=device_of(model), dtype=dtype_of(model))
+            try:
                 output = trial(image)
-        except Exception:  # a model may refuse a size with any exception
-            continue
-        try:
-            return channels, side, logits_of(output).shape[1]
-        except LearnerError:  # no classifier
-            return channels, side, guess[2]
+            except Exception:  # a model may refuse a size with any exception
+                continue
+            try:
+                return channels, side, logits_of(output).shape[1]
+            except LearnerError:  # no classifier
+                return channels, side, guess[2]
     return guess

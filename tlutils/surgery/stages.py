@@ -13,7 +13,7 @@ from .. import models
 from ..errors import LearnerError, unknown
 from ..inference import require_module
 from .tracing.cuts import NoCut, crossing, fold, key_of
-from .tracing.graph import Flow, Untraceable, chain_of, trace
+from .tracing.graph import Flow, Untraceable, chain_of, is_current, trace
 from .tracing.grouping import Layout, complete, lay_out
 from .tracing.reach import Reach, positions
 from .tracing.tracer import is_size
@@ -177,6 +177,8 @@ class Plan:
     flows: dict[bool, Flow | str]
     places: dict[bool, dict[fx.Node, int]]
     carried: list[dict[bool, list[fx.Node]]]
+    opened: set[str]  # modules that were looked into
+    chain: Sequence[str]
     refused: dict[str, str]  # a module that begins a stage no more -> why nothing can be cut there
 
 
@@ -209,24 +211,41 @@ _PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()
 
 
 def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Plan:
-    """Return the stages with all that a cut needs to know; kept until the model's make-up changes.
+    """Return the stages with all that a cut needs to know; kept as long as the model takes the same steps.
 
     Raises LearnerError.
     """
     model = require_module(model)
     size = tuple(input_size or models.info(model).input_size)
     mark = (size, _make_up(model))
-    if model not in _PLANS or _PLANS[model][0] != mark:
-        _PLANS[model] = mark, _plan(model, size)
-    return _PLANS[model][1]
+    known, found = _PLANS.get(model, (None, None))
+    if found is None or known != mark or not _is_current(found, model, size):
+        found = _plan(model, size)
+        _PLANS[model] = mark, found
+    return found
 
 
 def _make_up(model: nn.Module) -> list[Any]:
-    """Return what a trace depends on: modules, tensors, and every plain setting of a module but its mode."""
+    """Return what the facts about stages depend on: modules, their code and plain settings, and tensors."""
     return [
-        (name, id(module), [(k, v) for k, v in vars(module).items() if k != "training" and is_size(v)])
+        (
+            name,
+            id(module),
+            getattr(getattr(module.forward, "__func__", module.forward), "__code__", None),
+            [(k, v) for k, v in vars(module).items() if k != "training" and is_size(v)],
+        )
         for name, module in model.named_modules()
     ] + [(name, id(t), t.shape, t.dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]]
+
+
+def _is_current(plan: Plan, model: nn.Module, size: tuple[int, ...]) -> bool:
+    if plan.chain:
+        return chain_of(model, size, lights=[(1, 0)]) == plan.chain
+    return all(
+        is_current(flow, model, plan.opened, training=mode)
+        for mode, flow in plan.flows.items()
+        if isinstance(flow, Flow)
+    )
 
 
 def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
@@ -320,7 +339,7 @@ def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:
         place.update({node: merged[k] for node, k in place.items()})
     numbered = iter(range(1, len(names) + 1))
     names = [f"stage{next(numbered)}" if name.startswith("stage") else name for name in names]
-    result = Plan(Stages(), flows, places, carried, refused)
+    result = Plan(Stages(), flows, places, carried, layout.opened, layout.chain, refused)
     result.stages.extend(_describe(model, names, result))
     result.stages.model_name = (
         f"{type(model).__name__}, {sum(s.num_params for s in result.stages):,} parameters"

@@ -9,6 +9,7 @@ import functools
 import itertools
 import operator
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,9 @@ from torch import Tensor, fx, nn
 from ... import runtime
 from ...inference import find_logits, mirror, set_mode
 from .reach import Reach, layout_of
-from .tracer import BATCHES, SHAPE, Tracer, is_size, replaced
+from .tracer import BATCHES, SHAPE, Note, Replay, Tracer, is_size, replaced
+
+_TRACING = threading.Lock()  # fx patches torch.nn.Module while it traces
 
 
 class Untraceable(Exception):
@@ -37,7 +40,8 @@ class Flow:
 
     `values` holds each node's value for both batch sizes; `depends` NOTHING, SHAPE or DATA; `macs`
     multiply-adds per image; `reach` receptive fields; `changed` the nodes that later write into a value.
-    `fixed` is true when the path taken depends on the image size.
+    `fixed` is true when the path taken depends on the image size, `by_value` when it depends on the weights'
+    values. `notes` are the steps as they were first written down.
     """
 
     graph: fx.Graph
@@ -51,6 +55,8 @@ class Flow:
     changed: dict[fx.Node, list[fx.Node]]
     constants: dict[str, Tensor]
     fixed: bool
+    notes: list[Note]
+    by_value: bool
 
     def layout(self, node: fx.Node) -> str:
         """Return a letter for each dimension of the tensor that a node gives; see `layout_of`."""
@@ -79,19 +85,46 @@ def trace(
         return _trace(model, size, opened, training=training, meta=False, chain=chain)
 
 
-def chain_of(model: nn.Module, size: tuple[int, ...]) -> list[str]:
+def is_current(flow: Flow, model: nn.Module, opened: set[str], *, training: bool) -> bool:
+    """Whether a trace of `model` would take the same steps as `flow` did; no layer runs to find out."""
+    if flow.by_value:
+        return False
+    size = tuple(flow.values[flow.image][0].shape[1:])
+    try:
+        with _TRACING, mirror(model, meta=True) as copy, torch.no_grad():
+            entry = _Entry(copy)
+            set_mode(entry, training)
+            replay = Replay(_images(copy, size, meta=True), _paths(opened), flow.notes, flow)
+            replay.trace(entry)
+    except Exception:  # it runs in another way, or not any more
+        return False
+    constants = {name: getattr(entry, name, None) for name in flow.constants}
+    return replay.finished and all(
+        isinstance(c, Tensor) and torch.equal(c, flow.constants[name]) for name, c in constants.items()
+    )
+
+
+def _paths(opened: set[str]) -> set[str]:
+    return {"model", *(f"model.{path}" for path in opened)}
+
+
+_LIGHTS = ((0, 0), (1, 0), (30, 0), (1, 5), (1, -5), (0, 20), (0, -20))  # contrast, brightness
+
+
+def chain_of(
+    model: nn.Module, size: tuple[int, ...], *, lights: Sequence[tuple[int, int]] = _LIGHTS
+) -> list[str]:
     """Return the children that the model calls if it just calls one after another, else an empty list.
 
-    Tried on several real images, dark, bright and none, in both modes, on a copy of its buffers.
+    Tried on several real images, dark, bright and none, in both modes, on a copy.
     """
-    own = _Entry(mirror(model, meta=False))
     calls: list[str] = []
-    for name, child in own.model.named_children():
-        child.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
-    kinds = ((0, 0), (1, 0), (30, 0), (1, 5), (1, -5), (0, 20), (0, -20))  # contrast, brightness
-    trials = itertools.product(_images(model, size, meta=False), kinds, (False, True))
     found: list[str] = []
-    with torch.no_grad(), runtime.seeded(0):
+    with mirror(model, meta=False) as copy, torch.no_grad(), runtime.seeded(0):
+        own = _Entry(copy)
+        for name, child in copy.named_children():
+            child.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
+        trials = itertools.product(_images(model, size, meta=False), lights, (False, True))
         for noise, (contrast, brightness), mode in trials:
             image = noise * contrast + brightness
             set_mode(own, mode)
@@ -101,7 +134,7 @@ def chain_of(model: nn.Module, size: tuple[int, ...]) -> list[str]:
                 out = own(image)
                 order, found = found or list(calls), list(calls)
                 torch.manual_seed(0)
-                again = _Entry(own.model, chain=found)(image)
+                again = _Entry(copy, chain=found)(image)
             except Exception:
                 return []
             if found != order or not isinstance(out, Tensor) or not torch.equal(out, again):
@@ -126,13 +159,13 @@ def _trace(
     meta: bool,
     chain: Sequence[str],
 ) -> Flow:
-    entry = _Entry(mirror(model, meta=meta), chain=chain)
-    set_mode(entry, training)
     images = _images(model, size, meta=meta)
-    tracer = Tracer(images, {"model", *(f"model.{path}" for path in opened)}, measured=not training)
+    tracer = Tracer(images, _paths(opened), measured=not training)
     before = _generators()
     try:
-        with torch.no_grad():
+        with _TRACING, mirror(model, meta=meta) as copy, torch.no_grad():
+            entry = _Entry(copy, chain=chain)
+            set_mode(entry, training)
             graph = tracer.trace(entry)
     except Exception as error:
         raise Untraceable(tracer.where.removeprefix("model").removeprefix("."), error) from error
@@ -152,7 +185,7 @@ def _trace(
     image, *steps, output = graph.nodes
     return Flow(
         graph, image, output, steps, tracer.values, tracer.depends, tracer.macs, tracer.reach, tracer.changed,
-        constants, tracer.fixed,
+        constants, tracer.fixed, tracer.notes, tracer.by_value,
     )  # fmt: skip
 
 

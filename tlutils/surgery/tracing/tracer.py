@@ -1,9 +1,10 @@
 """A tracer that knows, for every step, its value at two batch sizes and what that value depends on."""
 
 import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm.layers
 import torch
@@ -44,6 +45,13 @@ class _Attribute(Attribute, _Proxy):  # type: ignore[misc]
     """An attribute of a traced value, recorded when it is used."""
 
 
+class Note(NamedTuple):
+    """A step as it was first written down; earlier steps are named by their number in `call`."""
+
+    node: fx.Node
+    call: tuple[str, Any, Any]
+
+
 class Tracer(fx.Tracer):
     """Traces a model and evaluates each step as it is written down; see `graph` for what it notes."""
 
@@ -59,6 +67,10 @@ class Tracer(fx.Tracer):
         self.macs: dict[fx.Node, int] = {}
         self.reach: dict[fx.Node, Reach | None] = {}
         self.changed: dict[fx.Node, list[fx.Node]] = {}
+        self.notes: list[Note] = []
+        self.by_value = False
+        self._number: dict[fx.Node, int] = {}
+        self._thread = threading.get_ident()
         self.receptive = Receptive(images[0] if measured else torch.empty(0))
         self._measured = measured
         self._evaluating = False
@@ -70,7 +82,7 @@ class Tracer(fx.Tracer):
         return module_qualified_name not in self.opened
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        if self._evaluating:
+        if self._evaluating or threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         if (path := self.path_of_module(m)) in self.opened:
             self.where, outer = path, self.where
@@ -80,7 +92,8 @@ class Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+        elsewhere = self._evaluating or threading.get_ident() != self._thread  # fx watches all modules
+        return attr_val if elsewhere else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         return bool(self.concrete(obj))
@@ -94,10 +107,17 @@ class Tracer(fx.Tracer):
         if self.depends[proxy.node] == DATA or isinstance(first, Tensor) or first != second:
             raise fx.proxy.TraceError("what it does depends on the values in the image, or on the batch size")
         self.fixed |= self.depends[proxy.node] == SHAPE
+        self.by_value |= self.depends[proxy.node] == NOTHING and not self.images[0].is_meta
         return first
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> fx.Node:
         node = super().create_node(kind, target, args, kwargs, *rest, **more)
+        numbered = replaced(
+            (node.args, dict(node.kwargs)),
+            lambda a: f"step {self._number[a]}" if isinstance(a, fx.Node) else a,
+        )
+        self._number[node] = len(self.notes)
+        self.notes.append(Note(node, (kind, target, numbered)))
         if kind != "output":
             with self._evaluation():
                 self._evaluate(node)
@@ -161,6 +181,25 @@ class Tracer(fx.Tracer):
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return fetch(self.root, str(node.target))(*args, **kwargs)
+
+
+class Replay(Tracer):
+    """Traces a model without running a layer, as long as it takes the steps that were noted; else an error."""
+
+    def __init__(self, images: list[Tensor], opened: set[str], notes: list[Note], like: Any) -> None:
+        super().__init__(images, opened, measured=False)
+        self._old, self._like = notes, like
+
+    def _evaluate(self, node: fx.Node) -> None:
+        old, call = self._old[len(self.notes) - 1]
+        if call != self.notes[-1].call:
+            raise fx.proxy.TraceError("it takes another step")
+        self.values[node], self.depends[node] = self._like.values[old], self._like.depends[old]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps were taken, with the same output."""
+        return len(self.notes) == len(self._old) and self.notes[-1].call == self._old[-1].call
 
 
 def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
