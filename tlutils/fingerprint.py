@@ -35,8 +35,16 @@ _GENERATORS = (
     torch.Generator,
 )
 _TENSORS = ("_parameters", "_buffers")
-# The mode, with the mark of a frozen module, and the number of classes, which is the head's shape.
-_NO_SETTINGS = (*_TENSORS, "_modules", "training", "train", "num_classes", "_compiled_call_impl")
+# The mode, with the marks of a frozen module, and the number of classes, which is the head's shape.
+_NO_SETTINGS = (
+    *_TENSORS,
+    "_modules",
+    "training",
+    "train",
+    "reset_running_stats",
+    "num_classes",
+    "_compiled_call_impl",
+)
 _LIBRARIES = tuple(
     str(Path(folder).resolve())
     for folder in {

@@ -1,7 +1,7 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
 from .auditing import Audit, Finding, audit
-from .freeze import freeze, freeze_to, frozen_to, unfreeze
+from .freeze import fixed_parameters, freeze, freeze_batchnorm, freeze_to, frozen_to, unfreeze
 from .head import head_layers, replace_head
 from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
@@ -16,7 +16,9 @@ __all__ = [
     "Stages",
     "add_unfrozen",
     "audit",
+    "fixed_parameters",
     "freeze",
+    "freeze_batchnorm",
     "freeze_to",
     "frozen_to",
     "head_layers",

@@ -6,12 +6,15 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import LearnerError, unknown
 from ..inference import require_module, unwrap
 from ..models import layers
 from .split import find_stage
-from .stages import Stage, plan
+from .stages import Plan, Stage, plan, tensors_of
+from .tracing.graph import Flow
+from .tracing.tracer import DATA
 
 # Kept on the model itself, so that they survive deepcopy and pickling.
 ATTRIBUTE = "_tlutils_freeze"
@@ -22,7 +25,8 @@ PRINTS = "_tlutils_prints"
 class Record:
     """What was frozen: the stage from which it trains (None after `freeze`), parameters, and held modules.
 
-    `shared` are held dropout layers that the part behind the cut uses, too.
+    `shared` are held dropout layers that the part behind the cut uses, too; `fixed` are parameters that were
+    frozen by somebody else, and stay so.
     """
 
     from_stage: str | None
@@ -31,6 +35,7 @@ class Record:
     train_norms: bool
     keep_dropout: bool
     shared: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
 
 class Held:
@@ -60,8 +65,13 @@ def freeze_to(
     """Freeze all stages before `from_stage`, let it and all after it train, and return the model, changed.
 
     Frozen means frozen in effect: no gradients, BatchNorm statistics held, dropout and drop path off, also
-    after `model.train()`, after copying, and after saving and loading the whole module. Call it again with an
-    earlier stage to let more train, also between training steps; `add_unfrozen` tells the optimizer.
+    after `model.train()`, after copying, and after saving and loading the whole module. Only a function call,
+    such as F.dropout, in the forward of a module that reaches across the cut goes on; `audit` tries and says
+    so. Call it again with an earlier stage to let more train, also between training steps; `add_unfrozen`
+    tells the optimizer.
+
+    Parameters that you had frozen yourself, such as fixed position embeddings or the base of an adapter, stay
+    frozen (`unfreeze(model, "name")` lets them train), unless that was every parameter.
 
     Args:
         model: An image classifier, not wrapped in DistributedDataParallel.
@@ -73,8 +83,8 @@ def freeze_to(
             False at first.
 
     Raises:
-        LearnerError: For an unknown stage, a weight that is shared across the cut, and a model in DDP, which
-            has to be frozen before it is wrapped.
+        LearnerError: For an unknown stage, a weight that is shared across the cut, a layer that runs before
+            and behind it, and a model in DDP, which has to be frozen before it is wrapped.
 
     Example:
         >>> from tlutils import models, surgery
@@ -90,6 +100,8 @@ def freeze_to(
     before, after = ready.stages[:k], ready.stages[k:]
     inside = _within(model, (m for s in before for m in s.modules))
     shared = inside & _within(model, (m for s in after for m in s.modules))
+    loose = _loose(model, train_norms)
+    _refuse_two_sides(model, ready, k, loose)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names = [name for s in before for name in s.parameters]
     same = {parameters[name] for name in names}  # a tied weight has more names; those inside are frozen, too
@@ -132,28 +144,35 @@ def freeze(
         raise LearnerError(
             "freeze() got no pattern. Expected names, as in freeze(model, 'layer1', 'layer2.*')."
         )
+    found = {pattern: _matching(model, pattern) for pattern in patterns}
+    chosen = dict.fromkeys(name for names in found.values() for name in names)
+    _freeze(model, None, list(chosen), set(), train_norms, keep_dropout)
+    return {pattern: len(names) for pattern, names in found.items()}
+
+
+def _matching(model: nn.Module, pattern: str) -> list[str]:
+    """Return the parameters that a pattern names, by themselves or by a module; LearnerError if none."""
     parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    counts: dict[str, int] = {}
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        roots = [m for m in modules if fnmatchcase(m, pattern)]
-        found = [
-            p for p in parameters if fnmatchcase(p, pattern) or any(p.startswith(f"{m}.") for m in roots)
-        ]
-        if not found:
-            raise unknown("module or parameter", pattern, [*modules, *parameters], hint="Nothing was frozen.")
-        counts[pattern] = len(found)
-        chosen |= dict.fromkeys(found)
-    _freeze(model, None, list(chosen), set(), train_norms, keep_dropout)
-    return counts
+    roots = [m for m in modules if fnmatchcase(m, pattern)]
+    found = [p for p in parameters if fnmatchcase(p, pattern) or any(p.startswith(f"{m}.") for m in roots)]
+    if not found:
+        raise unknown("module or parameter", pattern, [*modules, *parameters], hint="Nothing was changed.")
+    return found
 
 
-def unfreeze(model: nn.Module) -> nn.Module:
-    """Let all parameters train, BatchNorm and dropout follow `model.train()`; return the model, changed.
+def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
+    """Let train what `freeze_to` and `freeze` froze, and what the patterns name; return the model, changed.
+
+    BatchNorm and dropout follow `model.train()` again. What you had frozen yourself stays frozen unless a
+    pattern names it, or every parameter was frozen.
 
     Args:
         model: Any model, not wrapped in DistributedDataParallel.
+        *patterns: Names as in `freeze`; "*" lets every parameter train.
+
+    Raises:
+        LearnerError: When a pattern matches nothing.
 
     Example:
         >>> from tlutils import models, surgery
@@ -162,12 +181,66 @@ def unfreeze(model: nn.Module) -> nn.Module:
         True
     """
     model = _bare(model)
+    asked = {name for pattern in patterns for name in _matching(model, pattern)}
+    fixed = set(fixed_parameters(model)) - asked
     _release(model)
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        parameter.requires_grad_(parameter.is_floating_point() and name not in fixed)
     for attribute in (ATTRIBUTE, PRINTS):
         model.__dict__.pop(attribute, None)
     return model
+
+
+def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
+    """Freeze the weights and statistics of all BatchNorm layers, beside what is frozen; return the layers.
+
+    Args:
+        model: Any model, not wrapped in DistributedDataParallel.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> len(surgery.freeze_batchnorm(model)), model.train().bn1.training, model.conv1.weight.requires_grad
+        (15, False, True)
+    """
+    model = _bare(model)
+    last = record(model) or Record(None, (), (), False, False, fixed=fixed_parameters(model))
+    names = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
+    frozen = list(last.parameters)
+    for name, norm in names.items():
+        _hold(norm)
+        for key, parameter in norm.named_parameters(prefix=name):
+            parameter.requires_grad_(False)
+            parameter.grad = None
+            frozen.append(key)
+    held = dict.fromkeys((*last.held, *names))
+    last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held), train_norms=False)
+    setattr(model, ATTRIBUTE, last)
+    take_prints(model)
+    return list(names.values())
+
+
+def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the parameters that somebody else froze, which freezing and unfreezing leave alone.
+
+    Where every parameter is frozen, and not by `freeze_to` or `freeze`, none counts as such.
+
+    Args:
+        model: Any model.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import surgery
+        >>> model = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
+        >>> surgery.fixed_parameters(surgery.unfreeze(model))
+        ('0.weight', '0.bias')
+    """
+    model, last = unwrap(model), record(model)
+    ours = set(last.parameters) - set(last.fixed) if last else set()
+    floats = {n: p for n, p in model.named_parameters(remove_duplicate=False) if p.is_floating_point()}
+    if last is None and not any(p.requires_grad for p in floats.values()):
+        return ()
+    return tuple(name for name, p in floats.items() if not p.requires_grad and name not in ours)
 
 
 def frozen_to(model: nn.Module) -> str | None:
@@ -245,16 +318,16 @@ def _freeze(
     train_norms: bool | None,
     keep_dropout: bool | None,
 ) -> None:
-    last = record(model)
+    last, fixed = record(model), fixed_parameters(model)
+    loose = _loose(model, train_norms)
     train_norms = train_norms if train_norms is not None else bool(last and last.train_norms)
     keep_dropout = keep_dropout if keep_dropout is not None else bool(last and last.keep_dropout)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    loose = {p for m in model.modules() if train_norms and layers.is_norm(m) for p in m.parameters()}
     frozen = {name: parameters[name] for name in names if parameters[name] not in loose}
     _refuse_ties(parameters, frozen)
     _release(model)
-    for parameter in parameters.values():
-        parameter.requires_grad_(parameter.is_floating_point())
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(parameter.is_floating_point() and name not in fixed)
     for parameter in frozen.values():
         parameter.requires_grad_(False)
         parameter.grad = None  # an optimizer would go on with what is left there
@@ -271,18 +344,57 @@ def _freeze(
     if keep_dropout:  # dropout may also be a function inside a block, which then has to be in train mode
         inside = {m for m in inside if layers.is_norm(m)}
     for module in inside:
-        module.train = Held(module)  # type: ignore[method-assign, assignment]
-        module.training = False
+        _hold(module)
     held = tuple(name for name, m in model.named_modules() if m in inside)
-    setattr(model, ATTRIBUTE, Record(from_stage, tuple(frozen), held, train_norms, keep_dropout))
+    setattr(model, ATTRIBUTE, Record(from_stage, tuple(frozen), held, train_norms, keep_dropout, fixed=fixed))
     take_prints(model)
+
+
+def _loose(model: nn.Module, train_norms: bool | None) -> set[nn.Parameter]:
+    """Return the parameters of norm layers, if these are to train wherever they are."""
+    last = record(model)
+    if not (train_norms if train_norms is not None else last and last.train_norms):
+        return set()
+    return {p for m in model.modules() if layers.is_norm(m) for p in m.parameters()}
+
+
+def _hold(module: nn.Module) -> None:
+    """Keep a module in eval mode, and statistics that it has, also when they are to be counted anew."""
+    module.train = Held(module)  # type: ignore[method-assign, assignment]
+    module.training = False
+    if hasattr(module, "reset_running_stats"):  # which torch's `update_bn` calls
+        module.reset_running_stats = keep_statistics  # type: ignore[assignment]
+
+
+def keep_statistics() -> None:
+    """Stand in for `reset_running_stats` on a frozen module: nothing is reset."""
 
 
 def _release(model: nn.Module) -> None:
     for module in model.modules():
         if is_held(module):
             del module.train
+            module.__dict__.pop("reset_running_stats", None)
             module.training = model.training
+
+
+def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Parameter]) -> None:
+    """Raise LearnerError where a layer that would train works on the images before and behind a cut."""
+    fixed = fixed_parameters(model)
+    names = {id(p): n for n, p in model.named_parameters() if n not in fixed and p not in loose}
+    for mode, flow in ready.flows.items():
+        sides: tuple[dict[str, None], dict[str, None]] = {}, {}
+        for step in flow.steps if isinstance(flow, Flow) else []:
+            if flow.depends[step] == DATA:
+                used = [step, *(n for n in step.all_input_nodes if n.op == "get_attr")]
+                found = [names[id(t)] for n in used for t in tensors_of(model, n) if id(t) in names]
+                sides[ready.places[mode][step] >= k].update(dict.fromkeys(found))
+        if both := [name for name in sides[0] if name in sides[1]]:
+            raise LearnerError(
+                f"{both[0]} is used before {ready.stages[k].name} and again from there on. It would be frozen "
+                "in the first place and would train in the second, which one weight cannot. Cut before both "
+                "or behind both."
+            )
 
 
 def _refuse_ties(parameters: dict[str, nn.Parameter], frozen: dict[str, nn.Parameter]) -> None:

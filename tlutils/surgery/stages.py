@@ -406,7 +406,7 @@ def _owners(model: nn.Module, count: int, plan: Plan) -> tuple[list[list[str]], 
         flow = plan.flows[mode]
         assert isinstance(flow, Flow)
         for step in sorted(flow.steps, key=lambda s: plan.places[mode][s]):
-            for tensor in _tensors_of(model, step):
+            for tensor in tensors_of(model, step):
                 if id(tensor) in by_id:
                     owner.setdefault(by_id[id(tensor)], plan.places[mode][step])
     heads = {name.split(".")[0] for name, k in owner.items() if k == count - 1}
@@ -419,7 +419,8 @@ def _owners(model: nn.Module, count: int, plan: Plan) -> tuple[list[list[str]], 
     )
 
 
-def _tensors_of(model: nn.Module, step: fx.Node) -> list[Tensor]:
+def tensors_of(model: nn.Module, step: fx.Node) -> list[Tensor]:
+    """Return the model's own tensors that a step of its flow uses."""
     if step.op == "call_module":
         module = model.get_submodule(str(step.target))
         return [*module.parameters(), *module.buffers()]

@@ -141,7 +141,12 @@ class PhaseTrainer:
             surgery.unfreeze(model)
         else:
             surgery.freeze_to(model, phase.from_stage)
-        self.frozen_norms = [] if recipe.train_bn else freeze_batchnorm(model)
+        if kept := surgery.fixed_parameters(model):
+            hardware.note(
+                f"{len(kept)} tensors were frozen before, and stay so (first {kept[0]}): "
+                "surgery.unfreeze(model, '*') lets them train."
+            )
+        self.frozen_norms = [] if recipe.train_bn else surgery.freeze_batchnorm(model)
         # The optimizer, with the stages' own learning rates.
         model.to(hardware.device)
         optimizer = build_optimizer(model, recipe, phase)
@@ -293,8 +298,6 @@ class PhaseTrainer:
                 "phases."
             )
         self.wrapped.train()
-        for norm in self.frozen_norms:
-            norm.eval()
 
 
 def note_doubts(model: nn.Module, dataset: data.TrainingData, recipe: Recipe, hardware: Hardware) -> None:
@@ -323,14 +326,6 @@ def note_batchnorm(recipe: Recipe, hardware: Hardware) -> None:
             "A bias in front of BatchNorm, if there is one, has no effect, and no gradient but rounding "
             "errors. AdamW makes whole steps of them, so it differs between one process and several."
         )
-
-
-def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
-    """Freeze the weights of all BatchNorm layers; return the layers, whose statistics eval mode holds."""
-    norms: list[nn.Module] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    for norm in norms:
-        norm.requires_grad_(False)
-    return norms
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.optim.Optimizer:

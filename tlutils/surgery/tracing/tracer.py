@@ -184,7 +184,7 @@ class Tracer(fx.Tracer):
 
 
 class Replay(Tracer):
-    """Traces a model without running a layer, as long as it takes the steps that were noted; else an error."""
+    """Traces a model without running a layer, as long as it takes the steps that were noted."""
 
     def __init__(self, images: list[Tensor], opened: set[str], notes: list[Note], like: Any) -> None:
         super().__init__(images, opened, measured=False)
