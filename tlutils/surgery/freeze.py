@@ -1,5 +1,6 @@
 """Freeze the early stages of a model in effect: no gradients, BatchNorm statistics held, dropout off."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -381,7 +382,10 @@ def _release(model: nn.Module) -> None:
 def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Parameter]) -> None:
     """Raise LearnerError where a layer that would train works on the images before and behind a cut."""
     fixed = fixed_parameters(model)
-    names = {id(p): n for n, p in model.named_parameters() if n not in fixed and p not in loose}
+    every = model.named_parameters(remove_duplicate=False)
+    tied = Counter(id(p) for _, p in every)
+    single = [(n, p) for n, p in model.named_parameters() if tied[id(p)] == 1]  # `_refuse_ties` sees others
+    names = {id(p): n for n, p in single if n not in fixed and p not in loose}
     for mode, flow in ready.flows.items():
         sides: tuple[dict[str, None], dict[str, None]] = {}, {}
         for step in flow.steps if isinstance(flow, Flow) else []:
@@ -391,9 +395,9 @@ def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Param
                 sides[ready.places[mode][step] >= k].update(dict.fromkeys(found))
         if both := [name for name in sides[0] if name in sides[1]]:
             raise LearnerError(
-                f"{both[0]} is used before {ready.stages[k].name} and again from there on. It would be frozen "
-                "in the first place and would train in the second, which one weight cannot. Cut before both "
-                "or behind both."
+                f"{both[0]} is used before {ready.stages[k].name} and again behind. It would be frozen in "
+                "the first place and would train in the second, which one weight cannot. Cut before both or "
+                "behind both."
             )
 
 

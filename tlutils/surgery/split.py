@@ -1,7 +1,7 @@
 """Cut a model in two at a stage, or read what leaves its stages, exactly and with the model's own weights."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, fx, nn
 
@@ -21,12 +21,14 @@ class Section(nn.Module):
     follow `.train()` and `.eval()`.
     """
 
-    def __init__(
-        self, model: nn.Module, programs: dict[bool, Program | str], constants: dict[str, Tensor]
-    ) -> None:
+    def __init__(self, model: nn.Module, ready: Plan, programs: dict[bool, Program | str]) -> None:
         super().__init__()
         self.training = model.training
         self._programs = programs
+        constants = _constants(ready)
+        around = [model, *map(model.get_submodule, ready.opened)]  # which do not run themselves
+        own = any(type(module).train is not nn.Module.train for module in around)
+        self._whole = (model,) if own else ()  # a tuple, so that the model is no part of this one
         for ready in programs.values():
             for step in ready.instructions if isinstance(ready, Program) else []:
                 if step.kind in ("module", "attribute"):
@@ -50,6 +52,17 @@ class Section(nn.Module):
             here.register_buffer(name, there._buffers[name], name not in there._non_persistent_buffers_set)
         else:
             setattr(here, name, getattr(there, name))
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as the model's own `train()` would, which may keep some layers in eval mode."""
+        super().train(mode)
+        for model in self._whole:
+            mine, modes = set(self.modules()), [(m, m.training) for m in model.modules()]
+            model.train(mode)
+            for module, before in modes:
+                if module not in mine:
+                    module.training = before
+        return self
 
     def forward(self, x: Any) -> Any:
         ready = self._programs[self.training]
@@ -131,7 +144,8 @@ def split_at(
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
     entry per image along its first dimension, so they may be kept and batched again. Of a model that returns
     a dict or an object, the suffix gives the logits. A hook on a module that spans several stages is not run
-    by the halves.
+    by the halves. What depends on more than the image, such as dropout that is on in evaluation mode, does so
+    in the halves: `audit` says it.
 
     Args:
         model: An image classifier; it stays as it is.
@@ -157,7 +171,11 @@ def split_at(
     """
     model = require_module(model)
     ready = plan(model, input_size=input_size)
-    k = find_stage(ready, from_stage)
+    return halves(model, ready, find_stage(ready, from_stage))
+
+
+def halves(model: nn.Module, ready: Plan, k: int) -> tuple[nn.Module, nn.Module]:
+    """Return the two halves of a model with this plan, cut before stage number `k`."""
     end = len(ready.stages)
     prefix: dict[bool, Program | str] = {}
     suffix: dict[bool, Program | str] = {}
@@ -168,8 +186,7 @@ def split_at(
         place, carried = ready.places[mode], ready.carried[k][mode]
         prefix[mode] = program(flow, place, range(k), [flow.image], {"": (k - 1, carried)})
         suffix[mode] = program(flow, place, range(k, end), carried, {"": (end - 1, None)})
-    constants = _constants(ready)
-    return Half(model, prefix, constants), Half(model, suffix, constants)
+    return Half(model, ready, prefix), Half(model, ready, suffix)
 
 
 def outputs(
@@ -216,7 +233,7 @@ def outputs(
             leaving = ready.carried[k + 1][mode] if k + 1 < len(ready.stages) else None
             results[ready.stages[k].name] = (k, leaving)
         programs[mode] = program(flow, ready.places[mode], range(max(wanted) + 1), [flow.image], results)
-    return Section(model, programs, _constants(ready))
+    return Section(model, ready, programs)
 
 
 def find_stage(ready: Plan, stage: Stage | str) -> int:

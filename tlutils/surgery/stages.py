@@ -168,7 +168,9 @@ def _shapes(shape: tuple[Any, ...]) -> list[tuple[int, ...]]:
 
 @dataclass
 class Plan:
-    """A model's stages and its two flows, `flows[training]`; a missing flow has the reason in its place.
+    """A model's stages for images (C, H, W) = `size`, and its two flows, `flows[training]`.
+
+    A missing flow has the reason in its place.
 
     `carried[k][training]` lists the steps whose tensors enter stage k, in one order for both modes.
     """
@@ -177,6 +179,7 @@ class Plan:
     flows: dict[bool, Flow | str]
     places: dict[bool, dict[fx.Node, int]]
     carried: list[dict[bool, list[fx.Node]]]
+    size: tuple[int, ...]
     opened: set[str]  # modules that were looked into
     chain: Sequence[str]
     refused: dict[str, str]  # a module that begins a stage no more -> why nothing can be cut there
@@ -219,7 +222,7 @@ def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
     size = tuple(input_size or models.info(model).input_size)
     mark = (size, _make_up(model))
     known, found = _PLANS.get(model, (None, None))
-    if found is None or known != mark or not _is_current(found, model, size):
+    if found is None or known != mark or not _is_current(found, model):
         found = _plan(model, size)
         _PLANS[model] = mark, found
     return found
@@ -238,9 +241,9 @@ def _make_up(model: nn.Module) -> list[Any]:
     ] + [(name, id(t), t.shape, t.dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]]
 
 
-def _is_current(plan: Plan, model: nn.Module, size: tuple[int, ...]) -> bool:
+def _is_current(plan: Plan, model: nn.Module) -> bool:
     if plan.chain:
-        return chain_of(model, size, lights=[(1, 0)]) == plan.chain
+        return chain_of(model, plan.size, lights=[(1, 0)]) == plan.chain
     return all(
         is_current(flow, model, plan.opened, training=mode)
         for mode, flow in plan.flows.items()
@@ -271,7 +274,7 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
         flows[True], places[True] = training, _same_places(layout, training)
     except Untraceable as error:
         flows[True] = f"{error.reason}"
-    return _planned(model, layout, flows, places)
+    return _planned(model, size, layout, flows, places)
 
 
 def _stable_layout(model: nn.Module, size: tuple[int, ...]) -> Layout:
@@ -319,7 +322,7 @@ def _calls(flow: Flow) -> dict[tuple[str, int], fx.Node]:
     return found
 
 
-def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:
+def _planned(model: nn.Module, size: tuple[int, ...], layout: Layout, flows: Any, places: Any) -> Plan:
     carried: list[dict[bool, list[fx.Node]]] = [{mode: [flows[mode].image] for mode in places}]
     refused: dict[str, str] = {}
     merged = [0]  # the new number of each old stage
@@ -339,7 +342,7 @@ def _planned(model: nn.Module, layout: Layout, flows: Any, places: Any) -> Plan:
         place.update({node: merged[k] for node, k in place.items()})
     numbered = iter(range(1, len(names) + 1))
     names = [f"stage{next(numbered)}" if name.startswith("stage") else name for name in names]
-    result = Plan(Stages(), flows, places, carried, layout.opened, layout.chain, refused)
+    result = Plan(Stages(), flows, places, carried, size, layout.opened, layout.chain, refused)
     result.stages.extend(_describe(model, names, result))
     result.stages.model_name = (
         f"{type(model).__name__}, {sum(s.num_params for s in result.stages):,} parameters"

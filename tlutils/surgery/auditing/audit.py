@@ -10,8 +10,9 @@ from ...errors import LearnerError
 from ...inference import require_module
 from ...models import layers
 from ..freeze import frozen_to, is_held
+from .effects import Effects, try_out
 from .findings import MARKS, Audit, Finding
-from .model import freeze_findings, model_findings, trial_findings
+from .model import effect_findings, freeze_findings, model_findings, trial_findings
 from .optimizer import optimizer_findings
 from .transform import input_findings
 
@@ -51,6 +52,7 @@ def audit(
     bare = require_module(model)
     trial: layers.Layers | None = None
     findings: list[Finding] = []
+    effects = Effects()
     try:
         trial = layers.find_layers(bare)
     except LearnerError as error:
@@ -61,8 +63,10 @@ def audit(
         )
     if trial is not None:
         findings += trial_findings(bare, trial, num_classes)
+        effects = try_out(bare, trial.images)
+        findings += effect_findings(bare, effects)
     findings += model_findings(bare, training=optimizer is not None)
-    findings += freeze_findings(bare)
+    findings += freeze_findings(bare, effects)
     if optimizer is not None:
         findings += optimizer_findings(bare, optimizer)
     if transform is not None:

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ...inference import mirror
 from ...models import layers
-from ..freeze import PRINTS, is_held, record, take_prints
+from ..freeze import PRINTS, record, take_prints
+from .effects import Effects, is_frozen
 from .findings import Finding, listed
 
 
@@ -88,7 +90,38 @@ def model_findings(model: nn.Module, *, training: bool) -> Iterator[Finding]:
         )
 
 
-def freeze_findings(model: nn.Module) -> Iterator[Finding]:
+def effect_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
+    """Yield where the scores of an image depend on more than the image, and frozen stages on the mode."""
+    here = type(model).__name__
+    if effects.random:
+        yield Finding(
+            "random-in-eval",
+            "warning",
+            listed([name or here for name in effects.random]),
+            "It draws random numbers in evaluation mode, too: one image gives other scores at every pass, "
+            "and features kept of it are those of one draw.",
+            "Pass training=self.training to F.dropout, or use nn.Dropout, which model.eval() switches off.",
+        )
+    if effects.mixing:
+        yield Finding(
+            "batch-dependent",
+            "warning",
+            listed([name or here for name in effects.mixing]),
+            "In evaluation mode, what it gives for an image depends on the other images of the batch.",
+            "BatchNorm uses its running statistics in eval mode if it keeps them (track_running_stats=True); "
+            "F.batch_norm with training=self.training.",
+        )
+    if effects.changing:
+        yield Finding(
+            "mode-dependent",
+            "warning",
+            listed([name or f"the forward of {here}" for name in effects.changing]),
+            "It lies in the frozen part and gives other values in training mode than in evaluation mode.",
+            "Put what depends on self.training into a module of its own, which freeze_to holds in eval mode.",
+        )
+
+
+def freeze_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
     """Yield where the frozen part is not still, or has moved; note its fingerprint on the model."""
     last = record(model)
     flags = {n: p.requires_grad for n, p in model.named_parameters(remove_duplicate=False)}
@@ -101,7 +134,11 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             "It was frozen, and would train: its requires_grad was set to True since.",
             f"freeze_to(model, {last.from_stage!r})" if last.from_stage else "Call freeze(model, ...) again.",
         )
-    drifting, dropping = _alive(model)
+    here = f"the forward of {type(model).__name__}"
+    drifting, dropping = (
+        list(dict.fromkeys([*seen, *(name or here for name in tried)]))
+        for seen, tried in zip(_alive(model), (effects.drifting, effects.dropping), strict=True)
+    )
     if drifting:
         yield Finding(
             "bn-drift",
@@ -110,7 +147,8 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             "Its weights are frozen, but in training mode it would go on averaging your images into its "
             "running mean and variance: the frozen features would drift. eval() alone is undone by the "
             "next model.train().",
-            "freeze_to(model, from_stage) holds the statistics, too.",
+            "freeze_to(model, from_stage) holds the statistics, too; what F.batch_norm does in a forward "
+            "that reaches across the cut needs an nn.BatchNorm2d.",
         )
     if dropping and not (last and last.keep_dropout):
         yield Finding(
@@ -119,7 +157,8 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
             listed(dropping),
             "It lies in the frozen part and would drop values at random: the same image would give other "
             "features at every pass.",
-            "freeze_to(model, from_stage) switches it off; keep_dropout=True says that you want it.",
+            "freeze_to(model, from_stage) switches it off; keep_dropout=True says that you want it. What "
+            "F.dropout does in a forward that reaches across the cut needs an nn.Dropout.",
         )
     if last and last.shared:
         yield Finding(
@@ -146,35 +185,13 @@ def freeze_findings(model: nn.Module) -> Iterator[Finding]:
 
 
 def _alive(model: nn.Module) -> tuple[list[str], list[str]]:
-    """Return the frozen BatchNorm and dropout layers that `model.train()` would set to work, by trying it."""
-    modes = {m: m.training for m in model.modules()}
-    try:
-        model.train()
-        woken = [(name, m) for name, m in model.named_modules() if m.training and not is_held(m)]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    drifting = [n for n, m in woken if _has_statistics(m) and _is_frozen(model, n)]
-    dropping = [
-        n for n, m in woken if layers.is_dropout(m) and layers.drop_rate(m) > 0 and _is_frozen(model, n)
-    ]
-    return drifting, dropping
-
-
-def _has_statistics(module: nn.Module) -> bool:
-    return getattr(module, "running_mean", None) is not None
-
-
-def _is_frozen(model: nn.Module, name: str) -> bool:
-    """Return whether the module, or the nearest around it that has parameters, has frozen ones only."""
-    last = record(model)
-    if layers.is_norm(model.get_submodule(name)) and last and last.train_norms:
-        return False
-    while True:
-        own = list(model.get_submodule(name).parameters())
-        if own or not name:
-            return bool(own) and not any(p.requires_grad for p in own)
-        name = name.rpartition(".")[0]
+    """Return the frozen BatchNorm and dropout layers that `model.train()` would set to work."""
+    with mirror(model, meta=True) as copy:
+        copy.train()
+        woken = {name for name, m in copy.named_modules() if m.training}
+    frozen = [(n, m) for n, m in model.named_modules() if n in woken and is_frozen(model, n)]
+    drifting = [n for n, m in frozen if getattr(m, "running_mean", None) is not None]
+    return drifting, [n for n, m in frozen if layers.is_dropout(m) and layers.drop_rate(m) > 0]
 
 
 def _stray_flags(model: nn.Module) -> Iterator[Finding]:

@@ -120,6 +120,8 @@ def chain_of(
     """
     calls: list[str] = []
     found: list[str] = []
+    if any(isinstance(child, torch.jit.ScriptModule) for child in model.children()):
+        return []  # whose calls cannot be seen
     with mirror(model, meta=False) as copy, torch.no_grad(), runtime.seeded(0):
         own = _Entry(copy)
         for name, child in copy.named_children():

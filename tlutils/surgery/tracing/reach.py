@@ -162,7 +162,8 @@ def module_layouts(model: nn.Module, x: Tensor) -> dict[str, str]:
 
     with twin(model) as copy:
         set_mode(copy, training=False)
-        for name, module in copy.named_modules():
+        watched = [(n, m) for n, m in copy.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
+        for name, module in watched:
             module.register_forward_hook(noting(name))
         with torch.no_grad(), receptive:
             copy(image)
