@@ -14,7 +14,6 @@ from ..inference import require_module, unwrap
 from ..models import layers
 from .split import find_stage
 from .stages import Plan, Stage, plan, tensors_of
-from .tracing.graph import Flow
 from .tracing.tracer import DATA
 
 # Kept on the model itself, so that they survive deepcopy and pickling.
@@ -360,7 +359,7 @@ def _loose(model: nn.Module, train_norms: bool | None) -> set[nn.Parameter]:
 
 
 def _hold(module: nn.Module) -> None:
-    """Keep a module in eval mode, and statistics that it has, also when they are to be counted anew."""
+    """Keep a module in eval mode, and statistics that it has, also when they are to be counted again."""
     module.train = Held(module)  # type: ignore[method-assign, assignment]
     module.training = False
     if hasattr(module, "reset_running_stats"):  # which torch's `update_bn` calls
@@ -388,7 +387,9 @@ def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Param
     names = {id(p): n for n, p in single if n not in fixed and p not in loose}
     for mode, flow in ready.flows.items():
         sides: tuple[dict[str, None], dict[str, None]] = {}, {}
-        for step in flow.steps if isinstance(flow, Flow) else []:
+        if isinstance(flow, str):  # the model does not run in this mode as a list of stages
+            continue
+        for step in flow.steps:
             if flow.depends[step] == DATA:
                 used = [step, *(n for n in step.all_input_nodes if n.op == "get_attr")]
                 found = [names[id(t)] for n in used for t in tensors_of(model, n) if id(t) in names]

@@ -29,8 +29,8 @@ class Section(nn.Module):
         around = [model, *map(model.get_submodule, ready.opened)]  # which do not run themselves
         own = any(type(module).train is not nn.Module.train for module in around)
         self._whole = (model,) if own else ()  # a tuple, so that the model is no part of this one
-        for ready in programs.values():
-            for step in ready.instructions if isinstance(ready, Program) else []:
+        for one in programs.values():
+            for step in one.instructions if isinstance(one, Program) else []:
                 if step.kind in ("module", "attribute"):
                     self._adopt(model, step.target, constants)
 

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,8 +119,8 @@ def _run(model: nn.Module, images: Tensor, seed: int) -> list[_Call]:
     def leave(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         state, start = within.pop()
         drew = state != _generators(model) and not any(call.drew for call in calls[start:])
-        values = [[t.detach().clone() for t in tensors(v)] for v in ((args, kwargs), output)]
-        calls.append(_Call(name, *values, drew))
+        given, made = ([t.detach().clone() for t in tensors(v)] for v in ((args, kwargs), output))
+        calls.append(_Call(name, given, made, drew))
 
     handles: list[Any] = []
     watched = [(n, m) for n, m in model.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
@@ -127,8 +128,10 @@ def _run(model: nn.Module, images: Tensor, seed: int) -> list[_Call]:
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(functools.partial(leave, name), with_kwargs=True))
     try:
-        runtime.seed_everything(seed)
-        model(images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as checkpointing's, where no gradient is wanted
+            runtime.seed_everything(seed)
+            model(images)
     finally:
         for handle in handles:
             handle.remove()
