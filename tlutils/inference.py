@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import inspect
 import random
 import sys
 import threading
@@ -148,13 +149,13 @@ def _equal(one: Any, other: Tensor) -> bool:
 
 
 def require_module(model: object) -> nn.Module:
-    """Return `model` without wrappers, once it is sure that it is a model.
+    """Return `model` without wrappers, once it is sure that it is a model of images.
 
     Args:
         model: What arrived where a model is expected.
 
     Raises:
-        LearnerError: It is no nn.Module.
+        LearnerError: It is no nn.Module, has lazy layers without weights, or needs more than images.
 
     Example:
         >>> from tlutils import inference
@@ -167,7 +168,25 @@ def require_module(model: object) -> nn.Module:
             f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
             "Make one with models.load('tf_efficientnet_lite0')."
         )
-    return unwrap(model)
+    if any(nn.parameter.is_lazy(t) for t in (*model.parameters(), *model.buffers())):
+        raise LearnerError(
+            f"{type(model).__name__} has lazy layers without weights yet. Run it once on a batch of images "
+            "first."
+        )
+    bare = unwrap(model)
+    try:
+        inputs = inspect.signature(bare.forward).parameters.values()
+    except (TypeError, ValueError):  # a scripted model has none
+        return bare
+    needed = [
+        p.name for p in inputs if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise LearnerError(
+            f"{type(bare).__name__} needs {' and '.join(needed)}, and here it gets a batch of images alone. "
+            "Wrap it in a module whose forward takes images and adds the rest."
+        )
+    return bare
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -114,7 +114,7 @@ def find_layers(model: nn.Module) -> Layers:
         model: Any image classifier, without wrappers.
 
     Raises:
-        LearnerError: The model is scripted, lazy or without parameters, no pass works, or it returns no class
+        LearnerError: The model is scripted or without parameters, no pass works, or it returns no class
             scores.
 
     Example:
@@ -128,10 +128,6 @@ def find_layers(model: nn.Module) -> Layers:
     if isinstance(model, torch.jit.ScriptModule):
         raise LearnerError(
             "This is a scripted model, whose layers cannot be changed. Use the model before scripting."
-        )
-    if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
-        raise LearnerError(
-            "This model has lazy layers without weights yet. Run it once on a batch of images first."
         )
     if not any(p.is_floating_point() for p in model.parameters()):
         raise LearnerError(
@@ -157,7 +153,7 @@ def find_layers(model: nn.Module) -> Layers:
 
 @dataclass
 class _Pass:
-    """One forward pass: its output, the autograd node of its input, and the calls of layers and dropouts.
+    """One forward pass of `modules`: its output, the autograd node of its input, and the calls of layers.
 
     A call is (module, node of its input, node of its output).
     """
@@ -165,6 +161,7 @@ class _Pass:
     output: Any
     start: Any
     calls: list[tuple[nn.Module, Any, Any]]
+    modules: list[nn.Module]
 
     def makers(self) -> dict[int, nn.Module]:
         """Return which layer made which node, by the node's id."""
@@ -182,12 +179,15 @@ def _read(model: nn.Module, images: torch.Tensor) -> Layers:
     scores = logits_of(seen.output)
     found = Layers(images, scores.detach())
     names = {id(m): n for n, m in model.named_modules()}
-    _collect(found, model, seen, names, _heads(scores, seen, names))
+    others = [head for t in tensors_within(seen.output) for head in _auxiliary(t, seen, scores.shape[1])]
+    _collect(found, model, seen, names, [*_heads(scores, seen, names), *others])
     if len(found.reached) < sum(1 for _ in model.named_parameters(remove_duplicate=False)):
         # Some parameters play no part in prediction: auxiliary heads, used in training only, or dead layers.
         set_mode(model, training=True)
         seen = _watched(model, images)
-        auxiliary = [head for t in _tensors(seen.output) for head in _auxiliary(t, seen, scores.shape[1])]
+        auxiliary = [
+            head for t in tensors_within(seen.output) for head in _auxiliary(t, seen, scores.shape[1])
+        ]
         _collect(found, model, seen, names, auxiliary)
     return found
 
@@ -204,20 +204,32 @@ def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
     try:
         with torch.enable_grad():
             batch = images.clone().requires_grad_().clone()  # not a leaf, which may not be written into
-            return _Pass(model(batch), batch.grad_fn, calls)
+            return _Pass(model(batch), batch.grad_fn, calls, list(model.modules()))
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _tensors(output: Any) -> list[torch.Tensor]:
+def tensors_within(output: Any) -> list[torch.Tensor]:
+    """Return the tensors with a gradient in what a model returned.
+
+    Args:
+        output: A tensor, a container of tensors, or an object with `.logits`.
+
+    Example:
+        >>> import torch
+        >>> from tlutils.models import layers
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> len(layers.tensors_within({"logits": x * 2, "features": [x + 1], "labels": torch.ones(2)}))
+        2
+    """
     if isinstance(output, torch.Tensor):
         return [output] if output.grad_fn is not None else []
     if isinstance(output, Mapping):
         output = list(output.values())
     elif not isinstance(output, tuple | list):
         output = list(vars(output).values()) if hasattr(output, "logits") else []
-    return [t for item in output for t in _tensors(item)]
+    return [t for item in output for t in tensors_within(item)]
 
 
 def _walk(starts: list[Any], stop: Container[int] = (), kinds: tuple[str, ...] = ()) -> Iterator[Any]:
@@ -251,6 +263,11 @@ def _heads(scores: torch.Tensor, seen: _Pass, names: dict[int, str]) -> list[nn.
     found, mark = _nearest(scores, seen)
     width = scores.shape[1]
     if mark or not found or any(_outputs(m) != width for m in found):
+        if quantised := [type(m).__name__ for m in seen.modules if "quantized" in type(m).__module__]:
+            raise LearnerError(
+                f"The model is quantised ({quantised[0]}): no gradient passes, and its layers cannot be "
+                "changed. Use the model before quantisation."
+            )
         which = ", ".join(f"{names[id(m)]} ({_outputs(m)} outputs)" for m in found[:3]) or "none"
         raise LearnerError(
             f"No head found: the model returns {width} columns, and the last layers before them are: {which}"
@@ -275,7 +292,7 @@ def _collect(
     parameters: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameters.setdefault(id(parameter), []).append(name)
-    for node in _walk([t.grad_fn for t in _tensors(seen.output)]):
+    for node in _walk([t.grad_fn for t in tensors_within(seen.output)]):
         found.reached.update(parameters.get(id(getattr(node, "variable", None)), ()))
         found.reentrant |= "CheckpointFunction" in node.name()
     made = seen.makers()

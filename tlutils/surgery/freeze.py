@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import LearnerError, unknown
-from ..inference import require_module, unwrap
+from ..inference import unwrap
 from ..models import layers
 from .split import find_stage
-from .stages import Plan, Stage, plan, tensors_of
+from .stages import Plan, Stage, plan, require_editable, tensors_of
 from .tracing.tracer import DATA
 
 # Kept on the model itself, so that they survive deepcopy and pickling.
@@ -292,7 +292,7 @@ def take_prints(model: nn.Module) -> dict[str, int]:
 
 
 def _bare(model: nn.Module) -> nn.Module:
-    bare = require_module(model)
+    bare = require_editable(model)
     if isinstance(model, nn.parallel.DistributedDataParallel):
         raise LearnerError(
             "The model is wrapped in DistributedDataParallel, which has already noted what trains. "

@@ -1,5 +1,7 @@
 """A new head on any image classifier, with everything else untouched."""
 
+import contextlib
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,8 +10,9 @@ from torch import nn
 
 from .. import models, runtime
 from ..errors import LearnerError
-from ..inference import logits_of, require_module, twin
+from ..inference import logits_of, set_mode, twin
 from ..models import layers
+from .stages import require_editable
 
 
 def head_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -28,7 +31,7 @@ def head_layers(model: nn.Module) -> dict[str, nn.Module]:
         >>> surgery.head_layers(models.load("test_resnet", pretrained=False))
         {'fc': Linear(in_features=96, out_features=1000, bias=True)}
     """
-    model = require_module(model)
+    model = require_editable(model)
     return {name: model.get_submodule(name) for name in layers.find_layers(model).heads}
 
 
@@ -39,7 +42,7 @@ def replace_head(
 
     Only the last layer changes (each of them, where a model has distilled or auxiliary heads): pooling, norms
     and dropout before it stay, and every other tensor is bit-identical. The new head has the old one's data
-    type and device, and it trains.
+    type, device and kind (a cosine layer stays one), and it trains.
 
     Args:
         model: An image classifier.
@@ -48,8 +51,9 @@ def replace_head(
         dropout: Rate of the dropout right before the head, from 0 to 1; None keeps it.
 
     Raises:
-        LearnerError: With the model as it was, when it is no classifier, when it has no dropout to set, or
-            when the new one does not give `num_classes` columns.
+        LearnerError: With the model as it was, when it is no classifier, when it has no dropout to set, when
+            a head's weight is made by a hook or a parametrization, or when the new one does not give
+            `num_classes` columns, in training mode too.
 
     Example:
         >>> from tlutils import models, surgery
@@ -65,7 +69,7 @@ def replace_head(
         )
     if dropout is not None and not 0 <= dropout <= 1:
         raise LearnerError(f"dropout is {dropout!r}. Expected the share of values to drop, between 0 and 1.")
-    bare = require_module(model)
+    bare = require_editable(model)
     if getattr(bare, "num_classes", None) == 0 and hasattr(bare, "reset_classifier"):
         _grow(bare, num_classes)
     trial = layers.find_layers(bare)
@@ -75,11 +79,11 @@ def replace_head(
             "Leave dropout out; a timm model takes drop_rate when it is created."
         )
     with runtime.seeded(seed):
-        new = {layer: _like(layer, num_classes) for layer in map(bare.get_submodule, trial.heads)}
+        new = {require_own_weight(bare, name): _like(bare, name, num_classes) for name in trial.heads}
     counts = _counts(bare, trial.heads)
     _put(bare, new, {owner: num_classes for owner in counts})
     try:
-        _prove(bare, trial.images, num_classes)
+        _prove(bare, trial, num_classes)
     except LearnerError:
         _put(bare, {fresh: layer for layer, fresh in new.items()}, counts)
         raise
@@ -101,16 +105,61 @@ def _grow(model: nn.Module, num_classes: int) -> None:
             parameter.data = parameter.data.to(like)
 
 
-def _like(layer: nn.Module, outputs: int) -> nn.Module:
+def require_own_weight(model: nn.Module, name: str) -> nn.Module:
+    """Return the layer of that name, once it is sure that its weight is a parameter. Raises LearnerError."""
+    layer = model.get_submodule(name)
+    if "weight" not in layer._parameters:
+        raise LearnerError(
+            f"The weight of {name} is made at each pass, by pruning, weight or spectral norm, or another "
+            "hook or parametrization, and cannot be replaced. Take that off first (torch.nn.utils.parametrize."
+            "remove_parametrizations, prune.remove, remove_weight_norm), and put it on the new layer."
+        )
+    return layer
+
+
+def _like(model: nn.Module, name: str, outputs: int) -> nn.Module:
     """Return a fresh layer of the same kind, type, device and mode with another number of outputs."""
+    layer: Any = model.get_submodule(name)
     kind = next(k for k in layers.LINEAR_OR_CONV if isinstance(layer, k))
     kept = ["in_features"] if kind is nn.Linear else ["in_channels", "kernel_size", "stride", "padding"]
     kept += [] if kind is nn.Linear else ["dilation", "padding_mode"]
     width = "out_features" if kind is nn.Linear else "out_channels"
-    options: dict[str, Any] = {name: getattr(layer, name) for name in kept} | {width: outputs}
-    weight: Any = layer.weight
-    new = kind(**options, bias=layer.bias is not None, device=weight.device, dtype=weight.dtype)
+    options: dict[str, Any] = {key: getattr(layer, key) for key in kept} | {width: outputs}
+    new = kind(**options, bias=layer.bias is not None, device=layer.weight.device, dtype=layer.weight.dtype)
+    if type(layer).forward is not kind.forward:
+        new = _same_kind(name, layer, new, width)
     return new.train(layer.training)
+
+
+def _same_kind(name: str, layer: Any, plain: Any, width: str) -> Any:
+    """Return a layer of the same class with the weights of `plain`, tried with rows of the old ones."""
+    old, outputs = getattr(layer, width), getattr(plain, width)
+    rows = torch.arange(outputs, device=layer.weight.device) % old
+    new = copy.deepcopy(layer)
+    for key in (width, "num_classes"):
+        if getattr(new, key, None) == old:
+            setattr(new, key, outputs)
+    with torch.no_grad():
+        for module in new.modules():
+            for group in (module._parameters, module._buffers):
+                for key, tensor in group.items():
+                    if tensor is not None and tensor.dim() and tensor.shape[0] == old:
+                        row = tensor[rows]
+                        group[key] = nn.Parameter(row) if isinstance(tensor, nn.Parameter) else row
+        try:
+            x = torch.randn(2, layer.weight.shape[1], *([8] * (layer.weight.dim() - 2))).to(layer.weight)
+            like = torch.allclose(new.eval()(x), layer(x)[:, rows], rtol=1e-3, atol=1e-5)
+        except Exception:  # somebody's own layer, which may want more than its input
+            like = False
+        if not like:
+            raise LearnerError(
+                f"The head {name} is a {type(layer).__name__}, which cannot be made for another number of "
+                "classes from outside. Put a new one where the model keeps it, or make the model for your "
+                "classes."
+            )
+        for key, fresh in plain.named_parameters():
+            new.get_parameter(key).copy_(fresh)
+    return new.requires_grad_()
 
 
 def _counts(model: nn.Module, heads: Iterable[str]) -> dict[nn.Module, int]:
@@ -130,15 +179,24 @@ def _put(model: nn.Module, new: dict[nn.Module, nn.Module], counts: dict[nn.Modu
         owner.num_classes = count  # type: ignore[assignment]
 
 
-def _prove(model: nn.Module, images: torch.Tensor, num_classes: int) -> None:
-    """Raise LearnerError unless the model gives scores of shape (2, num_classes)."""
+def _prove(model: nn.Module, trial: layers.Layers, num_classes: int) -> None:
+    """Raise LearnerError unless the model gives (2, num_classes) scores, and no others of the old width."""
     failure: Exception | None = None
-    with twin(model) as copy, torch.no_grad():
+    old = trial.logits.shape
+    with twin(model) as copy:
         try:
-            shape = tuple(logits_of(copy(images)).shape)
+            output = copy(trial.images)
+            shape = tuple(logits_of(output).shape)
             got = f"scores of shape {shape}"
         except Exception as error:  # whatever a layer says about a width that it did not expect
             failure, shape, got = error, (), f"{type(error).__name__}: {error}"
+        if shape == (2, num_classes) != old:
+            outputs = [output]
+            set_mode(copy, training=True)
+            with contextlib.suppress(Exception):  # two small images may not do for training mode
+                outputs.append(copy(trial.images))
+            if any(t.shape == old for t in layers.tensors_within(outputs)):
+                shape, got = (), f"other scores of shape {tuple(old)} beside the new ones"
     if shape != (2, num_classes):
         raise LearnerError(
             f"With the new head the model gave {got}. Expected scores of shape (2, {num_classes}). "

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from ..errors import LearnerError
-from ..inference import require_module
 from ..models import layers
-from .stages import stages
+from .stages import require_editable, stages
 
 _TOKENS = (
     "pos_embed",
@@ -53,7 +52,7 @@ def param_groups(
             f"lr={lr!r}, decay={decay!r}, weight_decay={weight_decay!r} arrived. Expected lr above 0, decay "
             "above 0 and at most 1 (0.7 slows each earlier stage by 30 %), weight_decay 0 or more."
         )
-    model = require_module(model)
+    model = require_editable(model)
     parameters = dict(model.named_parameters())
     spared = _spared(model)
     weighted = [stage for stage in stages(model) if stage.parameters]
@@ -109,7 +108,7 @@ def add_unfrozen(
         >>> surgery.add_unfrozen(optimizer, surgery.freeze_to(model, "stage4"))[0]
         'layer4.0.conv1.weight'
     """
-    model = require_module(model)
+    model = require_editable(model)
     known = {id(p) for group in optimizer.param_groups for p in group["params"]}
     names = {id(p): name for name, p in model.named_parameters()}
     ratios = [group.get("ratio", 1.0) for group in optimizer.param_groups]

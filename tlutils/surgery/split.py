@@ -6,9 +6,8 @@ from typing import Any, Self
 from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
-from ..inference import require_module
 from ..models import layers
-from .stages import Plan, Stage, plan
+from .stages import Plan, Stage, plan, require_editable
 from .tracing.cuts import BatchSize, Device, Program, Slot, program
 from .tracing.graph import Flow
 from .tracing.tracer import fetch, replaced
@@ -169,7 +168,7 @@ def split_at(
         >>> torch.equal(suffix(features), model(images))
         True
     """
-    model = require_module(model)
+    model = require_editable(model)
     ready = plan(model, input_size=input_size)
     return halves(model, ready, find_stage(ready, from_stage))
 
@@ -215,7 +214,7 @@ def outputs(
         >>> {name: tuple(t.shape) for name, t in read(torch.randn(2, 3, 160, 160)).items()}
         {'stage1': (2, 32, 40, 40), 'pool': (2, 96)}
     """
-    model = require_module(model)
+    model = require_editable(model)
     if not at:
         raise LearnerError(
             f"outputs() got at={at!r}. Expected a stage or a list of stages, for example "

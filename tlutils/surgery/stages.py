@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, fx, nn
 
 from .. import models
 from ..errors import LearnerError, unknown
-from ..inference import require_module
+from ..inference import mirror, require_module
 from .tracing.cuts import NoCut, crossing, fold, key_of
 from .tracing.graph import Flow, Untraceable, chain_of, is_current, trace
 from .tracing.grouping import Layout, complete, lay_out
@@ -210,6 +211,29 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
     return plan(model, input_size=input_size).stages
 
 
+def require_editable(model: object) -> nn.Module:
+    """Return `model` without wrappers, once it is sure that its layers can be seen and their mode set.
+
+    Raises LearnerError.
+    """
+    bare = require_module(model)
+    if isinstance(bare, torch.jit.ScriptModule):
+        raise LearnerError(
+            "This is a scripted model, whose layers can neither be seen nor changed. Use the model before "
+            "scripting."
+        )
+    if type(bare).train is not nn.Module.train or "train" in vars(bare):
+        try:
+            with mirror(bare, meta=True) as copy:
+                copy.train()
+        except Exception as error:
+            raise LearnerError(
+                f"{type(bare).__name__} cannot be put in training mode: {error} An exported program is fixed "
+                "to one mode. Use the model before export."
+            ) from error
+    return bare
+
+
 _PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()
 
 
@@ -218,7 +242,7 @@ def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
 
     Raises LearnerError.
     """
-    model = require_module(model)
+    model = require_editable(model)
     size = tuple(input_size or models.info(model).input_size)
     mark = (size, _make_up(model))
     known, found = _PLANS.get(model, (None, None))

@@ -8,8 +8,10 @@ from torch import nn
 
 from .. import models
 from ..errors import LearnerError
-from ..inference import logits_of, require_module, twin
+from ..inference import logits_of, twin
 from ..models import layers
+from .head import require_own_weight
+from .stages import require_editable
 
 
 def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
@@ -42,7 +44,7 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
         raise LearnerError(
             f"in_chans is {in_chans!r}. Expected a number of channels: 1 for grey, 3 for colours."
         )
-    bare = require_module(model)
+    bare = require_editable(model)
     info = models.info(bare)
     channels, height, width = info.input_size
     if in_chans == channels:
@@ -54,6 +56,8 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
             f"{type(bare).__name__} reads the image with {', '.join(trial.stems) or 'no layer'}, which is no "
             f"plain convolution. Make the model with models.load(..., in_chans={in_chans}) instead."
         )
+    for name in trial.stems:
+        require_own_weight(bare, name)
     inside = bool(getattr(bare, "transform_input", False))
     if inside:
         bare.transform_input = False  # type: ignore[assignment]

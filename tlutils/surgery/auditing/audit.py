@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from ...errors import LearnerError
-from ...inference import require_module
 from ...models import layers
 from ..freeze import frozen_to, is_held
+from ..stages import require_editable
 from .effects import Effects, try_out
 from .findings import MARKS, Audit, Finding
 from .model import effect_findings, freeze_findings, model_findings, trial_findings
@@ -38,7 +38,7 @@ def audit(
         transform: Your transform of a PIL image, to have it checked against what the weights expect.
 
     Raises:
-        LearnerError: For what is no torch module.
+        LearnerError: For what is no torch module, and for a scripted or exported one.
 
     Example:
         >>> from tlutils import models, surgery
@@ -49,7 +49,7 @@ def audit(
         >>> found.errors[0].fix
         'replace_head(model, 10)'
     """
-    bare = require_module(model)
+    bare = require_editable(model)
     trial: layers.Layers | None = None
     findings: list[Finding] = []
     effects = Effects()
@@ -63,7 +63,7 @@ def audit(
         )
     if trial is not None:
         findings += trial_findings(bare, trial, num_classes)
-        effects = try_out(bare, trial.images)
+        effects = Effects() if trial.images.is_meta else try_out(bare, trial.images)
         findings += effect_findings(bare, effects)
     findings += model_findings(bare, training=optimizer is not None)
     findings += freeze_findings(bare, effects)
