@@ -406,7 +406,7 @@ def mirror(model: nn.Module, *, meta: bool) -> Iterator[nn.Module]:
         yield mirrored
     finally:
         guard.remove()
-        written = [(old, value) for old, value, version in copier.versions if old._version != version]
+        written = [pair for pair in copier.values if not _same_values(*pair)]
         for tensor, value in written:
             tensor.data.copy_(value)
     if written:
@@ -416,16 +416,22 @@ def mirror(model: nn.Module, *, meta: bool) -> Iterator[nn.Module]:
         )
 
 
+def _same_values(one: Tensor, other: Tensor) -> bool:
+    if one.is_floating_point() or one.is_complex():
+        one, other = one.nan_to_num(), other.nan_to_num()
+    return one.is_meta or torch.equal(one, other)
+
+
 class _Copier:
     """Copies a model and all that its modules hold; `modules` are the ids of those copied.
 
-    `versions` lists the tensors that a run may write into, each with its value and its version.
+    `values` lists the tensors that a run may write into, each with its values at the start.
     """
 
     def __init__(self, meta: bool) -> None:
         self.meta = meta
         self.modules: set[int] = set()
-        self.versions: list[tuple[Tensor, Tensor, int]] = []
+        self.values: list[tuple[Tensor, Tensor]] = []
         self._done: dict[int, Any] = {}
 
     def copy(self, value: Any) -> Any:
@@ -485,7 +491,7 @@ class _Copier:
         if self.meta:
             return empty_like(tensor)
         if not tensor.is_inference():
-            self.versions.append((tensor, tensor.detach().clone(), tensor._version))
+            self.values.append((tensor, tensor.detach().clone()))
         return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
     def _container(self, value: Any) -> Any:

@@ -228,7 +228,7 @@ def _torchvision_name(model: nn.Module) -> str | None:
     near = [n for n in family if abs(sizes[n] - count) < 0.01 * count]
     if near:
         return min(near, key=lambda n: abs(sizes[n] - count))
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    own = {name: tensor.shape for name, tensor in model.state_dict().items() if hasattr(tensor, "shape")}
     for name in family:  # the head is gone, or another network in its place
         differ = {key.partition(".")[0] for key, shape in _shapes(name).items() if own.get(key) != shape}
         if len(differ) == 1 and differ == {list(_shapes(name))[-1].partition(".")[0]}:

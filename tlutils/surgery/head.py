@@ -111,8 +111,8 @@ def require_own_weight(model: nn.Module, name: str) -> nn.Module:
     if "weight" not in layer._parameters:
         raise LearnerError(
             f"The weight of {name} is made at each pass, by pruning, weight or spectral norm, or another "
-            "hook or parametrization, and cannot be replaced. Take that off first (torch.nn.utils.parametrize."
-            "remove_parametrizations, prune.remove, remove_weight_norm), and put it on the new layer."
+            "hook or parametrization, and cannot be replaced. Take that off first, with remove_weight_norm, "
+            "prune.remove or parametrize.remove_parametrizations, and put it on the new layer."
         )
     return layer
 

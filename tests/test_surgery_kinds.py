@@ -1,0 +1,653 @@
+"""Models that keep state where nobody lists it: seen by what they do, by every member of each kind."""
+
+import copy
+import functools
+import types
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from tlutils import inference, models, surgery, train
+from tlutils.errors import LearnerError
+
+X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+class Net(nn.Module):
+    """Three convolutions and a head, with something between the second and the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(i, o, 3, 2, 1) for i, o in ((3, 4), (4, 8), (8, 8)))
+        self.norm = nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 5)
+
+    def between(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.between(self.norm(self.two(self.one(x).relu())).relu())
+        return self.fc(self.three(x).relu().mean((2, 3)))
+
+
+def made(kind: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return models.describe(kind(), input_size=32, mean=0.5, std=0.5)
+
+
+def frozen(kind: type[nn.Module]) -> nn.Module:
+    model = made(kind)
+    return surgery.freeze_to(model, next(s for s in surgery.stages(model) if "three" in s.modules)).train()
+
+
+# What an image gives depends on more than the image.
+
+
+class NoiseFromTorch(Net):
+    def between(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+class RareNoiseFromPython(Net):
+    def between(self, x):
+        import random
+
+        return x * 2 if random.random() < 0.01 else x
+
+
+class NoiseFromNumpy(Net):
+    def between(self, x):
+        import numpy as np
+
+        return x * float(np.random.rand())  # noqa: NPY002
+
+
+class NoiseOfItsOwn(Net):
+    def __init__(self):
+        super().__init__()
+        self.draws = torch.Generator().manual_seed(0)
+
+    def between(self, x):
+        return x * torch.rand(x.shape, generator=self.draws)
+
+
+class CentredOverTheBatch(Net):
+    def between(self, x):
+        return x - x.mean(0, keepdim=True)
+
+
+class StatisticsOfTheBatch(Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8, track_running_stats=False)
+
+
+class ScaledByTheBatch(Net):
+    def between(self, x):
+        return x / (1e-3 + x.amax())
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (NoiseFromTorch, "random-in-eval"),
+        (RareNoiseFromPython, "random-in-eval"),
+        (NoiseFromNumpy, "random-in-eval"),
+        (NoiseOfItsOwn, "random-in-eval"),
+        (CentredOverTheBatch, "batch-dependent"),
+        (StatisticsOfTheBatch, "batch-dependent"),
+        (ScaledByTheBatch, "batch-dependent"),
+        (Net, ""),
+    ],
+)
+def test_what_depends_on_more_than_the_image_is_named(kind, code):
+    found = surgery.audit(made(kind))
+    assert found.codes & {"random-in-eval", "batch-dependent"} == ({code} if code else set())
+    if kind is StatisticsOfTheBatch:
+        assert next(f for f in found if f.code == code).module == "norm"
+
+
+# `model.train()` reaches what `freeze_to` cannot hold.
+
+
+class DropsInItsForward(Net):
+    def between(self, x):
+        return F.dropout(x, 0.2, self.training)
+
+
+class LeaksAtRandom(Net):
+    def between(self, x):
+        return F.rrelu(x - 1, 0.1, 0.9, self.training)
+
+
+class CountsInItsForward(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8))
+
+    def between(self, x):
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3)))
+        return x - self.mean.view(1, -1, 1, 1)
+
+
+class NormsInItsForward(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("m", torch.zeros(8))
+        self.register_buffer("v", torch.ones(8))
+
+    def between(self, x):
+        return F.batch_norm(x, self.m, self.v, training=self.training)
+
+
+class CountsItsBorderInTraining(Net):
+    def between(self, x):
+        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=self.training)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (DropsInItsForward, "dropout-active"),
+        (LeaksAtRandom, "dropout-active"),
+        (CountsInItsForward, "bn-drift"),
+        (NormsInItsForward, "bn-drift"),
+        (CountsItsBorderInTraining, "mode-dependent"),
+    ],
+)
+def test_what_goes_on_in_a_frozen_part_is_named(kind, code):
+    model = frozen(kind)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    assert code in surgery.audit(model).codes
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert surgery.audit(frozen(Net)).ok
+
+
+class KeepsNormsInEval(Net):
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+class KeepsAllButTheHeadInEval(Net):
+    def train(self, mode=True):
+        super().train(False)
+        self.fc.train(mode)
+        return self
+
+
+class KeepsWhatItsListNames(Net):
+    def __init__(self):
+        super().__init__()
+        self.still = ["norm"]
+
+    def train(self, mode=True):
+        super().train(mode)
+        for name in self.still:
+            self.get_submodule(name).training = False
+        return self
+
+
+@pytest.mark.parametrize("kind", [KeepsNormsInEval, KeepsAllButTheHeadInEval, KeepsWhatItsListNames])
+def test_halves_have_the_modes_that_the_models_own_train_gives(kind):
+    model = made(kind).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    whole = model(X)
+    prefix, suffix = surgery.split_at(model, "head")
+    assert torch.equal(suffix.train()(prefix.eval().train()(X)), whole)
+    assert modes == [m.training for m in model.modules()]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+# A plan is not kept longer than it is right.
+
+
+class Settings:
+    scale = 1.0
+
+
+class Configured(Net):
+    def __init__(self):
+        super().__init__()
+        self.act, self.settings, self.table = torch.relu, Settings(), {"scale": 1.0}
+
+    def between(self, x):
+        return self.act(x) * self.settings.scale * self.table["scale"]
+
+
+CHANGES = {
+    "a function": lambda m: setattr(m, "act", torch.sigmoid),
+    "a function of Python": lambda m: setattr(m, "act", lambda x: x * x),
+    "an object's attribute": lambda m: setattr(m.settings, "scale", 3.0),
+    "an entry": lambda m: m.table.update(scale=0.5),
+    "a method": lambda m: setattr(m, "between", lambda x: x + 1),
+    "the class": lambda m: setattr(m, "__class__", ScalesAlways),
+    "the forward": lambda m: setattr(m, "forward", types.MethodType(lambda s, x: 3 * Net.forward(s, x), m)),
+}
+
+
+class ScalesAlways(Configured):
+    def between(self, x):
+        return 7 * x
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_halves_are_those_of_the_model_as_it_is_now(change):
+    model = made(Configured).eval()
+    known = surgery.stages(model)
+    assert surgery.stages(model) is known
+    old = model(X)
+    CHANGES[change](model)
+    assert not torch.equal(model(X), old)
+    prefix, suffix = surgery.split_at(model, "stage2")
+    assert torch.equal(suffix(prefix(X)), model(X))
+
+
+# Looking never changes a model.
+
+
+class Held(nn.Module):
+    """A block whose own function leads to its layers, kept as `keep` says."""
+
+    def __init__(self, keep: Any) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4)
+        self.run = keep(self)
+
+    def inner(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        return self.norm(self.conv(x)) * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.run(x)
+
+
+class Runner:
+    def __init__(self, block: Any, depth: int = 0) -> None:
+        self.block, self.inner = block, Runner(block) if depth else None
+        self.calls = [0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls[0] += 1
+        return self.inner(x) if self.inner else self.block.norm(self.block.conv(x))
+
+
+class Unregistered:
+    def __init__(self) -> None:
+        self.layers = [nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.layers[1](self.layers[0](x))
+
+
+KEEPS: dict[str, Any] = {
+    "a lambda": lambda block: lambda x: block.inner(x),
+    "a default of a lambda": lambda block: functools.partial(lambda layer, x: layer.inner(x), block),
+    "a partial": lambda block: functools.partial(block.inner, scale=2.0),
+    "an object": Runner,
+    "an object in an object": lambda block: Runner(block, 1),
+    "layers in a list": lambda block: Unregistered(),
+    "a scripted layer": lambda block: torch.jit.script(
+        nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4))
+    ),
+}
+
+
+def state(value: Any) -> list[Tensor]:
+    """Every buffer that a block leads to, registered or not."""
+    more = value.run.layers if isinstance(value.run, Unregistered) else []
+    return [b.clone() for m in [value, *more] for b in m.buffers()]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch.jit
+@pytest.mark.parametrize("keep", KEEPS)
+def test_looking_runs_no_layer_of_the_model_itself(keep):
+    torch.manual_seed(0)
+    block = Held(KEEPS[keep])
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2), block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    models.describe(model.train(), input_size=32)
+    before, calls = state(block), getattr(block.run, "calls", [0])[0]
+    surgery.stages(model)
+    surgery.audit(model)
+    surgery.replace_head(model, 7)
+    assert all(torch.equal(a, b) for a, b in zip(before, state(block), strict=True))
+    assert getattr(block.run, "calls", [0])[0] == calls
+    prefix, suffix = surgery.split_at(model.eval(), "head")
+    assert torch.equal(suffix(prefix(X)), model(X))
+
+
+SOMEWHERE: dict[str, Any] = {}
+
+
+class Global(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+        SOMEWHERE["norm"] = self.norm
+
+
+class RunsAGlobal(Global):
+    def forward(self, x):
+        return SOMEWHERE["norm"](x)
+
+
+class WritesIntoAGlobal(Global):
+    def forward(self, x):
+        norm = SOMEWHERE["norm"]
+        return F.batch_norm(x, norm.running_mean, norm.running_var, training=True)
+
+
+@pytest.mark.parametrize("kind", [RunsAGlobal, WritesIntoAGlobal])
+def test_what_cannot_be_copied_is_refused_in_words_and_left_as_it_was(kind):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), kind())
+    before = [b.clone() for b in model.buffers()]
+    with pytest.raises(LearnerError, match="of the model itself"), inference.twin(model.train()) as copied:
+        inference.set_mode(copied, training=True)
+        copied(X)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+# Flags that were set for good.
+
+
+def frozen_places(model: nn.Module) -> list[str]:
+    model.two.bias.requires_grad_(False)
+    return ["two.bias"]
+
+
+def frozen_base(model: nn.Module) -> list[str]:
+    model.requires_grad_(False)
+    model.register_parameter("adapter", nn.Parameter(torch.zeros(())))
+    return [n for n, _ in model.named_parameters() if n != "adapter"]
+
+
+def frozen_norm(model: nn.Module) -> list[str]:
+    model.norm.requires_grad_(False)
+    return ["norm.weight", "norm.bias"]
+
+
+@pytest.mark.parametrize("by_hand", [frozen_places, frozen_base, frozen_norm])
+def test_what_was_frozen_before_stays_frozen_unless_it_is_named(by_hand):
+    model = made(Net)
+    names = by_hand(model)
+
+    def still() -> list[str]:
+        return [n for n, p in model.named_parameters() if not p.requires_grad]
+
+    for stage in ("head", "stage1", "stage2", "stage1"):
+        surgery.freeze_to(model, stage)
+        assert set(names) <= set(still())
+    assert still() == names == list(surgery.fixed_parameters(model))
+    surgery.freeze(model, "three")
+    assert set(still()) == {*names, "three.weight", "three.bias"}
+    assert set(still()) - set(names) or names == still()
+    surgery.freeze_batchnorm(surgery.unfreeze(model))
+    surgery.unfreeze(copy.deepcopy(model))
+    surgery.unfreeze(model)
+    assert still() == names
+    surgery.unfreeze(model, names[0])
+    assert still() == names[1:]
+    surgery.unfreeze(model, "*")
+    assert not still()
+
+
+def test_a_model_that_was_frozen_as_a_whole_trains_what_is_asked_for():
+    model = made(Net).requires_grad_(False)
+    surgery.freeze_to(model, "head")
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
+
+
+def test_statistics_that_are_held_are_not_counted_again_by_an_average():
+    model = frozen(Net)
+    model(X)
+    average = AveragedModel(model)
+    assert surgery.frozen_to(average) == surgery.frozen_to(model)
+    before = {k: v.clone() for k, v in average.named_buffers()}
+    update_bn([X], average)
+    assert all(torch.equal(v, before[k]) for k, v in average.named_buffers())
+    update_bn([X], surgery.unfreeze(model))
+    assert not torch.equal(model.norm.running_mean, before["module.norm.running_mean"])
+
+
+# One layer on both sides of a cut.
+
+
+class TwiceALayer(Net):
+    def between(self, x):
+        return x
+
+    def forward(self, x):
+        x = self.three(self.norm(self.two(self.one(x).relu())))
+        return self.fc(self.norm(x).mean((2, 3)))
+
+
+class TwiceAWeight(Net):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x):
+        x = self.two(self.one(x).relu()) * self.scale
+        return self.fc((self.three(x.relu()) * self.scale).mean((2, 3)))
+
+
+class TwiceABlock(Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+
+    forward = TwiceALayer.forward
+
+
+@pytest.mark.parametrize("kind", [TwiceALayer, TwiceAWeight, TwiceABlock])
+def test_freezing_between_two_uses_of_a_weight_is_refused(kind):
+    model = made(kind)
+    before = next(s.name for s in surgery.stages(model) if "three" in s.modules)
+    with pytest.raises(LearnerError, match=r"(norm|scale).* is used before .* and again behind"):
+        surgery.freeze_to(model, before)
+    assert all(p.requires_grad for p in model.parameters())
+    assert surgery.frozen_to(surgery.freeze_to(model, "head")) == "head"
+
+
+# Weights that are made at each pass.
+
+
+class Centred(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight - weight.mean()
+
+
+def halved(layer: nn.Module, *_: Any) -> None:
+    layer.weight = 0.5 * layer.raw  # type: ignore[assignment, operator]
+
+
+def own_hook(layer: nn.Module) -> nn.Module:
+    layer.raw = nn.Parameter(layer.weight.detach().clone())
+    del layer.weight
+    halved(layer)
+    layer.weight = layer.weight.detach()
+    layer.register_forward_pre_hook(halved)
+    return layer
+
+
+def own_parametrization(layer: nn.Module) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", Centred())
+    return layer
+
+
+def pruned(layer: nn.Module) -> nn.Module:
+    prune.ln_structured(layer, "weight", 0.5, n=2, dim=0)
+    return layer
+
+
+@pytest.mark.parametrize("wrap", [own_hook, own_parametrization, pruned, spectral_norm, orthogonal])
+def test_weights_that_are_made_at_each_pass_are_seen_and_not_replaced(wrap):
+    model = made(Net).train()
+    model.one, model.two, model.fc = wrap(model.one), wrap(model.two), wrap(model.fc)
+    assert not surgery.audit(model).codes & {"never-used", "not-tried"}
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    model.eval()
+    prefix, suffix = surgery.split_at(model, "stage2")
+    assert torch.equal(suffix(prefix(X)), model(X))
+    for change in (lambda: surgery.replace_stem(model, 1), lambda: surgery.replace_head(model, 3)):
+        before = model(X)
+        with pytest.raises(LearnerError, match="is made at each pass"):
+            change()
+        assert torch.equal(model(X), before)
+
+
+class Cosine(nn.Linear):
+    """A head that compares directions, with a scale for each class."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__(inputs, classes, bias=False)
+        self.scale = nn.Parameter(torch.full((classes,), 4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight))
+
+
+class Distances(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.cdist(x, self.weight).square()
+
+
+class Tempered(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 0.1
+
+
+class Counting(nn.Linear):
+    """Adds to each score what the other classes have: it cannot be told from outside how it grows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = super().forward(x)
+        return scores - scores.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("kind", [Cosine, Distances, Tempered])
+@pytest.mark.parametrize("classes", [3, 9])
+def test_a_head_of_a_class_of_its_own_stays_of_that_class(kind, classes):
+    model = made(Net)
+    model.fc = kind(8, 5)
+    old = model.fc.weight
+    surgery.replace_head(model, classes)
+    assert type(model.fc) is kind
+    assert model(X).shape == (4, classes)
+    assert all(p.requires_grad for p in model.fc.parameters())
+    assert not torch.equal(model.fc.weight[:3], old[:3])
+
+
+def test_a_head_that_cannot_be_made_for_other_classes_is_refused():
+    model = made(Net)
+    model.fc = Counting(8, 5)
+    head = model.fc
+    with pytest.raises(LearnerError, match="Counting, which cannot be made"):
+        surgery.replace_head(model, 3)
+    assert model.fc is head
+
+
+class WithAuxiliary(Net):
+    """Gives the scores of two heads in both modes, as `how` says."""
+
+    how = staticmethod(lambda main, other: (main, other))
+
+    def __init__(self):
+        super().__init__()
+        self.aux = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.norm(self.two(self.one(x).relu())).relu()
+        return self.how(self.fc(self.three(x).relu().mean((2, 3))), self.aux(x.mean((2, 3))))
+
+
+class InADict(WithAuxiliary):
+    how = staticmethod(lambda main, other: {"logits": main, "aux": other})
+
+
+class InAList(WithAuxiliary):
+    how = staticmethod(lambda main, other: [main, [other]])
+
+
+@pytest.mark.parametrize("kind", [WithAuxiliary, InADict, InAList])
+def test_auxiliary_heads_that_are_used_in_both_modes_are_replaced_too(kind):
+    model = surgery.replace_head(made(kind), 3)
+    assert (model.fc.out_features, model.aux.out_features) == (3, 3)
+
+
+class ByHand(WithAuxiliary):
+    def __init__(self):
+        super().__init__()
+        del self.aux
+        self.others = nn.Parameter(torch.randn(5, 8))
+
+    def aux(self, x):
+        return F.linear(x, self.others)
+
+
+def test_an_auxiliary_head_that_is_no_layer_is_refused():
+    model = made(ByHand)
+    with pytest.raises(LearnerError, match="other scores"):
+        surgery.replace_head(model, 3)
+    assert model.fc.out_features == 5
+
+
+# What surgery cannot work on is told in words.
+
+
+class TwoInputs(Net):
+    def forward(self, x, mask):
+        return super().forward(x) * mask
+
+
+def exported() -> nn.Module:
+    return torch.export.export(made(Net).eval(), (X,)).module()
+
+
+UNUSABLE = {
+    "lazy": lambda: nn.Sequential(
+        nn.LazyConv2d(8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(5)
+    ),
+    "two inputs": TwoInputs,
+    "scripted": lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(3072, 5))),
+    "traced": lambda: torch.jit.trace(made(Net).eval(), X),
+    "exported": exported,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.jit
+@pytest.mark.parametrize("form", UNUSABLE)
+def test_a_model_that_surgery_cannot_use_is_told_in_words(form):
+    model = UNUSABLE[form]()
+    for act in (
+        surgery.stages,
+        surgery.audit,
+        lambda m: surgery.split_at(m, "head"),
+        lambda m: surgery.freeze_to(m, "head"),
+        lambda m: surgery.freeze(m, "*"),
+        lambda m: surgery.replace_head(m, 3),
+        lambda m: surgery.replace_stem(m, 1),
+        lambda m: surgery.param_groups(m, 0.1),
+    ):
+        with pytest.raises(LearnerError, match=r"lazy|needs x and mask|scripted|[Ee]xported"):
+            act(model)
+
+
+@pytest.mark.parametrize("form", ["lazy", "two inputs"])
+def test_predict_says_it_too(form):
+    from PIL import Image
+
+    with pytest.raises(LearnerError, match=r"lazy|needs x and mask"):
+        train.predict(UNUSABLE[form](), Image.new("RGB", (32, 32)))
