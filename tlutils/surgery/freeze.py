@@ -200,8 +200,9 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     Example:
         >>> from tlutils import models, surgery
         >>> model = models.load("test_resnet", pretrained=False)
-        >>> len(surgery.freeze_batchnorm(model)), model.train().bn1.training, model.conv1.weight.requires_grad
-        (15, False, True)
+        >>> norms = surgery.freeze_batchnorm(model)
+        >>> model.train().layer1[0].bn1.training, model.fc.weight.requires_grad
+        (False, True)
     """
     model = _bare(model)
     last = record(model) or Record(None, (), (), False, False, fixed=fixed_parameters(model))
