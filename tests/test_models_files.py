@@ -4,6 +4,8 @@ in words.
 
 import json
 import logging
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ import safetensors
 import timm
 import torch
 import torchvision
+from tiny import same, tiny_net, weights
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tlutils import models, runtime
 from tlutils.errors import LearnerError
@@ -244,3 +248,277 @@ def test_a_checkpoint_with_python_objects_is_never_read_unsafely(tmp_path):
             LearnerError, match=r"would run code from the file, so it was not read.*state_dict"
         ):
             models.load_weights(model, tmp_path / name)
+
+
+def renamed(state, change):
+    return {change(name): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name: name.replace("stem.", "stem._orig_mod."),
+        lambda name: name.replace(".0.", ".module.0."),
+        lambda name: "model." + name.replace(".1.", ".1.module._orig_mod."),
+        lambda name: f"student.{name}",
+    ],
+)
+def test_what_wrappers_put_into_names_does_not_matter_wherever_it_stands(change):
+    source, model = tiny_net(seed=1), tiny_net(seed=2)
+    report = models.load_weights(model, renamed(source.state_dict(), change))
+    assert same(weights(model), weights(source))
+    assert (report.missing, report.unexpected, report.chosen) == ([], [], "")
+
+
+def test_a_part_that_was_compiled_takes_plain_weights():
+    source, model = tiny_net(seed=1), tiny_net(seed=2)
+    body = model.body
+    model.body = nn.Module()
+    model.body._orig_mod = body  # as torch.compile names it
+    models.load_weights(model, source.state_dict())
+    assert torch.equal(body[0].weight, source.body[0].weight)
+
+
+def lightning(raw, averaged):
+    """One state with both, as a trainer's module holds a network and its average."""
+    return {"state_dict": renamed(raw, "model.{}".format) | renamed(averaged, "ema_model.module.{}".format)}
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        (lambda raw, averaged: {"net": raw, "swa_net": averaged, "epoch": 3}, "swa_net"),
+        (lambda raw, averaged: {"averaged": averaged, "weights": raw}, "averaged"),
+        (lambda raw, averaged: {"trainer": {"model": raw, "ema": averaged}, "optimizer": {}}, "trainer.ema"),
+        (lightning, "state_dict.ema_model"),
+        (
+            lambda raw, averaged: {
+                **renamed(raw, "module.{}".format),
+                **renamed(averaged, "shadow.{}".format),
+            },
+            "shadow",
+        ),
+    ],
+)
+def test_of_raw_and_averaged_weights_the_averaged_are_taken_and_it_is_said(file, name, tmp_path, caplog):
+    raw, averaged, model = tiny_net(seed=1), tiny_net(seed=2), tiny_net(seed=3)
+    torch.save(file(raw.state_dict(), averaged.state_dict()), tmp_path / "both.pth")
+    report = models.load_weights(model, tmp_path / "both.pth")
+    assert same(weights(model), weights(averaged))
+    assert f"the averaged weights '{name}'" in str(report)
+    assert f"averaged weights '{name}'" in models.info(model).weights
+    assert name in caplog.text
+
+
+def test_of_two_sets_that_no_name_tells_apart_it_is_said_which_was_taken():
+    first, second, model = (tiny_net(seed=k) for k in (1, 2, 3))
+    report = models.load_weights(model, {"student": first.state_dict(), "teacher": second.state_dict()})
+    assert same(weights(model), weights(first))
+    assert "'student' (not 'teacher'" in report.chosen
+    part = {"model": {"fc.weight": second.fc.weight.detach()}, "other": first.state_dict()}
+    assert models.load_weights(model, part).chosen == ""
+    assert same(weights(model), weights(first)), "the set that fits was not taken"
+
+
+UNFIT = {
+    "int8": (lambda t: (t * 10).to(torch.int8), "whole numbers"),
+    "bool": (lambda t: t > 0, "true or false"),
+    "complex": (lambda t: t.to(torch.complex64), "complex"),
+    "int32": (lambda t: t.to(torch.int32), "whole numbers"),
+    "NaN": (lambda t: torch.where(t == t.max(), torch.nan, t), "NaN"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), UNFIT.values(), ids=UNFIT)
+@pytest.mark.parametrize("name", ["body.0.weight", "last.1.running_var"])
+def test_weights_of_another_kind_are_refused_and_nothing_is_copied(spoil, words, name, tmp_path):
+    source, model = tiny_net(seed=1), tiny_net(seed=2)
+    before, state = weights(model), weights(source)
+    state[name] = spoil(state[name])
+    with pytest.raises(LearnerError, match=words):
+        models.load_weights(model, state)
+    path = models.save(source, tmp_path / "model")
+    safetensors.torch.save_file(state, path, metadata={"tlutils": json.dumps(about_of(path))})
+    with pytest.raises(LearnerError, match=words):
+        models.load(path, into=model)
+    assert same(weights(model), before)
+
+
+def test_half_precision_weights_go_into_a_model_of_single_precision():
+    source, model = tiny_net(seed=1), tiny_net(seed=2)
+    models.load_weights(model, source.half().state_dict())
+    assert torch.equal(model.fc.weight, source.fc.weight.float())
+
+
+class Stubborn(nn.Linear):
+    """Takes weights in a way of its own, which fails after the parts before it were copied."""
+
+    def _load_from_state_dict(self, *args):
+        raise KeyError("an older format")
+
+
+class Hooked(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_load_state_dict_post_hook(self.fail)
+
+    @staticmethod
+    def fail(module, keys):
+        raise RuntimeError("not today")
+
+
+class Shared(nn.Linear):
+    """Its bias is one number seen three times, which cannot be written."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.bias = nn.Parameter(torch.zeros(1).expand(sizes[1]))
+
+
+@pytest.mark.parametrize("last", [Stubborn, Hooked, Shared])
+@pytest.mark.parametrize("way", ["load_weights", "load"])
+def test_a_load_that_fails_leaves_the_model_as_it_was(last, way, tmp_path):
+    source, model = tiny_net(seed=1), tiny_net(seed=2)
+    path = models.save(source, tmp_path / "model")
+    model.fc = last(8, 3)
+    before, facts = weights(model), models.info(model)
+    with pytest.raises(LearnerError, match="The model is as it was"):
+        if way == "load":
+            models.load(path, into=model)
+        models.load_weights(model, source.state_dict())
+    assert same(weights(model), before)
+    assert models.info(model) == facts
+
+
+def about_of(path):
+    with safetensors.safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["tlutils"])
+
+
+NEVER = (
+    None,
+    True,
+    -1,
+    3.5,
+    float("nan"),
+    10**30,
+    "",
+    "x",
+    [],
+    [1, 2],
+    ["a"],
+    {},
+    {"a": [1]},
+    [[[]]],
+    "../..",
+)
+HARMLESS = ("name", "extra", "notes", "weights", "pretrained", "classes", "fixed_size", "mean")
+
+
+def test_metadata_that_cannot_be_true_is_refused_in_words_whatever_was_changed(tmp_path):
+    """Each entry is deleted, and replaced by values of every kind; no raw error, and no wrong facts."""
+    net = tiny_net()
+    path = models.save(net, tmp_path / "model", classes=["a", "b", "c"])
+    about, tensors = about_of(path), safetensors.torch.load_file(path)
+
+    def refused(changed):
+        text = changed if isinstance(changed, str) else json.dumps(changed)
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "tlutils": text})
+        try:
+            models.info(models.load(path, into=net)).summary()
+        except LearnerError as error:
+            return "cannot be used" in str(error) or "model" in str(error)
+        return False
+
+    assert not refused(about)
+    for text in ("", "null", "[]", "{", "NaN", "[" * 100_000, '{"version": 2}', json.dumps(about)[:-9]):
+        assert refused(text), text[:20]
+    for key in ("version", "info", "options", "loose"):
+        for value in ("x", 3.5, [1], True):
+            assert refused(about | {key: value}), (key, value)
+    for key in about["info"]:
+        inside = dict(about["info"])
+        for value in NEVER:
+            result = refused(about | {"info": inside | {key: value}})
+            assert result or key in HARMLESS, (key, value)
+        del inside[key]
+        refused(about | {"info": inside})
+
+
+class Shifting(nn.Module):
+    """Computes with tensors that are neither parameters nor buffers."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.shift, self.net = torch.full((3, 1, 1), factor), tiny_net()
+        self.net.body.gain = torch.tensor(factor)
+
+    def forward(self, x):
+        return self.net(x - self.shift) * self.net.body.gain
+
+
+def test_tensors_that_are_no_buffers_come_back_too(tmp_path):
+    model = models.describe(Shifting(2.0).eval(), input_size=16)
+    path = models.save(model, tmp_path / "shifting")
+    again = models.load(path, into=Shifting())
+    assert torch.equal(logits(again), logits(model))
+    again.net.body.gain = "none"
+    with pytest.raises(LearnerError, match="no tensor 'net"):
+        models.load(path, into=again)
+    average = AveragedModel(model)
+    models.load(models.save(average, tmp_path / "average"), into=(again := Shifting()))
+    assert torch.equal(logits(again), logits(model))
+
+
+@pytest.mark.parametrize(
+    "held", [[torch.ones(3)], {"a": torch.ones(3)}, np.ones(3)], ids=["list", "dict", "array"]
+)
+def test_what_a_file_does_not_keep_is_said(held, tmp_path, caplog):
+    model = tiny_net()
+    model.body.held = held
+    models.save(model, tmp_path / "model")
+    assert "body.held" in caplog.text
+
+
+def test_quantised_lazy_and_empty_models_are_refused_in_words(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to move quantisation to a package of its own
+        quantised = torch.ao.quantization.quantize_dynamic(tiny_net(), {nn.Linear}, dtype=torch.qint8)
+    for model, words in (
+        (quantised, "quantised model"),
+        (nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(2)), "Run the model once"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).to("meta"), "no values yet"),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            models.save(model, tmp_path / "model")
+        with pytest.raises(LearnerError, match=words):
+            models.load_weights(model, tiny_net().state_dict())
+
+
+def test_eight_threads_save_and_load_at_once(tmp_path):
+    def work(seed):
+        net = models.load("test_resnet", pretrained=False, num_classes=2, input_size=32, seed=seed % 4)
+        models.save(net, tmp_path / "one for all", extra={"seed": seed})
+        own = models.load(models.save(net, tmp_path / f"{seed}"))
+        models.load(tmp_path / "one for all")
+        return weights(net), weights(own)
+
+    with ThreadPoolExecutor(8) as pool:
+        pairs = list(pool.map(work, range(8)))
+    for seed, (net, own) in enumerate(pairs):
+        expected = models.load("test_resnet", pretrained=False, num_classes=2, input_size=32, seed=seed % 4)
+        assert same(net, weights(expected)), seed
+        assert same(own, net), seed
+    assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    net = tiny_net(seed=1)
+    assert models.save(net, "~/kept") == tmp_path / "kept.safetensors"
+    assert same(weights(models.load("~/kept", into=tiny_net())), weights(net))
+    models.load_weights(other := tiny_net(), "~/kept.safetensors")
+    assert same(weights(other), weights(net))
+    with pytest.raises(LearnerError, match="Write the folder in full"):
+        models.load("~nobody-of-that-name/kept.safetensors")

@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NAME=VALUE",
         help="set a variable of the lesson's first cell",
     )
-    run.add_argument("--out", type=Path, help="folder for the page (default: in the cache folder)")
+    run.add_argument(
+        "--out", type=runtime.user_path, help="folder for the page (default: in the cache folder)"
+    )
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
     verbs.add_parser("data", help="list the data sets")
     again = verbs.add_parser("reproduce", help="measure what lectures and papers claim; goes on after a stop")
@@ -46,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     again.add_argument("--jobs", type=int, default=2, help="how many runs go on at once (default: 2)")
     again.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone")
     again.add_argument(
-        "--out", type=Path, help="folder for page and tables (default: docs of a checkout, else in the cache)"
+        "--out",
+        type=runtime.user_path,
+        help="folder for page and tables (default: docs of a checkout, else in the cache)",
     )
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -93,7 +93,7 @@ def run_grid(
         >>> table[["size", "seed", "score"]].values.tolist()
         [[1, 0, 2], [2, 0, 4]]
     """
-    folder, name = Path(out), function.__name__
+    folder, name = runtime.user_path(out), function.__name__
     keys = [key_of(name, run, version) for run in runs]
     _check(runs, keys, n_jobs, threads)
     files = {key: folder / f"{name}-{key}.json" for key in keys}

@@ -63,7 +63,7 @@ def _inner(model: nn.Module) -> nn.Module | None:
     for output in scores, _Scores(scores):
         called: list[nn.Module] = []
         try:
-            with runtime.seeded(0), torch.no_grad():
+            with runtime.RANDOM, runtime.seeded(0), torch.no_grad():
                 returned = _shell(model, images, output, called)(images.clone())
         except _NoWrapper:
             return None

@@ -23,6 +23,9 @@ from tqdm.auto import tqdm
 
 from .errors import LearnerError
 
+RANDOM = threading.RLock()
+"""Held by what draws from the global generators and must not meet another thread's drawing."""
+
 _silent = ContextVar("silent", default=False)
 
 
@@ -123,6 +126,29 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(name, value) for name, value in settings.items())
 
 
+def user_path(path: str | Path) -> Path:
+    """Return a path that somebody typed, with "~" as their home folder.
+
+    Args:
+        path: what they typed.
+
+    Raises:
+        LearnerError: it is no path, or "~name" names a user who is not here.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tlutils import runtime
+        >>> runtime.user_path("~/photos") == Path.home() / "photos"
+        True
+    """
+    try:
+        return Path(path).expanduser()
+    except TypeError as error:
+        raise LearnerError(f"Expected the path of a file or folder and got {type(path).__name__}.") from error
+    except RuntimeError as error:
+        raise LearnerError(f"{str(path)!r} cannot be found: {error} Write the folder in full.") from error
+
+
 def cache_dir(sub: str = "") -> Path:
     """Return the cache folder (or a folder in it), made if it is missing; nothing is written outside it.
 
@@ -140,9 +166,11 @@ def cache_dir(sub: str = "") -> Path:
         True
     """
     root = (
-        Path(os.environ["TLUTILS_CACHE"]) if os.environ.get("TLUTILS_CACHE") else user_cache_path("tlutils")
+        user_path(os.environ["TLUTILS_CACHE"])
+        if os.environ.get("TLUTILS_CACHE")
+        else user_cache_path("tlutils")
     )
-    folder = root.expanduser() / sub
+    folder = root / sub
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)

@@ -45,7 +45,7 @@ def write_report(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: S
         >>> page.read_text(encoding="utf-8").splitlines()[0]
         '# What the lectures claim, measured'
     """
-    folder = Path(folder)
+    folder = runtime.user_path(folder)
     _write_table(table, folder / TABLE)
     table = evidence(folder)  # what is in the file, rounded: all else follows from it
     found = verdicts(table, only=only)

@@ -32,7 +32,7 @@ def evidence(folder: str | Path | None = None) -> pd.DataFrame:
         >>> set(claims.evidence()["protocol"]) == set(claims.PROTOCOLS)
         True
     """
-    folders = [Path(folder)] if folder is not None else _FOLDERS
+    folders = [runtime.user_path(folder)] if folder is not None else _FOLDERS
     for place in folders:
         if (place / TABLE).exists():
             table = pd.read_csv(place / TABLE, dtype={"error": object})
@@ -79,7 +79,7 @@ def reproduce(
     """
     wanted = [claim(id) for id in only]
     plan = select_runs(wanted, tier) if wanted else runs(tier)
-    folder = Path(out) if out is not None else runtime.cache_dir("claims") / tier.name
+    folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / tier.name
     tables = [
         run_grid(PROTOCOLS[protocol], own, out=folder, version=VERSION, n_jobs=n_jobs)
         for protocol, own in plan.items()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
 
+from .. import runtime
 from ..errors import LearnerError, unknown
 from . import networked, packaged
 from .assemble import Item, assemble
@@ -96,7 +97,7 @@ def load(
         raise LearnerError(f"grey_bits={grey_bits!r}. Expected the used bits of 16-bit pictures: 8 to 16.")
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or name not in names():
-        path = Path(name_or_path).expanduser()
+        path = runtime.user_path(name_or_path)
         if not isinstance(name_or_path, Path) and not path.exists() and path.name == name:
             raise unknown(
                 "data set", name, names(), hint=f"Nor is there a folder of that name in {Path.cwd()}."

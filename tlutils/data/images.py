@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import LearnerError
+from ..runtime import user_path
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
         >>> picture.mode, picture.size
         ('RGB', (40, 30))
     """
-    path = Path(path)
+    path = user_path(path)
     return decode(read_file(path), path, grey_bits)
 
 

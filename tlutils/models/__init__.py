@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import LearnerError
+from ..runtime import user_path
 from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
 from .fetch import offline
@@ -103,7 +104,7 @@ def _as_path(name: str | Path) -> Path | None:
         raise LearnerError(
             f"Expected the name of a model or the path of a file, and got {type(name).__name__}."
         )
-    path = Path(name).expanduser()
+    path = user_path(name)
     if isinstance(name, Path) or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         return path
     if name.partition("/")[0] in ("timm", "torchvision", "transformers") or not ("/" in name or "\\" in name):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
@@ -84,6 +85,47 @@ def shape_error(what: str, theirs: str, ours: str, tensor: Tensor, own: Tensor) 
         f"{what} does not fit: its tensor {theirs!r} has shape {tuple(tensor.shape)}, "
         f"and the model's {ours!r} has {tuple(own.shape)}. Nothing was copied."
     )
+
+
+def check_values(what: str, theirs: str, tensor: Tensor, own: Tensor) -> None:
+    """Raise LearnerError unless a tensor holds numbers of the kind that the model's own holds, and no NaN."""
+    kinds = [
+        "quantised" if t.is_quantized else "complex" if t.is_complex() else "floating point"
+        if t.is_floating_point() else "true or false" if t.dtype is torch.bool else "whole numbers"
+        for t in (tensor, own)
+    ]  # fmt: skip
+    if kinds[0] != kinds[1]:
+        raise LearnerError(
+            f"{what} does not fit: its tensor {theirs!r} holds {kinds[0]} ({tensor.dtype}), and the model's "
+            f"holds {kinds[1]} ({own.dtype}). Expected weights as they were trained, not compressed. "
+            "Nothing was copied."
+        )
+    if kinds[0] == "floating point" and tensor.isnan().any():
+        raise LearnerError(
+            f"{what} cannot be used: its tensor {theirs!r} holds NaN, as after a training that diverged. "
+            "Take an earlier checkpoint. Nothing was copied."
+        )
+
+
+def copy_in(model: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:
+    """Copy tensors into a model, all or none: after an error, the model is as it was."""
+    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    versioned = model.state_dict()
+    versions = versioned._metadata  # type: ignore[attr-defined]
+    versioned.clear()
+    versioned.update(state)
+    versioned._metadata = versions  # type: ignore[attr-defined]  # some modules (MNASNet) insist on theirs
+    try:
+        model.load_state_dict(versioned, strict=False)
+    except Exception as error:  # a model may load in a way of its own
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if not torch.equal(tensor, before[name]):
+                    tensor.copy_(before[name])
+        reason = str(error).strip().replace("\n", " ")
+        raise LearnerError(
+            f"{what} could not be copied into {type(model).__name__} ({reason}). The model is as it was."
+        ) from error
 
 
 def in_order(model: nn.Module, state: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:

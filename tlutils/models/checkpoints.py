@@ -2,34 +2,35 @@
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .. import runtime
 from ..errors import LearnerError
-from ..inference import require_module
+from ..inference import device_of, require_module
+from ..runtime import user_path
 from . import huggingface
-from .adapt import COUNTER, shape_error, stem_and_head
-from .metadata import ModelInfo, changed
-from .reading import only_tensors, read_tensors
+from .adapt import COUNTER, check_values, copy_in, shape_error, stem_and_head
+from .metadata import ModelInfo, changed, from_json
+from .reading import AVERAGED, USUAL, read_sets, read_tensors, sets_of
 from .recognise import ATTRIBUTE, attach, info
 from .zoo import build
 
 log = logging.getLogger(__name__)
 
 KEY = "tlutils"  # the entry of the file's metadata that holds our JSON
+VERSION = 1  # of that JSON
 ENDING = ".safetensors"
-WRAPPERS = re.compile(
-    r"^(?:module\.|model\.|_orig_mod\.)+"
-)  # what DDP, trainers and torch.compile put before names
-TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
+WRAPPERS = {"module", "model", "_orig_mod"}  # what DDP, trainers and torch.compile put into names
+OPTIONS = ("transform_input", "aux_logits", "config")  # of architectures, that `save` keeps
 ENOUGH = 0.5  # share of the backbone's tensors below which a file is taken to be another architecture's
 
 
@@ -42,15 +43,17 @@ class LoadReport:
         skipped: The head: there in the file, for another number of classes.
         missing: In the model, not in the file: left as they were.
         unexpected: In the file, not in the model (by the file's names).
+        chosen: Which set of weights was taken, where the file has several.
     """
 
     loaded: list[str]
     skipped: list[str]
     missing: list[str]
     unexpected: list[str]
+    chosen: str = ""
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
+        parts = [f"{len(self.loaded)} tensors loaded" + (f" from {self.chosen}" if self.chosen else "")]
         for names, words in (
             (self.skipped, "skipped, a head for another number of classes"),
             (self.missing, "not in the file and left as they were"),
@@ -95,7 +98,7 @@ def save(
         ['cat', 'dog']
     """
     model = require_module(model)
-    path = Path(path)
+    path = user_path(path)
     if path.suffix != ENDING:
         if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl"):
             raise LearnerError(
@@ -108,14 +111,10 @@ def save(
         facts = changed(facts, {"classes": classes})
     if extra is not None:
         facts = replace(facts, extra=plain(dict(extra), "extra"))
+    own, loose = _tensors_of(model), _loose_tensors(model)
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):
-            raise LearnerError(
-                f"{name!r} of {type(model).__name__} is a {type(tensor).__name__}, not a tensor, and cannot "
-                "be saved."
-            )
+    for name, tensor in (own | loose).items():
         kept = tensor.detach().cpu().contiguous()
         # Tied weights share memory, which the format refuses: each name gets its own copy of the values.
         tensors[name] = kept.clone() if kept.data_ptr() in seen else kept
@@ -125,10 +124,58 @@ def save(
     }
     if huggingface.is_transformers(model):
         options["config"] = huggingface.as_json(model)
-    about = {"version": 1, "options": plain(options, "options"), "info": plain(asdict(facts), "info")}
+    about = {
+        "version": VERSION,
+        "options": plain(options, "options"),
+        "info": plain(asdict(facts), "info"),
+        "loose": sorted(loose),
+    }
     with runtime.atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt", KEY: json.dumps(about)})
     return path
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's parameters and buffers by name; LearnerError where there is anything else."""
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.is_quantized:
+            kind = "quantised tensor" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise LearnerError(
+                f"{name!r} of {type(model).__name__} is a {kind}, and only plain tensors can be saved and "
+                "loaded. A quantised model is made again from the model that it was made of: keep that one."
+            )
+        if nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            raise LearnerError(
+                f"{name!r} of {type(model).__name__} has no values yet. Run the model once on a batch of "
+                "images first; a model on the meta device has none at all."
+            )
+    return dict(state)
+
+
+def _loose_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors that are attributes of modules, and neither parameters nor buffers, by name.
+
+    Those that share the memory of a parameter or buffer are left out, since the model makes them of it.
+    """
+    kept = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    found, lost = {}, []
+    for name, module in model.named_modules():
+        for key, value in () if isinstance(module, torch.jit.ScriptModule) else vars(module).items():
+            full = f"{name}.{key}" if name else key
+            if isinstance(value, Tensor):
+                if value.layout is torch.strided and value.untyped_storage().data_ptr() not in kept:
+                    found[full] = value
+            elif not key.startswith("_") and isinstance(value, list | tuple | dict | np.ndarray):
+                items = value.values() if isinstance(value, dict) else value
+                if isinstance(value, np.ndarray) or any(isinstance(item, Tensor) for item in items):
+                    lost.append(full)
+    if lost:
+        log.warning(
+            "%s: %s hold numbers that a file of weights does not keep; register them as buffers "
+            "(register_buffer), or set them again after loading.", type(model).__name__, ", ".join(lost),
+        )  # fmt: skip
+    return found
 
 
 def load_file(path: Path, *, into: nn.Module | None = None) -> nn.Module:
@@ -138,25 +185,18 @@ def load_file(path: Path, *, into: nn.Module | None = None) -> nn.Module:
     if not path.is_file() and path.with_name(path.name + ENDING).is_file():
         path = path.with_name(path.name + ENDING)
     tensors = read_tensors(path)
-    about = _about(path)
-    known = {item.name for item in fields(ModelInfo)}
-    stored: dict[str, Any] = {
-        k: tuple(v) if k in TUPLES else v for k, v in about["info"].items() if k in known
-    }
-    facts = ModelInfo(**stored)
-    if into is None:
-        if facts.source == "custom":
-            raise LearnerError(
-                f"{path} holds a model of your own class {facts.name}, and a file does not carry the class. "
-                f"Make one and fill it: models.load({str(path)!r}, into={facts.name}(...))."
-            )
-        model = _rebuild(facts, about["options"])
-    else:
-        model = require_module(into)
+    facts, options, names = _about(path, tensors)
+    loose = {name: tensors.pop(name) for name in names}
+    if facts.source == "custom" and into is None:
+        raise LearnerError(
+            f"{path} holds the weights of your own class {facts.name}. Make it as you did before and pass "
+            f"it: models.load({str(path)!r}, into={facts.name}(...))."
+        )
+    model = require_module(into) if into is not None else _rebuild(facts, options)
     dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
     if into is None and len(dtypes) == 1:
         model.to(dtypes.pop())
-    own = model.state_dict()
+    own = _tensors_of(model)
     differ = sorted(set(own) ^ set(tensors)) or [k for k in own if own[k].shape != tensors[k].shape]
     if differ:
         first = differ[0]
@@ -167,8 +207,28 @@ def load_file(path: Path, *, into: nn.Module | None = None) -> nn.Module:
             f"{first!r}). The model was changed after it was made. Make it again in the same way and pass "
             f"it: models.load({str(path)!r}, into=model)."
         )
-    model.load_state_dict(_versioned(tensors, model))
+    for name, tensor in tensors.items():
+        check_values(str(path), name, tensor, own[name])
+    owners = {name: _owner(model, name, str(path)) for name in loose}
+    copy_in(model, tensors, what=str(path))
+    for name, tensor in loose.items():
+        setattr(owners[name], name.rpartition(".")[2], tensor.to(device_of(model)))
     return attach(into if into is not None else model, facts).eval()
+
+
+def _owner(model: nn.Module, name: str, where: str) -> nn.Module:
+    """Return the module that a loose tensor belongs to."""
+    path, _, key = name.rpartition(".")
+    try:
+        owner = model.get_submodule(path)
+    except AttributeError:
+        owner = None
+    if owner is None or not isinstance(vars(owner).get(key, torch.empty(0)), Tensor):
+        raise LearnerError(
+            f"{where} does not fit {type(model).__name__}: it has no tensor {name!r}. Make the model as it "
+            "was when it was saved. Nothing was copied."
+        )
+    return owner
 
 
 def _rebuild(facts: ModelInfo, options: dict[str, Any]) -> nn.Module:
@@ -184,8 +244,8 @@ def _rebuild(facts: ModelInfo, options: dict[str, Any]) -> nn.Module:
     )
 
 
-def _about(path: Path) -> dict[str, Any]:
-    """Return the JSON that `save` put into a file."""
+def _about(path: Path, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str]]:
+    """Return what `save` put into a file, once all of it is sure: facts, options, names of loose tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
@@ -197,7 +257,30 @@ def _about(path: Path) -> dict[str, Any]:
             "Make the model and read the weights into it: "
             f"model = models.load('resnet18', pretrained=False); models.load_weights(model, {str(path)!r})."
         )
-    return json.loads(text)
+    try:
+        return _checked(json.loads(text), tensors)
+    except (ValueError, RecursionError) as error:  # LearnerError is a ValueError, too
+        raise LearnerError(
+            f"What {path} says of its model cannot be used: {error} The file was changed, or written by "
+            f"another version. Its tensors still go into a model: models.load_weights(model, {str(path)!r})."
+        ) from error
+
+
+def _checked(about: Any, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str]]:
+    version = about.get("version") if isinstance(about, dict) else about
+    if version != VERSION or isinstance(version, bool):
+        raise LearnerError(f"its version is {version!r:.60}, and this package reads version {VERSION}.")
+    facts = from_json(about.get("info"))
+    options, loose = about.get("options", {}), about.get("loose", [])
+    if not isinstance(options, dict) or not set(options) <= set(OPTIONS):
+        raise LearnerError(f"options is {options!r}; expected some of {', '.join(OPTIONS)} with values.")
+    if any(not isinstance(options[name], bool) for name in OPTIONS[:2] if name in options):
+        raise LearnerError(f"options is {options!r}; expected true or false.")
+    if (facts.source == "transformers") != isinstance(options.get("config"), dict):
+        raise LearnerError("the configuration that goes with a model of transformers does not stand there.")
+    if not isinstance(loose, list) or any(name not in tensors for name in map(str, loose)):
+        raise LearnerError(f"loose is {loose!r}; expected names of tensors in the file.")
+    return facts, options, list(map(str, loose))
 
 
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> LoadReport:
@@ -222,16 +305,17 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> Lo
         ['fc.weight', 'fc.bias']
     """
     inner = require_module(model)
-    where = f"The file {source}" if isinstance(source, str | Path) else "The state dict"
-    state = (
-        read_tensors(Path(source)) if isinstance(source, str | Path) else only_tensors(dict(source), where)
-    )
-    own = inner.state_dict()
+    own = _tensors_of(inner)
+    if isinstance(source, Mapping):
+        where, sets = "The state dict", sets_of(dict(source), "The state dict")
+    else:
+        where, sets = f"The file {source}", read_sets(user_path(source))
+    state, chosen = _choose(sets, own)
     names = _own_names(own)
     found: dict[str, tuple[str, Tensor]] = {}
     unexpected = []
     for theirs, tensor in state.items():
-        ours = theirs if theirs in own else names.get(WRAPPERS.sub("", theirs))
+        ours = _match(theirs, own, names)
         if ours is None:
             unexpected.append(theirs)
         else:
@@ -248,36 +332,77 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> Lo
             f"backbone are in it, so nothing was copied. The model calls its tensors {_some(own)}; the file "
             f"has {_some(state)}. Load the architecture that the file was made with."
         )
-    for name in differ:
+    for name, (theirs, tensor) in found.items():
         if name not in skipped:
-            theirs, tensor = found[name]
-            raise shape_error(where, theirs, name, tensor, own[name])
+            if tensor.shape != own[name].shape:
+                raise shape_error(where, theirs, name, tensor, own[name])
+            check_values(where, theirs, tensor, own[name])
     take = {ours: tensor for ours, (_, tensor) in found.items() if ours not in skipped}
-    inner.load_state_dict(_versioned(take, inner), strict=False)
+    copy_in(inner, take, what=where)
     if hasattr(inner, ATTRIBUTE):
-        words = Path(source).name if isinstance(source, str | Path) else "a state dict"
+        words = "a state dict" if isinstance(source, Mapping) else user_path(source).name
+        words += f", {chosen}" if chosen else ""
         attach(inner, replace(info(inner), pretrained=True, weights=f"loaded from {words}"))
-    report = LoadReport(list(take), skipped, missing, unexpected)
-    if missing or unexpected:
+    report = LoadReport(list(take), skipped, missing, unexpected, chosen)
+    if missing or unexpected or chosen:
         log.warning("%s: %s", where, report)
     return report
+
+
+def _choose(
+    sets: Mapping[str, dict[str, Tensor]], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], str]:
+    """Return the set of weights that fits best and, where several fit as well, words on which it is.
+
+    Of raw and averaged weights (EMA, SWA) the averaged ones are taken, which is what trainers report on. Sets
+    stand in entries of the file, or in one entry under names that begin differently.
+    """
+    names, first = _own_names(own), {name.partition(".")[0] for name in own}
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, state in sets.items():
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            start, _, rest = name.partition(".")
+            known = start in first or not rest
+            parts.setdefault("" if known else start, {})[name if known else rest] = tensor
+        enough = ENOUGH * len(own)
+        fitting = {start: part for start, part in parts.items() if _fit(part, own, names) >= enough}
+        if len(fitting) > 1 or (fitting and _fit(state, own, names) < enough):
+            for start, part in fitting.items():
+                found[".".join(filter(None, (key, start))) or "no prefix"] = part
+        else:
+            found[key] = state
+    fits = {key: _fit(state, own, names) for key, state in found.items()}
+    best = [key for key, fit in fits.items() if fit == max(fits.values())]
+    order = [*(key for key in best if AVERAGED.search(key)), *(key for key in USUAL if key in best), *best]
+    taken, others = order[0], sorted(set(best) - {order[0]})
+    if not others or not max(fits.values()):
+        return found[taken], ""
+    kind = "the averaged weights" if AVERAGED.search(taken) else "the weights"
+    return found[taken], f"{kind} {taken!r} (not {', '.join(map(repr, others))}, which the file has, too)"
+
+
+def _fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Mapping[str, str]) -> int:
+    """Return how many of the model's tensors a set has, in the right shape."""
+    matched = ((_match(name, own, names), tensor) for name, tensor in state.items())
+    return len({ours for ours, tensor in matched if ours is not None and own[ours].shape == tensor.shape})
+
+
+def _match(name: str, own: Mapping[str, Tensor], names: Mapping[str, str]) -> str | None:
+    """Return the model's own name for a name in a file, whatever wrappers added to either."""
+    return name if name in own else names.get(_bare(name))
+
+
+def _bare(name: str) -> str:
+    """Return a tensor's name without what wrappers put into it, at whatever place."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _own_names(own: Iterable[str]) -> dict[str, str]:
     """Return {name without wrappers: name}; empty when two tensors of the model would collide."""
     names = list(own)
-    short = {WRAPPERS.sub("", name): name for name in names}
+    short = {_bare(name): name for name in names}
     return short if len(short) == len(names) else {}
-
-
-def _versioned(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Give tensors the format versions of the model's own modules, which some modules (MNASNet) insist on."""
-    versioned = model.state_dict()
-    versions = versioned._metadata  # type: ignore[attr-defined]
-    versioned.clear()
-    versioned.update(state)
-    versioned._metadata = versions  # type: ignore[attr-defined]
-    return versioned
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,12 +1,17 @@
 """What a model needs to know about itself to be used rightly: its input, its normalisation, its classes."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import LearnerError, unknown
 
+SOURCES = ("package", "torchvision", "timm", "transformers", "custom")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+CROPS = ("center", "squash", "border")
+TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
+LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
 ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
 
 
@@ -114,6 +119,68 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
     elif {"mean", "std"} <= changes.keys():
         changes["notes"] = tuple(note for note in old.notes if note != old.assumed)
     return replace(old, **changes)
+
+
+def from_json(values: Any) -> ModelInfo:
+    """Return the facts that a file holds; LearnerError names the first that cannot be true."""
+    if not isinstance(values, dict):
+        raise LearnerError(f"info is {_shown(values)}; expected names with values.")
+    missing = [item.name for item in fields(ModelInfo) if item.name not in values and item.default is MISSING
+               and item.default_factory is MISSING]  # fmt: skip
+    if missing:
+        raise LearnerError(f"info has no {', '.join(missing)}.")
+    known: dict[str, Any] = {
+        item.name: values[item.name] for item in fields(ModelInfo) if item.name in values
+    }
+    size = known["input_size"]
+    channels = size[0] if isinstance(size, list) and size else 0
+    outputs = known["num_classes"]
+
+    def numbers(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == channels and all(map(_is_number, value))
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+    wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "name": ("a name", lambda v: isinstance(v, str) and bool(v.strip())),
+        "source": (f"one of {', '.join(SOURCES)}", lambda v: v in SOURCES),
+        "input_size": (
+            f"channels, height and width, from 1 to {LARGEST}",
+            lambda v: isinstance(v, list) and len(v) == 3 and all(_is_count(n, 1, LARGEST) for n in v),
+        ),
+        "mean": ("one number for each channel", numbers),
+        "std": ("one number above 0 for each channel", lambda v: numbers(v) and min(v) > 0),
+        "interpolation": (f"one of {', '.join(INTERPOLATIONS)}", lambda v: v in INTERPOLATIONS),
+        "crop_pct": ("a share, 0.01 to 1", lambda v: _is_number(v) and 0.01 <= v <= 1),
+        "num_classes": (f"a number from 0 to {MOST}", lambda v: _is_count(v, 0, MOST)),
+        "pretrained": ("true, false or null", lambda v: v is None or isinstance(v, bool)),
+        "classes": ("a name for each output", lambda v: v is None or (texts(v) and len(v) == outputs)),
+        "notes": ("sentences", texts),
+        "crop_mode": (f"one of {', '.join(CROPS)}", lambda v: v in CROPS),
+        "fixed_size": ("true or false", lambda v: isinstance(v, bool)),
+        "weights": ("words", lambda v: isinstance(v, str)),
+        "extra": ("names with values", lambda v: isinstance(v, dict)),
+    }
+    for name, value in known.items():
+        expected, holds = wanted[name]
+        if not holds(value):
+            raise LearnerError(f"{name} is {_shown(value)}; expected {expected}.")
+    known |= {name: tuple(known[name]) for name in TUPLES if name in known}
+    return ModelInfo(**known)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def wrong_size(facts: ModelInfo, size: Sequence[int]) -> LearnerError:

@@ -2,44 +2,41 @@
 
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import LearnerError
+from ..runtime import user_path
 
 FOREIGN = re.compile(r"(?:GLOBAL|class|function) ([\w.]+\.\w+)")
-UNREADABLE = (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError, OSError)
-NESTED = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "state_dict_ema",
-    "net",
-    "weights",
-)  # where trainers put them
+USUAL = ("state_dict", "model_state_dict", "model", "net", "weights")  # where trainers put the weights
+AVERAGED = re.compile(r"ema|swa|averag|shadow|polyak", re.IGNORECASE)  # what they call averages of them
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file or of a torch checkpoint, on the CPU.
+    """Return the tensors of a .safetensors file or of a torch checkpoint, on the CPU; see `read_sets`."""
+    sets = read_sets(path)
+    return sets[next((key for key in USUAL if key in sets), next(iter(sets)))]
 
-    A checkpoint may hold more (epoch, optimizer): its weights are looked for under the usual names.
+
+def read_sets(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Return every set of tensors in a file by where it stands there, "" for the whole file, on the CPU.
+
     Read with weights_only=True and nothing else, so a file cannot run code. Raises LearnerError for a file
     that is missing, damaged, or needs more than that.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise LearnerError(
             f"There is no file {path}. Give the path of a file that models.save or torch.save wrote."
         )
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path, device="cpu")
+            return {"": safetensors.torch.load_file(path, device="cpu")}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own words advise to read unsafely, so only the name of what it met is taken from them.
@@ -51,22 +48,36 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "file was made, save it again with torch.save(model.state_dict(), path), or with "
             "models.save(model, path)."
         ) from error
-    except UNREADABLE as error:
+    except Exception as error:  # a damaged file may fail anywhere
         raise _damaged(path, (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
-    for key in NESTED:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    return only_tensors(content, path)
+    return sets_of(content, path)
+
+
+def sets_of(content: Any, where: object) -> dict[str, dict[str, Tensor]]:
+    """Return every mapping of names to tensors in a checkpoint: the whole, or entries of it and of those."""
+    if not _is_state(content) and isinstance(content, dict):
+        inner = [
+            (f"{key}.{name}", value)
+            for key, entry in content.items()
+            if isinstance(entry, dict) and not _is_state(entry)
+            for name, value in entry.items()
+        ]
+        if found := {str(key): value for key, value in (*content.items(), *inner) if _is_state(value)}:
+            return found
+    return {"": only_tensors(content, where)}
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
+    )
 
 
 def only_tensors(content: Any, where: object) -> dict[str, Tensor]:
     """Return a mapping of names to tensors, or raise LearnerError when it is something else."""
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not _is_state(content):
         kinds = sorted({type(v).__name__ for v in content.values()}) if isinstance(content, dict) else []
         raise LearnerError(
             f"{where} holds no weights: expected a mapping of names to tensors, as model.state_dict() "

@@ -400,8 +400,8 @@ def _try_out(model: nn.Module) -> tuple[int, int | None, int]:
     """
     last = _last_layer(model)
     convs = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
-    candidates = list(dict.fromkeys([*convs[:1], 3, 1, *convs]))
-    guess = candidates[0], None, last.weight.shape[0] if last else 0
+    candidates = [n for n in dict.fromkeys([*convs[:1], 3, 1, *convs]) if n]  # lazy ones know none
+    guess = candidates[0], None, _width(last) if last else 0
     with twin(model) as trial, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a size that does not fit may warn before it fails
         for channels, side in itertools.product(candidates, TRIAL_SIDES):

@@ -53,7 +53,7 @@ def build(
         )
     makers = {"package": _package, "torchvision": _torchvision, "timm": _timm, "transformers": _transformers}
     maker = makers[source]
-    with runtime.seeded(seed):
+    with runtime.RANDOM, runtime.seeded(seed):
         model, facts = maker(base, tag, pretrained, num_classes, size, in_chans, options or {})
     model.eval()
     usual = facts.input_size
@@ -249,7 +249,7 @@ def _transformers(
 
 def _beside(name: str, names: tuple[str, ...], asked: str) -> Path:
     """Return the first of some files that a folder has, or a repository on the hub."""
-    folder = Path(name).expanduser()
+    folder = runtime.user_path(name)
     if not folder.is_dir():
         return fetch.fetch_hub(name, names, asked=asked)
     found = next((folder / file for file in names if (folder / file).is_file()), None)

@@ -70,7 +70,7 @@ class Run:
         found: dict[str, Any] | None,
     ) -> None:
         self.model, self.recipe, self.hardware = model, recipe, hardware
-        self.folder = Path(folder) if folder is not None else None
+        self.folder = runtime.user_path(folder) if folder is not None else None
         self._key = found["key"] if found else key  # with the start of the run, wherever it stands now
         self.optimizer_state: OptimizerState = {}
         if found:
@@ -201,7 +201,7 @@ def alone_in(folder: str | Path | None, hardware: Hardware) -> Iterator[None]:
         return
     with ExitStack() as held:
         try:
-            held.enter_context(runtime.file_lock(Path(folder) / FILE, wait=False))
+            held.enter_context(runtime.file_lock(runtime.user_path(folder) / FILE, wait=False))
         except TimeoutError:
             raise LearnerError(
                 f"Another run is training in {folder} right now. Wait for its end, or pass out= another "

@@ -92,7 +92,7 @@ def fit(
     hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
     with alone_in(out, hardware):
         key = identify(model, dataset, recipe, settings)
-        found = load(Path(out), key, model) if out is not None and resume else None
+        found = load(runtime.user_path(out), key, model) if out is not None and resume else None
         note_doubts(model, dataset, recipe, hardware)
         with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model):
             run = Run(model, recipe, hardware, out, key, found)
@@ -391,7 +391,7 @@ def over_seeds(
     """
     rows = []
     for seed in seeds:
-        folder = Path(out) / f"seed-{seed}" if out is not None else None
+        folder = runtime.user_path(out) / f"seed-{seed}" if out is not None else None
         history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, num_workers=num_workers)
         rows.append(
             {"seed": seed, "best_epoch": history.best_epoch, "stopped": history.stopped} | history.best

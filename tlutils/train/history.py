@@ -83,9 +83,10 @@ class History:
         Raises:
             LearnerError: When the disk is full, or the folder cannot be written.
         """
-        with runtime.atomic_write(Path(path)) as temporary:
+        path = runtime.user_path(path)
+        with runtime.atomic_write(path) as temporary:
             self.table.to_csv(temporary, index=False)
-        return Path(path)
+        return path
 
     def _headline(self) -> str:
         words = f"{self.recipe.name}: {len(self)} of {self.recipe.epochs} epochs"
