@@ -145,6 +145,100 @@ def test_channels_last_and_batching_change_nothing(name):
         torch.testing.assert_close(together, single, rtol=1e-4, atol=1e-5)
 
 
+def channels_last(x):
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def transposed(x):
+    return x.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+def every_other(x):
+    return torch.stack([x, -x], dim=4)[..., 0]
+
+
+def of_one_image(x):
+    return x[:1].expand(len(x), -1, -1, -1)
+
+
+@pytest.mark.parametrize("lay", [channels_last, transposed, every_other, of_one_image])
+@pytest.mark.parametrize("noise", [0.15, 2.0])
+def test_one_seed_gives_one_smoothgrad_however_the_batch_lies_in_memory(lay, noise):
+    model, x = Net().eval(), images(3)
+    x = x if lay is not of_one_image else x[:1].repeat(3, 1, 1, 1)
+    assert lay(x).stride() != x.stride()
+    options = {"samples": 3, "noise": noise, "seed": 4}
+    expected = explain.smoothgrad(model, x, 1, **options)
+    assert torch.equal(explain.smoothgrad(model, lay(x), 1, **options), expected)
+    last = Net().eval().to(memory_format=torch.channels_last)
+    torch.testing.assert_close(explain.smoothgrad(last, lay(x), 1, **options), expected, rtol=1e-4, atol=1e-5)
+    double = explain.smoothgrad(Net().eval().double(), lay(x), 1, **options)
+    torch.testing.assert_close(double.float(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_random_weights_of_the_cascade_are_the_same_for_every_layout():
+    x = images()
+    plain, last = Net().eval(), Net().eval().to(memory_format=torch.channels_last)
+    one, other = (explain.cascading_randomization(m, x, explain.saliency, seed=3) for m in (plain, last))
+    for stage in one:
+        torch.testing.assert_close(one[stage], other[stage], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "fill", [0.1, [[[0.1]], [[1 / 3]], [[-0.7]]], torch.tensor(0.1, dtype=torch.float64)]
+)
+def test_a_fill_keeps_all_digits_that_the_model_has(fill):
+    model, x = Linear().double(), images(1, 8, dtype=torch.float64)
+    colour = torch.as_tensor(fill, dtype=torch.float64)
+    fall = (model.weight_of(1) * (x - colour)).sum(1)
+    exact = {"rtol": 0, "atol": 1e-12}
+    fill = fill if isinstance(fill, float | torch.Tensor) else colour
+    found = explain.occlusion(model, x, 1, window=1, stride=1, fill=fill)
+    torch.testing.assert_close(found, fall, **exact)
+    torch.testing.assert_close(
+        explain.integrated_gradients(model, x, 1, baseline=fill, steps=2), fall, **exact
+    )
+    gone = explain.deletion(model, x, fall, 1, steps=1, fill=fill).scores[0, -1]
+    torch.testing.assert_close(gone, model(colour.expand_as(x)).softmax(1)[0, 1], **exact)
+
+
+def nothing_for_it(model):
+    with torch.no_grad():
+        model.fc.weight[1] = -model.fc.weight[1].abs()
+
+
+def dead_features(model):
+    with torch.no_grad():
+        model.conv2.bias.fill_(-1e3)
+
+
+def no_weight(model):
+    with torch.no_grad():
+        model.fc.weight[1] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "silent"),
+    [
+        (nothing_for_it, set(NAMES) - {"grad_cam", "guided_backprop", "deconvnet"}),
+        (dead_features, {"deconvnet"}),
+        (no_weight, set()),
+        (lambda model: None, set(NAMES)),
+    ],
+)
+def test_a_map_that_is_zero_everywhere_is_said(change, silent, caplog):
+    model, x = Net().eval(), images()
+    change(model)
+    for name in NAMES:
+        caplog.clear()
+        found = run(name, model, x, 1)
+        assert bool(caplog.records) == (found == 0).all()
+        assert bool(caplog.records) == (name not in silent), name
+    caplog.clear()
+    explain.cascading_randomization(model, x, explain.grad_cam, 1)
+    assert len(caplog.records) <= 1  # of the trained model; random weights may well give nothing
+
+
 def test_without_a_target_the_class_that_the_model_finds_is_explained():
     model, x = Net().eval(), images(4)
     best = model(x).argmax(1)

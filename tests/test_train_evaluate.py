@@ -1,11 +1,13 @@
 """Predicting and evaluating take any images, and change nothing."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from tiny import TinySplit, tiny_data, tiny_net
 
-from tlutils import models, train
+from tlutils import fingerprint, models, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
@@ -50,6 +52,28 @@ def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error()
     assert [m.training for m in net.modules()] == modes
     assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def drops_by_function(x):
+    return torch.nn.functional.dropout(x, 0.5, training=True)
+
+
+def drops_by_numpy(x):
+    return x * float(np.random.rand() > 0.01)  # noqa: NPY002
+
+
+def drops_by_python(x):
+    return x * float(random.random() > 0.01)
+
+
+@pytest.mark.parametrize("drop", [drops_by_function, drops_by_numpy, drops_by_python])
+@pytest.mark.parametrize("look", [train.predict, train.evaluate])
+def test_what_a_network_draws_in_eval_mode_moves_no_global_generator(drop, look):
+    net, dataset = tiny_net(), tiny_data(val=3)
+    net.body.register_forward_hook(lambda module, inputs, output: drop(output))
+    before = fingerprint.of_generators()
+    look(net, dataset.val)
+    assert fingerprint.of_generators() == before
 
 
 def fail(*_):

@@ -28,12 +28,8 @@ def _predict_classes(model: nn.Module, x: Tensor, target: Target) -> Tensor:
         return resolve_target(target, compute_scores(model, x))
 
 
-def _say_empty(maps: Tensor, method: str) -> Tensor:
-    return say_empty(maps, method, "no pixel moves the score of the class. Another class may show more.")
-
-
-def _reduce_channels(gradient: Tensor, per_channel: bool, method: str) -> Tensor:
-    return _say_empty(gradient if per_channel else gradient.abs().amax(1), method)
+def _reduce_channels(gradient: Tensor, per_channel: bool) -> Tensor:
+    return gradient if per_channel else gradient.abs().amax(1)
 
 
 def occlusion(
@@ -94,7 +90,7 @@ def occlusion(
                 total[n, v, h] += fall
         for v, h in squares:
             times[v, h] += 1
-        return _say_empty(total / times, "Occlusion")
+        return say_empty(total / times, "Occlusion")
 
 
 def _squares(height: int, width: int, window: int | None, stride: int | None) -> list[tuple[slice, slice]]:
@@ -148,7 +144,7 @@ def saliency(model: nn.Module, x: Tensor, target: Target = None, *, per_channel:
     """
     with examining(model, x) as (model, x):
         gradient = _gradient(model, x, _predict_classes(model, x, target))
-        return _reduce_channels(gradient, per_channel, "Saliency")
+        return say_empty(_reduce_channels(gradient, per_channel), "Saliency")
 
 
 def smoothgrad(
@@ -196,7 +192,7 @@ def smoothgrad(
         for _ in progress(range(samples), desc="smoothgrad"):
             # Drawn by shape alone: the same noise for every layout, type and device.
             total += _gradient(model, x + spread * torch.randn(x.shape).to(x), index)
-        return _reduce_channels(total / samples, per_channel, "SmoothGrad")
+        return say_empty(_reduce_channels(total / samples, per_channel), "SmoothGrad")
 
 
 def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
@@ -205,7 +201,11 @@ def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, pe
         with relu_rule(rule) as used:
             gradient = _gradient(model, x, index)
         if used.calls:
-            return _reduce_channels(gradient, per_channel, f"The map by the rule {rule!r}")
+            return say_empty(
+                _reduce_channels(gradient, per_channel),
+                f"The map by the rule {rule!r}",
+                "the rule lets through what speaks for the class, and nothing does. Another may show more.",
+            )
     raise LearnerError(
         f"{models.info(model).name} has no ReLU, and this method is a rule for ReLUs: it would be plain "
         "saliency under another name. Use saliency, smoothgrad, integrated_gradients or occlusion."
@@ -323,4 +323,4 @@ def integrated_gradients(
             gradient = _gradient(model, points.flatten(0, 1), index.repeat(len(part))).view_as(points)
             mean += torch.einsum("p,pnchw->nchw", lengths[part], gradient)
         result = (x - start) * mean
-        return _say_empty(result if per_channel else result.sum(1), "Integrated gradients")
+        return say_empty(result if per_channel else result.sum(1), "Integrated gradients")

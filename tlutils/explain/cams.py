@@ -136,9 +136,10 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
             pooled = maps.mean((2, 3))
             for layer in (layer for layer in layers if layer.weight.shape[1] == pooled.shape[1]):
                 if torch.allclose(layer(pooled), out, rtol=1e-3, atol=1e-3):
-                    return upsample(torch.einsum("nk,nkhw->nhw", layer.weight[index], maps), x)
+                    found = torch.einsum("nk,nkhw->nhw", layer.weight[index], maps)
+                    return say_empty(upsample(found, x), "CAM")
             if pooled.shape == out.shape and torch.allclose(pooled, out, rtol=1e-3, atol=1e-3):
-                return upsample(maps[torch.arange(len(x)), index], x)
+                return say_empty(upsample(maps[torch.arange(len(x)), index], x), "CAM")
     raise LearnerError(
         "CAM needs a model that averages its last feature maps and puts one linear layer on them, and "
         f"{models.info(model).name} does something else in between. grad_cam is its generalisation, for any "

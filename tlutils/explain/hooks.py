@@ -173,7 +173,9 @@ def select_scores(out: Tensor, index: Tensor) -> Tensor:
     return out.gather(1, index[:, None])[:, 0]
 
 
-def say_empty(maps: Tensor, method: str, reason: str) -> Tensor:
+def say_empty(
+    maps: Tensor, method: str, reason: str = "no pixel moves the score of the class. Another may show more."
+) -> Tensor:
     """Return `maps` (N, …) as they are; the log says of which images they are zero everywhere, and why."""
     empty = (maps == 0).flatten(1).all(1).nonzero().flatten().tolist()
     if empty and not _expects_empty.get():
