@@ -64,7 +64,7 @@ def test_smoothgrad_is_the_mean_of_captums_gradients_on_the_same_noise(subject):
     x = x[:1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        noisy = [x + 0.1 * (x.max() - x.min()) * torch.randn_like(x) for _ in range(3)]
+        noisy = [x + 0.1 * (x.max() - x.min()) * torch.randn(x.shape).to(x) for _ in range(3)]
     gradients = [captum.Saliency(model).attribute(recorded(n), target=3, abs=False) for n in noisy]
     close(explain.smoothgrad(model, x, 3, samples=3, noise=0.1, seed=5), (sum(gradients) / 3).abs().amax(1))
 
