@@ -84,16 +84,12 @@ FAMILIES = [
 FEW = [
     "torchvision/densenet121",  # every layer feeds all that follow
     "torchvision/googlenet",  # branches, two auxiliary heads
-    "torchvision/mobilenet_v3_small",  # squeeze-and-excitation
     "torchvision/resnet18",
     "torchvision/swin_t",  # channels last
     "timm/crossvit_tiny_240",  # two branches of tokens
-    "timm/deit_tiny_distilled_patch16_224",  # tokens, two heads
-    "timm/hrnet_w18_small",  # parallel resolutions
     "timm/levit_128s",  # a BatchNorm on tokens
     "timm/mobilevit_xxs",  # maps to tokens and back
     "timm/tf_efficientnet_lite0",
-    "timm/xcit_nano_12_p16_224",  # tokens that know where they are
 ]
 
 

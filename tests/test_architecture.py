@@ -1,6 +1,7 @@
 """The picture in docs/architecture.md is true; each rule is a function that finds its faults in sources."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,27 +12,22 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 PACKAGE = Path(__file__).parent.parent / "tlutils"
-ROWS = [
-    {"errors", "runtime", "inference", "download", "fingerprint"},
-    {"data", "models"},
-    {"surgery", "features"},
-    {"metrics", "probe", "train", "explain", "checks", "plots"},
-    {"experiments", "transferability"},
-    {"claims"},
-    {"lessons", "cli", "widgets"},
-]
-# Arrows within a row, each drawn in the picture.
-SIDEWAYS = {
-    ("runtime", "errors"),
-    ("inference", "runtime"),
-    ("inference", "errors"),
-    ("download", "runtime"),
-    ("data", "models"),
-    ("features", "surgery"),
-    ("probe", "metrics"),
-    ("train", "metrics"),
-    ("cli", "lessons"),
-}
+
+
+def picture() -> tuple[list[set[str]], set[tuple[str, str]]]:
+    """Return the rows that docs/architecture.md draws, lowest first, and the arrows within them."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    rows: list[set[str]] = []
+    arrows: set[tuple[str, str]] = set()
+    for line in reversed(text.split("```")[1].strip().splitlines()):
+        drawn = line[15:].replace("/", "")  # after the row's title
+        rows.append(set(re.findall(r"\w+", drawn)))
+        arrows |= set(re.findall(r"(\w+) → (?=(\w+))", drawn))
+        arrows |= {(right, left) for left, right in re.findall(r"(\w+) ← (?=(\w+))", drawn)}
+    return rows, arrows
+
+
+ROWS, SIDEWAYS = picture()
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 MOST_LINES = 450
 
@@ -164,6 +160,12 @@ RULES = [upward, inside, circles, large]
 
 def test_every_module_has_a_row():
     assert {noun(path) for path in sources()} - {"__init__"} <= set(LEVEL)
+
+
+def test_every_arrow_within_a_row_is_an_import():
+    files = sources()
+    taken = {(noun(p), (*i.origin, i.name)[0]) for p, source in files.items() for i in imports(p, source)}
+    assert taken >= SIDEWAYS
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -133,8 +133,8 @@ def test_comparing_a_lesson_with_a_fresh_run_has_teeth(tmp_path):
             breaks(notebook.cells[0])
         nbformat.write(notebook, tmp_path / f"{breaks.__name__ if breaks else 'as_it_is'}.ipynb")
     shutil.copy(FOLDER / "conftest.py", tmp_path)
-    command = [sys.executable, "-m", "pytest", "--nbval", "-rA", "-p", "no:cacheprovider"]
-    done = subprocess.run([*command, "--rootdir", tmp_path, tmp_path], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "--nbval", "-rA", "-p", "no:cacheprovider", "--rootdir", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     found = re.findall(r"^(PASSED|FAILED|ERROR) (\w+)\.ipynb", done.stdout, re.MULTILINE)
     assert dict((name, outcome == "PASSED") for outcome, name in found) == {
         "as_it_is": True,

@@ -26,7 +26,10 @@ TIMM = {
     "levit_128s": DROPS,
     "repvit_m0_9": {"drop_rate": 0.3},
 }
-MODELS = ["resnet18", "mobilenet_v2", "densenet121", "googlenet", *TIMM]
+SWEPT = ["mobilenet_v2", "densenet121", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
+SWEPT += ["convnext_atto", "repvit_m0_9"]
+MODELS = ["resnet18", "googlenet", *(name for name in TIMM if name not in SWEPT)]
+MODELS += [pytest.param(name, marks=pytest.mark.full) for name in SWEPT]
 
 
 def make(name: str) -> nn.Module:

@@ -51,6 +51,20 @@ TIMM = {
     "dpn48b": ["classifier"],
     "tresnet_m": ["head.fc"],
 }
+SWEPT = ["vgg11", "convnext_tiny", "swin_t", "vit_b_32", "inception_v3", "mnasnet0_5", "regnet_y_400mf"]
+SWEPT += [
+    "volo_d1_224",
+    "swin_tiny_patch4_window7_224",
+    "hrnet_w18_small",
+    "dpn48b",
+    "tresnet_m",
+    "rexnet_100",
+]
+
+
+def names(heads: dict[str, list[str]]) -> list:
+    """The names to try; those that take longest in the full sweep only."""
+    return [pytest.param(n, marks=pytest.mark.full) if n in SWEPT else n for n in heads]
 
 
 def make(name: str, library: str, **options) -> nn.Module:
@@ -82,12 +96,12 @@ def changed(before: dict[str, torch.Tensor], model: nn.Module) -> set[str]:
     return {k.rpartition(".")[0] for k in now if not torch.equal(now[k], before[k])}
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", names(TORCHVISION))
 def test_torchvision_heads_and_only_heads_are_replaced(name):
     check_replaced(make(name, "torchvision"), TORCHVISION[name])
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", names(TIMM))
 def test_timm_heads_and_only_heads_are_replaced(name):
     check_replaced(make(name, "timm"), TIMM[name])
 

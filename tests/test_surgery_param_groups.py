@@ -13,11 +13,11 @@ from tlutils.errors import LearnerError
 
 MODELS = [
     "torchvision/resnet18",
-    "torchvision/vit_b_32",
+    pytest.param("torchvision/vit_b_32", marks=pytest.mark.full),
     "torchvision/googlenet",
-    "torchvision/swin_t",
-    "timm/vit_tiny_patch16_224",
-    "timm/convnext_atto",
+    pytest.param("torchvision/swin_t", marks=pytest.mark.full),
+    pytest.param("timm/vit_tiny_patch16_224", marks=pytest.mark.full),
+    pytest.param("timm/convnext_atto", marks=pytest.mark.full),
     "timm/levit_128s",
     "timm/tf_efficientnet_lite0",
 ]

@@ -108,9 +108,9 @@ def keep_freed_memory() -> bool:
     """Return whether this process keeps the memory that it frees, from now to its end: on Linux with glibc.
 
     Otherwise glibc gives a large tensor back to the system as soon as it is freed, and the next step gets its
-    pages again, one page fault each: up to half of the processor time of a training step. Extraction and
-    training call this before they begin. Between two steps the process then looks larger; a later call, and
-    every other system, changes nothing.
+    pages again, one page fault each: up to half of the processor time of a training step. `models.load`,
+    extraction and training call this first. Between two steps the process then looks larger. A later call,
+    and every other system, changes nothing.
 
     Example:
         >>> from tlutils import runtime

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from .. import runtime
 from ..errors import LearnerError
 from ..runtime import user_path
 from . import layers
@@ -76,6 +77,7 @@ def load(
         >>> models.info(model).num_classes, models.info(model).input_size
         (10, (1, 160, 160))
     """
+    runtime.keep_freed_memory()
     path = _as_path(name_or_path)
     if path is None:
         if into is not None:
