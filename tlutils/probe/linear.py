@@ -22,6 +22,7 @@ from .. import runtime
 
 TOLERANCE = 3e-4  # on the largest gradient of the objective, when penalties are compared
 FINAL_TOLERANCE = 1e-7
+ABSENT = -1e3  # the bias of a class without rows: probability 0
 ClassWeights = Literal["balanced"] | None
 
 
@@ -82,20 +83,22 @@ def fit_logistic(
 
     With fewer rows than features, the features are first turned to the principal axes of these rows, which
     are as many as the rows. This changes no solution, since the penalty looks the same from all sides and no
-    weight pays off where nothing varies.
+    weight pays off where nothing varies. A class without rows is never predicted.
     """
     scale = fit_scale(x)
     inputs = scale(x)
     axes = None if len(x) >= x.shape[1] else _principal_axes(inputs)
     inputs = inputs if axes is None else inputs @ axes
-    rows = row_weights(y, count, class_weights)
+    rows, known = row_weights(y, count, class_weights), np.unique(y)
     solver = LogisticRegression(tol=tolerance, max_iter=10_000, warm_start=True)
+    # scikit-learn has one vector v of weights for two classes: ours are -v / 2 and v / 2.
+    share: Any = [-0.5, 0.5] if len(known) == 2 else 1
     for penalty in penalties:
-        # scikit-learn has one vector v of weights for two classes: ours are -v / 2 and v / 2.
-        solver.set_params(C=(2 if count == 2 else 1) / penalty).fit(inputs, y, sample_weight=rows)
-        weight, bias = solver.coef_.T, solver.intercept_
-        if count == 2:
-            weight, bias = weight * [-0.5, 0.5], bias * [-0.5, 0.5]
+        weight, bias = np.zeros((inputs.shape[1], count)), np.where(np.isin(range(count), known), 0, ABSENT)
+        if len(known) > 1:
+            solver.set_params(C=(2 if len(known) == 2 else 1) / penalty)
+            solver.fit(inputs, y, sample_weight=rows)
+            weight[:, known], bias[known] = solver.coef_.T * share, solver.intercept_ * share
         yield _raw(weight if axes is None else axes @ weight, bias, scale)
 
 
