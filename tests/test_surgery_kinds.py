@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import tiny_data, tiny_net
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
@@ -168,6 +169,32 @@ def test_what_goes_on_in_a_frozen_part_is_named(kind, code):
     assert code in surgery.audit(model).codes
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert surgery.audit(frozen(Net)).ok
+
+
+class DropsBeforeANorm(nn.Module):
+    """The function stands before a norm that feeds the head, where no module could switch it off."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.one, self.two, self.norm, self.fc = (
+            nn.Conv2d(3, 4, 3, 2),
+            nn.Conv2d(4, 8, 3, 2),
+            norm,
+            nn.Linear(8, 5),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x).relu()).relu().mean((2, 3))
+        return self.fc(self.norm(F.dropout(x, 0.5, self.training)))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(8), nn.LayerNorm(8), nn.GroupNorm(2, 8)])
+def test_a_function_that_drops_right_before_the_head_belongs_to_it(norm):
+    model = models.describe(DropsBeforeANorm(norm), input_size=32)
+    surgery.freeze_to(model, "head")
+    prefix, _ = surgery.split_at(model.train(), "head")
+    assert torch.equal(prefix.train()(X), prefix(X))
+    assert "dropout-active" not in surgery.audit(model).codes
 
 
 class KeepsNormsInEval(Net):
@@ -399,6 +426,19 @@ def test_what_was_frozen_before_stays_frozen_unless_it_is_named(by_hand):
     assert still() == names[1:]
     surgery.unfreeze(model, "*")
     assert not still()
+
+
+@pytest.mark.parametrize(
+    "recipe", [train.Recipe.finetune(epochs=1), train.Recipe.partial("stage2", epochs=1)]
+)
+def test_training_leaves_frozen_what_was_frozen_before_and_says_so(recipe):
+    model = tiny_net()
+    name, fixed = "last.0.weight", model.last[0].weight
+    fixed.requires_grad_(False)
+    before = fixed.clone()
+    history = train.fit(model, tiny_data(), recipe)
+    assert torch.equal(fixed, before)
+    assert any(name in notice and "stay so" in notice for notice in history.notices)
 
 
 def test_a_model_that_was_frozen_as_a_whole_trains_what_is_asked_for():

@@ -220,16 +220,23 @@ def _head_start(model: nn.Module, flow: Flow, steps: list[fx.Node]) -> int:
 
 
 def _with_dropout(model: nn.Module, flow: Flow, steps: list[fx.Node], start: int) -> int:
-    """Return `start`, moved back over a dropout that feeds the step there (a flatten may lie between)."""
-    moved = start
+    """Return `start`, moved back over a dropout that feeds the step there (a flatten may lie between).
+
+    A function that drops is moved over from behind a norm, too: no module is there to switch it off.
+    """
+    moved, direct = start, True
     for i in range(start - 1, -1, -1):
         module = _module(model, steps[i])
         if i == start - 1 and isinstance(module, layers.DROPOUTS):
             moved = i
             continue
-        if flow.macs[steps[i]] or _positions(flow, steps[i]) > 1 or (module is not None and size_of(module)):
+        direct &= module is None or not layers.is_norm(module)
+        if flow.macs[steps[i]] or _positions(flow, steps[i]) > 1:
             break
-        if isinstance(module, layers.DROPOUTS) or "dropout" in str(getattr(steps[i].target, "__name__", "")):
+        if module is not None and size_of(module) and not layers.is_norm(module):
+            break
+        function = "dropout" in str(getattr(steps[i].target, "__name__", ""))
+        if function or (direct and isinstance(module, layers.DROPOUTS)):
             moved = i
         elif "pool" in type(module).__name__.lower():
             break
