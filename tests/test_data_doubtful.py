@@ -57,11 +57,13 @@ def test_frames_of_several_cameras_or_of_one_camera_for_each_class_are_loaded_to
     for scene in range(3):
         frames(root / "shared" / "good", 8, scene=scene, noise=2)
         frames(root / "shared" / "scratched", 8, scene=scene, noise=2, first=100, part=True)
+        frames(root / "times" / "before", 6, scene=scene, noise=2)
+        frames(root / "times" / "after", 6, scene=scene, noise=2, first=100)
     for scene, label in enumerate(("left", "right")):
         frames(root / "own" / label, 20, scene=scene, noise=2)
-    for name in ("shared", "own"):
+    for name in ("shared", "times", "own"):
         ds = data.load(root / name)
-        assert min(ds.train.counts.values()) >= 12
+        assert min(ds.train.counts.values()) >= 10
         assert "alike" in kinds(ds)
         assert noted(ds, "two-labels") == []
 

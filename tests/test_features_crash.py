@@ -13,6 +13,7 @@ from processes import PROCESSES
 
 from tlutils import features, surgery
 from tlutils.errors import LearnerError
+from tlutils.features.store import Shelf
 
 
 def start(cache, note, **options):
@@ -147,3 +148,15 @@ def test_a_file_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
     again = features.extract(model, photos, at=at, transform=as_tensor)
     assert sorted(photos.decoded) == list(range(24))
     assert np.array_equal(again[at[0]], right)
+
+
+def test_files_behind_a_link_are_never_swept_away(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    np.save(mine / "measurements.npy", np.ones(3))
+    (tmp_path / "stage").symlink_to(mine, target_is_directory=True)
+    shelf = Shelf(tmp_path / "stage")
+    for everything in (True, False):
+        with pytest.raises(LearnerError, match="is a link"):
+            shelf.sweep(everything=everything)
+    assert np.array_equal(np.load(mine / "measurements.npy"), np.ones(3))

@@ -114,6 +114,7 @@ def execute(
         >>> lessons.execute(path).cells[0].outputs[0].text
         '2\\n'
     """
+    path = runtime.user_path(path)
     notebook = nbformat.read(path, as_version=4)
     if parameters:
         set_parameters(notebook, parameters)
@@ -138,7 +139,7 @@ def execute(
         timeout=1200,
         kernel_manager_class=_ThisPython,
         kernel_name=NATIVE_KERNEL_NAME,
-        resources={"metadata": {"path": str(Path(path).parent)}},
+        resources={"metadata": {"path": str(path.parent)}},
         on_cell_start=announce,
         store_widget_state=False,
         record_timing=False,
@@ -164,7 +165,7 @@ class _ThisPython(AsyncKernelManager):
 
 def _stopped(path: Path, running: str, why: str, notebook: NotebookNode) -> LearnerError:
     """Return the error for a lesson that did not come to its end, with the notebook so far."""
-    error = LearnerError(f"{Path(path).name} stopped in {running or 'its start'}: {why}")
+    error = LearnerError(f"{path.name} stopped in {running or 'its start'}: {why}")
     error.notebook = clean(notebook)  # type: ignore[attr-defined]
     return error
 
@@ -262,6 +263,7 @@ def write_html(notebook: NotebookNode, path: Path) -> Path:
     """
     from nbconvert import HTMLExporter
 
+    path = runtime.user_path(path)
     page, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook)
     with runtime.atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -128,7 +128,11 @@ class Shelf:
                 raise ValueError(f"{self._file(i)} holds {found}, not {about}")
 
     def sweep(self, *, everything: bool) -> None:
-        """Remove what a kill left half-written, or all that a shelf holds."""
+        """Remove what a kill left half-written, or all that a shelf holds; a link is not followed."""
+        if self.folder.is_symlink():
+            raise LearnerError(
+                f"{self.folder} is a link, and what lies behind it was left as it is. Remove the link first."
+            )
         with runtime.disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for pattern in ("shelf.json", "*.npy", ".shelf.*") if everything else (".shelf.*",):
