@@ -140,6 +140,69 @@ def test_a_good_file_is_fetched_once_and_used_from_the_cache_without_a_network_c
     assert not server.asked
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def a_folder(path):
+    path.unlink()
+    (path / "mine").mkdir(parents=True)
+
+
+def a_dangling_link(path):
+    path.unlink()
+    path.symlink_to(path.with_name("gone"))
+
+
+def its_lock_a_folder(path):
+    for lock in runtime.cache_dir("weights").glob("*.lock"):
+        lock.unlink()
+        lock.mkdir()
+
+
+def its_lock_a_dangling_link(path):
+    for lock in runtime.cache_dir("weights").glob("*.lock"):
+        lock.unlink()
+        lock.symlink_to(path.parent / "no such folder" / "lock")
+
+
+def its_note_a_folder(path):
+    for note in runtime.cache_dir("weights").glob("hub/*/refs/main"):
+        note.unlink()
+        note.mkdir()
+
+
+ODD = (
+    cut,
+    emptied,
+    a_folder,
+    a_dangling_link,
+    its_lock_a_folder,
+    its_lock_a_dangling_link,
+    its_note_a_folder,
+)
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("source", ["published", "on_the_hub"], indirect=True)
+def test_an_odd_file_in_the_cache_is_made_anew_or_named_in_words(source, odd):
+    name, expected, _ = source
+    models.load(name)
+    (path,) = (p for p in cached_files() if p.stat().st_size > 10_000 and not p.is_symlink())
+    odd(path)
+    words = ""
+    try:
+        model = models.load(name)
+    except LearnerError as error:
+        words = str(error)
+    assert str(runtime.cache_dir()) in words if words else same(model, expected)
+    models.offline()
+
+
 def test_what_was_fetched_works_offline_and_is_listed(source, monkeypatch):
     name, expected, _ = source
     models.load(name)

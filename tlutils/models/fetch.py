@@ -46,7 +46,7 @@ def fetch_url(url: str, *, asked: str) -> Path:
     found = HASH.search(path.name)
     digits = found.group(1) if found else ""
     with runtime.file_lock(path):
-        if path.is_file():
+        if path.exists():
             check_hash(path, digits, asked=asked)
             return path
         try:
@@ -57,8 +57,14 @@ def fetch_url(url: str, *, asked: str) -> Path:
 
 
 def check_hash(path: Path, digits: str, *, asked: str) -> None:
-    """Raise LearnerError, naming the file, unless its SHA-256 begins with `digits`."""
-    actual = runtime.sha256(path)
+    """Raise LearnerError, naming the file, unless it can be read and its SHA-256 begins with `digits`."""
+    try:
+        actual = runtime.sha256(path)
+    except OSError as error:
+        raise LearnerError(
+            f"The file of {asked}, {path}, cannot be read ({error.strerror}). Expected a weight file. "
+            "Move away what is there, and load the model again."
+        ) from error
     if not actual.startswith(digits):
         raise LearnerError(
             f"The file of {asked}, {path} ({path.stat().st_size:,} bytes), is damaged or not the right one: "
@@ -78,9 +84,12 @@ def cached_hub_file(repo: str, names: Sequence[str] = HUB_FILES) -> Path | None:
     for name in names:
         if hub_path(repo, name).is_file():
             return hub_path(repo, name)
-        found = huggingface_hub.try_to_load_from_cache(
-            repo_id, name, cache_dir=weights_dir() / "hub", revision=revision or None
-        )
+        try:
+            found = huggingface_hub.try_to_load_from_cache(
+                repo_id, name, cache_dir=weights_dir() / "hub", revision=revision or None
+            )
+        except OSError:  # something else has the name of one of the hub's folders or notes
+            return None
         if isinstance(found, str):
             return Path(found)
     return None
