@@ -29,6 +29,14 @@ class Output:
     logits: torch.Tensor
 
 
+@dataclass
+class Scored:
+    """As a class of one's own may name them."""
+
+    loss: torch.Tensor | None
+    scores: torch.Tensor
+
+
 Named = namedtuple("Named", ["features", "logits"])
 
 FORMS = {
@@ -40,6 +48,10 @@ FORMS = {
     "dataclass": lambda x: Output(None, x),
     "object": lambda x: SimpleNamespace(logits=x),
     "named tuple": lambda x: Named(x.repeat(1, 5), x),
+    "dataclass without the word": lambda x: Scored(None, x),
+    "loss first": lambda x: (torch.tensor(0.5), x, [x]),
+    "dict with a loss": lambda x: {"loss": None, "maps": x[:, :, None, None], "scores": x},
+    "object without the word": lambda x: SimpleNamespace(hidden=[x], out=x),
 }
 
 
@@ -290,7 +302,7 @@ def returning(name):
     return models.describe(model, input_size=(3, 16, 16), mean=0.5, std=0.5), tiny_net()
 
 
-several_forms = pytest.mark.parametrize("form", ["tuple", "dict", "dataclass"])
+several_forms = pytest.mark.parametrize("form", ["tuple", "dict", "dataclass", "dataclass without the word"])
 
 
 @several_forms

@@ -77,6 +77,9 @@ def test_an_own_network_is_tried_and_what_is_assumed_is_said():
     info = models.info(model)
     assert (info.name, info.source, info.input_size, info.num_classes) == ("Own", "custom", (1, 28, 28), 10)
     assert "assumed" in info.notes[0]
+    assert "28 is the first of the usual sizes" in info.notes[1]
+    told = models.info(models.describe(Own(), input_size=28))
+    assert (told.assumed, told.notes) == (info.assumed, info.notes[:1])
     assert not calls, "the caller's hooks saw the trial"
     assert model.training
     assert not model.conv.training

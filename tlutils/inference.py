@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import random
@@ -262,8 +263,8 @@ def logits_of(output: Any) -> Tensor:
     """Return the class scores (N, classes) in what a classifier returned.
 
     Args:
-        output: A tensor; an object, such as a dataclass, with `.logits`; a dict, which has them at "logits"
-            or else as its first value; or a tuple or list that begins with them (auxiliary outputs follow).
+        output: A tensor; an object, such as a dataclass, with `.logits`, or a dict with "logits"; in any
+            other dict, dataclass, tuple or list the first tensor with two axes (auxiliary outputs follow).
 
     Raises:
         LearnerError: Anything else, such as what a detector returns.
@@ -299,9 +300,30 @@ def find_logits(output: Any) -> Any:
     """
     if hasattr(output, "logits"):
         return output.logits
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    parts = [part for part in parts_of(output) if part is not None]
+    rows = (part for part in parts if isinstance(part, Tensor) and part.ndim == 2)
+    return next(rows, parts[0] if parts else None if isinstance(output, Mapping) else output)
+
+
+def parts_of(output: Any) -> list[Any]:
+    """Return what a model's output holds, in order: the values of a dict, a tuple or an object of any kind.
+
+    Args:
+        output: What a model returned.
+
+    Example:
+        >>> from tlutils import inference
+        >>> inference.parts_of({"loss": 0.5, "scores": "a tensor"})
+        [0.5, 'a tensor']
+    """
     if isinstance(output, Mapping):
-        return output.get("logits", next(iter(output.values()), None))
-    return output[0] if isinstance(output, tuple | list) and output else output
+        return list(output.values())
+    if isinstance(output, tuple | list):
+        return list(output)
+    plain = dataclasses.is_dataclass(output) or isinstance(output, types.SimpleNamespace)
+    return list(vars(output).values()) if plain or hasattr(output, "logits") else []
 
 
 @contextmanager

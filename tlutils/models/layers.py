@@ -5,7 +5,7 @@ forward pass back through autograd. The layer that makes the scores is the first
 one meets when walking from the model's output towards its input.
 """
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, logits_of, set_mode, twin
+from ..inference import device_of, dtype_of, logits_of, parts_of, set_mode, twin
 from .metadata import ModelInfo
 from .recognise import info
 
@@ -225,11 +225,7 @@ def tensors_within(output: Any) -> list[torch.Tensor]:
     """
     if isinstance(output, torch.Tensor):
         return [output] if output.grad_fn is not None else []
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    elif not isinstance(output, tuple | list):
-        output = list(vars(output).values()) if hasattr(output, "logits") else []
-    return [t for item in output for t in tensors_within(item)]
+    return [t for item in parts_of(output) for t in tensors_within(item)]
 
 
 def _walk(starts: list[Any], stop: Container[int] = (), kinds: tuple[str, ...] = ()) -> Iterator[Any]:

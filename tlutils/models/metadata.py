@@ -12,6 +12,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CROPS = ("center", "squash", "border")
 TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
 LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
+GUESSED = "the input size "  # begins the note on a size that was tried out
 ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
 
 
@@ -118,6 +119,9 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
         changes["notes"] = tuple(changes["notes"])
     elif {"mean", "std"} <= changes.keys():
         changes["notes"] = tuple(note for note in old.notes if note != old.assumed)
+    if "input_size" in changes:
+        kept = changes.get("notes", old.notes)
+        changes["notes"] = tuple(note for note in kept if not note.startswith(GUESSED))
     return replace(old, **changes)
 
 

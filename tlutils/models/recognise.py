@@ -17,7 +17,7 @@ from torchvision.models import WeightsEnum, get_model_builder, get_model_weights
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, logits_of, require_module, twin, unwrap
 from . import huggingface
-from .metadata import ASSUMED, ModelInfo, changed, spread, wrong_size
+from .metadata import ASSUMED, GUESSED, ModelInfo, changed, spread, wrong_size
 from .registry import timm_name, torchvision_names
 
 ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
@@ -302,8 +302,8 @@ def _custom(model: nn.Module) -> ModelInfo:
         mean=(0.5,) * channels, std=(0.5,) * channels, interpolation="bilinear", crop_pct=1.0,
         num_classes=outputs, pretrained=None,
         notes=(
-            f"{ASSUMED}mean and std are 0.5, and the input size {side or 224} is {size}; say what is right "
-            "with models.describe(model, mean=..., std=..., input_size=...)",
+            f"{ASSUMED}mean and std are 0.5; correct them with models.describe(model, mean=..., std=...)",
+            f"{GUESSED}{side or 224} is {size}",
         ),
     )  # fmt: skip
 
