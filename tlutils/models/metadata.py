@@ -13,6 +13,11 @@ CROPS = ("center", "squash", "border")
 TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
 LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
 GUESSED = "the input size "  # begins the note on a size that was tried out
+SOURCES = ("package", "torchvision", "timm", "transformers", "custom")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+CROPS = ("center", "squash", "border")
+TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
+LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
 ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
 
 
