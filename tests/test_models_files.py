@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ import safetensors
 import timm
 import torch
 import torchvision
+from PIL import Image
 from tiny import same, tiny_net, weights
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tlutils import models, runtime
+from tlutils import data, models, runtime, train
 from tlutils.errors import LearnerError
 
 
@@ -522,3 +524,19 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert same(weights(other), weights(net))
     with pytest.raises(LearnerError, match="Write the folder in full"):
         models.load("~nobody-of-that-name/kept.safetensors")
+
+
+def test_a_tilde_is_the_home_folder_for_data_runs_and_tables_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for index in range(10):
+        (tmp_path / "photos" / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(index).integers(0, 255, (16, 16, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / "ab"[index % 2] / f"{index}.png")
+    images = data.load("~/photos")
+    assert images.classes == ["a", "b"]
+    assert data.read_image("~/photos/a/0.png").size == (16, 16)
+    history = train.fit(tiny_net(2), images, train.Recipe.probe(epochs=1), out="~/run")
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert history.to_csv("~/table.csv") == tmp_path / "table.csv"
+    assert not Path("~").exists()

@@ -65,12 +65,12 @@ class Run:
         model: nn.Module,
         recipe: Recipe,
         hardware: Hardware,
-        folder: str | Path | None,
+        folder: Path | None,
         key: dict[str, Any],
         found: dict[str, Any] | None,
     ) -> None:
         self.model, self.recipe, self.hardware = model, recipe, hardware
-        self.folder = runtime.user_path(folder) if folder is not None else None
+        self.folder = folder
         self._key = found["key"] if found else key  # with the start of the run, wherever it stands now
         self.optimizer_state: OptimizerState = {}
         if found:
@@ -194,14 +194,14 @@ class Run:
 
 
 @contextmanager
-def alone_in(folder: str | Path | None, hardware: Hardware) -> Iterator[None]:
+def alone_in(folder: Path | None, hardware: Hardware) -> Iterator[None]:
     """Hold a run's folder for one `fit`, whose processes share it; LearnerError while another has it."""
     if folder is None or hardware.rank != 0:
         yield
         return
     with ExitStack() as held:
         try:
-            held.enter_context(runtime.file_lock(runtime.user_path(folder) / FILE, wait=False))
+            held.enter_context(runtime.file_lock(folder / FILE, wait=False))
         except TimeoutError:
             raise LearnerError(
                 f"Another run is training in {folder} right now. Wait for its end, or pass out= another "

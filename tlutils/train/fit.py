@@ -87,15 +87,16 @@ def fit(
         >>> history.table["epoch"].tolist()
         [1, 2]
     """
+    folder = runtime.user_path(out) if out is not None else None
     settings = fingerprint.of_settings(model).parts  # before anything ran: some layers note what they saw
     check_trainable(model, dataset, recipe)
     hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
-    with alone_in(out, hardware):
+    with alone_in(folder, hardware):
         key = identify(model, dataset, recipe, settings)
-        found = load(runtime.user_path(out), key, model) if out is not None and resume else None
+        found = load(folder, key, model) if folder is not None and resume else None
         note_doubts(model, dataset, recipe, hardware)
         with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model):
-            run = Run(model, recipe, hardware, out, key, found)
+            run = Run(model, recipe, hardware, folder, key, found)
             try:
                 for phase in run.phases():
                     trainer = PhaseTrainer(
