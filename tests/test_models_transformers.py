@@ -50,6 +50,10 @@ PROCESSORS = {
 }
 
 
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.full)
+
+
 def tiny(name):
     torch.manual_seed(0)
     config = CONFIGS[name]
@@ -93,16 +97,24 @@ def test_a_folder_loads_with_a_new_head_and_comes_back_from_a_file(folder, tmp_p
     assert data.transform_for(again) == data.transform_for(model)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_surgery_and_training_take_them_as_they_take_any_classifier(name):
+@pytest.mark.parametrize("name", ["vit", "resnet", "convnext", "beit", "deit", slow("regnet")])
+def test_surgery_takes_them_as_it_takes_any_classifier(name):
     model = models.describe(tiny(name), input_size=32, mean=0.5, std=0.5)
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(x).logits
-        for stage in surgery.stages(model).names[1:]:
+        names = surgery.stages(model).names
+        for stage in (names[2], "head"):
             prefix, suffix = surgery.split_at(model, stage)
             rest = suffix(prefix(x))
             assert torch.equal(getattr(rest, "logits", rest), expected), stage
+    surgery.replace_head(model, 5, seed=0)
+    assert model(x).logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", *map(slow, ("convnext", "beit", "deit", "regnet"))])
+def test_they_train_predict_and_give_features_as_any_classifier(name):
+    model = models.describe(tiny(name), input_size=32, mean=0.5, std=0.5)
     images = tiny_data(train=6, val=3)
     surgery.replace_head(model, 3, seed=0)
     surgery.freeze_to(model, "head")
