@@ -31,7 +31,7 @@ def test_the_rate_of_a_stage(answer, said, capsys):
 
 def test_the_rate_of_a_stage_is_the_one_that_training_uses():
     net = tiny_net()
-    groups = surgery.param_groups(net, 1.0, decay=0.5)
+    groups = surgery.param_groups(net, 1.0, layer_decay=0.5)
     ratios = {group["stage"]: group["ratio"] for group in groups}
     stages = surgery.stages(net)
     assert ratios[stages[0].name] / ratios[stages[2].name] == pytest.approx(0.5**2)

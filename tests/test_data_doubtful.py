@@ -133,7 +133,7 @@ def test_a_class_that_only_other_splits_hold_in_the_end_is_refused_and_never_los
     assert ds.classes == ["cat", "dog"]
     assert set(ds.train.labels) == set(ds.test.labels) == {0, 1}
     assert ds.card.classes == ("cat", "dog")
-    assert ds.card.hash == ds.content
+    assert ds.card.hash == ds.content_hash
 
 
 def test_a_class_that_a_split_lacks_is_mentioned(root):
@@ -330,7 +330,7 @@ def test_damaged_files_in_the_cache_are_made_anew(root, damage):
             with zipfile.ZipFile(store, "w") as archive:
                 archive.writestr("text.npy", b"no array")
     again = data.load(root / "pets")
-    assert again.content == first.content
+    assert again.content == first.content_hash
     assert sides_of(again) == sides_of(first)
     assert all(path.is_file() for path in stores)
 
@@ -341,7 +341,7 @@ def test_a_table_of_another_make_is_made_anew(root):
     first = data.load(root / "pets")
     (store,) = runtime.cache_dir("scans").glob("*.npz")
     other_rows(store)
-    assert data.load(root / "pets").content == first.content
+    assert data.load(root / "pets").content == first.content_hash
 
 
 @pytest.mark.parametrize("kind", ["*.npz", "copies-*.json", "*.lock"])

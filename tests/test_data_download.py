@@ -114,7 +114,7 @@ def test_the_real_archive_is_what_the_card_says(tmp_path, official):
     with serving(partial(Quiet, directory=zipped(real, tmp_path / "www"))) as url:
         official(url, networked.HYMENOPTERA_TREE)
         ds = data.load("hymenoptera")
-    assert ds.content == ds.card.hash
+    assert ds.content_hash == ds.card.hash
     assert len(all_paths(ds)) == ds.card.images
     assert tuple(ds.classes) == ds.card.classes
     assert noted(ds, "placeholder") == ["imageNotFound.gif"]

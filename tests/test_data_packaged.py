@@ -23,7 +23,7 @@ def test_a_card_and_its_data_agree(name):
     splits = (ds.train, ds.val, ds.test)
     assert sum(map(len, splits)) == ds.card.images
     assert tuple(ds.classes) == ds.card.classes
-    assert ds.content == ds.card.hash
+    assert ds.content_hash == ds.card.hash
     hashes = [set(split.hashes) for split in splits]
     assert len(set.union(*hashes)) == sum(map(len, hashes))
     for split in splits:
@@ -37,7 +37,7 @@ def test_a_card_and_its_data_agree(name):
 def test_the_second_load_and_the_same_seed_give_the_same(name):
     one, two, other = data.load(name), data.load(name), data.load(name, seed=1)
     assert one.train.fingerprint == two.train.fingerprint
-    assert one.content == other.content
+    assert one.content_hash == other.content_hash
     assert (one.train.fingerprint == other.train.fingerprint) == (name == "scenes")
 
 

@@ -31,7 +31,7 @@ class Net(nn.Module):
 
 def net(stage: str | None = None) -> Net:
     torch.manual_seed(0)
-    model = models.describe(Net(), input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
+    model = models.set_info(Net(), input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
     if stage:
         surgery.freeze_to(model, stage)
     return model.train()
@@ -211,7 +211,7 @@ def test_the_fix_of_a_drifting_batchnorm_works():
 
 def test_norms_and_dropout_that_were_asked_to_live_are_no_finding():
     model = net()
-    surgery.freeze_to(model, "head", train_norms=True, keep_dropout=True)
+    surgery.freeze_to(model, "head", train_frozen_norms=True, keep_dropout=True)
     assert not surgery.audit(model.train()).findings
 
 

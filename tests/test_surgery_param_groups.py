@@ -64,7 +64,7 @@ def test_each_trainable_parameter_is_in_one_group_and_vectors_are_not_decayed(na
     model = make(name)
     for cut in (0, -3):
         surgery.freeze_to(model, surgery.stages(model)[cut].name)
-        groups = surgery.param_groups(model, 0.1, decay=0.5, weight_decay=0.01)
+        groups = surgery.param_groups(model, 0.1, layer_decay=0.5, weight_decay=0.01)
         held = [id(p) for group in groups for p in group["params"]]
         assert len(held) == len(set(held))
         assert set(held) == {id(p) for p in model.parameters() if p.requires_grad}
@@ -75,7 +75,7 @@ def test_each_trainable_parameter_is_in_one_group_and_vectors_are_not_decayed(na
 
 
 def test_each_stage_is_slower_than_the_next_by_the_decay():
-    groups = surgery.param_groups(net(), 0.8, decay=0.5)
+    groups = surgery.param_groups(net(), 0.8, layer_decay=0.5)
     rates = {group["stage"]: group["lr"] for group in groups}
     assert list(rates.values()) == [0.1, 0.2, 0.4, 0.8]
     assert list(rates)[-1] == "head"
@@ -84,9 +84,9 @@ def test_each_stage_is_slower_than_the_next_by_the_decay():
 
 def test_a_rate_does_not_depend_on_what_is_frozen():
     model = net()
-    free = {g["stage"]: g["lr"] for g in surgery.param_groups(model, 1.0, decay=0.3)}
+    free = {g["stage"]: g["lr"] for g in surgery.param_groups(model, 1.0, layer_decay=0.3)}
     surgery.freeze_to(model, "head")
-    assert {g["stage"]: g["lr"] for g in surgery.param_groups(model, 1.0, decay=0.3)} == {
+    assert {g["stage"]: g["lr"] for g in surgery.param_groups(model, 1.0, layer_decay=0.3)} == {
         "head": free["head"]
     }
 
@@ -130,7 +130,7 @@ def test_unfrozen_parameters_enter_the_optimizer_once_and_the_rest_keeps_its_sta
     options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
     model = net()
     surgery.freeze_to(model, "head")
-    optimizer = kind(surgery.param_groups(model, 0.1, decay=0.5, weight_decay=0.01), **options)
+    optimizer = kind(surgery.param_groups(model, 0.1, layer_decay=0.5, weight_decay=0.01), **options)
     step(model, optimizer)
     state = {
         k: v.clone() for k, v in optimizer.state[model.out.weight].items() if isinstance(v, torch.Tensor)
@@ -160,7 +160,7 @@ def test_a_foreign_optimizer_takes_new_parameters_too():
     surgery.freeze_to(model, "head")
     optimizer = torch.optim.SGD(model.out.parameters(), lr=0.2, momentum=0.9, nesterov=True)
     surgery.unfreeze(model)
-    surgery.add_unfrozen(optimizer, model, decay=0.5)
+    surgery.add_unfrozen(optimizer, model, layer_decay=0.5)
     assert sorted({g["lr"] for g in optimizer.param_groups}) == pytest.approx([0.025, 0.05, 0.1, 0.2])
     assert all(g["momentum"] == 0.9 and g["nesterov"] for g in optimizer.param_groups)
     assert not surgery.audit(model, optimizer).errors
@@ -198,7 +198,7 @@ def test_every_scheduler_goes_on_with_the_groups_added_in_proportion(name):
     def rates(deeper: bool) -> list[dict[str, float]]:
         model = net()
         surgery.freeze_to(model, "head")
-        optimizer = torch.optim.SGD(surgery.param_groups(model, 0.4, decay=0.5), momentum=0.9)
+        optimizer = torch.optim.SGD(surgery.param_groups(model, 0.4, layer_decay=0.5), momentum=0.9)
         scheduler = SCHEDULERS[name](optimizer)
         seen = []
         for epoch in range(8):

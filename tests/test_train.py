@@ -88,7 +88,7 @@ def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
         def forward(self, x):
             return self.fc((self.scale * x).mean((2, 3)))
 
-    net = models.describe(Odd(), input_size=(3, 16, 16))
+    net = models.set_info(Odd(), input_size=(3, 16, 16))
     with pytest.raises(LearnerError, match="scale"):
         train.fit(net, tiny_data(), Recipe.scratch(epochs=1))
 
@@ -297,7 +297,7 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
     ("changes", "word"),
     [
         ({"batch_size": 1}, "batch_size"),
-        ({"accumulate": 0}, "accumulate"),
+        ({"micro_batches": 0}, "micro_batches"),
         ({"layer_decay": 0.0}, "layer_decay"),
         ({"warmup": 1.0}, "warmup"),
         ({"label_smoothing": -0.1}, "label_smoothing"),

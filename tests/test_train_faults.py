@@ -87,7 +87,7 @@ def test_when_memory_runs_out_steps_are_cut_and_the_result_is_the_same(caplog):
     history = train.fit(net, tiny_data(), FAST)
     plain = tiny_net(norm=False)
     plain.last = Hungry(plain.last, 99)
-    train.fit(plain, tiny_data(), replace(FAST, accumulate=4))
+    train.fit(plain, tiny_data(), replace(FAST, micro_batches=4))
     assert same(weights(net), weights(plain))
     assert [n for n in history.notices if "Memory ran out with 8 images" in n]
     assert [n for n in history.notices if "4 passes" in n]
@@ -97,7 +97,7 @@ def test_an_attempt_that_ran_out_of_memory_leaves_no_trace_in_batchnorm():
     net, plain = hungry(4), tiny_net()
     plain.last = Hungry(plain.last, 99)
     train.fit(net, tiny_data(), FAST)
-    train.fit(plain, tiny_data(), replace(FAST, accumulate=2))
+    train.fit(plain, tiny_data(), replace(FAST, micro_batches=2))
     assert same(weights(net), weights(plain))
 
 
@@ -335,13 +335,13 @@ def test_patience_without_val_is_said():
     assert "patience" in history.notices[0]
 
 
-@pytest.mark.parametrize(("accumulate", "train_bn"), [(1, True), (2, False), (4, True)])
-def test_micro_batches_that_batchnorm_notices_are_said(accumulate, train_bn):
-    recipe = replace(FAST, accumulate=accumulate, train_bn=train_bn, optimizer="sgd")
+@pytest.mark.parametrize(("micro_batches", "train_bn"), [(1, True), (2, False), (4, True)])
+def test_micro_batches_that_batchnorm_notices_are_said(micro_batches, train_bn):
+    recipe = replace(FAST, micro_batches=micro_batches, train_bn=train_bn, optimizer="sgd")
     net, plain = tiny_net(), tiny_net()
     history = train.fit(net, tiny_data(), recipe)
-    train.fit(plain, tiny_data(), replace(recipe, accumulate=1))
-    assert bool(history.notices) == (accumulate > 1 and train_bn)
+    train.fit(plain, tiny_data(), replace(recipe, micro_batches=1))
+    assert bool(history.notices) == (micro_batches > 1 and train_bn)
     assert near(weights(net), weights(plain), 1e-5) != bool(history.notices)
 
 

@@ -58,25 +58,25 @@ def test_drift_is_the_length_of_the_change_over_the_length_before():
     with torch.no_grad():
         net.fc.weight.mul_(1.5)
         net.fc.bias.mul_(1.5)
-    moved = train.drift(net, before)
+    moved = train.weight_change(net, before)
     assert list(moved) == [stage.name for stage in surgery.stages(net) if stage.parameters]
     assert moved.pop("head") == pytest.approx(0.5)
     assert set(moved.values()) == {0.0}
-    assert train.drift(net, before.state_dict())["head"] == pytest.approx(0.5)
+    assert train.weight_change(net, before.state_dict())["head"] == pytest.approx(0.5)
 
 
 def test_drift_of_a_probe_is_in_its_head_alone():
     net = tiny_net()
     before = copy.deepcopy(net)
     train.fit(net, tiny_data(), Recipe.probe(epochs=1))
-    moved = train.drift(net, before)
+    moved = train.weight_change(net, before)
     assert moved.pop("head") > 0
     assert set(moved.values()) == {0.0}
 
 
 def test_drift_refuses_another_network():
     with pytest.raises(LearnerError, match=r"fc\.weight"):
-        train.drift(tiny_net(3), tiny_net(4))
+        train.weight_change(tiny_net(3), tiny_net(4))
 
 
 def test_cka_is_one_for_rotated_and_scaled_features_and_small_for_unrelated_ones():

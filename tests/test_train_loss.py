@@ -41,7 +41,7 @@ def test_accumulated_micro_batches_make_the_same_step_as_one_batch():
     recipe = replace(FAST, batch_size=8, class_weights="balanced", optimizer="sgd")
     dataset = tiny_data(train=23)
     whole, _ = trained(recipe, dataset, tiny_net(norm=False))
-    micro_batches, _ = trained(replace(recipe, accumulate=3), dataset, tiny_net(norm=False))
+    micro_batches, _ = trained(replace(recipe, micro_batches=3), dataset, tiny_net(norm=False))
     assert near(whole, micro_batches, 1e-6)
 
 
@@ -99,7 +99,7 @@ class WithAuxiliary(TinyNet):
 
 def test_auxiliary_heads_add_their_share_of_the_loss():
     net, dataset = WithAuxiliary(norm=False), tiny_data()
-    models.describe(net.eval(), input_size=(3, 16, 16))
+    models.set_info(net.eval(), input_size=(3, 16, 16))
     seen = recorded(net)
     history = train.fit(net, dataset, STILL)
     truth = torch.tensor([dataset.train.labels[i] for i in images_trained_on(dataset)])

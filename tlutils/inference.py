@@ -150,7 +150,7 @@ def _equal(one: Any, other: Tensor) -> bool:
 
 
 def require_module(model: object) -> nn.Module:
-    """Return `model` without wrappers, once it is sure that it is a model of images.
+    """Return `model` without wrappers, after checking that it is a model of images.
 
     Args:
         model: What arrived where a model is expected.

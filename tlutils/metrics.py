@@ -225,7 +225,7 @@ def compare(
     """Return a metric of the first report minus that of the second, with the interval of a paired bootstrap.
 
     Both are resampled alike. Pairing matters: two classifiers mostly err on the same images, so their
-    difference is surer than either value.
+    difference is known better than either value.
 
     Args:
         first: report of one classifier.

@@ -55,7 +55,7 @@ def check_recipe(recipe: Any) -> None:
     """Print whether a recipe trains the head first and then everything, gently, or which mistake it makes.
 
     Args:
-        recipe: The learner's `train.Recipe`;
+        recipe: The learner's `train.Recipe`.
 
     Example:
         >>> from tlutils.checks import lesson_04

@@ -302,7 +302,7 @@ class Dataset:
     problems: list[Problem] = field(default_factory=list)
 
     @property
-    def content(self) -> str:
+    def content_hash(self) -> str:
         """64 hex digits that depend on the images and their labels, however they are split."""
         splits = (self.train, self.val, self.test)
         return hash_content(

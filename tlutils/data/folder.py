@@ -72,7 +72,9 @@ def load_folder(
     )
     if card is None:
         images = sum(map(len, (dataset.train, dataset.val, dataset.test)))
-        dataset.card = replace(described, images=images, classes=tuple(dataset.classes), hash=dataset.content)
+        dataset.card = replace(
+            described, images=images, classes=tuple(dataset.classes), hash=dataset.content_hash
+        )
     return dataset
 
 

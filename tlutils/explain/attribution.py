@@ -120,7 +120,7 @@ def expand_fill(fill: float | Tensor, like: Tensor) -> Tensor:
 
 
 def saliency(model: nn.Module, x: Tensor, target: Target = None, *, per_channel: bool = False) -> Tensor:
-    """Return the absolute gradient of the class score by each pixel, the largest over the channels (N, H, W).
+    """Return the largest absolute gradient of the class score over the channels of each pixel, (N, H, W).
 
     Simonyan, Vedaldi and Zisserman 2014.
 
@@ -167,7 +167,7 @@ def smoothgrad(
         target: The class to explain: one, one per image, or None for the class that the model finds.
         samples: How many noisy copies there are.
         noise: The standard deviation of the noise, as a share of each image's own range (max minus min).
-        seed: Of the noise.
+        seed: Seed of the noise.
         per_channel: Whether to return the signed mean gradient (N, C, H, W) instead.
 
     Raises:

@@ -35,7 +35,7 @@ def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple[Any, ...]]:
 
 
 def check_batch(model: nn.Module, x: Tensor) -> Tensor:
-    """Return a copy of a batch, on the model's device and in its precision, once it is sure that it is one.
+    """Return a copy of a batch, on the model's device and in its precision, after checking that it is one.
 
     The copy lies in memory in the order of its shape: nothing depends on the layout that arrived.
 
@@ -229,7 +229,9 @@ class Reader:
         if staged and with_scores:
             staged.append(self.stages[-1])
         self.outputs = (
-            surgery.outputs(model, list(dict.fromkeys(staged)), input_size=_size(like)) if staged else None
+            surgery.feature_extractor(model, list(dict.fromkeys(staged)), input_size=_size(like))
+            if staged
+            else None
         )
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:

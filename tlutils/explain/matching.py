@@ -38,7 +38,7 @@ def feature_inversion(
         steps: How many steps of Adam there are.
         lr: Adam's learning rate: 0.01 is careful, 0.05 bold.
         tv: The weight of the total variation, which keeps out grain.
-        seed: Of the noise.
+        seed: Seed of the noise.
         on_step: Called as `on_step(step, images, values)` after each step; returning False ends the work.
 
     Returns:
@@ -81,7 +81,7 @@ def texture_synthesis(
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Synthesis:
-    """Return new images with the textures of x: the same channels together, at any place.
+    """Return new images with the textures of x: the same channels are active together, wherever it is.
 
     The loss is the share of the Gram matrices that is missed. Gatys, Ecker and Bethge 2015.
 

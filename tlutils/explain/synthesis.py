@@ -205,7 +205,7 @@ def fooling_images(
     lr: float = 0.002,
     on_step: OnStep | None = None,
 ) -> FoolingImages:
-    """Return x with as few changes as make the model see another class, by gradient ascent on its score.
+    """Return x, changed by gradient ascent until the model just predicts another class.
 
     Each image stops changing once the model is fooled. Szegedy et al. 2014; CS231n assignment 3.
 

@@ -74,7 +74,7 @@ class GaborFit:
     """The best fit of a Gabor function or a blob to each filter.
 
     Attributes:
-        share: Of each filter's energy that is explained (K,), in [0, 1].
+        share: The part of each filter's energy that is explained (K,), in [0, 1].
         fit: The fitted filters (K, C, h, w).
         blob: Where the best fit is a colour blob rather than a Gabor (K,).
     """

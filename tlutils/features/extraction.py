@@ -63,7 +63,7 @@ def extract(
         model: Any image classifier.
         split: The images: a split of a data set.
         at: A stage, or several: features are what leaves it.
-        pool: Average feature maps over space and tokens over their number: (N, D) per stage. Without it
+        pool: Average feature maps over space, and tokens over all tokens: (N, D) per stage. Without it
             feature maps stay whole.
         transform: What turns an image into a tensor (C, H, W); that of the weights unless given.
         views: Number of random views of each image, for a transform that is random.
@@ -91,7 +91,7 @@ def extract(
     with _ONE_AT_A_TIME:  # modes and random generators belong to all threads
         known, device = surgery.stages(model), device_of(model)
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
-        forward = Forward(surgery.outputs(model, at=list(stages)), layouts, device, precision)
+        forward = Forward(surgery.feature_extractor(model, at=list(stages)), layouts, device, precision)
         load = loader(split, transform, views, seed)
         trial = Trial(model, transform, forward, load, len(split))
         if views is None and (trial.draws_images or trial.own_generator):

@@ -114,8 +114,8 @@ def fit_probe(
     "logistic" is multinomial logistic regression on standardised features, solved to its optimum; "knn" votes
     among the nearest rows by cosine; "sgd" trains the softmax head by SGD for `epochs`, on the same objective
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
-    with the lowest log loss in cross-validation; of one there is no choice. Scaling and class weights come
-    from the fitted rows alone.
+    with the lowest log loss in cross-validation; a single setting is taken as it is. Scaling and class
+    weights come from the fitted rows alone.
 
     Args:
         x: Features (n, D), an array or tensor.

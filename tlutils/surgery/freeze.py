@@ -32,7 +32,7 @@ class Record:
     from_stage: str | None
     parameters: tuple[str, ...]
     held: tuple[str, ...]
-    train_norms: bool
+    train_frozen_norms: bool
     keep_dropout: bool
     shared: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ def freeze_to(
     model: nn.Module,
     from_stage: Stage | str,
     *,
-    train_norms: bool | None = None,
+    train_frozen_norms: bool | None = None,
     keep_dropout: bool | None = None,
 ) -> nn.Module:
     """Freeze all stages before `from_stage`, let it and all after it train, and return the model, changed.
@@ -77,10 +77,10 @@ def freeze_to(
         model: An image classifier, not wrapped in DistributedDataParallel.
         from_stage: The first stage that trains: a Stage, its name, or the module that begins it. The first
             stage freezes nothing, "head" all but the head.
-        train_norms: Whether norm layers of the frozen part train: weights, biases and statistics. None keeps
-            what was said last, False at first.
-        keep_dropout: Whether dropout in the frozen part stays on in training. None keeps what was said last,
-            False at first.
+        train_frozen_norms: Whether norm layers of the frozen part train: weights, biases and statistics. None
+            keeps the last setting, which is False at first.
+        keep_dropout: Whether dropout in the frozen part stays on in training. None keeps the last setting,
+            which is False at first.
 
     Raises:
         LearnerError: For an unknown stage, a weight that is shared across the cut, a layer that runs before
@@ -100,13 +100,13 @@ def freeze_to(
     before, after = ready.stages[:k], ready.stages[k:]
     inside = _within(model, (m for s in before for m in s.modules))
     shared = inside & _within(model, (m for s in after for m in s.modules))
-    loose = _loose(model, train_norms)
+    loose = _loose(model, train_frozen_norms)
     _refuse_two_sides(model, ready, k, loose)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names = [name for s in before for name in s.parameters]
     same = {parameters[name] for name in names}  # a tied weight has more names; those inside are frozen, too
     names += [n for n, p in parameters.items() if p in same and model.get_submodule(_owner(n)) in inside]
-    _freeze(model, ready.stages[k].name, names, inside, train_norms, keep_dropout)
+    _freeze(model, ready.stages[k].name, names, inside, train_frozen_norms, keep_dropout)
     both = tuple(
         name for name, m in model.named_modules() if m in shared and layers.is_dropout(m) and is_held(m)
     )
@@ -117,7 +117,7 @@ def freeze_to(
 def freeze(
     model: nn.Module,
     *patterns: str,
-    train_norms: bool | None = None,
+    train_frozen_norms: bool | None = None,
     keep_dropout: bool | None = None,
 ) -> dict[str, int]:
     """Freeze what the patterns name, let everything else train; return how many tensors each pattern froze.
@@ -127,7 +127,7 @@ def freeze(
     Args:
         model: Any model, not wrapped in DistributedDataParallel.
         *patterns: Dotted names of modules or parameters, with wildcards: "layer1", "blocks.[0-3]", "*.bias".
-        train_norms: As in `freeze_to`.
+        train_frozen_norms: As in `freeze_to`.
         keep_dropout: As in `freeze_to`.
 
     Raises:
@@ -146,7 +146,7 @@ def freeze(
         )
     found = {pattern: _matching(model, pattern) for pattern in patterns}
     chosen = dict.fromkeys(name for names in found.values() for name in names)
-    _freeze(model, None, list(chosen), set(), train_norms, keep_dropout)
+    _freeze(model, None, list(chosen), set(), train_frozen_norms, keep_dropout)
     return {pattern: len(names) for pattern, names in found.items()}
 
 
@@ -215,7 +215,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
             parameter.grad = None
             frozen.append(key)
     held = dict.fromkeys((*last.held, *names))
-    last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held), train_norms=False)
+    last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held), train_frozen_norms=False)
     setattr(model, ATTRIBUTE, last)
     take_prints(model)
     return list(names.values())
@@ -244,7 +244,7 @@ def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, p in floats.items() if not p.requires_grad and name not in ours)
 
 
-def frozen_to(model: nn.Module) -> str | None:
+def first_trainable_stage(model: nn.Module) -> str | None:
     """Return the first stage that trains since the last `freeze_to`, by name; None where it was not called.
 
     Args:
@@ -252,7 +252,8 @@ def frozen_to(model: nn.Module) -> str | None:
 
     Example:
         >>> from tlutils import models, surgery
-        >>> surgery.frozen_to(surgery.freeze_to(models.load("test_resnet", pretrained=False), "stage2"))
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> surgery.first_trainable_stage(surgery.freeze_to(model, "stage2"))
         'stage2'
     """
     found = record(model)
@@ -316,12 +317,14 @@ def _freeze(
     from_stage: str | None,
     names: list[str],
     inside: set[nn.Module],
-    train_norms: bool | None,
+    train_frozen_norms: bool | None,
     keep_dropout: bool | None,
 ) -> None:
     last, fixed = record(model), fixed_parameters(model)
-    loose = _loose(model, train_norms)
-    train_norms = train_norms if train_norms is not None else bool(last and last.train_norms)
+    loose = _loose(model, train_frozen_norms)
+    train_frozen_norms = (
+        train_frozen_norms if train_frozen_norms is not None else bool(last and last.train_frozen_norms)
+    )
     keep_dropout = keep_dropout if keep_dropout is not None else bool(last and last.keep_dropout)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     frozen = {name: parameters[name] for name in names if parameters[name] not in loose}
@@ -340,21 +343,25 @@ def _freeze(
                 module,
                 *(m for m in module.modules() if from_stage is None and not list(m.parameters())),
             }
-    if train_norms:
+    if train_frozen_norms:
         inside = {m for m in inside if not layers.is_norm(m)}
     if keep_dropout:  # dropout may also be a function inside a block, which then has to be in train mode
         inside = {m for m in inside if layers.is_norm(m)}
     for module in inside:
         _hold(module)
     held = tuple(name for name, m in model.named_modules() if m in inside)
-    setattr(model, ATTRIBUTE, Record(from_stage, tuple(frozen), held, train_norms, keep_dropout, fixed=fixed))
+    setattr(
+        model,
+        ATTRIBUTE,
+        Record(from_stage, tuple(frozen), held, train_frozen_norms, keep_dropout, fixed=fixed),
+    )
     take_prints(model)
 
 
-def _loose(model: nn.Module, train_norms: bool | None) -> set[nn.Parameter]:
+def _loose(model: nn.Module, train_frozen_norms: bool | None) -> set[nn.Parameter]:
     """Return the parameters of norm layers, if these are to train wherever they are."""
     last = record(model)
-    if not (train_norms if train_norms is not None else last and last.train_norms):
+    if not (train_frozen_norms if train_frozen_norms is not None else last and last.train_frozen_norms):
         return set()
     return {p for m in model.modules() if layers.is_norm(m) for p in m.parameters()}
 

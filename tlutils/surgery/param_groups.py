@@ -21,7 +21,7 @@ _TOKENS = (
 
 
 def param_groups(
-    model: nn.Module, lr: float, *, decay: float = 1.0, weight_decay: float = 0.0
+    model: nn.Module, lr: float, *, layer_decay: float = 1.0, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
     """Return parameter groups for a torch optimizer, every trainable parameter in exactly one of them.
 
@@ -31,7 +31,7 @@ def param_groups(
     Args:
         model: An image classifier.
         lr: Learning rate of the last stage, above 0.
-        decay: Each earlier stage learns at this share of the next one's rate: above 0, at most 1.
+        layer_decay: Each earlier stage learns at this share of the next one's rate: above 0, at most 1.
         weight_decay: Weight decay, 0 or more. It spares norms, biases, tokens, position embeddings, and what
             timm's `no_weight_decay` names.
 
@@ -42,15 +42,15 @@ def param_groups(
         >>> import torch
         >>> from tlutils import models, surgery
         >>> model = surgery.freeze_to(models.load("test_resnet", pretrained=False), "stage4")
-        >>> groups = surgery.param_groups(model, lr=0.1, decay=0.5, weight_decay=1e-4)
+        >>> groups = surgery.param_groups(model, lr=0.1, layer_decay=0.5, weight_decay=1e-4)
         >>> [(g["stage"], g["lr"], g["weight_decay"]) for g in groups]
         [('stage4', 0.05, 0.0001), ('stage4', 0.05, 0.0), ('head', 0.1, 0.0001), ('head', 0.1, 0.0)]
         >>> optimizer = torch.optim.AdamW(groups)
     """
-    if not lr > 0 or not 0 < decay <= 1 or not weight_decay >= 0:
+    if not lr > 0 or not 0 < layer_decay <= 1 or not weight_decay >= 0:
         raise LearnerError(
-            f"lr={lr!r}, decay={decay!r}, weight_decay={weight_decay!r} arrived. Expected lr above 0, decay "
-            "above 0 and at most 1 (0.7 slows each earlier stage by 30 %), weight_decay 0 or more."
+            f"lr={lr!r}, layer_decay={layer_decay!r}, weight_decay={weight_decay!r} arrived. Expected lr above 0, "
+            "layer_decay above 0 and at most 1 (0.7: each earlier stage is 30 % slower), weight_decay 0 or more."
         )
     model = require_editable(model)
     parameters = dict(model.named_parameters())
@@ -58,7 +58,7 @@ def param_groups(
     weighted = [stage for stage in stages(model) if stage.parameters]
     groups = []
     for k, stage in enumerate(weighted):
-        ratio = decay ** (len(weighted) - 1 - k)
+        ratio = layer_decay ** (len(weighted) - 1 - k)
         names = [name for name in stage.parameters if parameters[name].requires_grad]
         for decays in (True, False):
             own = [name for name in names if (name in spared) != decays]
@@ -70,7 +70,7 @@ def param_groups(
                         "weight_decay": weight_decay if decays else 0.0,
                         "stage": stage.name,
                         "ratio": ratio,
-                        "decay": decay,
+                        "layer_decay": layer_decay,
                     }
                 )
     if not groups:
@@ -85,7 +85,7 @@ def add_unfrozen(
     optimizer: torch.optim.Optimizer,
     model: nn.Module,
     *,
-    decay: float | None = None,
+    layer_decay: float | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
 ) -> list[str]:
     """Add the trainable parameters that `optimizer` lacks, each once, and return their names.
@@ -97,7 +97,7 @@ def add_unfrozen(
     Args:
         optimizer: Any torch optimizer of this model; it is changed.
         model: An image classifier.
-        decay: As in `param_groups`; that of the optimizer's groups for None.
+        layer_decay: As in `param_groups`; that of the optimizer's groups for None.
         scheduler: A scheduler of this optimizer, which goes on with the new groups in the same proportion.
 
     Example:
@@ -116,7 +116,9 @@ def add_unfrozen(
     base = optimizer.param_groups[like]
     weight_decay = max(group.get("weight_decay", 0.0) for group in optimizer.param_groups)
     added: list[str] = []
-    for group in param_groups(model, 1.0, decay=decay or base.get("decay", 1.0), weight_decay=weight_decay):
+    for group in param_groups(
+        model, 1.0, layer_decay=layer_decay or base.get("layer_decay", 1.0), weight_decay=weight_decay
+    ):
         group["params"] = [p for p in group["params"] if id(p) not in known]
         if not group["params"]:
             continue

@@ -154,7 +154,8 @@ def split_at(
 
     Raises:
         LearnerError: For an unknown stage, naming the nearest. The suffix raises one in training mode where
-            both halves use something that dropout made and no image changes: `freeze_to` the cut first.
+            both halves use the output of a dropout layer that no image decides: call `freeze_to` at the cut
+            first.
 
     Example:
         >>> import torch
@@ -188,7 +189,7 @@ def halves(model: nn.Module, ready: Plan, k: int) -> tuple[nn.Module, nn.Module]
     return Half(model, ready, prefix), Half(model, ready, suffix)
 
 
-def outputs(
+def feature_extractor(
     model: nn.Module,
     at: Stage | str | Sequence[Stage | str],
     *,
@@ -210,14 +211,15 @@ def outputs(
     Example:
         >>> import torch
         >>> from tlutils import models, surgery
-        >>> read = surgery.outputs(models.load("test_resnet", pretrained=False), at=["stage1", "pool"])
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> read = surgery.feature_extractor(model, at=["stage1", "pool"])
         >>> {name: tuple(t.shape) for name, t in read(torch.randn(2, 3, 160, 160)).items()}
         {'stage1': (2, 32, 40, 40), 'pool': (2, 96)}
     """
     model = require_editable(model)
     if not at:
         raise LearnerError(
-            f"outputs() got at={at!r}. Expected a stage or a list of stages, for example "
+            f"feature_extractor() got at={at!r}. Expected a stage or a list of stages, for example "
             "at=['stage2', 'pool']; stages(model) shows them."
         )
     ready = plan(model, input_size=input_size)

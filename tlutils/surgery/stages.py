@@ -198,7 +198,7 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
         input_size: Size (C, H, W) of one image; the model's own, as `models.info` gives it, for None.
 
     Raises:
-        LearnerError: When it is no image classifier, or what it does depends on what the image shows.
+        LearnerError: When it is no image classifier, or its computation depends on the content of the image.
 
     Example:
         >>> from tlutils import models, surgery

@@ -2,7 +2,7 @@
 
 from .evaluate import Prediction, evaluate, predict
 from .fit import fit, over_seeds
-from .history import History, cka, drift
+from .history import History, cka, weight_change
 from .recipe import Phase, Recipe
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "Prediction",
     "Recipe",
     "cka",
-    "drift",
     "evaluate",
     "fit",
     "over_seeds",
     "predict",
+    "weight_change",
 ]

@@ -90,7 +90,7 @@ def fit(
     folder = runtime.user_path(out) if out is not None else None
     settings = fingerprint.of_settings(model).parts  # before anything ran: some layers note what they saw
     check_trainable(model, dataset, recipe)
-    hardware = Hardware(recipe.precision, micro_batches=recipe.accumulate)
+    hardware = Hardware(recipe.precision, micro_batches=recipe.micro_batches)
     with alone_in(folder, hardware):
         key = identify(model, dataset, recipe, settings)
         found = load(folder, key, model) if folder is not None and resume else None
@@ -317,10 +317,10 @@ def note_doubts(model: nn.Module, dataset: data.TrainingData, recipe: Recipe, ha
 
 def note_batchnorm(recipe: Recipe, hardware: Hardware) -> None:
     """Say where training with BatchNorm depends on how a step is divided."""
-    if recipe.accumulate > 1:
+    if recipe.micro_batches > 1:
         hardware.note(
-            f"A step adds up {recipe.accumulate} passes. BatchNorm sees the images of one pass together, "
-            f"about {recipe.batch_size // recipe.accumulate} of {recipe.batch_size}, so the result is not "
+            f"A step adds up {recipe.micro_batches} passes. BatchNorm sees the images of one pass together, "
+            f"about {recipe.batch_size // recipe.micro_batches} of {recipe.batch_size}, so the result is not "
             "that of one pass. With train_bn=False it is."
         )
     if hardware.world_size > 1 and recipe.optimizer == "adamw":
@@ -336,7 +336,9 @@ def build_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.opt
     A group's `full_lr` is its learning rate before warmup and schedule: `head_lr` for the head, `lr` for the
     stage before it, and for each earlier stage `layer_decay` times the rate of the next.
     """
-    groups = surgery.param_groups(model, 1.0, decay=recipe.layer_decay, weight_decay=recipe.weight_decay)
+    groups = surgery.param_groups(
+        model, 1.0, layer_decay=recipe.layer_decay, weight_decay=recipe.weight_decay
+    )
     head = surgery.stages(model)[-1].name
     for group in groups:
         pretrained = phase.lr * group["ratio"] / recipe.layer_decay

@@ -111,7 +111,7 @@ class History:
         return f"<p>{text}</p>{table}"
 
 
-def drift(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> dict[str, float]:
+def weight_change(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> dict[str, float]:
     """Return how far training moved each stage: the norm of its change, relative to its norm before.
 
     0 means that no bit moved; 1 that the change is as long as the weights themselves. A new head is compared
@@ -133,7 +133,7 @@ def drift(model: nn.Module, before: nn.Module | Mapping[str, torch.Tensor]) -> d
         >>> model = models.load("test_resnet", pretrained=False)
         >>> before = copy.deepcopy(model)
         >>> _ = model.fc.weight.data.mul_(1.5), model.fc.bias.data.mul_(1.5)
-        >>> round(train.drift(model, before)["head"], 3)
+        >>> round(train.weight_change(model, before)["head"], 3)
         0.5
     """
     then = before.state_dict() if isinstance(before, nn.Module) else before

@@ -51,7 +51,7 @@ class Recipe:
         name: What results call this recipe.
         phases: The phases, one after another, at least one.
         batch_size: Images in one optimizer step, over all processes, 2 or more.
-        accumulate: Forward passes that a step is split into, to save memory; 1 to `batch_size`. The step
+        micro_batches: Forward passes that a step is split into, to save memory; 1 to `batch_size`. The step
             stays the same but for BatchNorm, which sees the images of one pass together, and for random
             layers such as dropout.
         optimizer: "adamw", or "sgd" with momentum 0.9.
@@ -62,7 +62,7 @@ class Recipe:
             2017, arXiv:1706.02677).
         schedule: After the warmup, "cosine" falls along half a cosine to near 0 (Loshchilov and Hutter 2017,
             arXiv:1608.03983); "constant" stays.
-        clip_norm: Largest length of the gradient of all parameters together; longer ones are scaled down.
+        clip_norm: Largest norm of the gradient of all parameters together; a larger one is scaled down.
             None never clips.
         label_smoothing: Share of the label, 0 to below 1, spread over all classes (Szegedy et al. 2016,
             arXiv:1512.00567).
@@ -91,7 +91,7 @@ class Recipe:
     name: str
     phases: tuple[Phase, ...]
     batch_size: int = 32
-    accumulate: int = 1
+    micro_batches: int = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.01
     layer_decay: float = 1.0
@@ -113,7 +113,9 @@ class Recipe:
     def __post_init__(self) -> None:
         _expect("phases", self.phases, len(self.phases) >= 1, "at least one Phase")
         _expect("batch_size", self.batch_size, self.batch_size >= 2, "2 images or more")
-        _expect("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, "1 to batch_size")
+        _expect(
+            "micro_batches", self.micro_batches, 1 <= self.micro_batches <= self.batch_size, "1 to batch_size"
+        )
         _expect("optimizer", self.optimizer, self.optimizer in ("adamw", "sgd"), "'adamw' or 'sgd'")
         _expect("schedule", self.schedule, self.schedule in ("cosine", "constant"), "'cosine' or 'constant'")
         _expect("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")

@@ -23,7 +23,7 @@ def explore_decision_matrix(
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
     The border between similar and different lies halfway between the measured data sets of the two kinds;
-    that between little and lots halfway, in powers, between the two sizes of the nearest data set.
+    the border between little and lots is the geometric mean of the two sizes of the nearest data set.
 
     Args:
         table: The runs that the claims are judged by, of `claims.reproduce`; the committed ones unless given.

@@ -53,7 +53,7 @@ def try_out(model: nn.Module, images: Tensor) -> Effects:
 def _try_frozen(model: nn.Module, images: Tensor, found: Effects) -> None:
     """Note what `model.train()` sets to work in the frozen part: all before the cut, else frozen modules."""
     last = record(model)
-    loose_norms, loose_dropout = (last.train_norms, last.keep_dropout) if last else (False, False)
+    loose_norms, loose_dropout = (last.train_frozen_norms, last.keep_dropout) if last else (False, False)
     with twin(model) as copy, torch.no_grad():
         part, own = copy, {name for name, _ in model.named_modules() if is_frozen(model, name)}
         buffers = {n for n, _ in model.named_buffers() if n.rpartition(".")[0] in own}
@@ -89,7 +89,7 @@ def _try_frozen(model: nn.Module, images: Tensor, found: Effects) -> None:
 def is_frozen(model: nn.Module, name: str) -> bool:
     """Return whether the module, or the nearest around it that has parameters, has frozen ones only."""
     last = record(model)
-    if last and last.train_norms and layers.is_norm(model.get_submodule(name)):
+    if last and last.train_frozen_norms and layers.is_norm(model.get_submodule(name)):
         return False
     while True:
         own = list(model.get_submodule(name).parameters())
