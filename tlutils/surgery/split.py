@@ -52,6 +52,11 @@ class Section(nn.Module):
         else:
             setattr(here, name, getattr(there, name))
 
+    @property
+    def takes_one_size(self) -> bool:
+        """Whether it takes images of the size alone with which the model was cut."""
+        return any(isinstance(p, Program) and p.shapes is not None for p in self._programs.values())
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode as the model's own `train()` would, which may keep some layers in eval mode."""
         super().train(mode)
@@ -174,7 +179,7 @@ def split_at(
     return halves(model, ready, find_stage(ready, from_stage))
 
 
-def halves(model: nn.Module, ready: Plan, k: int) -> tuple[nn.Module, nn.Module]:
+def halves(model: nn.Module, ready: Plan, k: int) -> tuple[Section, Section]:
     """Return the two halves of a model with this plan, cut before stage number `k`."""
     end = len(ready.stages)
     prefix: dict[bool, Program | str] = {}

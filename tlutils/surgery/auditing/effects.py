@@ -3,7 +3,7 @@
 import functools
 import random
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ... import runtime
 from ...errors import LearnerError
-from ...inference import device_of, twin
+from ...inference import device_of, set_mode, twin
 from ...models import layers
 from ..freeze import record
 from ..split import find_stage, halves
@@ -39,12 +39,12 @@ class Effects:
 def try_out(model: nn.Module, images: Tensor) -> Effects:
     """Return what a copy does with one image twice, beside another one, and in training mode."""
     found = Effects()
+    beside = torch.cat([images[:1], 5 - 3 * images[1:]])
     with twin(model) as copy, torch.no_grad():
-        first, again = _run(copy, images, 0), _run(copy, images, 1)
-        found.random = _drawers(first, again)
+        first = _Pass(copy, copy, images)
+        found.random = _drawers(first, replace(first, seed=1))
         if not found.random:
-            beside = torch.cat([images[:1], 5 - 3 * images[1:]])
-            found.mixing = _differing(first, _run(copy, beside, 0), share=len(images))
+            found.mixing = _differing(first, replace(first, images=beside), share=len(images))
     if any(not p.requires_grad for p in model.parameters()):
         _try_frozen(model, images, found)
     return found
@@ -60,30 +60,31 @@ def _try_frozen(model: nn.Module, images: Tensor, found: Effects) -> None:
         try:
             ready = plan(model)
             if k := find_stage(ready, last.from_stage) if last and last.from_stage else 0:
-                part, _ = halves(copy, ready, k)
+                half, _ = halves(copy, ready, k)
+                part = half
                 own = {name for name, _ in part.named_modules()}
                 buffers = {name for stage in ready.stages[:k] for name in stage.buffers}
-                images = torch.randn(2, *ready.size).to(images)
+                if half.takes_one_size:
+                    images = torch.randn(2, *ready.size).to(images)
         except LearnerError:
             pass  # it cannot be cut; its modules can still be looked at
+        before = {name: b.clone() for name, b in copy.named_buffers()}
+        first = _Pass(copy, part, images, training=True)
         try:
-            still = _run(part, images, 0)
-            copy.train()
-            part.train()
-            before = {name: b.clone() for name, b in copy.named_buffers()}
-            first, again = _run(part, images, 0), _run(part, images, 1)
+            dropping = _drawers(first, replace(first, seed=1))
+            after = {name: b.clone() for name, b in copy.named_buffers()}
+            for name in (n for n in before if n in buffers):
+                module = name.rpartition(".")[0]
+                loose = loose_norms and layers.is_norm(model.get_submodule(module))
+                if not torch.equal(before[name], after[name]) and not loose:
+                    found.drifting.append(module or name)
+            if not loose_norms and not loose_dropout:
+                found.dropping = [name for name in dropping if name in own]
+                if not found.dropping and not found.drifting:
+                    changing = _differing(replace(first, training=False), first)
+                    found.changing = [name for name in changing if name in own]
         except Exception:  # somebody's model that does not run in training mode, or on so few images
             return
-        after = dict(copy.named_buffers())
-    for name in (n for n in before if n in buffers):
-        module = name.rpartition(".")[0]
-        loose = loose_norms and layers.is_norm(model.get_submodule(module))
-        if not torch.equal(before[name], after[name]) and not loose:
-            found.drifting.append(module or name)
-    if not loose_norms and not loose_dropout:
-        found.dropping = [name for name in _drawers(first, again) if name in own]
-        if not found.dropping and not found.drifting:
-            found.changing = [name for name in _differing(still, first) if name in own]
 
 
 def is_frozen(model: nn.Module, name: str) -> bool:
@@ -108,34 +109,50 @@ class _Call:
     drew: bool
 
 
-def _run(model: nn.Module, images: Tensor, seed: int) -> list[_Call]:
-    """Return the calls of a pass under a seed, innermost first."""
-    calls: list[_Call] = []
-    within: list[tuple[Any, int]] = []  # of the modules that run now: the generators and calls at their start
+@dataclass(frozen=True)
+class _Pass:
+    """A pass of a part of a model, in a mode and under a seed; the mode is set on the whole `model`, too."""
 
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-        within.append((_generators(model), len(calls)))
+    model: nn.Module
+    part: nn.Module
+    images: Tensor
+    training: bool = False
+    seed: int = 0
 
-    def leave(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        state, start = within.pop()
-        drew = state != _generators(model) and not any(call.drew for call in calls[start:])
-        given, made = ([t.detach().clone() for t in tensors(v)] for v in ((args, kwargs), output))
-        calls.append(_Call(name, given, made, drew))
+    def calls(self, *, every: bool) -> list[_Call]:
+        """Return the calls of modules, innermost first, with `every` value or the last output alone."""
+        calls: list[_Call] = []
+        within: list[tuple[Any, int]] = []  # of modules that run now: the generators and calls at their start
 
-    handles: list[Any] = []
-    watched = [(n, m) for n, m in model.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
-    for name, module in watched:
-        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(module.register_forward_hook(functools.partial(leave, name), with_kwargs=True))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as checkpointing's, where no gradient is wanted
-            runtime.seed_everything(seed)
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            within.append((_generators(self.model), len(calls)))
+
+        def leave(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            state, start = within.pop()
+            drew = state != _generators(self.model) and not any(call.drew for call in calls[start:])
+            kept = (args, kwargs) if every else (), output if every or not name else ()
+            given, made = ([t.detach().clone() for t in tensors(v)] for v in kept)
+            calls.append(_Call(name, given, made, drew))
+
+        set_mode(self.model, training=False)
+        self.part.eval()
+        if self.training:
+            self.model.train()
+            self.part.train()
+        watched = [(n, m) for n, m in self.part.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
+        handles: list[Any] = []
+        for name, module in watched:
+            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(functools.partial(leave, name), with_kwargs=True))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as checkpointing's, where no gradient is wanted
+                runtime.seed_everything(self.seed)
+                self.part(self.images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return calls
 
 
 def _generators(model: nn.Module) -> tuple[Any, ...]:
@@ -146,23 +163,27 @@ def _generators(model: nn.Module) -> tuple[Any, ...]:
     return torchs, cuda, random.getstate(), numpy[1].tobytes(), numpy[2]
 
 
-def _drawers(first: list[_Call], again: list[_Call]) -> list[str]:
-    drew = [call.name for call in first if call.drew]
-    return list(dict.fromkeys([*drew, *(_differing(first, again) if not drew else [])]))
+def _drawers(first: _Pass, again: _Pass) -> list[str]:
+    drew = [call.name for call in first.calls(every=False) if call.drew]
+    return list(dict.fromkeys(drew)) or _differing(first, again)
 
 
-def _differing(one: list[_Call], other: list[_Call], *, share: int = 1) -> list[str]:
+def _differing(one: _Pass, other: _Pass, *, share: int = 1) -> list[str]:
     """Return the innermost modules that give different outputs for the same inputs.
 
     With `share`, only the first 1/share of each tensor counts: what belongs to the first image.
     """
-    if [call.name for call in one] != [call.name for call in other]:
-        return [one[-1].name]
+    last, other_last = one.calls(every=False)[-1], other.calls(every=False)[-1]
+    if _alike(last.outputs, other_last.outputs, share):
+        return []
+    a, b = one.calls(every=True), other.calls(every=True)
+    if [call.name for call in a] != [call.name for call in b]:
+        return [""]
     found: list[str] = []
-    for a, b in zip(one, other, strict=True):
-        inner = any(name.startswith(f"{a.name}." if a.name else "") for name in found)
-        if not inner and _alike(a.inputs, b.inputs, share) and not _alike(a.outputs, b.outputs, share):
-            found.append(a.name)
+    for x, y in zip(a, b, strict=True):
+        inner = any(name.startswith(f"{x.name}." if x.name else "") for name in found)
+        if not inner and _alike(x.inputs, y.inputs, share) and not _alike(x.outputs, y.outputs, share):
+            found.append(x.name)
     return list(dict.fromkeys(found))
 
 
@@ -178,6 +199,6 @@ def _first(tensor: Tensor, share: int) -> Tensor:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors differ by rounding only."""
-    return not a.numel() or torch.allclose(
+    return torch.equal(a, b) or torch.allclose(
         a, b, rtol=0, atol=1e-4 * float(a.nan_to_num().abs().max()), equal_nan=True
     )
