@@ -370,6 +370,23 @@ def test_torchvisions_own_splits_are_kept_and_share_no_picture(served):
     assert ds.train[0][0].mode == "RGB"
 
 
+def test_a_class_whose_pictures_all_left_train_is_mentioned(served, tmp_path, monkeypatch):
+    served("dtd")
+    unpack = networked.unpack
+
+    def all_of_test_in_train(file, folder):
+        unpack(file, folder)
+        for k in range(4):
+            picture = folder / "dtd" / "images" / "banded"
+            shutil.copy(picture / f"{200 + k}.jpg", picture / f"{k:03d}.jpg")
+
+    monkeypatch.setattr(networked, "unpack", all_of_test_in_train)
+    ds = data.load("dtd")
+    missing = [problem.message for problem in ds.problems if problem.kind == "missing-class"]
+    assert len(missing) == 1
+    assert missing[0].startswith("train has no image of class 'banded'")
+
+
 def test_torchvisions_wrong_hash_is_told_and_tried_anew(served, monkeypatch):
     served("dtd")
     right = datasets.DTD._MD5

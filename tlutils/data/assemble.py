@@ -123,13 +123,13 @@ def _deal_again(
 
 
 def _note_missing(items: Sequence[Item], sides: Sequence[str], classes: Sequence[str]) -> list[Problem]:
-    """Return a note for each class that one of the other splits lacks."""
+    """Return a note for each class that a split lacks, while another has it."""
     places = {item.label: item.path.parent for item in items}
     present = {(item.label, side) for item, side in zip(items, sides, strict=True)}
-    message = "{} has no image of class {!r}, so that no result there counts it."
+    message = "{} has no image of class {!r}, so that nothing is learned or measured of it there."
     return [
         Problem(places[label], "missing-class", message.format(side, label))
-        for side in ("val", "test")
+        for side in NAMES
         if side in sides
         for label in classes
         if label in places and (label, side) not in present
