@@ -49,9 +49,9 @@ def param_groups(
     """
     if not lr > 0 or not 0 < layer_decay <= 1 or not weight_decay >= 0:
         raise LearnerError(
-            f"lr={lr!r}, layer_decay={layer_decay!r}, weight_decay={weight_decay!r} arrived. Expected lr above "
-            "0, layer_decay above 0 and at most 1 (0.7: each earlier stage is 30 % slower), weight_decay 0 or "
-            "more."
+            f"lr={lr!r}, layer_decay={layer_decay!r}, weight_decay={weight_decay!r} arrived. Expected lr "
+            "above 0, layer_decay above 0 and at most 1 (0.7: each earlier stage is 30 % slower), and "
+            "weight_decay 0 or more."
         )
     model = require_editable(model)
     parameters = dict(model.named_parameters())
