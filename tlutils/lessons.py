@@ -13,7 +13,6 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from traitlets import default
 
 from . import runtime
 from .errors import LearnerError, unknown
@@ -134,11 +133,13 @@ def execute(
             if on_cell:
                 on_cell(code.index(cell_index) + 1, len(code), headings[cell_index])
 
+    # The interpreter that runs, also where another environment's kernels are installed for this user.
+    own = KernelSpecManager(kernel_dirs=[])
+    manager = AsyncKernelManager(kernel_name=NATIVE_KERNEL_NAME, kernel_spec_manager=own)
     client = NotebookClient(
         notebook,
         timeout=1200,
-        kernel_manager_class=_ThisPython,
-        kernel_name=NATIVE_KERNEL_NAME,
+        km=manager,
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_start=announce,
         store_widget_state=False,
@@ -147,20 +148,12 @@ def execute(
     )
     try:
         # A lesson run by itself has nobody to watch its progress bars.
-        client.execute(env={**runtime.homes(), **os.environ, "TQDM_DISABLE": "1"})
+        client.execute(env={**runtime.homes(), **os.environ, "TQDM_DISABLE": "1"}, cleanup_kc=True)
     except CellExecutionError as failure:
         raise _stopped(path, running, f"{failure.ename}: {failure.evalue}", notebook) from failure
     except (RuntimeError, TimeoutError, OSError) as failure:  # the kernel does not start, or died
         raise _stopped(path, running, f"{failure} (it ran in {sys.executable})", notebook) from failure
     return clean(notebook)
-
-
-class _ThisPython(AsyncKernelManager):
-    """Kernels of the interpreter that runs, also where another environment's are installed for this user."""
-
-    @default("kernel_spec_manager")
-    def _native_alone(self) -> KernelSpecManager:
-        return KernelSpecManager(kernel_dirs=[])
 
 
 def _stopped(path: Path, running: str, why: str, notebook: NotebookNode) -> LearnerError:
