@@ -118,7 +118,7 @@ def test_a_fully_frozen_model_has_no_groups():
 
 
 @pytest.mark.parametrize(
-    "options", [{"lr": 0}, {"lr": -1}, {"decay": 0}, {"decay": 1.5}, {"weight_decay": -1}]
+    "options", [{"lr": 0}, {"lr": -1}, {"layer_decay": 0}, {"layer_decay": 1.5}, {"weight_decay": -1}]
 )
 def test_impossible_rates_are_refused(options):
     with pytest.raises(LearnerError, match="Expected lr above 0"):
