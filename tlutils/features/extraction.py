@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _ONE_AT_A_TIME = threading.RLock()
 
+_CHOSEN: "weakref.WeakKeyDictionary[nn.Module, dict[str, str]]" = weakref.WeakKeyDictionary()
+"""The arithmetic that a precision came to when the model was last asked: a trial in it serves at once."""
+
 COMMIT_SECONDS = 1.0  # how much work a kill can cost
 
 Precision = Literal["auto", "float32"]
@@ -89,11 +92,13 @@ def extract(
     model = require_module(model)
     transform = transform or data.transform_for(model)
     with _ONE_AT_A_TIME:  # modes and random generators belong to all threads
-        known, device = surgery.stages(model), device_of(model)
+        trunk, device = surgery.feature_extractor(model, at=list(stages)), device_of(model)
+        known = trunk.known_stages
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
-        forward = Forward(surgery.feature_extractor(model, at=list(stages)), layouts, device, precision)
+        forward = Forward(trunk, layouts, device, precision)
         load = loader(split, transform, views, seed)
-        trial = Trial(model, transform, forward, load, len(split))
+        chosen = _CHOSEN.get(model, {})
+        trial = Trial(model, transform, forward, load, len(split), chosen.get(precision, forward.likely))
         if views is None and (trial.draws_images or trial.own_generator):
             raise _random_transform()
         ingredients: dict[str, Any] = {
@@ -120,6 +125,7 @@ def extract(
             path = Path(tempfile.mkdtemp(prefix="not-kept-", dir=path.parent))
             shelves = work.shelves(path)
             work.fill(shelves)
+        _CHOSEN[model] = chosen | {precision: shelves[stages[-1]].state["arithmetic"]}
     labels = np.repeat(np.asarray(split.labels, dtype=np.int64), views or 1)
     states = {stage: shelf.state | {"folder": shelf.folder.name} for stage, shelf in shelves.items()}
     groups = np.repeat(getattr(split, "groups", range(len(split))), views or 1)

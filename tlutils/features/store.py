@@ -135,7 +135,7 @@ class Shelf:
             )
         with runtime.disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for pattern in ("shelf.json", "*.npy", ".shelf.*") if everything else (".shelf.*",):
+            for pattern in ("shelf.json", "[0-9]*.npy", ".shelf.*") if everything else (".shelf.*",):
                 for file in self.folder.glob(pattern):
                     file.unlink()
         if everything:

@@ -17,12 +17,13 @@ class Section(nn.Module):
     """Runs some stages of a model on its own modules, under their own dotted names; gives {name: result}.
 
     Takes one tensor, or a tuple of tensors as the part before gives it; batch first. Training and evaluation
-    follow `.train()` and `.eval()`.
+    follow `.train()` and `.eval()`. `known_stages` are those of the whole model.
     """
 
     def __init__(self, model: nn.Module, ready: Plan, programs: dict[bool, Program | str]) -> None:
         super().__init__()
         self.training = model.training
+        self.known_stages = ready.stages
         self._programs = programs
         constants = _constants(ready)
         around = [model, *map(model.get_submodule, ready.opened)]  # which do not run themselves
@@ -199,7 +200,7 @@ def feature_extractor(
     at: Stage | str | Sequence[Stage | str],
     *,
     input_size: tuple[int, int, int] | None = None,
-) -> nn.Module:
+) -> Section:
     """Return a module that gives {stage name: what leaves that stage}, in one pass that stops at the last.
 
     What leaves a stage is what `split_at` at the next one would hand over; what leaves the head are the
