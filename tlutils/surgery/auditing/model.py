@@ -135,9 +135,10 @@ def freeze_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             f"freeze_to(model, {last.from_stage!r})" if last.from_stage else "Call freeze(model, ...) again.",
         )
     here = f"the forward of {type(model).__name__}"
+    still_to_hold = _alive(model)
     drifting, dropping = (
         list(dict.fromkeys([*seen, *(name or here for name in tried)]))
-        for seen, tried in zip(_alive(model), (effects.drifting, effects.dropping), strict=True)
+        for seen, tried in zip(still_to_hold, (effects.drifting, effects.dropping), strict=True)
     )
     if drifting:
         yield Finding(
@@ -147,8 +148,9 @@ def freeze_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             "Its weights are frozen, but in training mode it would go on averaging your images into its "
             "running mean and variance: the frozen features would drift. eval() alone is undone by the "
             "next model.train().",
-            "freeze_to(model, from_stage) holds the statistics, too; what F.batch_norm does in a forward "
-            "that reaches across the cut needs an nn.BatchNorm2d.",
+            "freeze_to(model, from_stage) holds the statistics, too."
+            if still_to_hold[0]
+            else "F.batch_norm in a forward that reaches across the cut goes on: use an nn.BatchNorm2d.",
         )
     if dropping and not (last and last.keep_dropout):
         yield Finding(
@@ -157,8 +159,9 @@ def freeze_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             listed(dropping),
             "It lies in the frozen part and would drop values at random: the same image would give other "
             "features at every pass.",
-            "freeze_to(model, from_stage) switches it off; keep_dropout=True says that you want it. What "
-            "F.dropout does in a forward that reaches across the cut needs an nn.Dropout.",
+            "freeze_to(model, from_stage) switches it off; keep_dropout=True says that you want it."
+            if still_to_hold[1]
+            else "F.dropout in a forward that reaches across the cut goes on: use an nn.Dropout.",
         )
     if last and last.shared:
         yield Finding(
