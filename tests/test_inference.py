@@ -299,7 +299,7 @@ class Returning(nn.Module):
 
 def returning(name):
     model = Returning(FORMS[name]).eval()
-    return models.set_info(model, input_size=(3, 16, 16), mean=0.5, std=0.5), tiny_net()
+    return models.describe(model, input_size=(3, 16, 16), mean=0.5, std=0.5), tiny_net()
 
 
 several_forms = pytest.mark.parametrize("form", ["tuple", "dict", "dataclass", "dataclass without the word"])
@@ -309,7 +309,9 @@ several_forms = pytest.mark.parametrize("form", ["tuple", "dict", "dataclass", "
 def test_predict_and_evaluate_read_several_forms(form):
     model, plain = returning(form)
     split = tiny_data().val
-    assert np.array_equal(train.predict(model, split).proba, train.predict(plain, split).proba)
+    assert np.array_equal(
+        train.predict(model, split).probabilities, train.predict(plain, split).probabilities
+    )
     report, expected = train.evaluate(model, split), train.evaluate(plain, split)
     assert str(report) == str(expected)
     x = torch.stack([to_tensor(split[i][0]) for i in range(12)])
@@ -340,7 +342,7 @@ def test_surgery_reads_several_forms(form):
     assert logits.shape == (2, 5)
     prefix, suffix = surgery.split_at(model, "head")
     assert torch.equal(suffix(prefix(x)), logits)
-    assert torch.equal(surgery.feature_extractor(model, "head")(x)["head"], logits)
+    assert torch.equal(surgery.outputs(model, "head")(x)["head"], logits)
 
 
 @several_forms

@@ -53,7 +53,7 @@ def explanations(model, x):
 
 @each_type
 def test_everything_explains_a_model_of_any_number_type(dtype):
-    model, x = models.set_info(Net(), input_size=(3, 32, 32)).to(dtype), images(1, 32)
+    model, x = models.describe(Net(), input_size=(3, 32, 32)).to(dtype), images(1, 32)
     assert explain.nearest(images(3).to(dtype), n_neighbors=1)[0].shape == (3, 1)
     with unchanged(model):
         found = explanations(model, x)
@@ -77,7 +77,7 @@ def test_training_and_judging_take_a_model_of_any_number_type(dtype):
     )
     net.to(dtype)
     dataset = tiny_data()
-    assert train.predict(net, dataset.val[0][0]).proba.sum() == pytest.approx(1)
+    assert train.predict(net, dataset.val[0][0]).probabilities.sum() == pytest.approx(1)
     assert train.evaluate(net, dataset.val).accuracy.value == pytest.approx(
         train.evaluate(plain, dataset.val).accuracy.value, abs=0.1
     )
@@ -109,7 +109,7 @@ def test_parts_of_other_number_types_keep_them(dtype):
         def forward(self, x):
             return self.fc(self.pool(self.last(self.body(self.stem(x)))).to(dtype))
 
-    net = models.set_info(Mixed().eval(), input_size=(3, 16, 16))
+    net = models.describe(Mixed().eval(), input_size=(3, 16, 16))
     net.fc.to(dtype)
     before = {name: t.dtype for name, t in net.state_dict().items()}
     if dtype != torch.float64:  # a head of 16 bits is fed with 16 bits, so it can only be judged
@@ -152,11 +152,13 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_in_any_kind_of_output_are_found_everywhere(kind):
     plain = tiny_net()
-    net = models.set_info(
+    net = models.describe(
         Answers(KINDS[kind], tiny_net()), input_size=(3, 16, 16), mean=(0.5,) * 3, std=(0.5,) * 3
     )
     dataset, x = tiny_data(train=6, val=6), images(2, 16)
-    assert np.allclose(train.predict(net, dataset.val).proba, train.predict(plain, dataset.val).proba)
+    assert np.allclose(
+        train.predict(net, dataset.val).probabilities, train.predict(plain, dataset.val).probabilities
+    )
     for name, options in ATTRIBUTIONS.items():
         mine, theirs = (getattr(explain, name)(m, x, 1, **options) for m in (net, plain))
         torch.testing.assert_close(mine, theirs, msg=name)

@@ -364,7 +364,7 @@ class Copies:
 @pytest.fixture(scope="module")
 def flat():
     """A network whose pooled features are some pixels."""
-    return models.set_info(
+    return models.describe(
         nn.Sequential(nn.Conv2d(3, 48, 4, 4), nn.Flatten(), nn.Linear(768, 2)), input_size=(3, 16, 16)
     )
 

@@ -121,14 +121,14 @@ def test_nothing_before_the_cut_moves_and_everything_behind_it_does(name):
         assert not moved(before, model) & frozen
         # ReLU may leave single tensors without gradient in so few steps; most must move.
         assert len(moved(before, model) & trains) > 0.8 * len(trains)
-        assert surgery.first_trainable_stage(model) == stage
+        assert surgery.frozen_to(model) == stage
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
 def test_nothing_before_the_middle_moves_in_any_architecture(entry):
     model, side = entry.build()
-    surgery.replace_head(models.set_info(model, input_size=side), 3)
+    surgery.replace_head(models.describe(model, input_size=side), 3)
     every = surgery.stages(model).names
     stage = every[len(every) // 2]
     surgery.freeze_to(model, stage)
@@ -196,7 +196,7 @@ def test_frozen_stays_frozen_on_every_road(road):
     original = net()
     surgery.freeze_to(original, stage_of(original, "three"))
     model = ROADS[road](original)
-    assert surgery.first_trainable_stage(model) == surgery.first_trainable_stage(original)
+    assert surgery.frozen_to(model) == surgery.frozen_to(original)
     inner = getattr(model, "_orig_mod", model)
     before = snapshot(inner)
     train(model)
@@ -225,7 +225,7 @@ def test_frozen_stays_frozen_under_ddp(tmp_path):
         before = snapshot(model)
         train(wrapped)
         assert {k.split(".")[0] for k in moved(before, model)} == {"three", "four", "out"}
-        assert surgery.first_trainable_stage(wrapped) == surgery.first_trainable_stage(model)
+        assert surgery.frozen_to(wrapped) == surgery.frozen_to(model)
         with pytest.raises(LearnerError, match="wrap it again"):
             surgery.freeze_to(wrapped, "head")
     finally:
@@ -246,7 +246,7 @@ def test_the_first_stage_freezes_nothing_and_head_all_but_the_head():
 def test_unfreezing_restores_normal_training():
     model, reference = net(), net()
     surgery.unfreeze(surgery.freeze_to(model, "head"))
-    assert surgery.first_trainable_stage(model) is None
+    assert surgery.frozen_to(model) is None
     for each in (model, reference):
         torch.manual_seed(5)
         train(each)
@@ -349,7 +349,7 @@ def test_patterns_freeze_what_they_name_and_count_it():
     assert still == {k for k in before if k.startswith("one.")} | {
         "two.conv.weight", "two.conv.bias", "three.conv.weight", "three.conv.bias", "out.bias"
     }  # fmt: skip
-    assert surgery.first_trainable_stage(model) is None
+    assert surgery.frozen_to(model) is None
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_and_freezes_nothing():

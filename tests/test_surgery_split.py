@@ -36,7 +36,7 @@ def captured(model: nn.Module, path: str, images: Tensor) -> Tensor:
 def test_outputs_are_what_leaves_the_stage(model, path, stage):
     net, images = model().eval(), torch.randn(2, *SMALL)
     with torch.no_grad():
-        found = surgery.feature_extractor(net, [stage, "head"], input_size=SMALL)(images)
+        found = surgery.outputs(net, [stage, "head"], input_size=SMALL)(images)
         assert list(found) == [stage, "head"]
         assert torch.equal(found[stage], captured(net, path, images))
         assert torch.equal(found["head"], net(images))
@@ -45,13 +45,13 @@ def test_outputs_are_what_leaves_the_stage(model, path, stage):
 def test_pool_gives_what_timm_calls_pre_logits():
     net, images = timm.create_model("resnet10t").eval(), torch.randn(2, *SMALL)
     with torch.no_grad():
-        found = surgery.feature_extractor(net, ["pool"], input_size=SMALL)(images)["pool"]
+        found = surgery.outputs(net, ["pool"], input_size=SMALL)(images)["pool"]
         assert torch.equal(found, net.forward_head(net.forward_features(images), pre_logits=True))
 
 
 def test_outputs_stop_after_the_deepest_stage():
     net = torchvision.models.resnet18().eval()
-    reader = surgery.feature_extractor(net, ["stage2", "stem"], input_size=SMALL)
+    reader = surgery.outputs(net, ["stage2", "stem"], input_size=SMALL)
     assert not any(name.startswith(("layer3", "fc")) for name in reader.state_dict())
 
 
@@ -95,7 +95,7 @@ def test_a_suffix_never_writes_into_what_it_was_given():
         before = kept.clone()
         assert torch.equal(suffix(kept), suffix(kept))
     assert torch.equal(kept, before)
-    found = surgery.feature_extractor(net, ["stage1", "stage2"], input_size=SMALL)(images)["stage1"]
+    found = surgery.outputs(net, ["stage1", "stage2"], input_size=SMALL)(images)["stage1"]
     assert torch.equal(found, net.one(images)), "not overwritten by the next stage"
 
 

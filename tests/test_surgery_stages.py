@@ -156,9 +156,7 @@ def test_several_tensors_have_a_layout_each_as_a_cut_hands_them_over():
         32, 16, embed_dim=16, inner_dim=4, depth=2, num_heads_inner=2, num_heads_outer=2
     )
     stage = surgery.stages(model, input_size=(3, 32, 32))["stage1"]
-    outputs = surgery.feature_extractor(model.eval(), at="stage1", input_size=(3, 32, 32))(
-        torch.randn(2, 3, 32, 32)
-    )
+    outputs = surgery.outputs(model.eval(), at="stage1", input_size=(3, 32, 32))(torch.randn(2, 3, 32, 32))
     assert [tuple(t.shape[1:]) for t in outputs["stage1"]] == list(stage.output_shape)
     assert stage.layout == ("NTTC", "NTC")
     assert (stage.map_size, stage.num_channels) == (None, None)
@@ -268,4 +266,4 @@ def test_an_unknown_stage_names_the_nearest():
     with pytest.raises(LearnerError, match="lies inside stage3, which begins at layer3"):
         surgery.split_at(net, "layer3.1.conv2")
     with pytest.raises(LearnerError, match="Expected a stage or a list"):
-        surgery.feature_extractor(net, [])
+        surgery.outputs(net, [])

@@ -17,10 +17,10 @@ def test_a_prediction_takes_one_image_many_arrays_paths_and_splits(tmp_path):
     image = dataset.val[0][0]
     image.save(tmp_path / "one.png")
     one = train.predict(net, image)
-    assert one.proba.shape == (1, 3)
-    assert one.proba.sum() == pytest.approx(1)
+    assert one.probabilities.shape == (1, 3)
+    assert one.probabilities.sum() == pytest.approx(1)
     for images in (np.asarray(image), tmp_path / "one.png", [image], [str(tmp_path / "one.png")]):
-        assert np.array_equal(train.predict(net, images).proba, one.proba)
+        assert np.array_equal(train.predict(net, images).probabilities, one.probabilities)
     assert len(train.predict(net, dataset.val)) == 12
     assert one.names == [train.predict(net, dataset.val).names[0]]
     with pytest.raises(LearnerError, match="No images"):
@@ -33,7 +33,7 @@ def test_a_saved_model_predicts_with_its_class_names(tmp_path):
     train.fit(net, dataset, Recipe.finetune(epochs=1), out=tmp_path)
     back = models.load(tmp_path / "model.safetensors")
     image = dataset.val[0][0]
-    assert np.array_equal(train.predict(back, image).proba, train.predict(net, image).proba)
+    assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
     assert train.predict(back, image).names[0] in dataset.classes
 
 
@@ -44,8 +44,8 @@ def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error()
     modes = [m.training for m in net.modules()]
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    first = train.predict(net, tiny_data().val).proba
-    assert np.array_equal(first, train.predict(net, tiny_data().val).proba), "dropout was active"
+    first = train.predict(net, tiny_data().val).probabilities
+    assert np.array_equal(first, train.predict(net, tiny_data().val).probabilities), "dropout was active"
     with pytest.raises(RuntimeError):
         net.body[0].register_forward_hook(fail)
         train.predict(net, tiny_data().val)

@@ -229,9 +229,7 @@ class Reader:
         if staged and with_scores:
             staged.append(self.stages[-1])
         self.outputs = (
-            surgery.feature_extractor(model, list(dict.fromkeys(staged)), input_size=_size(like))
-            if staged
-            else None
+            surgery.outputs(model, list(dict.fromkeys(staged)), input_size=_size(like)) if staged else None
         )
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ def extract(
     model = require_module(model)
     transform = transform or data.transform_for(model)
     with _ONE_AT_A_TIME:  # modes and random generators belong to all threads
-        trunk, device = surgery.feature_extractor(model, at=list(stages)), device_of(model)
+        trunk, device = surgery.outputs(model, at=list(stages)), device_of(model)
         known = trunk.known_stages
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
         forward = Forward(trunk, layouts, device, precision)

@@ -1,6 +1,6 @@
 """One front door to models: packaged weights, torchvision, timm, transformers, and files that `save` wrote.
 
-`load` gives a model, `info` says what it expects, `set_info` corrects that for a model of your own, `save`
+`load` gives a model, `info` says what it expects, `describe` corrects that for a model of your own, `save`
 keeps one in a file, and `load_weights` reads a checkpoint of somebody else's.
 """
 
@@ -16,7 +16,7 @@ from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
 from .fetch import offline
 from .metadata import ModelInfo
-from .recognise import check_input, info, set_info
+from .recognise import check_input, describe, info
 from .registry import catalog
 from .zoo import build
 
@@ -28,13 +28,13 @@ __all__ = [
     "ModelInfo",
     "catalog",
     "check_input",
+    "describe",
     "info",
     "layers",
     "load",
     "load_weights",
     "offline",
     "save",
-    "set_info",
 ]
 
 

@@ -1,10 +1,10 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
 from .auditing import Audit, Finding, audit
-from .freeze import first_trainable_stage, fixed_parameters, freeze, freeze_batchnorm, freeze_to, unfreeze
+from .freeze import fixed_parameters, freeze, freeze_batchnorm, freeze_to, frozen_to, unfreeze
 from .head import head_layers, replace_head
 from .param_groups import add_unfrozen, param_groups
-from .split import feature_extractor, split_at
+from .split import outputs, split_at
 from .stages import Stage, Stages, stages
 from .stem import replace_stem
 from .tracing.reach import module_layouts
@@ -16,14 +16,14 @@ __all__ = [
     "Stages",
     "add_unfrozen",
     "audit",
-    "feature_extractor",
-    "first_trainable_stage",
     "fixed_parameters",
     "freeze",
     "freeze_batchnorm",
     "freeze_to",
+    "frozen_to",
     "head_layers",
     "module_layouts",
+    "outputs",
     "param_groups",
     "replace_head",
     "replace_stem",

@@ -195,7 +195,7 @@ def halves(model: nn.Module, ready: Plan, k: int) -> tuple[Section, Section]:
     return Half(model, ready, prefix), Half(model, ready, suffix)
 
 
-def feature_extractor(
+def outputs(
     model: nn.Module,
     at: Stage | str | Sequence[Stage | str],
     *,
@@ -218,14 +218,14 @@ def feature_extractor(
         >>> import torch
         >>> from tlutils import models, surgery
         >>> model = models.load("test_resnet", pretrained=False)
-        >>> read = surgery.feature_extractor(model, at=["stage1", "pool"])
+        >>> read = surgery.outputs(model, at=["stage1", "pool"])
         >>> {name: tuple(t.shape) for name, t in read(torch.randn(2, 3, 160, 160)).items()}
         {'stage1': (2, 32, 40, 40), 'pool': (2, 96)}
     """
     model = require_editable(model)
     if not at:
         raise LearnerError(
-            f"feature_extractor() got at={at!r}. Expected a stage or a list of stages, for example "
+            f"outputs() got at={at!r}. Expected a stage or a list of stages, for example "
             "at=['stage2', 'pool']; stages(model) shows them."
         )
     ready = plan(model, input_size=input_size)

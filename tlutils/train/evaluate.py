@@ -26,17 +26,17 @@ class Prediction:
     """What a model makes of images: the probability of each class.
 
     Attributes:
-        proba: Shape (n, classes), float32, each row of sum 1.
+        probabilities: Shape (n, classes), float32, each row of sum 1.
         classes: Name of each class.
     """
 
-    proba: np.ndarray
+    probabilities: np.ndarray
     classes: list[str]
 
     @property
     def labels(self) -> np.ndarray:
         """Index of the likeliest class of each image, (n,)."""
-        labels: np.ndarray = self.proba.argmax(1)
+        labels: np.ndarray = self.probabilities.argmax(1)
         return labels
 
     @property
@@ -45,10 +45,10 @@ class Prediction:
         return [self.classes[k] for k in self.labels]
 
     def __len__(self) -> int:
-        return len(self.proba)
+        return len(self.probabilities)
 
     def __repr__(self) -> str:
-        tops = self.proba.max(1)
+        tops = self.probabilities.max(1)
         shown = [f"{name} ({p:.2f})" for name, p in zip(self.names[:8], tops, strict=False)]
         return f"{len(self)} predictions: " + ", ".join(shown) + (", …" if len(self) > 8 else "")
 
@@ -75,7 +75,7 @@ def predict(
     Example:
         >>> from tlutils import data, models, train
         >>> model = models.load("test_resnet", pretrained=False, num_classes=10, input_size=32)
-        >>> train.predict(model, data.load("digits").val.select([0, 1])).proba.shape
+        >>> train.predict(model, data.load("digits").val.select([0, 1])).probabilities.shape
         (2, 10)
     """
     several = [images] if isinstance(images, AnyImage) else images
@@ -121,7 +121,7 @@ def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 
         log.warning(
             "The test split was read before. Choose by val; the test split judges once, after all is chosen."
         )
-    proba = predict(model, split, batch_size=batch_size).proba
+    proba = predict(model, split, batch_size=batch_size).probabilities
     return metrics.report(split.labels, proba, classes=list(split.classes))
 
 
@@ -185,7 +185,7 @@ def check_trainable(model: nn.Module, dataset: data.TrainingData, recipe: Recipe
             "Nothing trains: every weight is frozen, the head's too. Call surgery.unfreeze(model), or "
             "surgery.freeze_to(model, 'head') to let the head train."
         )
-    width = predict(model, dataset.train[0][0]).proba.shape[1]
+    width = predict(model, dataset.train[0][0]).probabilities.shape[1]
     if width == 1:
         raise LearnerError(
             "The head has one output. Softmax over one number is always 1: the loss would be 0 for ever. "
