@@ -198,9 +198,9 @@ def test_a_hook_that_only_counts_costs_no_second_computation():
         assert photos.decoded == []
 
 
-def rarely(draw):
+def rarely(draw, share=0.1):
     """A transform that inverts one picture in ten."""
-    return lambda image: -as_tensor(image) if draw() < 0.1 else as_tensor(image)
+    return lambda image: -as_tensor(image) if draw() < share else as_tensor(image)
 
 
 class Jitter:
@@ -220,9 +220,9 @@ OWN = random.Random(3)
         rarely(random.random),
         rarely(np.random.rand),
         rarely(lambda: torch.rand(()).item()),
-        rarely(lambda: np.random.default_rng().random()),
+        rarely(lambda: np.random.default_rng().random(), 0.5),
         rarely(lambda: OWN.random()),
-        rarely(random.SystemRandom().random),
+        rarely(random.SystemRandom().random, 0.5),
         Jitter(),
     ],
     ids=["Python", "NumPy", "torch", "a generator for each call", "a global generator", "the system", "own"],
