@@ -81,7 +81,7 @@ def test_the_objective_is_flat_at_the_probe(classes):
 def test_a_class_without_rows_is_never_predicted(present):
     x, y = features(classes=3)
     some = np.isin(y, present)
-    (model,) = fit_logistic(x[some], y[some], 3, [0.1], class_weights="balanced", tolerance=1e-6)
+    (model,) = fit_logistic(x[some], y[some], 3, [0.1], floor=0.0, class_weights="balanced", tolerance=1e-6)
     proba = model.predict_proba(x)
     assert proba[:, present].sum(axis=1) == pytest.approx(1)
     assert (proba.argmax(axis=1) == y)[some].mean() > 0.6
@@ -185,6 +185,16 @@ def test_units_and_constant_features_do_not_matter():
         assert np.isfinite(fit_probe(with_constants, y, kind=kind).predict_proba(with_constants)).all()
     assert fit_probe(with_constants, y, penalties=[0.1]).predict_proba(with_constants) == pytest.approx(
         plain, abs=1e-5
+    )
+
+
+def test_a_feature_that_sleeps_through_training_cannot_outvote_all_others():
+    x, y = features(signal=3.0)
+    asleep = np.random.default_rng(0).normal(scale=1e-5, size=(len(x), 5))
+    probe = fit_probe(np.hstack([x, asleep]), y)
+    awake = np.hstack([x, np.full((len(x), 5), 0.1)])
+    assert (
+        probe.report(awake, y).log_loss.value < 1.5 * probe.report(np.hstack([x, asleep]), y).log_loss.value
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,9 +15,19 @@ from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
-from .linear import FINAL_TOLERANCE, TOLERANCE, ClassWeights, Linear, fit_logistic, fit_sgd, row_weights
+from .linear import (
+    FINAL_TOLERANCE,
+    TOLERANCE,
+    ClassWeights,
+    Linear,
+    find_floors,
+    fit_logistic,
+    fit_sgd,
+    row_weights,
+)
 from .neighbours import Neighbours, fit_neighbours
 
+COLUMNS = ["setting", "log_loss", "balanced_accuracy", "chosen"]
 PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
 """From strong to weak, for standardised features; see `linear` for the objective."""
 
@@ -114,7 +125,8 @@ def fit_probe(
     "logistic" is multinomial logistic regression on standardised features, solved to its optimum; "knn" votes
     among the nearest rows by cosine; "sgd" trains the softmax head by SGD for `epochs`, on the same objective
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
-    with the lowest log loss in cross-validation; a single setting is taken as it is. Scaling and class
+    with the lowest log loss in cross-validation; a single setting is taken as it is. Cross-validation also
+    says whether features that hardly vary count as much as others, or are held down. Scaling and class
     weights come from the fitted rows alone.
 
     Args:
@@ -158,37 +170,36 @@ def fit_probe(
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
-    def path(rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
+    def path(floor: float, rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
+        train = features[rows], labels[rows], count
+        shared: dict[str, Any] = {"floor": floor, "class_weights": class_weights}
         if kind == "knn":
-            bank = fit_neighbours(features[rows], labels[rows], count, 1, class_weights=class_weights)
+            bank = fit_neighbours(*train, 1, **shared)
             yield from bank.predict_each(features[held], [min(int(k), len(rows)) for k in settings])
         else:
-            train = features[rows], labels[rows], count
-            for linear in fit_logistic(*train, settings, class_weights=class_weights, tolerance=TOLERANCE):
+            for linear in fit_logistic(*train, settings, **shared, tolerance=TOLERANCE):
                 yield linear.predict_proba(features[held])
 
     # These matrices are small: threads that wait for each other cost more than they bring.
     with threadpool_limits(limits=1, user_api="blas"):
-        cv = _cross_validated(path, labels, settings, _folds(labels, pictures, folds, seed), class_weights)
+        floors, fold = find_floors(features), _folds(labels, pictures, folds, seed)
+        tables = []
+        if len(settings) * len(floors) > 1 and fold.max() >= 0:
+            tables = [
+                _cross_validated(partial(path, f), labels, settings, fold, class_weights) for f in floors
+            ]
+        chosen = int(np.argmin([table["log_loss"].min() for table in tables])) if tables else 0
+        cv = tables[chosen] if tables and len(settings) > 1 else pd.DataFrame(columns=COLUMNS)
         best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
         cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
+        train = features, labels, count
+        shared: dict[str, Any] = {"floor": floors[chosen], "class_weights": class_weights}
         if kind == "knn":
-            return Probe(
-                kind,
-                names,
-                best,
-                cv,
-                fit_neighbours(features, labels, count, int(best), class_weights=class_weights),
-            )
+            return Probe(kind, names, best, cv, fit_neighbours(*train, int(best), **shared))
         if kind == "sgd":
-            train = features, labels, count, best
-            model, losses = fit_sgd(
-                *train, class_weights=class_weights, seed=seed, epochs=epochs, batch=batch_size
-            )
+            model, losses = fit_sgd(*train, best, **shared, seed=seed, epochs=epochs, batch=batch_size)
             return Probe(kind, names, best, cv, model, losses)
-        (model,) = fit_logistic(
-            features, labels, count, [best], class_weights=class_weights, tolerance=FINAL_TOLERANCE
-        )
+        (model,) = fit_logistic(*train, [best], **shared, tolerance=FINAL_TOLERANCE)
         return Probe(kind, names, best, cv, model)
 
 
@@ -199,9 +210,7 @@ def _cross_validated(
     fold: np.ndarray,
     class_weights: ClassWeights,
 ) -> pd.DataFrame:
-    """Return the table of settings, scored on all held-out rows together; empty when none can be chosen."""
-    if len(settings) == 1 or fold.max() < 0:
-        return pd.DataFrame(columns=["setting", "log_loss", "balanced_accuracy", "chosen"])
+    """Return the table of settings, scored on all held-out rows together."""
     judged = np.flatnonzero(fold >= 0)
     truth, count = labels[judged], labels.max() + 1
     chances = np.empty((len(settings), len(labels), count))
@@ -219,7 +228,7 @@ def _cross_validated(
         )
         for setting, proba in zip(settings, chances, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["setting", "log_loss", "balanced_accuracy"])
+    table = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return table.assign(chosen=table.index == table["log_loss"].argmin())
 
 

@@ -22,6 +22,7 @@ from .. import runtime
 
 TOLERANCE = 3e-4  # on the largest gradient of the objective, when penalties are compared
 FINAL_TOLERANCE = 1e-7
+FLOOR = 0.03  # of the median standard deviation
 ABSENT = -1e3  # the bias of a class without rows: probability 0
 ClassWeights = Literal["balanced"] | None
 
@@ -40,7 +41,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Takes features to mean 0 and standard deviation 1, and those that never vary to 0."""
+    """Takes features to mean 0 and standard deviation 1, or less than 1 where a floor holds them down."""
 
     mean: np.ndarray
     factor: np.ndarray
@@ -49,17 +50,36 @@ class Scale:
         return (x - self.mean) * self.factor
 
 
-def fit_scale(x: np.ndarray) -> Scale:
-    """Return the scale of the rows of x (n, D), each feature in its own unit, as in scikit-learn.
+def fit_scale(x: np.ndarray, floor: float) -> Scale:
+    """Return the scale of the rows of x (n, D): no standard deviation counts for less than `floor` medians.
 
-    A feature that is the same in every row, but for the last digits that its numbers can hold, becomes 0.
+    With 0 each feature is in its own unit, as in scikit-learn. A feature that is the same in every row, but
+    for the last digits that its numbers can hold, becomes 0.
     """
+    mean, std, varies = _spread(x)
+    least = floor * np.median(std[varies]) if varies.any() else 0.0
+    return Scale(mean, np.where(varies, 1 / np.where(varies, np.maximum(std, least), 1.0), 0.0))
+
+
+def find_floors(x: np.ndarray) -> tuple[float, ...]:
+    """Return the floors to choose from: `FLOOR` and none, or none where it would change nothing.
+
+    Deep layers have features that are almost constant on a data set. In its own unit such a feature is a
+    hundred times too large on the first new image that activates it. But features from two sources may
+    simply have different units, and then no floor is right.
+    """
+    _, std, varies = _spread(x)
+    small = varies.any() and std[varies].min() < FLOOR * np.median(std[varies])
+    return (FLOOR, 0.0) if small else (0.0,)
+
+
+def _spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean and the standard deviation of each feature, and whether it varies at all."""
     mean, std = x.mean(axis=0), x.std(axis=0)
     with np.errstate(over="ignore"):
         single = (x.astype(np.float32) == x).all(axis=0)  # features mostly come as float32
     least = np.where(single, 4 * np.finfo(np.float32).eps, 1e-10) * np.abs(x).max(axis=0)
-    varies = std > least
-    return Scale(mean, np.where(varies, 1 / np.where(varies, std, 1.0), 0.0))
+    return mean, std, std > least
 
 
 def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.ndarray:
@@ -76,6 +96,7 @@ def fit_logistic(
     count: int,
     penalties: Iterable[float],
     *,
+    floor: float,
     class_weights: ClassWeights,
     tolerance: float,
 ) -> Iterator[Linear]:
@@ -85,7 +106,7 @@ def fit_logistic(
     are as many as the rows. This changes no solution, since the penalty looks the same from all sides and no
     weight pays off where nothing varies. A class without rows is never predicted.
     """
-    scale = fit_scale(x)
+    scale = fit_scale(x, floor)
     inputs = scale(x)
     axes = None if len(x) >= x.shape[1] else _principal_axes(inputs)
     inputs = inputs if axes is None else inputs @ axes
@@ -108,6 +129,7 @@ def fit_sgd(
     count: int,
     penalty: float,
     *,
+    floor: float,
     class_weights: ClassWeights,
     seed: int,
     epochs: int,
@@ -117,7 +139,7 @@ def fit_sgd(
 
     Momentum 0.9 and a cosine schedule from the largest step that is stable on the steepest axis.
     """
-    scale = fit_scale(x)
+    scale = fit_scale(x, floor)
     inputs = torch.from_numpy(scale(x))
     labels, rows = torch.from_numpy(y), torch.from_numpy(row_weights(y, count, class_weights) * len(y))
     # Power iteration on the covariance: the curvature of the softmax is at most half of it.
