@@ -32,6 +32,9 @@ def test_a_saved_model_predicts_with_its_class_names(tmp_path):
     net = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=32)
     train.fit(net, dataset, Recipe.finetune(epochs=1), out=tmp_path)
     back = models.load(tmp_path / "model.safetensors")
+    assert [p.stride() for p in net.parameters()] == [p.stride() for p in back.parameters()], (
+        "order in memory"
+    )
     image = dataset.val[0][0]
     assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
     assert train.predict(back, image).names[0] in dataset.classes

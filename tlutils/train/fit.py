@@ -29,7 +29,7 @@ from .data import (
     plan_epoch,
     prepare_inputs,
 )
-from .distributed import Hardware, repeatable_kernels
+from .distributed import Hardware, channels_last, repeatable_kernels
 from .evaluate import check_trainable, compute_val_metrics, predict_logits
 from .history import History
 from .recipe import Phase, Recipe
@@ -95,7 +95,7 @@ def fit(
         key = identify(model, dataset, recipe, settings)
         found = load(folder, key, model) if folder is not None and resume else None
         note_doubts(model, dataset, recipe, hardware)
-        with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model):
+        with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model), channels_last(model):
             run = Run(model, recipe, hardware, folder, key, found)
             try:
                 for phase in run.phases():
@@ -149,8 +149,7 @@ class PhaseTrainer:
             )
         self.frozen_norms = [] if recipe.train_bn else surgery.freeze_batchnorm(model)
         # The optimizer, with the stages' own learning rates.
-        # Channels-last: the same values, in the order in which convolutions are quickest.
-        model.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(hardware.device)
         optimizer = build_optimizer(model, recipe, phase)
         restore_optimizer_state(optimizer, model, optimizer_state)
         # What feeds it: images, or what the frozen stages make of them, computed here once.

@@ -89,9 +89,8 @@ class Dream(Panel):
     ) -> None:
         self.model, self.x, self.at = model, x, at
         self.settings: dict[str, Any] = settings
-        self.total = settings["octaves"] * settings["steps"]
         self.button = ipywidgets.ToggleButton(description="Start", icon="play", tooltip="Start or stop")
-        self.bar = ipywidgets.IntProgress(max=self.total, description="steps", layout={"width": "16em"})
+        self.bar = ipywidgets.IntProgress(description="steps", layout={"width": "16em"})
         note = "a photograph, and beside it what the network dreams into it after a click on Start"
         super().__init__("DeepDream", note, {"stage": self.at, "run": self.button, "progress": self.bar})
         self.photo = explain.to_image(model, self.x)
@@ -135,6 +134,7 @@ class Dream(Panel):
 
     def _work(self, model: nn.Module, at: str) -> None:
         shown = 0.0
+        total = self.bar.max = self.settings["octaves"] * self.settings["steps"]
 
         def on_step(step: int, images: Tensor, values: Tensor) -> bool:
             nonlocal shown
@@ -149,10 +149,8 @@ class Dream(Panel):
             with runtime.silent():
                 result = explain.deepdream(model, self.x, at=at, on_step=on_step, **self.settings)
             done, (first, last) = len(result.curve), result.curve[[0, -1], 0].tolist()
-            message = "Done" if done == self.total else "Stopped"
-            message += (
-                f" after {done} of {self.total} steps: the activation of {at} went from {first:.2g} to "
-            )
+            message = "Done" if done == total else "Stopped"
+            message += f" after {done} of {total} steps: the activation of {at} went from {first:.2g} to "
             self._show(result.images, f"{message}{last:.2g}.")
         except Exception as error:  # nobody catches it in a thread; the learner reads it where the picture is
             self.screen.message = f"The dream broke off. {type(error).__name__}: {error}"
