@@ -222,8 +222,7 @@ def channels_last(model: nn.Module) -> Iterator[None]:
     finally:
         for name, tensor in tensors():
             if name in before and tensor.stride() != before[name]:
-                same = {"dtype": tensor.dtype, "device": tensor.device}
-                tensor.data = torch.empty_strided(tensor.shape, before[name], **same).copy_(tensor.data)
+                tensor.data = tensor.data.new_empty_strided(tensor.shape, before[name]).copy_(tensor.data)
 
 
 class _JointBatchNorm(TorchFunctionMode):
