@@ -691,3 +691,59 @@ def test_predict_says_it_too(form):
 
     with pytest.raises(LearnerError, match=r"lazy|needs x and mask"):
         train.predict(UNUSABLE[form](), Image.new("RGB", (32, 32)))
+
+
+# What was found out about a model is used for others that are made alike, and for no others.
+
+
+class Pooled(Net):
+    """A network with settings that no shape of a weight shows."""
+
+    def __init__(self, *, stride: int = 1, pool: Any = F.avg_pool2d, classes: int = 5) -> None:
+        super().__init__()
+        self.stride, self.pool, self.fc = stride, pool, nn.Linear(8, classes)
+
+    def between(self, x: Tensor) -> Tensor:
+        return self.pool(x, 2, self.stride)
+
+
+def pooled(**settings: Any) -> nn.Module:
+    return models.describe(Pooled(**settings), input_size=32)
+
+
+def pools_by_method() -> nn.Module:
+    net = pooled()
+    net.between = types.MethodType(lambda self, x: F.max_pool2d(x, 4, 2), net)  # type: ignore[assignment]
+    return net
+
+
+def with_a_shared_bias() -> nn.Module:
+    net = pooled()
+    net.three.bias = net.two.bias  # type: ignore[union-attr]
+    return net
+
+
+# Made otherwise -> height of the maps that leave stage2, and the number of parameters.
+OTHERS = {
+    "another stride": (lambda: pooled(stride=2), 4, 1_053),
+    "another function": (lambda: pooled(pool=functools.partial(F.avg_pool2d, padding=1)), 9, 1_053),
+    "a method of its own": (pools_by_method, 3, 1_053),
+    "a shared bias": (with_a_shared_bias, 7, 1_045),
+    "other classes": (lambda: pooled(classes=2), 7, 1_026),
+}
+
+
+def test_models_that_differ_in_their_weights_alone_are_followed_once():
+    first, second = pooled(), pooled()
+    assert not torch.equal(first.one.weight, second.one.weight)
+    assert surgery.stages(second) is surgery.stages(first)
+    prefix, suffix = surgery.split_at(second.eval(), "head")
+    assert torch.equal(suffix(prefix(X)), second(X))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_models_that_differ_in_more_are_followed_anew(kind):
+    make, height, parameters = OTHERS[kind]
+    known, found = surgery.stages(pooled()), surgery.stages(make())
+    assert (known["stage2"].map_size, sum(s.num_params for s in known)) == ((7, 7), 1_053)
+    assert (found["stage2"].map_size, sum(s.num_params for s in found)) == ((height, height), parameters)

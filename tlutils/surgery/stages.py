@@ -2,6 +2,8 @@
 
 import html
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx, nn
 
-from .. import models
+from .. import fingerprint, models
 from ..errors import LearnerError, unknown
 from ..inference import mirror, require_module
 from .tracing.cuts import NoCut, crossing, fold, key_of
@@ -235,21 +237,45 @@ def require_editable(model: object) -> nn.Module:
 
 
 _PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()
+_SHARED: "OrderedDict[str, Plan]" = OrderedDict()  # by what models are made of; the oldest goes first
+_SHARING = threading.Lock()
 
 
 def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Plan:
     """Return the stages with all that a cut needs to know; kept as long as the model takes the same steps.
 
-    Raises LearnerError.
+    A model that is made like an earlier one, and takes the same steps, shares its plan: another seed, or
+    other weights. Raises LearnerError.
     """
     model = require_editable(model)
     size = tuple(input_size or models.info(model).input_size)
     mark = (size, _make_up(model))
     known, found = _PLANS.get(model, (None, None))
     if found is None or known != mark or not _is_current(found, model):
-        found = _plan(model, size)
+        alike = _fingerprint(model, size)
+        found = _SHARED.get(alike)
+        if found is None or not _is_current(found, model):
+            found = _plan(model, size)
+            _share(alike, found)
         _PLANS[model] = mark, found
     return found
+
+
+def _fingerprint(model: nn.Module, size: tuple[int, ...]) -> str:
+    """Return what models have in common that differ in the values of their weights only."""
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    first: dict[int, str] = {}  # tied tensors have one owner
+    tensors = [(n, first.setdefault(id(t), n), str((t.shape, t.dtype, t.device))) for n, t in named]
+    return fingerprint.short(size, fingerprint.of_settings(model), tensors)
+
+
+def _share(alike: str, found: Plan) -> None:
+    flows = [flow for flow in found.flows.values() if isinstance(flow, Flow)]
+    if not found.chain and all(flow.values[flow.image][0].is_meta for flow in flows):
+        with _SHARING:
+            _SHARED[alike] = found
+            while len(_SHARED) > 16:
+                _SHARED.popitem(last=False)
 
 
 def _make_up(model: nn.Module) -> list[Any]:

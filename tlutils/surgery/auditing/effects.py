@@ -55,7 +55,7 @@ def _try_frozen(model: nn.Module, images: Tensor, found: Effects) -> None:
     last = record(model)
     loose_norms, loose_dropout = (last.train_frozen_norms, last.keep_dropout) if last else (False, False)
     with twin(model) as copy, torch.no_grad():
-        part, own = copy, {name for name, _ in model.named_modules() if is_frozen(model, name)}
+        part, own = copy, find_frozen(model)
         buffers = {n for n, _ in model.named_buffers() if n.rpartition(".")[0] in own}
         try:
             ready = plan(model)
@@ -87,16 +87,17 @@ def _try_frozen(model: nn.Module, images: Tensor, found: Effects) -> None:
             return
 
 
-def is_frozen(model: nn.Module, name: str) -> bool:
-    """Return whether the module, or the nearest around it that has parameters, has frozen ones only."""
-    last = record(model)
-    if last and last.train_frozen_norms and layers.is_norm(model.get_submodule(name)):
-        return False
-    while True:
-        own = list(model.get_submodule(name).parameters())
-        if own or not name:
-            return bool(own) and not any(p.requires_grad for p in own)
-        name = name.rpartition(".")[0]
+def find_frozen(model: nn.Module) -> set[str]:
+    """Return the modules that, or the nearest around them that has parameters, have frozen ones only."""
+    last, found = record(model), set()
+    for name, module in model.named_modules():  # a module comes after those that it is in
+        if own := list(module.parameters()):
+            frozen = not any(p.requires_grad for p in own)
+        else:
+            frozen = name.rpartition(".")[0] in found
+        if frozen and not (last and last.train_frozen_norms and layers.is_norm(module)):
+            found.add(name)
+    return found
 
 
 @dataclass

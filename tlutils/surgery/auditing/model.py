@@ -9,7 +9,7 @@ from torch import nn
 from ...inference import mirror
 from ...models import layers
 from ..freeze import PRINTS, record, take_prints
-from .effects import Effects, is_frozen
+from .effects import Effects, find_frozen
 from .findings import Finding, listed
 
 
@@ -192,7 +192,8 @@ def _alive(model: nn.Module) -> tuple[list[str], list[str]]:
     with mirror(model, meta=True) as copy:
         copy.train()
         woken = {name for name, m in copy.named_modules() if m.training}
-    frozen = [(n, m) for n, m in model.named_modules() if n in woken and is_frozen(model, n)]
+    woken &= find_frozen(model)
+    frozen = [(name, module) for name, module in model.named_modules() if name in woken]
     drifting = [n for n, m in frozen if getattr(m, "running_mean", None) is not None]
     return drifting, [n for n, m in frozen if layers.is_dropout(m) and layers.drop_rate(m) > 0]
 
