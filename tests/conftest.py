@@ -1,10 +1,17 @@
 """What every test shares: an own cache folder, and no network beyond loopback."""
 
+import gc
 import socket
 
 import pytest
 
 from tlutils import models
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

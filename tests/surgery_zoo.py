@@ -80,16 +80,16 @@ FAMILIES = [
     "xcit_nano_12_p16_224",
 ]
 
-# A few of both for every run of the tests, cheap, and each hard in another way.
+# For every run of the tests: networks that timm keeps small for tests, each hard in another way.
 FEW = [
-    "torchvision/densenet121",  # every layer feeds all that follow
     "torchvision/googlenet",  # branches, two auxiliary heads
-    "torchvision/resnet18",
-    "torchvision/swin_t",  # channels last
-    "timm/crossvit_tiny_240",  # two branches of tokens
     "timm/levit_128s",  # a BatchNorm on tokens
-    "timm/mobilevit_xxs",  # maps to tokens and back
-    "timm/tf_efficientnet_lite0",
+    "timm/test_coatnet",  # maps, then tokens
+    "timm/test_convnext",  # LayerNorm on channels
+    "timm/test_efficientnet",
+    "timm/test_nfnet",  # weights standardised at each pass
+    "timm/test_resnet",
+    "timm/test_vit",
 ]
 
 

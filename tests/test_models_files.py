@@ -58,7 +58,9 @@ def test_a_saved_model_comes_back_and_predicts_the_same(name, arguments, tmp_pat
     "make",
     [
         lambda: torchvision.models.googlenet(weights=None, init_weights=False, num_classes=2),
-        lambda: torchvision.models.vit_b_32(image_size=64, num_classes=2),
+        pytest.param(
+            lambda: torchvision.models.vit_b_32(image_size=64, num_classes=2), marks=pytest.mark.full
+        ),
         lambda: timm.create_model("convnext_atto", num_classes=2, in_chans=1),
         lambda: timm.create_model("resnet10t", num_classes=0),
     ],

@@ -70,12 +70,15 @@ def test_a_model_in_order_has_no_findings(stage):
 @pytest.mark.parametrize(
     ("make", "name", "options"),
     [
-        (torchvision.models.get_model, "resnet18", {}),
+        (timm.create_model, "test_resnet", {}),
+        (timm.create_model, "test_vit", {"drop_path_rate": 0.2}),
+        (timm.create_model, "test_efficientnet", {"drop_path_rate": 0.2}),
         (torchvision.models.get_model, "googlenet", {"init_weights": False}),
-        (torchvision.models.get_model, "swin_t", {}),
-        (timm.create_model, "levit_128s", {}),
-        (timm.create_model, "vit_tiny_patch16_224", {"drop_path_rate": 0.2}),
-        (timm.create_model, "tf_efficientnet_lite0", {"drop_path_rate": 0.2}),
+        pytest.param(torchvision.models.get_model, "resnet18", {}, marks=pytest.mark.full),
+        pytest.param(torchvision.models.get_model, "swin_t", {}, marks=pytest.mark.full),
+        pytest.param(timm.create_model, "levit_128s", {}, marks=pytest.mark.full),
+        pytest.param(timm.create_model, "vit_tiny_patch16_224", {"drop_path_rate": 0.2}, marks=pytest.mark.full),
+        pytest.param(timm.create_model, "tf_efficientnet_lite0", {"drop_path_rate": 0.2}, marks=pytest.mark.full),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -11,16 +11,10 @@ from torch.optim import lr_scheduler as schedulers
 from tlutils import surgery
 from tlutils.errors import LearnerError
 
-MODELS = [
-    "torchvision/resnet18",
-    pytest.param("torchvision/vit_b_32", marks=pytest.mark.full),
-    "torchvision/googlenet",
-    pytest.param("torchvision/swin_t", marks=pytest.mark.full),
-    pytest.param("timm/vit_tiny_patch16_224", marks=pytest.mark.full),
-    pytest.param("timm/convnext_atto", marks=pytest.mark.full),
-    "timm/levit_128s",
-    "timm/tf_efficientnet_lite0",
-]
+SWEPT = ["torchvision/resnet18", "torchvision/vit_b_32", "torchvision/swin_t", "timm/vit_tiny_patch16_224"]
+SWEPT += ["timm/convnext_atto", "timm/levit_128s", "timm/tf_efficientnet_lite0"]
+MODELS = ["torchvision/googlenet", "timm/test_resnet", "timm/test_efficientnet", "timm/test_vit"]
+MODELS += [pytest.param(name, marks=pytest.mark.full) for name in SWEPT]
 
 
 def make(name: str) -> nn.Module:

@@ -36,6 +36,7 @@ class Hardware:
         self.notices: list[str] = []
         self.micro_batches = micro_batches
         self._peak_memory = 0.0
+        self._has_prepared = False
         device = runtime.pick_device()
         several = int(os.environ.get("WORLD_SIZE", 1)) > 1
         # Without being told, Accelerate leaves several processes without a GPU to train each for itself.
@@ -64,7 +65,9 @@ class Hardware:
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Return module and optimizer as Accelerate wraps them; `module` itself is only moved, not edited."""
-        self.accelerator.free_memory()
+        if self._has_prepared:  # an earlier phase, which Accelerate would hold
+            self.accelerator.free_memory()
+        self._has_prepared = True
         return self.accelerator.prepare_model(_Wrapped(module)), self.accelerator.prepare_optimizer(optimizer)
 
     def within_memory(
