@@ -22,7 +22,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from . import runtime
 from .errors import LearnerError
 
-_HOOKS = tuple(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
+_HOOKS = frozenset(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
+_FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -169,7 +170,7 @@ def require_module(model: object) -> nn.Module:
             f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
             "Make one with models.load('tf_efficientnet_lite0')."
         )
-    if any(nn.parameter.is_lazy(t) for t in (*model.parameters(), *model.buffers())):
+    if any(map(nn.parameter.is_lazy, _tensors(model))):
         raise LearnerError(
             f"{type(model).__name__} has lazy layers without weights yet. Run it once on a batch of images "
             "first."
@@ -188,6 +189,11 @@ def require_module(model: object) -> nn.Module:
             "Wrap it in a module whose forward takes images and adds the rest."
         )
     return bare
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    for module in model.modules():
+        yield from (t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -458,8 +464,12 @@ class _Copier:
 
     def copy(self, value: Any) -> Any:
         """Return a copy of a value; the value itself where it is no part of a model's state."""
+        if type(value) in _FIXED:  # most values, told first: large models have thousands
+            return value
         if id(value) in self._done:
             return self._done[id(value)]
+        if isinstance(value, list | dict | set | deque):
+            return self._container(value)
         if isinstance(value, nn.Module):
             return self._module(value)
         if isinstance(value, Tensor):
@@ -469,8 +479,6 @@ class _Copier:
             if all(a is b for a, b in zip(items, value, strict=True)):
                 return value
             return self._keep(value, type(value)(*items) if hasattr(value, "_fields") else type(value)(items))
-        if isinstance(value, list | dict | set | deque):
-            return self._container(value)
         if isinstance(value, types.FunctionType) and value.__closure__:
             return self._function(value)
         if isinstance(value, types.MethodType):
@@ -517,7 +525,8 @@ class _Copier:
         return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
     def _container(self, value: Any) -> Any:
-        new = self._keep(value, copy.copy(value))
+        plain = type(value) in (dict, list, set, OrderedDict)
+        new = self._keep(value, value.copy() if plain else copy.copy(value))
         if isinstance(value, list):
             new[:] = [self.copy(v) for v in value]
         elif isinstance(value, dict):

@@ -1,7 +1,13 @@
-"""What the way from an image to its features does, seen on a few images of the split, each alone."""
+"""What the way from an image to its features does, seen on two images of the split."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -12,12 +18,25 @@ from ..inference import evaluating
 from .forward import COARSE, Forward
 from .store import Arrays
 
+_RESEED = random.Random.seed.__code__
+
+
+class _Known(NamedTuple):
+    """A model's settings at its last trial, and the places that running it changes."""
+
+    settings: fingerprint.Settings
+    memory: set[str]
+
+
+_KNOWN: "WeakKeyDictionary[nn.Module, _Known]" = WeakKeyDictionary()
+
 
 class Trial:
-    """The rows of two images, each run alone, and what was read and drawn on the way.
+    """The rows of two images, and what was read and drawn on the way.
 
-    What differs between the two runs, such as a hook's counter or a map that a model keeps, is working memory
-    and no setting: it has no part in a key. What it does shows in the rows.
+    Each image is run alone. What differs between the two runs, such as a hook's counter or a map that a model
+    keeps, is working memory and no setting: it has no part in a key. What it does shows in the rows. A model
+    with the settings of its last trial is known to be such, and runs both images at once.
     """
 
     def __init__(
@@ -31,27 +50,61 @@ class Trial:
     ) -> None:
         self.images = (images // 4, 3 * images // 4)
         self.forward = forward
-        self.draws_images = self.draws_model = False
+        self.draws_images = self.own_generator = self.draws_model = False
         self.trouble: Exception | None = None
         self._inputs: list[torch.Tensor] = []
         self._rows: dict[str, list[dict[str, Arrays]]] = {}
-        seen: list[tuple[fingerprint.Settings, fingerprint.Settings]] = []
+        readings: list[fingerprint.Settings] = []
         for i in self.images:
             # Another seed than the one that features are made under: what follows it, differs.
-            with runtime.seeded(1):
-                before = fingerprint.of_generators()
+            with runtime.seeded(1), _draws() as drawn:
                 self._inputs.append(load(i)[:1])
-                self.draws_images |= fingerprint.of_generators() != before
-                of_transform = fingerprint.of_settings(transform)
-            with evaluating(forward.trunk), runtime.seeded(1):
-                before = fingerprint.of_generators()
-                self._run(self._inputs[-1], arithmetic)
-                self.draws_model |= fingerprint.of_generators() != before
-                seen.append((of_transform, fingerprint.of_settings(model)))
-        (first, of_model), (second, of_model_2) = seen
-        self.transform, self.model = _same(first, second), _same(of_model, of_model_2)
-        self.own_generator = first.generators != second.generators
-        self.draws_model |= of_model.generators != of_model_2.generators
+            readings.append(fingerprint.of_settings(transform))
+            self.draws_images |= "shared" in drawn
+            self.own_generator |= "system" in drawn or readings[0].generators != readings[-1].generators
+        self.transform = _without(readings[0], _changed(*readings))
+        with evaluating(forward.trunk):
+            known = self._run_both(model, arithmetic) or self._run_each(model, arithmetic)
+        self.model = _without(*known)
+
+    def _run_both(self, model: nn.Module, arithmetic: str) -> _Known | None:
+        """Run both images at once; return None unless the model is the one of its last trial."""
+        known = _KNOWN.get(model)
+        if known is None or self._inputs[0].shape != self._inputs[1].shape:
+            return None
+        with runtime.seeded(1):
+            before = fingerprint.of_generators()
+            try:
+                out = self.forward.run(torch.cat(self._inputs), arithmetic)
+            except Exception:  # each alone will tell what it is
+                return None
+            drawn = before != fingerprint.of_generators()
+        now = fingerprint.of_settings(model)
+        if (
+            drawn
+            or now.generators != known.settings.generators
+            or _changed(now, known.settings) - known.memory
+        ):
+            return None
+        self._rows[arithmetic] = [
+            {stage: tuple(array[i : i + 1] for array in arrays) for stage, arrays in out.items()}
+            for i in range(len(self.images))
+        ]
+        return known
+
+    def _run_each(self, model: nn.Module, arithmetic: str) -> _Known:
+        readings = []
+        for image in self._inputs:
+            with runtime.seeded(1), _draws() as drawn:
+                self._run(image, arithmetic)
+            self.draws_model |= bool(drawn)
+            readings.append(fingerprint.of_settings(model))
+        self.draws_model |= readings[0].generators != readings[1].generators
+        before = _KNOWN.pop(model, None)
+        found = _Known(readings[1], _changed(*readings) | (before.memory if before else set()))
+        if not self.unlike:
+            _KNOWN[model] = found
+        return found
 
     @property
     def unlike(self) -> str:
@@ -87,8 +140,42 @@ class Trial:
         )
 
 
-def _same(one: fingerprint.Settings, other: fingerprint.Settings) -> Mapping[str, str]:
-    return {place: digits for place, digits in one.parts.items() if other.parts.get(place) == digits}
+def _without(settings: fingerprint.Settings, places: set[str]) -> dict[str, str]:
+    return {place: digits for place, digits in settings.parts.items() if place not in places}
+
+
+@contextmanager
+def _draws() -> Iterator[set[str]]:
+    """Yield a set that holds, after the block, "shared" for a draw from a generator that everybody shares.
+
+    And "system" where a generator was made afresh from the system's randomness, which no seed can repeat.
+    """
+    drawn: set[str] = set()
+    before, profiler = fingerprint.of_generators(), sys.getprofile()
+
+    def watch(frame: FrameType, event: str, called: Any) -> None:
+        by_torch = event == "c_call" and isinstance(getattr(called, "__self__", None), torch.Generator)
+        if (
+            (event == "c_call" and called is os.urandom)
+            or (by_torch and called.__name__ == "seed")
+            or (event == "call" and frame.f_code is _RESEED and frame.f_locals["a"] is None)
+        ):
+            drawn.add("system")
+
+    if profiler is None:  # there is room for one alone
+        sys.setprofile(watch)
+    try:
+        yield drawn
+    finally:
+        if profiler is None:
+            sys.setprofile(None)
+    if fingerprint.of_generators() != before:
+        drawn.add("shared")
+
+
+def _changed(one: fingerprint.Settings, other: fingerprint.Settings) -> set[str]:
+    """Return the places of two readings that are not alike in both."""
+    return {place for place in one.parts | other.parts if one.parts.get(place) != other.parts.get(place)}
 
 
 def _near(stored: np.ndarray, tried: np.ndarray, tolerance: float) -> bool:

@@ -294,11 +294,7 @@ def _make_up(model: nn.Module) -> list[Any]:
 def _is_current(plan: Plan, model: nn.Module) -> bool:
     if plan.chain:
         return chain_of(model, plan.size, lights=[(1, 0)]) == plan.chain
-    return all(
-        is_current(flow, model, plan.opened, training=mode)
-        for mode, flow in plan.flows.items()
-        if isinstance(flow, Flow)
-    )
+    return is_current(plan.flows, model, plan.opened)
 
 
 def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:

@@ -10,7 +10,7 @@ import itertools
 import operator
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,19 +85,27 @@ def trace(
         return _trace(model, size, opened, training=training, meta=False, chain=chain)
 
 
-def is_current(flow: Flow, model: nn.Module, opened: set[str], *, training: bool) -> bool:
-    """Whether a trace of `model` would take the same steps as `flow` did; no layer runs to find out."""
-    if flow.by_value:
-        return False
-    size = tuple(flow.values[flow.image][0].shape[1:])
+def is_current(flows: Mapping[bool, Flow | str], model: nn.Module, opened: set[str]) -> bool:
+    """Whether `model` still takes the steps of `flows`, {training: flow}; no layer runs to find out."""
     try:
         with _TRACING, mirror(model, meta=True) as copy, torch.no_grad():
-            entry = _Entry(copy)
-            set_mode(entry, training)
-            replay = Replay(_images(copy, size, meta=True), _paths(opened), flow.notes, flow)
-            replay.trace(entry)
+            return all(
+                _retraced(flow, copy, opened, training=training)
+                for training, flow in flows.items()
+                if isinstance(flow, Flow)
+            )
     except Exception:  # it runs in another way, or not any more
         return False
+
+
+def _retraced(flow: Flow, copy: nn.Module, opened: set[str], *, training: bool) -> bool:
+    if flow.by_value:
+        return False
+    entry = _Entry(copy)
+    set_mode(entry, training)
+    images = [image.to("meta") for image in flow.values[flow.image]]
+    replay = Replay(images, _paths(opened), flow.notes, flow)
+    replay.trace(entry)
     constants = {name: getattr(entry, name, None) for name in flow.constants}
     return replay.finished and all(
         isinstance(c, Tensor) and torch.equal(c, flow.constants[name]) for name, c in constants.items()

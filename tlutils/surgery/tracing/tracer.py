@@ -17,6 +17,7 @@ from ...inference import empty_like
 from .reach import Reach, Receptive, tensors
 
 BATCHES = (2, 3)
+_PLAIN = (type(None), int, float, str, slice, torch.dtype, torch.device, torch.layout)
 NOTHING, SHAPE, DATA = range(3)  # what a value depends on; each includes the ones before
 
 
@@ -245,6 +246,4 @@ def is_size(value: Any) -> bool:
     """Whether a value is a number, a dtype, a device, or a sequence of them: what a shape gives."""
     if isinstance(value, tuple | list):
         return all(is_size(v) for v in value)
-    return value is None or isinstance(
-        value, int | float | str | slice | torch.dtype | torch.device | torch.layout
-    )
+    return isinstance(value, _PLAIN)
