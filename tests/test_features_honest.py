@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import random
+import secrets
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,26 @@ def test_features_follow_every_change_of_a_model_and_back(change, tmp_path, monk
     assert photos.decoded == []
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_is_changed_in_place_is_followed(change, tmp_path, monkeypatch, restored_gain):
+    model, at = odd_network(), ["pool"]
+    for _ in range(2):
+        before = rows(extract(model, Photos(8), at=at))
+    change(model)
+    after = rows(extract(model, Photos(8), at=at))
+    assert not same(before, after)
+    assert same(after, fresh(tmp_path, monkeypatch, model, Photos(8), at=at))
+
+
+def test_a_model_as_it_was_at_its_last_trial_runs_once():
+    model, sizes = network(), []
+    model.begin.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
+    extract(model, Photos(8), at=["pool"])
+    sizes.clear()
+    extract(model, Photos(8), at=["pool"])
+    assert sizes == [2]
+
+
 SETTINGS = {"offset": {"deep": [0.0]}}
 
 
@@ -232,6 +253,32 @@ def test_rare_randomness_of_a_transform_is_refused(transform):
         extract(network(), Photos(8), transform=transform, at=["stage1"])
 
 
+FRESH = {
+    "NumPy": lambda *seed: np.random.default_rng(*seed).random(),
+    "NumPy's old one": lambda *seed: np.random.RandomState(*seed).rand(),
+    "Python": lambda *seed: random.Random(*seed).random(),
+    "torch": lambda *seed: torch.rand((), generator=generator(*seed)).item(),
+    "the system": lambda *seed: seed[0] if seed else secrets.randbelow(1000) / 1000,
+}
+
+
+def generator(*seed):
+    made = torch.Generator()
+    made.manual_seed(*seed) if seed else made.seed()
+    return made
+
+
+@pytest.mark.parametrize("make", FRESH)
+def test_a_generator_made_afresh_is_seen_though_it_acts_rarely_unless_it_is_seeded(make, caplog):
+    draw = FRESH[make]
+    with pytest.raises(LearnerError, match="views=k"):
+        extract(network(), Photos(8), transform=rarely(draw, 0.03), at=["stage1"])
+    store = extract(network(), Photos(8), transform=rarely(draw, 0.03), views=2, at=["stage1"])
+    assert "generator of its own" in store.manifest["not kept"]
+    store = extract(network(), Photos(8), transform=rarely(lambda: draw(3), 0.03), at=["stage1"])
+    assert "not kept" not in store.manifest
+
+
 class Noise(nn.Module):
     def __init__(self, noise):
         super().__init__()
@@ -245,6 +292,7 @@ NOT_THE_IMAGES_OWN = {
     "dropout": lambda layer, x: F.dropout(x, 0.5),
     "one draw in ten": lambda layer, x: x * 2 if random.random() < 0.1 else x,
     "a generator of its own": lambda layer, x: x + 0.1 * float(layer.source.random()),
+    "a generator for each call": lambda layer, x: x * 2 if np.random.default_rng().random() < 0.01 else x,
     "statistics of the batch": lambda layer, x: F.batch_norm(x, None, None, training=True),
     "the batch's mean": lambda layer, x: x - x.mean(0, keepdim=True),
     "the largest of the batch": lambda layer, x: x / x.abs().amax(),

@@ -16,7 +16,7 @@ import random
 import sys
 import sysconfig
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import nn
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...))
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), type(...)})
+_CODE = (FunctionType, MethodType)
 _GENERATORS = (
     random.Random,
     np.random.Generator,
@@ -36,14 +37,16 @@ _GENERATORS = (
 )
 _TENSORS = ("_parameters", "_buffers")
 # The mode, with the marks of a frozen module, and the number of classes, which is the head's shape.
-_NO_SETTINGS = (
-    *_TENSORS,
-    "_modules",
-    "training",
-    "train",
-    "reset_running_stats",
-    "num_classes",
-    "_compiled_call_impl",
+_NO_SETTINGS = frozenset(
+    {
+        *_TENSORS,
+        "_modules",
+        "training",
+        "train",
+        "reset_running_stats",
+        "num_classes",
+        "_compiled_call_impl",
+    }
 )
 _LIBRARIES = tuple(
     str(Path(folder).resolve())
@@ -91,11 +94,12 @@ def of(thing: Any) -> str:
     return _Walk().digest(thing)
 
 
-def of_tensors(model: nn.Module) -> dict[str, str]:
+def of_tensors(model: nn.Module, names: Collection[str] | None = None) -> dict[str, str]:
     """Return the digits of each parameter and buffer of a model, by name.
 
     Args:
         model: any model.
+        names: only these, since hashing large weights takes a while; all for None.
 
     Example:
         >>> from torch import nn
@@ -103,9 +107,8 @@ def of_tensors(model: nn.Module) -> dict[str, str]:
         >>> sorted(fingerprint.of_tensors(nn.Linear(3, 2)))
         ['bias', 'weight']
     """
-    return {
-        name: _tensor(t) for found in (model.named_parameters(), model.named_buffers()) for name, t in found
-    }
+    found = dict([*model.named_parameters(), *model.named_buffers()])
+    return {name: _tensor(t) for name, t in found.items() if names is None or name in names}
 
 
 def of_settings(thing: Any) -> Settings:
@@ -187,9 +190,9 @@ class _Walk:
 
     def _setting(self, place: str, value: Any) -> Iterator[tuple[str, str]]:
         """Yield one setting, with the parts of a function, or of a chain of things that are called, apart."""
-        if isinstance(value, FunctionType | MethodType):
+        if isinstance(value, _CODE):
             yield from ((f"{place} {inner}", digits) for inner, digits in self.spread(value))
-        elif isinstance(value, list | tuple) and value and all(map(callable, value)):
+        elif isinstance(value, (list, tuple)) and value and all(map(callable, value)):
             yield place, str(len(value))
             for i, item in enumerate(value):
                 yield from ((f"{place} {i} {inner}", digits) for inner, digits in self.spread(item))

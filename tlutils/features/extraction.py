@@ -24,7 +24,7 @@ from . import keys
 from .forward import Forward, bfloat16_units
 from .loading import batches, loader
 from .store import FeatureStore, Shelf
-from .trial import Trial
+from .trial import OWN_GENERATOR, Trial
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,8 @@ def extract(
             "device": f"{device.type}, bfloat16" if bfloat16_units(device) else device.type,
             "versions": keys.versions(),
         }
-        weights = keys.of_stages(model, known, trial.model)
+        last = max(known.names.index(stage) for stage in stages)
+        weights = keys.of_stages(model, known[: last + 1], trial.model)
         about = {s: ingredients | {"stage": s, "weights": weights[known[s].name]} for s in stages}
         work = _Work(forward, load, trial, about, split, transform, views, batch_size)
         name = f"{quote(ingredients['model'], safe='')}-{fingerprint.short(ingredients)}"
@@ -175,8 +176,8 @@ class _Work:
         shelves = self.shelves(path)
         if not self._missing(shelves):
             return shelves
-        if self.views is None and keys.is_random(self.transform):
-            raise _random_transform()
+        if keys.is_random(self.transform, suspect=self.trial.asks_system):
+            raise _random_transform() if self.views is None else _NotKept(OWN_GENERATOR)
         with ExitStack() as locks:
             # In one order for everybody, so that no two processes wait for each other.
             for folder in sorted(shelf.folder for shelf in shelves.values()):

@@ -18,6 +18,8 @@ from ..inference import evaluating
 from .forward import COARSE, Forward
 from .store import Arrays
 
+OWN_GENERATOR = "the transform has a random generator of its own, which `seed` does not reach"
+
 _RESEED = random.Random.seed.__code__
 
 
@@ -50,7 +52,7 @@ class Trial:
     ) -> None:
         self.images = (images // 4, 3 * images // 4)
         self.forward = forward
-        self.draws_images = self.own_generator = self.draws_model = False
+        self.draws_images = self.asks_system = self.own_generator = self.draws_model = False
         self.trouble: Exception | None = None
         self._inputs: list[torch.Tensor] = []
         self._rows: dict[str, list[dict[str, Arrays]]] = {}
@@ -61,7 +63,8 @@ class Trial:
                 self._inputs.append(load(i)[:1])
             readings.append(fingerprint.of_settings(transform))
             self.draws_images |= "shared" in drawn
-            self.own_generator |= "system" in drawn or readings[0].generators != readings[-1].generators
+            self.asks_system |= "system" in drawn
+            self.own_generator |= readings[0].generators != readings[-1].generators
         self.transform = _without(readings[0], _changed(*readings))
         with evaluating(forward.trunk):
             known = self._run_both(model, arithmetic) or self._run_each(model, arithmetic)
@@ -110,7 +113,7 @@ class Trial:
     def unlike(self) -> str:
         """Why features would not come out alike again, as far as that is known beforehand, or ""."""
         if self.own_generator:
-            return "the transform has a random generator of its own, which `seed` does not reach"
+            return OWN_GENERATOR
         if self.draws_model:
             return "the model draws random numbers in evaluation mode"
         return f"the model cannot take one image alone ({self.trouble})" if self.trouble else ""
@@ -148,7 +151,7 @@ def _without(settings: fingerprint.Settings, places: set[str]) -> dict[str, str]
 def _draws() -> Iterator[set[str]]:
     """Yield a set that holds, after the block, "shared" for a draw from a generator that everybody shares.
 
-    And "system" where a generator was made afresh from the system's randomness, which no seed can repeat.
+    And "system" where the system was asked for randomness, as a generator does that is made without a seed.
     """
     drawn: set[str] = set()
     before, profiler = fingerprint.of_generators(), sys.getprofile()
