@@ -39,11 +39,11 @@ def root(tmp_path):
     return tmp_path / "pets"
 
 
-def all_paths(ds: data.Dataset) -> list[Path]:
+def all_paths(ds: data.DatasetSplits) -> list[Path]:
     return ds.train.paths + ds.val.paths + ds.test.paths
 
 
-def noted(ds: data.Dataset, kind: str) -> list[str]:
+def noted(ds: data.DatasetSplits, kind: str) -> list[str]:
     return sorted(p.path.name for p in ds.problems if p.kind == kind)
 
 

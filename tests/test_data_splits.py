@@ -17,7 +17,7 @@ from tlutils.data.splits import partition
 from tlutils.errors import LearnerError
 
 
-def sides_of(ds: data.Dataset) -> dict[str, str]:
+def sides_of(ds: data.DatasetSplits) -> dict[str, str]:
     return {path.name: split.name for split in (ds.train, ds.val, ds.test) for path in split.paths}
 
 

@@ -195,11 +195,11 @@ def test_the_catalog_loads_and_offline_lists_what_is_here():
     assert names[:3] == LITE
     assert {"vgg16", "resnet50", "timm/resnet18", "convnext_atto"} <= set(names)
     assert len(names) == len(set(names))
-    assert [name for name in models.offline() if name in LITE] == LITE
+    assert [name for name in models.list_offline() if name in LITE] == LITE
 
 
 def test_importing_the_models_asks_no_network_and_writes_nothing(tmp_path):
-    code = "import tlutils.models as m; m.load(m.DEFAULT); m.offline()"
+    code = "import tlutils.models as m; m.load(m.DEFAULT); m.list_offline()"
     environment = {"TLUTILS_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path), "PATH": ""}
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment, timeout=120)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]

@@ -200,7 +200,7 @@ def test_an_odd_file_in_the_cache_is_made_anew_or_named_in_words(source, odd):
     except LearnerError as error:
         words = str(error)
     assert str(runtime.cache_dir()) in words if words else same(model, expected)
-    models.offline()
+    models.list_offline()
 
 
 def test_what_was_fetched_works_offline_and_is_listed(source, monkeypatch):
@@ -208,7 +208,7 @@ def test_what_was_fetched_works_offline_and_is_listed(source, monkeypatch):
     models.load(name)
     monkeypatch.setenv("TLUTILS_OFFLINE", "1")
     assert same(models.load(name), expected)
-    assert any(name.removeprefix("timm/") in listed for listed in models.offline())
+    assert any(name.removeprefix("timm/") in listed for listed in models.list_offline())
 
 
 def test_downloads_land_in_the_cache_and_change_no_setting(source, tmp_path, monkeypatch):

@@ -77,8 +77,12 @@ def test_a_model_in_order_has_no_findings(stage):
         pytest.param(torchvision.models.get_model, "resnet18", {}, marks=pytest.mark.full),
         pytest.param(torchvision.models.get_model, "swin_t", {}, marks=pytest.mark.full),
         pytest.param(timm.create_model, "levit_128s", {}, marks=pytest.mark.full),
-        pytest.param(timm.create_model, "vit_tiny_patch16_224", {"drop_path_rate": 0.2}, marks=pytest.mark.full),
-        pytest.param(timm.create_model, "tf_efficientnet_lite0", {"drop_path_rate": 0.2}, marks=pytest.mark.full),
+        pytest.param(
+            timm.create_model, "vit_tiny_patch16_224", {"drop_path_rate": 0.2}, marks=pytest.mark.full
+        ),
+        pytest.param(
+            timm.create_model, "tf_efficientnet_lite0", {"drop_path_rate": 0.2}, marks=pytest.mark.full
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -53,7 +53,7 @@ TIMM = {
     "dpn48b": ["classifier"],
     "tresnet_m": ["head.fc"],
 }
-# For every run of the tests, each in another way: a layer, one in a chain, a convolution, auxiliary, two heads.
+# For every run of the tests: a layer, one in a chain, a convolution, auxiliary heads, two heads.
 FEW = ["resnet18", "mobilenet_v2", "squeezenet1_1", "googlenet"]
 FEW += ["test_convnext", "test_vit", "resnetv2_50", "deit_tiny_distilled_patch16_224", "crossvit_tiny_240"]
 

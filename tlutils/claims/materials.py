@@ -40,12 +40,12 @@ FAR = tuple(_FAR)
 
 
 @cache
-def load_dataset(name: str) -> data.Dataset:
+def load_dataset(name: str) -> data.DatasetSplits:
     """Return a data set, loaded once in a process."""
     return data.load(name)
 
 
-def draw_sample(name: str, images: int, seed: int) -> data.Dataset:
+def draw_sample(name: str, images: int, seed: int) -> data.DatasetSplits:
     """Return a data set with `images` of each class to learn from and other images, held out, in `val`.
 
     Both are drawn by `seed`: the training images from the data set's train split, the held-out ones from its

@@ -37,7 +37,7 @@ def nearest_neighbour(*, dataset: str, backbone: str, at: str, images: int, seed
 
 def draw_features(
     name: str, backbone: str, at: str, images: int, seed: int
-) -> tuple[data.Dataset, np.ndarray, np.ndarray]:
+) -> tuple[data.DatasetSplits, np.ndarray, np.ndarray]:
     """Return a sample of a data set, and the features (N, D) of its training and of its held-out images."""
     sample, size = draw_sample(name, images, seed), MATERIALS[name].size
     known, new = (

@@ -73,7 +73,7 @@ def training(
     return found
 
 
-def install_probe(model: nn.Module, sample: data.Dataset, size: int, seed: int) -> None:
+def install_probe(model: nn.Module, sample: data.DatasetSplits, size: int, seed: int) -> None:
     """Solve a linear probe on the pretrained final features, and make it the head of `model`, in place."""
     known = read_features(sample.train, backbone=BACKBONE, at="pool", size=size)
     find_head(model).load_state_dict(probe_split(known, sample.train, seed).head().state_dict())

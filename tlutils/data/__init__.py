@@ -9,7 +9,7 @@ from ..errors import LearnerError, unknown
 from . import networked, packaged
 from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
-from .dataset import Dataset, LabelledImages, Problem, Split, TrainingData, Transformed
+from .dataset import DatasetSplits, LabelledImages, Problem, Split, TrainingData, Transformed
 from .folder import load_folder, read_items
 from .images import BACKGROUND, UnreadableImage, read_image
 from .packaged import PHOTOGRAPHS, read_photograph
@@ -19,7 +19,7 @@ __all__ = [
     "BACKGROUND",
     "PHOTOGRAPHS",
     "Card",
-    "Dataset",
+    "DatasetSplits",
     "LabelledImages",
     "Preprocess",
     "Problem",
@@ -56,7 +56,7 @@ def load(
     splits: Mapping[str, str] | None = None,
     copies: str = "near",
     grey_bits: int = 16,
-) -> Dataset:
+) -> DatasetSplits:
     """Return a data set by its name, or that of a folder of your own, which is only read.
 
     A folder is laid out as `folder/class/…` or as `folder/{train,val,test}/class/…`, images at any depth

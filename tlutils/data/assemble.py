@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from ..errors import LearnerError
 from .cards import Card
-from .dataset import Dataset, Problem, Split
+from .dataset import DatasetSplits, Problem, Split
 from .duplicates import list_copies
 from .images import stamp
 from .kept import KeptSplit
@@ -50,7 +50,7 @@ def assemble(
     empty: str = "keep",
     grey_bits: int = 16,
     restore: Callable[[], object] | None = None,
-) -> Dataset:
+) -> DatasetSplits:
     """Return the data set of `items`, split by their own sides or else by seed.
 
     Copies are noted in the data set's problems, and so is a picture that stands under two labels. Where the
@@ -98,7 +98,7 @@ def assemble(
             grey_bits,
         )
 
-    return Dataset(name, list(classes), split("train"), split("val"), split("test"), card, notes)
+    return DatasetSplits(name, list(classes), split("train"), split("val"), split("test"), card, notes)
 
 
 def _deal_again(

@@ -30,7 +30,7 @@ class Card:
         split_rule: how train, val and test are made.
         similarity: how similar it is to ImageNet, in a word.
         similarity_why: the reason for that word.
-        hash: SHA-256 of its content, `Dataset.content_hash`; empty where it is not pinned.
+        hash: SHA-256 of its content, `DatasetSplits.content_hash`; empty where it is not pinned.
         caveats: what to beware of.
     """
 

@@ -66,7 +66,7 @@ class LabelledImages(Protocol):
 class TrainingData(Protocol):
     """What training needs of a data set: images to train on, images to judge by, and the class names.
 
-    `Dataset` is one. There is no test split here: training never sees it.
+    `DatasetSplits` is one. There is no test split here: training never sees it.
     """
 
     @property
@@ -280,7 +280,7 @@ def hash_content(images: Iterable[tuple[str, str]]) -> str:
 
 
 @dataclass(eq=False)
-class Dataset:
+class DatasetSplits:
     """Train, validation and test splits that share no image.
 
     Attributes:

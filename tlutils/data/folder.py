@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import LearnerError, printable
 from .assemble import Item, assemble
 from .cards import Card
-from .dataset import Dataset, Problem
+from .dataset import DatasetSplits, Problem
 from .duplicates import MOST
 from .kept import find_copies_once
 from .layout import find_splits, name_classes
@@ -32,7 +32,7 @@ def load_folder(
     splits: Mapping[str, str] | None = None,
     copies: str = "near",
     grey_bits: int = 16,
-) -> Dataset:
+) -> DatasetSplits:
     """Return the data set of a folder; see `load`."""
     _check_folder(root)
     files, folders, problems = walk(root)

@@ -9,14 +9,14 @@ from ..errors import LearnerError, unknown
 from ..inference import unwrap
 
 
-def filters(model: nn.Module, at: str | None = None) -> Tensor:
+def filters(model: nn.Module, module: str | None = None) -> Tensor:
     """Return a copy of the weights (K, C, h, w) of a model's first convolution, or of another.
 
     C is 3 (colour) in the first layer, and the number of incoming channels (per group) deeper in.
 
     Args:
         model: Any model with a 2-D convolution.
-        at: The name of a module, in which the first convolution is taken.
+        module: The name of a module, in which the first convolution is taken.
 
     Raises:
         LearnerError: If there is no such module, or no 2-D convolution in it.
@@ -29,11 +29,11 @@ def filters(model: nn.Module, at: str | None = None) -> Tensor:
         torch.Size([8, 3, 5, 5])
     """
     modules = dict(unwrap(model).named_modules())
-    if at is not None and at not in modules:
-        raise unknown("module", at, modules)
-    inside = [m for m in modules[at or ""].modules() if isinstance(m, nn.Conv2d)]
+    if module is not None and module not in modules:
+        raise unknown("module", module, modules)
+    inside = [m for m in modules[module or ""].modules() if isinstance(m, nn.Conv2d)]
     if not inside:
-        where = "this model" if at is None else repr(at)
+        where = "this model" if module is None else repr(module)
         raise LearnerError(f"There is no 2-D convolution in {where}, so there are no filters to show.")
     return inside[0].weight.detach().clone()
 

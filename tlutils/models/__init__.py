@@ -14,7 +14,7 @@ from ..errors import LearnerError
 from ..runtime import user_path
 from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
-from .fetch import offline
+from .fetch import list_offline
 from .metadata import ModelInfo
 from .recognise import check_input, describe, info
 from .registry import catalog
@@ -31,9 +31,9 @@ __all__ = [
     "describe",
     "info",
     "layers",
+    "list_offline",
     "load",
     "load_weights",
-    "offline",
     "save",
 ]
 

@@ -178,12 +178,12 @@ def _root(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def offline() -> list[str]:
+def list_offline() -> list[str]:
     """Return the names whose pretrained weights are here now: in installed packages or in the cache.
 
     Example:
         >>> from tlutils import models
-        >>> models.DEFAULT in models.offline()
+        >>> models.DEFAULT in models.list_offline()
         True
     """
     here = [name for name, package in PACKAGES.items() if package.path() is not None]
@@ -207,7 +207,7 @@ def missing(asked: str, why: str, source: str, path: Path) -> LearnerError:
         f"The pretrained weights of {asked} are not available: {why}.\n"
         f"  By hand: download {source} on a machine with a network and save it as {path}\n"
         f"  Cache:   {runtime.cache_dir()} (the environment variable TLUTILS_CACHE moves it)\n"
-        f"  Offline: {', '.join(offline())} work now without a network; "
+        f"  Offline: {', '.join(list_offline())} work now without a network; "
         "TLUTILS_OFFLINE=1 keeps every call from asking one.\n"
         "Nothing was loaded. For random weights on purpose, pass pretrained=False."
     )

