@@ -172,6 +172,22 @@ def test_new_files_move_no_file_that_was_there(root):
     assert sides_of(data.load(root, seed=1)) != sides_of(ds)
 
 
+def test_an_emptied_cache_draws_nearly_the_same_split_when_files_came_and_went(root, tmp_path, monkeypatch):
+    fill(root / "cat", 12)
+    fill(root / "dog", 15, first=100)
+    known = sides_of(data.load(root))
+    for step in range(6):
+        monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / f"cache{step}"))
+        if step:
+            picture(1000 + step).save(root / "cat" / f"a{step}.png")
+        if step == 5:
+            (root / "dog" / "103.png").unlink()
+        now = sides_of(data.load(root))
+        changed = [name for name in known if name in now and now[name] != known[name]]
+        assert len(changed) <= 3 * (step > 0) + 3 * (step == 5)
+        known = now
+
+
 def test_renamed_edited_and_regrouped_files_stay_where_they_were(root):
     fill(root / "cat", 20)
     fill(root / "dog", 20, first=100)

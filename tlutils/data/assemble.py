@@ -55,8 +55,9 @@ def assemble(
 
     Copies are noted in the data set's problems, and so is a picture that stands under two labels. Where the
     source has sides of its own, a picture on several of them stays on the last of train, val, test, and
-    leaves the others. Sides that are missing are carved out of train; in a `folder`, whose files may change,
-    pictures stay where they were at the last load. What is left in train decides about the classes (`empty`).
+    leaves the others. Sides that are missing are carved out of train. In a `folder`, whose files may change,
+    the name of each file (or its group) decides, and pictures stay where they were at the last load. What is
+    left in train decides about the classes (`empty`).
     `restore` writes the files again.
     """
     keys = _number_groups(items, groups)
@@ -78,6 +79,9 @@ def assemble(
         if folder is None:
             dealt = deal()
         else:
+            paths = [items[i].path for i in train]
+            names = [repr(groups(p)) if groups else p.relative_to(folder).as_posix() for p in paths]
+            deal = partial(deal, names=names)
             dealt, moved = _deal_again([items[i] for i in train], deal, KeptSplit(folder, seed, groups))
             notes += moved
         for i, side in zip(train, dealt, strict=True):

@@ -1,5 +1,6 @@
 """Who goes where: train, validation and test, by seed, balanced over the classes, sharing no picture."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
@@ -21,17 +22,19 @@ def partition(
     wanted: Sequence[str] = ("val", "test"),
     too_few: str = "error",
     known: Sequence[str] = (),
+    names: Sequence[str] = (),
 ) -> list[str]:
     """Return "train", "val" or "test" for each image, so that no group is on two sides.
 
     `strata` are the classes (or finer kinds) that every split is to have in the same shares, named by what
     `str` gives; `groups` says which images are one picture. `wanted` are the splits to carve out of train.
     Within a stratum the groups with most copies stay in train, so that the images a result is measured on
-    count once. The outcome depends on the seed and the order of the images alone, and on `known`: where each
-    image is already, or "". Those stay, and new ones are dealt out to bring the shares back; a group of
-    several sides goes to the first of train, val, test. Only a stratum without a new group for a split that
-    has none is dealt out again. Raises LearnerError for a stratum with fewer groups than splits; with
-    `too_few="train"` its images stay in train.
+    count once. The outcome depends on the seed and the order of the images alone, or with `names`, which tell
+    images apart, on seed and names: then one image more or less changes little. It depends, too, on `known`:
+    where each image is already, or "". Those stay, and new ones are dealt out to bring the shares back; a
+    group of several sides goes to the first of train, val, test. Only a stratum without a new group for a
+    split that has none is dealt out again. Raises LearnerError for a stratum with fewer groups than splits;
+    with `too_few="train"` its images stay in train.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
@@ -51,13 +54,21 @@ def partition(
         own = by_stratum[stratum]
         if len(own) <= len(wanted):
             continue
-        order = np.random.default_rng([seed % 2**32, number]).permutation(len(own))
-        queue = sorted((own[i] for i in order), key=len)
+        if names:
+            own.sort(key=lambda group: _draw(seed, min(names[i] for i in group)))
+        else:
+            own = [own[i] for i in np.random.default_rng([seed % 2**32, number]).permutation(len(own))]
+        queue = sorted(own, key=len)
         if not (known and _deal(queue, wanted, sides, known)):
             _deal(queue, wanted, sides, [""] * len(strata))
     if too_few == "error":
         _check_presence(strata, sides, wanted)
     return sides
+
+
+def _draw(seed: int, name: str) -> str:
+    """Return digits that look random and follow from seed and name alone."""
+    return hashlib.sha256(f"{seed} {name}".encode(errors="surrogatepass")).hexdigest()
 
 
 def _deal(queue: list[list[int]], wanted: Sequence[str], sides: list[str], known: Sequence[str]) -> bool:
