@@ -79,6 +79,40 @@ def test_folders_with_the_same_folders_and_unclear_names_are_asked_about(tmp_pat
     assert data.load(tmp_path, splits={}).classes == sorted(tops)
 
 
+@pytest.mark.parametrize(
+    "sides",
+    [
+        {"train": "train", "test": "test"},
+        {"Training": "train", "dev": "val", "hold-out": "test"},
+        {"01_train": "train", "02_validation": "val"},
+    ],
+)
+def test_splits_inside_of_classes_are_read(tmp_path, sides):
+    for k, label in enumerate(("cat", "dog", "test tube")):
+        for s, side in enumerate(sides):
+            fill(tmp_path / label / side / "deep", 4, first=1000 * k + 100 * s)
+    (tmp_path / "annotations").mkdir()
+    picture(9000).save(tmp_path / "cat" / "cover.png")
+    ds = data.load(tmp_path)
+    assert ds.classes == ["cat", "dog", "test tube"]
+    assert noted(ds, "outside-class") == ["cover.png"]
+    for split in (ds.train, ds.val, ds.test):
+        told = {sides[path.relative_to(tmp_path).parts[1]] for path in split.paths}
+        assert told == {split.name if split.name in sides.values() else "train"}
+
+
+@pytest.mark.parametrize("harm", ["another class has other ones", "the names do not say it", "no train"])
+def test_splits_inside_of_classes_that_are_not_clear_are_asked_about(tmp_path, harm):
+    inner = {"the names do not say it": ("2019", "2020"), "no train": ("val", "test")}.get(
+        harm, ("train", "test")
+    )
+    lay(tmp_path, "cat", "dog", classes=inner)
+    if harm == "another class has other ones":
+        lay(tmp_path, "owl", classes=("train",), count=5)
+    with pytest.raises(LearnerError, match=r"splits, or are they the classes"):
+        data.load(tmp_path)
+
+
 def test_the_words_of_the_learner_are_checked(tmp_path):
     lay(tmp_path, "a", "b")
     for wrong, words in (

@@ -59,12 +59,13 @@ def load(
 ) -> DatasetSplits:
     """Return a data set by its name, or that of a folder of your own, which is only read.
 
-    A folder is laid out as `folder/class/…` or as `folder/{train,val,test}/class/…`, images at any depth
-    below a class. Folders that hold the same folders are splits; a word in their names says which, as in
-    `seg_train`, `training_set`, `dev` or `holdout`. Every image is decoded once, and what was found is kept
-    in the cache; what cannot be used, or is doubtful, is listed in the result's `problems`. Copies of one
-    picture never lie in two splits. Where the splits are drawn by seed, file names decide, and a picture
-    stays where it was at the last load on this machine: new files move none.
+    A folder is laid out as `folder/class/…`, as `folder/{train,val,test}/class/…` or, alike for all classes,
+    as `folder/class/{train,val,test}/…`, images at any depth. Folders that hold the same folders are splits;
+    a word in their names says which, as in `seg_train`, `training_set`, `dev` or `holdout`. Every image is
+    decoded once, and what was found is kept in the cache; what cannot be used, or is doubtful, is listed in
+    the result's `problems`. Copies of one picture never lie in two splits. Where the splits are drawn by
+    seed, file names decide, and a picture stays where it was at the last load on this machine: new files
+    move none.
 
     Args:
         name_or_path: a name of `catalog`, or a path. A text that is no known name is taken for a path.

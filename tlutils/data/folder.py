@@ -1,4 +1,4 @@
-"""Any folder of images: `folder/class/*.jpg`, or `folder/train/class/*.jpg` with val and test beside it."""
+"""Any folder of images: `folder/class/*.jpg`, with train, val and test around the classes or inside them."""
 
 import math
 import zipfile
@@ -36,8 +36,8 @@ def load_folder(
     """Return the data set of a folder; see `load`."""
     _check_folder(root)
     files, folders, problems = walk(root)
-    bases = find_splits(root, files, folders, splits)
-    labels, doubtful = name_classes(root, [folder for folder in folders if folder.parent in bases])
+    bases, class_folders = find_splits(root, files, folders, splits)
+    labels, doubtful = name_classes(root, class_folders)
     problems += doubtful
     classes = sorted(set(labels.values()))
     _check_classes(root, classes, folders, files, bases)
@@ -47,7 +47,7 @@ def load_folder(
         base = next((folder for folder in bases if folder in file.parents), None)
         own = next((folder for folder in file.parents if folder in labels), None)
         if base is None:
-            message = f"Beside {', '.join(folder.parts[0] for folder in bases)}, so in no split."
+            message = f"Beside {', '.join(map(str, list(bases)[:4]))}, so in no split."
         elif own is None:
             message = "Not inside a class folder, so without a label."
         else:

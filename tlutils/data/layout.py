@@ -21,6 +21,35 @@ WORDS = {
 
 def find_splits(
     root: Path, files: Sequence[Path], folders: Sequence[Path], splits: Mapping[str, str] | None
+) -> tuple[dict[Path, str], list[Path]]:
+    """Return {folder: its split} below `root`, {Path(): ""} where there are none, and the class folders.
+
+    Classes lie inside the splits or, where every class holds the same ones, around them.
+    """
+    if splits is None and (within := _find_within(files, folders)):
+        return within, sorted({folder.parent for folder in within})
+    above = _find_above(root, files, folders, splits)
+    return above, [folder for folder in folders if folder.parent in above]
+
+
+def _find_within(files: Sequence[Path], folders: Sequence[Path]) -> dict[Path, str]:
+    """Return {folder: its split} for splits inside of classes, `cat/train`; {} where they are not there."""
+    held = {folder for file in files if file.suffix.lower() in EXTENSIONS for folder in file.parents}
+    tops = [folder for folder in folders if folder.parent == Path() and folder in held]
+    inside = {top: {f.name: f for f in folders if f.parent == top and f in held} for top in tops}
+    names = set().union(*inside.values())
+    roles = {name: _read_role(name) for name in names}
+    found = set(roles.values())
+    clear = "train" in found and "" not in found and len(names) == len(found) > 1
+    if not clear or len(tops) < 2 or any(inside[top].keys() != names for top in tops):
+        return {}
+    if all(_read_role(top.name) for top in tops):  # which are the splits?
+        return {}
+    return {folder: roles[name] for top in tops for name, folder in inside[top].items()}
+
+
+def _find_above(
+    root: Path, files: Sequence[Path], folders: Sequence[Path], splits: Mapping[str, str] | None
 ) -> dict[Path, str]:
     """Return {folder that holds the classes: its split} below `root`; {Path(): ""} where that is `root`.
 
