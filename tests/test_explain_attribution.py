@@ -7,7 +7,7 @@ import torchvision
 from explain_toys import SPELLINGS, Linear, Net, images, unchanged
 from torch import nn
 
-from tlutils import explain
+from tlutils import explain, models
 from tlutils.errors import LearnerError
 
 NAMES = (
@@ -413,3 +413,53 @@ def test_options_out_of_range_are_named(name, options):
         LearnerError, match=(next(iter(options.values())).__class__ is str and "stage|spatial") or "Expected"
     ):
         getattr(explain, name)(Net().eval(), images(), 1, **options)
+
+
+# --- Models without gradients ---
+
+
+class Converted(nn.Module):
+    """A network as quantisation after training leaves it."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.begin, self.net = torch.ao.quantization.QuantStub(), net
+        self.end = torch.ao.quantization.DeQuantStub()
+
+    def forward(self, x):
+        return self.end(self.net(self.begin(x)))
+
+
+def dynamic(net):
+    return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, dtype=torch.qint8)
+
+
+def static(net):
+    model = Converted(net).eval()
+    model.qconfig = torch.ao.quantization.get_default_qconfig()
+    torch.ao.quantization.prepare(model, inplace=True)
+    model(images(2))
+    return torch.ao.quantization.convert(model)
+
+
+class Silent(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.net(x) * 2
+
+
+@pytest.mark.filterwarnings("ignore")  # torch is about to move quantisation to a package of its own
+@pytest.mark.parametrize("kind", [dynamic, static, Silent])
+def test_a_model_without_gradients_is_refused_in_words_and_occluded(kind):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    model, x = models.describe(kind(net.eval()), input_size=16, mean=0.5, std=0.5), images(1, 16)
+    for name in ("saliency", "smoothgrad", "integrated_gradients"):
+        with pytest.raises(LearnerError, match=r"No gradient.*explain\.occlusion"):
+            run(name, model, x, 1)
+    with pytest.raises(LearnerError, match="No gradient"):
+        explain.class_visualization(model, 1, steps=1)
+    assert run("occlusion", model, x, 1).isfinite().all()

@@ -493,8 +493,10 @@ def test_quantised_lazy_and_empty_models_are_refused_in_words(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch is about to move quantisation to a package of its own
         quantised = torch.ao.quantization.quantize_dynamic(tiny_net(), {nn.Linear}, dtype=torch.qint8)
+        static = nn.Sequential(nn.Flatten(), torch.ao.nn.quantized.Linear(4, 2))
     for model, words in (
         (quantised, "quantised model"),
+        (static, "quantised model"),
         (nn.Sequential(nn.LazyConv2d(8, 3), nn.Flatten(), nn.LazyLinear(2)), "once on a batch"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).to("meta"), "no values yet"),
     ):

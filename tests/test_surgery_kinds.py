@@ -428,6 +428,55 @@ def test_what_was_frozen_before_stays_frozen_unless_it_is_named(by_hand):
     assert not still()
 
 
+class LowRank(nn.Module):
+    """A layer with an adapter, in the names that peft uses: the layer itself is frozen."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base_layer = layer.requires_grad_(False)
+        self.lora_A = nn.ModuleDict({"default": nn.Conv2d(layer.in_channels, 2, 1, bias=False)})
+        self.lora_B = nn.ModuleDict({"default": nn.Conv2d(2, layer.out_channels, 1, bias=False)})
+
+    def forward(self, x):
+        out = self.base_layer(x)
+        low = nn.functional.adaptive_avg_pool2d(self.lora_A["default"](x), out.shape[2:])
+        return out + self.lora_B["default"](low)
+
+
+class Adapted(nn.Module):
+    """What peft puts around a model: two wrappers that hand on its output and look up its attributes."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.base_model = nn.Module()
+        self.base_model.model = model
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_model").model, name)
+
+    def forward(self, *args, **kwargs):
+        return self.base_model.model(*args, **kwargs)
+
+
+def test_adapters_train_and_what_they_adapt_stays_as_it_was():
+    inner = models.describe(tiny_net().requires_grad_(False), mean=0.2, std=0.3)
+    inner.last[0] = LowRank(inner.last[0])
+    inner.fc.requires_grad_(True)
+    model = Adapted(inner)
+    trains = {n for n, p in inner.named_parameters() if p.requires_grad}
+    assert models.info(model).mean[0] == 0.2
+    surgery.freeze_to(model, "head")
+    assert {n for n, p in inner.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
+    surgery.unfreeze(model)
+    assert {n for n, p in inner.named_parameters() if p.requires_grad} == trains
+    before = {n: p.detach().clone() for n, p in inner.named_parameters()}
+    train.fit(model, tiny_data(), train.Recipe.finetune(epochs=2, lr=0.1))
+    assert {n for n, p in inner.named_parameters() if not torch.equal(p, before[n])} == trains
+
+
 @pytest.mark.parametrize(
     "recipe", [train.Recipe.finetune(epochs=1), train.Recipe.partial("stage2", epochs=1)]
 )

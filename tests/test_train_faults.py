@@ -4,6 +4,7 @@ import errno
 import gc
 import logging
 import os
+import warnings
 import weakref
 from dataclasses import replace
 
@@ -17,6 +18,8 @@ from torch import nn
 from tlutils import runtime, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
+from tlutils.train.distributed import Hardware
+from tlutils.train.fit import note_batchnorm
 
 FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=8, keep="last")
 
@@ -378,3 +381,28 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_a_checkpoint_holds_plain_values_that_the_safe_loader_takes(tmp_path):
     train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["finished"]
+
+
+# --- several processes ---
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "processes", "said"), [("adamw", 2, 1), ("adamw", 1, 0), ("sgd", 2, 0)]
+)
+def test_adamw_in_several_processes_says_that_biases_before_batchnorm_move_by_chance(
+    optimizer, processes, said, monkeypatch
+):
+    hardware = Hardware("float32", micro_batches=1)
+    monkeypatch.setattr(hardware, "world_size", processes)
+    note_batchnorm(Recipe.finetune(optimizer=optimizer, epochs=1), hardware)
+    assert sum("in front of BatchNorm" in notice for notice in hardware.notices) == said
+
+
+def test_models_that_let_no_gradient_pass_are_refused_in_words():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to move quantisation to a package of its own
+        model = torch.ao.quantization.quantize_dynamic(tiny_net(), {nn.Linear}, dtype=torch.qint8)
+    for recipe in (Recipe.probe(epochs=1), Recipe.finetune(epochs=1)):
+        with pytest.raises(LearnerError, match="quantised"):
+            train.fit(model, tiny_data(), recipe)
+    assert np.isfinite(train.predict(model, tiny_data().val).probabilities).all()

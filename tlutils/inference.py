@@ -10,7 +10,7 @@ import sys
 import threading
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -189,6 +189,24 @@ def require_module(model: object) -> nn.Module:
             "Wrap it in a module whose forward takes images and adds the rest."
         )
     return bare
+
+
+def refuse_quantised(modules: Iterable[nn.Module]) -> None:
+    """Raise LearnerError where one of the modules is a quantised layer.
+
+    Args:
+        modules: Those of a model whose layers are to train or to be changed.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils import inference
+        >>> inference.refuse_quantised(nn.Linear(3, 2).modules())
+    """
+    if found := [type(module).__name__ for module in modules if "quantized" in type(module).__module__]:
+        raise LearnerError(
+            f"The model is quantised ({found[0]}): no gradient passes, and its layers cannot be changed. Use "
+            "the model before quantisation."
+        )
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -12,14 +12,22 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress, seeded
-from .hooks import Target, compute_scores, examining, resolve_target, say_empty, select_scores
+from .hooks import (
+    Target,
+    compute_gradient,
+    compute_scores,
+    examining,
+    resolve_target,
+    say_empty,
+    select_scores,
+)
 from .rules import relu_rule
 
 
 def _gradient(model: nn.Module, x: Tensor, index: Tensor) -> Tensor:
     """Return d score[index] / d x (N, C, H, W) of a bare model; nothing is left on its parameters."""
     x = x.detach().requires_grad_()
-    return torch.autograd.grad(select_scores(compute_scores(model, x), index).sum(), x)[0]
+    return compute_gradient(select_scores(compute_scores(model, x), index).sum(), x)
 
 
 def _predict_classes(model: nn.Module, x: Tensor, target: Target) -> Tensor:

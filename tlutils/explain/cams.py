@@ -14,6 +14,7 @@ from .channels import as_maps
 from .hooks import (
     Reader,
     Target,
+    compute_gradient,
     compute_scores,
     examining,
     read_layouts,
@@ -50,7 +51,7 @@ class _Maps:
 
     def gradient(self, score: Tensor) -> Tensor:
         """Return d score / d maps (N, C, h, w)."""
-        gradient = as_maps(torch.autograd.grad(score, self.leaving)[0], self.layout)
+        gradient = as_maps(compute_gradient(score, self.leaving), self.layout)
         assert gradient is not None  # the maps have the same layout
         return gradient
 

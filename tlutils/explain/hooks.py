@@ -173,6 +173,20 @@ def select_scores(out: Tensor, index: Tensor) -> Tensor:
     return out.gather(1, index[:, None])[:, 0]
 
 
+def compute_gradient(score: Tensor, at: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """Return d score / d at; raise LearnerError where the model lets no gradient pass."""
+    found = None
+    if score.requires_grad:
+        found = torch.autograd.grad(score, at, retain_graph=retain_graph, allow_unused=True)[0]
+    if found is None:
+        raise LearnerError(
+            "No gradient comes back from the scores: the model has quantised layers, computes without "
+            "gradients (torch.no_grad, detach, argmax), or does not look at the image. Use the model before "
+            "quantisation, or explain.occlusion, which needs none."
+        )
+    return found
+
+
 def say_empty(
     maps: Tensor, method: str, reason: str = "no pixel moves the score of the class. Another may show more."
 ) -> Tensor:

@@ -14,6 +14,7 @@ from torchvision.transforms.functional import gaussian_blur
 from .. import models
 from ..errors import LearnerError
 from ..runtime import progress
+from .hooks import compute_gradient
 
 OnStep = Callable[[int, Tensor, Tensor], bool | None]
 
@@ -152,6 +153,8 @@ def ascend(
         shift = [int(torch.randint(-jitter, jitter + 1, ())) for _ in range(2)] if jitter else [0, 0]
         images.requires_grad_()
         values = objective(to_input(model, torch.roll(images, shift, (2, 3))))
+        if step == 0:
+            compute_gradient(values.sum(), images, retain_graph=True)  # the penalty has one in any case
         penalty = l2 * (images - 0.5).square().mean((1, 2, 3))
         gradient = precondition(torch.autograd.grad((values - penalty).sum(), images)[0])
         length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
@@ -196,6 +199,8 @@ def descend(
     for step in progress(range(steps), desc=desc):
         images = render()
         values = loss(to_input(model, images))
+        if step == 0:
+            compute_gradient(values.sum(), change, retain_graph=True)
         # Given by hand, because backward() would leave gradients on the model's parameters.
         change.grad = torch.autograd.grad((values + tv * total_variation(images)).sum(), change)[0]
         optimizer.step()

@@ -18,6 +18,7 @@ from .channels import as_maps, by_channel
 from .hooks import (
     Reader,
     check_batch,
+    compute_gradient,
     compute_scores,
     examining,
     parse_indices,
@@ -249,7 +250,7 @@ def fooling_images(
             if fooled.all() or step == steps:
                 break
             values = select_scores(out, index)
-            gradient = torch.autograd.grad(values.sum(), images)[0]
+            gradient = compute_gradient(values.sum(), images)
             length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
             with torch.no_grad():
                 moved = (images + lr * gradient / length).clamp(0, 1)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, logits_of, parts_of, set_mode, twin
+from ..inference import device_of, dtype_of, logits_of, parts_of, refuse_quantised, set_mode, twin
 from .metadata import ModelInfo
 from .recognise import info
 
@@ -259,11 +259,7 @@ def _heads(scores: torch.Tensor, seen: _Pass, names: dict[int, str]) -> list[nn.
     found, mark = _nearest(scores, seen)
     width = scores.shape[1]
     if mark or not found or any(_outputs(m) != width for m in found):
-        if quantised := [type(m).__name__ for m in seen.modules if "quantized" in type(m).__module__]:
-            raise LearnerError(
-                f"The model is quantised ({quantised[0]}): no gradient passes, and its layers cannot be "
-                "changed. Use the model before quantisation."
-            )
+        refuse_quantised(seen.modules)
         which = ", ".join(f"{names[id(m)]} ({_outputs(m)} outputs)" for m in found[:3]) or "none"
         raise LearnerError(
             f"No head found: the model returns {width} columns, and the last layers before them are: {which}"

@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import data, metrics, models, runtime
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, evaluating, logits_of
+from ..inference import device_of, dtype_of, evaluating, logits_of, refuse_quantised
 from .data import Inputs, load_batches, plan_validation
 from .recipe import Recipe
 
@@ -180,6 +180,7 @@ def check_trainable(model: nn.Module, dataset: data.TrainingData, recipe: Recipe
             f"No training image of class {', '.join(map(repr, absent))}: it could never be predicted. "
             "Add images of it, take a larger sample, or leave the class out when loading."
         )
+    refuse_quantised(model.modules())
     if not any(p.requires_grad for p in model.parameters()):
         raise LearnerError(
             "Nothing trains: every weight is frozen, the head's too. Call surgery.unfreeze(model), or "
