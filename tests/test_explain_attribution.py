@@ -161,6 +161,23 @@ def of_one_image(x):
     return x[:1].expand(len(x), -1, -1, -1)
 
 
+class Viewed(nn.Module):
+    """Flattens by `view`, as in many tutorials: feature maps must lie in memory as their shape says."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Linear(4 * 7 * 7, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cam"])
+def test_a_network_that_flattens_by_view_is_explained(name):
+    x = images(2, 16).contiguous(memory_format=torch.channels_last)
+    assert run(name, Viewed(), x).shape == (2, 16, 16)
+
+
 @pytest.mark.parametrize("lay", [channels_last, transposed, every_other, of_one_image])
 @pytest.mark.parametrize("noise", [0.15, 2.0])
 def test_one_seed_gives_one_smoothgrad_however_the_batch_lies_in_memory(lay, noise):

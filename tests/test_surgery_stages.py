@@ -267,3 +267,28 @@ def test_an_unknown_stage_names_the_nearest():
         surgery.split_at(net, "layer3.1.conv2")
     with pytest.raises(LearnerError, match="Expected a stage or a list"):
         surgery.outputs(net, [])
+
+
+class Rerouted(nn.Module):
+    """Takes another way when its attribute `order`, which is no layer and no number, is changed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 3, 3, 2), nn.Conv2d(3, 3, 5), nn.Linear(3, 2)
+        self.order = {"first": True}
+
+    def forward(self, x):
+        layers = (self.first, self.second) if self.order["first"] else (self.second, self.first)
+        for layer in layers:
+            x = layer(x).relu()
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_model_is_looked_at_anew_unless_nothing_changes():
+    model, size = Rerouted(), (3, 32, 32)
+    before = [stage.modules for stage in surgery.stages(model, input_size=size)]
+    with surgery.unchanged():
+        assert [stage.modules for stage in surgery.stages(model, input_size=size)] == before
+        model.order["first"] = False
+        assert [stage.modules for stage in surgery.stages(model, input_size=size)] == before
+    assert [stage.modules for stage in surgery.stages(model, input_size=size)] != before

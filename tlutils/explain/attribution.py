@@ -24,10 +24,11 @@ from .hooks import (
 from .rules import relu_rule
 
 
-def _gradient(model: nn.Module, x: Tensor, index: Tensor) -> Tensor:
-    """Return d score[index] / d x (N, C, H, W) of a bare model; nothing is left on its parameters."""
+def _gradient(model: nn.Module, x: Tensor, target: Target) -> Tensor:
+    """Return d score[target] / d x (N, C, H, W) of a bare model; nothing is left on its parameters."""
     x = x.detach().requires_grad_()
-    return compute_gradient(select_scores(compute_scores(model, x), index).sum(), x)
+    scores = compute_scores(model, x)
+    return compute_gradient(select_scores(scores, resolve_target(target, scores)).sum(), x)
 
 
 def _predict_classes(model: nn.Module, x: Tensor, target: Target) -> Tensor:
@@ -89,8 +90,7 @@ def occlusion(
         for start in progress(range(0, len(jobs), batch_size), desc="occlusion"):
             part = jobs[start : start + batch_size]
             rows = torch.tensor([n for n, _ in part], device=x.device)
-            # Channels-last is what convolutions on a processor like best; the numbers are the same.
-            covered = x[rows].contiguous(memory_format=torch.channels_last)
+            covered = x[rows]
             for picture, (_, (v, h)) in zip(covered, part, strict=True):
                 picture[:, v, h] = cover[:, v, h]
             falls = whole[rows] - select_scores(compute_scores(model, covered), index[rows])
@@ -151,8 +151,7 @@ def saliency(model: nn.Module, x: Tensor, target: Target = None, *, per_channel:
         torch.Size([2, 16, 16])
     """
     with examining(model, x) as (model, x):
-        gradient = _gradient(model, x, _predict_classes(model, x, target))
-        return say_empty(_reduce_channels(gradient, per_channel), "Saliency")
+        return say_empty(_reduce_channels(_gradient(model, x, target), per_channel), "Saliency")
 
 
 def smoothgrad(
@@ -205,9 +204,8 @@ def smoothgrad(
 
 def _saliency_by_rule(rule: str, model: nn.Module, x: Tensor, target: Target, per_channel: bool) -> Tensor:
     with examining(model, x) as (model, x):
-        index = _predict_classes(model, x, target)
         with relu_rule(rule) as used:
-            gradient = _gradient(model, x, index)
+            gradient = _gradient(model, x, target)
         if used.calls:
             return say_empty(
                 _reduce_channels(gradient, per_channel),

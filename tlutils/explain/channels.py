@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import surgery
 from ..errors import LearnerError
 from ..runtime import progress
 from .hooks import Reader, examining
@@ -63,6 +64,7 @@ def _read(model: nn.Module, x: Tensor, at: str) -> tuple[Tensor, str]:
         return reader(x)[at], reader.layouts[at]
 
 
+@surgery.unchanged()
 def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Tensor:
     """Return which channels of a stage are dead (C,): the same value everywhere, on every image.
 
@@ -123,6 +125,7 @@ class Patch:
     pixels: Tensor
 
 
+@surgery.unchanged()
 def top_patches(
     model: nn.Module, batches: Iterable[Tensor], *, at: str, channels: Sequence[int], count: int = 9
 ) -> dict[int, list[Patch]]:

@@ -30,7 +30,13 @@ def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple[Any, ...]]:
 
     Weights of 16 bits are held in 32, since small gradients vanish in 16: maps are then float32.
     """
-    with evaluating(model) as bare, torch.inference_mode(False), torch.enable_grad(), in_float32(bare):
+    with (
+        evaluating(model) as bare,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        in_float32(bare),
+        surgery.unchanged(),
+    ):
         yield bare, *(check_batch(bare, x) for x in batches)
 
 

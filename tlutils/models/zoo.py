@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,20 @@ def _package(
                 f"These models work now: {', '.join(fetch.list_offline())}."
             )
         fetch.check_hash(path, package.sha256, asked=name)
-        with torch.device("meta"):
-            reference = timm.create_model(name)
-        state = in_order(reference, read_tensors(path), what=f"The file {path.name}")
+        state = in_order(_blueprint(name), read_tensors(path), what=f"The file {path.name}")
         fit_tensors(model, state, what=f"The file {path.name}")
         model.load_state_dict(state, strict=False)
     classes = imagenet_classes() if facts.num_classes == 1000 else None
     return model, replace(
         facts, source="package", classes=classes, weights=f"ImageNet-1k, carried by {package.pip}"
     )
+
+
+@cache
+def _blueprint(name: str) -> nn.Module:
+    """Return a model without data, for the names and shapes of its tensors."""
+    with torch.device("meta"):
+        return timm.create_model(name)
 
 
 def _torchvision(

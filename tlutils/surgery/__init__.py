@@ -5,7 +5,7 @@ from .freeze import fixed_parameters, freeze, freeze_batchnorm, freeze_to, froze
 from .head import head_layers, replace_head
 from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
-from .stages import Stage, Stages, stages
+from .stages import Stage, Stages, stages, unchanged
 from .stem import replace_stem
 from .tracing.reach import module_layouts
 
@@ -29,5 +29,6 @@ __all__ = [
     "replace_stem",
     "split_at",
     "stages",
+    "unchanged",
     "unfreeze",
 ]

@@ -4,7 +4,9 @@ import html
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -239,6 +241,28 @@ def require_editable(model: object) -> nn.Module:
 _PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()
 _SHARED: "OrderedDict[str, Plan]" = OrderedDict()  # by what models are made of; the oldest goes first
 _SHARING = threading.Lock()
+_UNCHANGED: ContextVar[dict[Any, tuple[nn.Module, Plan]] | None] = ContextVar("unchanged", default=None)
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Run a block in which no model changes how it is made: its stages are found once.
+
+    Outside of it each call makes sure that the model still takes the same steps.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> with surgery.unchanged():
+        ...     surgery.stages(model) is surgery.stages(model)
+        True
+    """
+    token = _UNCHANGED.set({}) if _UNCHANGED.get() is None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _UNCHANGED.reset(token)
 
 
 def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Plan:
@@ -249,6 +273,9 @@ def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
     """
     model = require_editable(model)
     size = tuple(input_size or models.info(model).input_size)
+    kept = _UNCHANGED.get()
+    if kept is not None and (id(model), size) in kept:
+        return kept[id(model), size][1]
     mark = (size, _make_up(model))
     known, found = _PLANS.get(model, (None, None))
     if found is None or known != mark or not _is_current(found, model):
@@ -258,6 +285,8 @@ def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) ->
             found = _plan(model, size)
             _share(alike, found)
         _PLANS[model] = mark, found
+    if kept is not None:
+        kept[id(model), size] = model, found  # with the model, so that no other gets its id
     return found
 
 
