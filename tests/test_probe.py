@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from tlutils import data, models, surgery
+from tlutils import data, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import extract as features_of
 from tlutils.probe import fit_probe
@@ -374,9 +374,9 @@ class Copies:
 @pytest.fixture(scope="module")
 def flat():
     """A network whose pooled features are some pixels."""
-    return models.describe(
-        nn.Sequential(nn.Conv2d(3, 48, 4, 4), nn.Flatten(), nn.Linear(768, 2)), input_size=(3, 16, 16)
-    )
+    with runtime.seeded(0):
+        network = nn.Sequential(nn.Conv2d(3, 48, 4, 4), nn.Flatten(), nn.Linear(768, 2))
+    return models.describe(network, input_size=(3, 16, 16))
 
 
 def test_a_store_knows_the_views_and_the_copies_of_a_picture(flat):
