@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, recall_score
 
 from .errors import LearnerError, unknown
 
@@ -210,8 +210,7 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
         >>> metrics.balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
         0.5
     """
-    truth, hit = np.asarray(labels), np.asarray(labels) == np.asarray(predicted)
-    return float(np.mean([hit[truth == label].mean() for label in np.unique(truth)]))
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
 def compare(

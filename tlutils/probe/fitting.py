@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.utils import skip_init
@@ -218,11 +219,11 @@ def _cross_validated(
         for i, proba in enumerate(path(np.flatnonzero(fold != number), held)):
             chances[i, held] = proba
     chances = chances[:, judged]
-    weights, tiny = row_weights(truth, count, class_weights), np.finfo(float).eps
+    weights = row_weights(truth, count, class_weights)
     rows = [
         (
             setting,
-            -weights @ np.log(np.maximum(proba[np.arange(len(truth)), truth], tiny)),
+            log_loss(truth, proba, sample_weight=weights, labels=range(count)),
             metrics.balanced_accuracy(truth, proba.argmax(axis=1)),
         )
         for setting, proba in zip(settings, chances, strict=True)

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression: one objective, minimised by L-BFGS or, as in lectures, by SGD.
+"""Multinomial logistic regression: one objective, minimised by scikit-learn or, as in lectures, by SGD.
 
 With rows z standardised, weights w (D, C), bias b (C,), and row weights s that sum to 1, the objective is
 
@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.utils import skip_init
 
@@ -110,41 +110,17 @@ def fit_logistic(
     inputs = scale(x)
     axes = None if len(x) >= x.shape[1] else _principal_axes(inputs)
     inputs = inputs if axes is None else inputs @ axes
-    inputs = np.hstack([inputs, np.ones((len(inputs), 1))])
     rows, known = row_weights(y, count, class_weights), np.unique(y)
-    # Two classes need one vector v of weights: theirs are -v / 2 and v / 2.
+    solver = LogisticRegression(tol=tolerance, max_iter=10_000, warm_start=True)
+    # scikit-learn has one vector v of weights for two classes: ours are -v / 2 and v / 2.
     share: Any = [-0.5, 0.5] if len(known) == 2 else 1
-    found = np.zeros(inputs.shape[1] * (1 if len(known) == 2 else len(known)))
     for penalty in penalties:
-        weight, bias = (
-            np.zeros((inputs.shape[1] - 1, count)),
-            np.where(np.isin(range(count), known), 0, ABSENT),
-        )
+        weight, bias = np.zeros((inputs.shape[1], count)), np.where(np.isin(range(count), known), 0, ABSENT)
         if len(known) > 1:
-            about = inputs, y[:, None] == known, rows, penalty / 2 if len(known) == 2 else penalty
-            options = {"maxiter": 10_000, "maxls": 50, "gtol": tolerance, "ftol": 64 * np.finfo(float).eps}
-            found = minimize(_objective, found, about, "L-BFGS-B", jac=True, options=options).x
-            shaped = found.reshape(inputs.shape[1], -1)
-            weight[:, known], bias[known] = shaped[:-1] * share, shaped[-1] * share
+            solver.set_params(C=(2 if len(known) == 2 else 1) / penalty)
+            solver.fit(inputs, y, sample_weight=rows)
+            weight[:, known], bias[known] = solver.coef_.T * share, solver.intercept_ * share
         yield _raw(weight if axes is None else axes @ weight, bias, scale)
-
-
-def _objective(
-    flat: np.ndarray, inputs: np.ndarray, truth: np.ndarray, rows: np.ndarray, penalty: float
-) -> tuple[float, np.ndarray]:
-    """Return the objective and its gradient at weights (D + 1, C or 1), biases last, as one vector."""
-    weight = flat.reshape(inputs.shape[1], -1)
-    scores = inputs @ weight
-    if weight.shape[1] == 1:
-        scores = np.hstack([np.zeros_like(scores), scores])
-    scores -= scores.max(axis=1, keepdims=True)
-    powers = np.exp(scores)
-    sums = powers.sum(axis=1)
-    value = rows @ (np.log(sums) - scores[truth]) + penalty / 2 * np.sum(weight[:-1] ** 2)
-    slope = rows[:, None] * (powers / sums[:, None] - truth)
-    gradient = inputs.T @ slope[:, -weight.shape[1] :]
-    gradient[:-1] += penalty * weight[:-1]
-    return float(value), gradient.ravel()
 
 
 def fit_sgd(
