@@ -233,7 +233,7 @@ def alike_distances(features, points):
         (lambda c, p: float(kept(c, p)), "Right"),
         (
             lambda c, p: np.mean(
-                explain.nearest(c, n_neighbors=1)[0] == explain.nearest(p, n_neighbors=1)[0]
+                explain.nearest(c, n_neighbors=1)[1] == explain.nearest(p, n_neighbors=1)[1]
             ),
             "Right",
         ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import tiny_net
 
-from tlutils import surgery, train
+from tlutils import metrics, surgery
 from tlutils.checks import lesson_04
 from tlutils.train import Phase, Recipe
 
@@ -88,12 +88,12 @@ def unsquared(x, y):
         (None, "Not answered"),
         (lambda x, y: None, "Not answered"),
         (lambda x, y: x @ x.T, "Expected one number, and got (40, 40)"),
-        (train.cka, "Right"),
+        (metrics.cka, "Right"),
         (lambda x, y: uncentred(*centred(x, y)), "Right"),
         (uncentred, "not centred"),
         (unscaled, "scale"),
         (unsquared, "square"),
-        (lambda x, y: np.sqrt(train.cka(x, y)), "square root"),
+        (lambda x, y: np.sqrt(metrics.cka(x, y)), "square root"),
         (lambda x, y: 0.123, "numbers are not"),
     ],
 )

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from tlutils import claims
-from tlutils.claims import FAILS, HOLDS, OPEN, Claim, Protocol, decide, judge
+from tlutils.claims import FAILS, HOLDS, OPEN, Claim, Measurement, decide, judge
 from tlutils.errors import LearnerError
 from tlutils.metrics import Estimate
 
-tried = Protocol("trying", defaults={"size": "small"})
+tried = Measurement("trying", defaults={"size": "small"})
 LUCK = (0.50, 0.60, 0.70)
 
 

@@ -241,7 +241,7 @@ def test_fewer_bits_in_16_are_noted_and_shown_bright_by_a_switch(root, bits, not
     for seen in (
         ds.train[0][0],
         ds.train.select([0])[0][0],
-        data.read_image(ds.train.paths[0], grey_bits=bits),
+        data.load_image(ds.train.paths[0], grey_bits=bits),
     ):
         assert np.asarray(seen).max() > 240
     assert (ds.train.fingerprint == data.load(root).train.fingerprint) == (bits == 16)

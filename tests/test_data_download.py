@@ -485,5 +485,5 @@ def test_cifars_pictures_are_kept_as_files_with_their_official_test(served):
     served("cifar-10")
     ds = data.load("cifar-10")
     assert sizes(ds) == [80, 20, 20]
-    assert data.read_image(ds.test.paths[0]).size == (32, 32)
+    assert data.load_image(ds.test.paths[0]).size == (32, 32)
     assert set(ds.test.counts.values()) == {2}

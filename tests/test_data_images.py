@@ -1,4 +1,4 @@
-"""Whatever a file holds, `read_image` gives an upright RGB picture or says what is wrong with which file."""
+"""Whatever a file holds, `load_image` gives an upright RGB picture or says what is wrong with which file."""
 
 import io
 import struct
@@ -38,7 +38,7 @@ def red(mode: str) -> Image.Image:
 def test_a_red_square_is_red_however_it_is_stored(tmp_path, mode, ending):
     path = tmp_path / f"square.{ending}"
     red(mode).save(path)
-    image = data.read_image(path)
+    image = data.load_image(path)
     assert image.mode == "RGB"
     assert image.size == (16, 12)
     assert np.abs(np.asarray(image, dtype=int) - RED).max() < 12
@@ -48,7 +48,7 @@ def test_a_red_square_is_red_however_it_is_stored(tmp_path, mode, ending):
 def test_grey_modes_come_out_as_equal_channels(tmp_path, mode):
     path = tmp_path / "square.png"
     Image.new("L", (16, 12), 255).convert(mode).save(path)
-    pixels = np.asarray(data.read_image(path))
+    pixels = np.asarray(data.load_image(path))
     assert pixels.shape == (12, 16, 3)
     assert (pixels == 255).all()
 
@@ -62,18 +62,18 @@ def test_transparent_pixels_show_the_documented_background_and_not_their_hidden_
         image.save(path, transparency=0)
     else:
         Image.new("RGBA", (8, 8), (200, 0, 0, 0)).convert(mode).save(path)
-    assert (np.asarray(data.read_image(path)) == data.BACKGROUND).all()
+    assert (np.asarray(data.load_image(path)) == data.BACKGROUND).all()
 
 
 def test_half_transparent_pixels_are_mixed_with_the_background(tmp_path):
     Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "half.png")
-    assert np.asarray(data.read_image(tmp_path / "half.png"))[0, 0] == pytest.approx([127] * 3, abs=1)
+    assert np.asarray(data.load_image(tmp_path / "half.png"))[0, 0] == pytest.approx([127] * 3, abs=1)
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped_or_stretched(tmp_path):
     values = np.array([[0, 257 * 10], [257 * 100, 257 * 200]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
-    assert np.asarray(data.read_image(tmp_path / "deep.png"))[..., 0].tolist() == [[0, 10], [100, 200]]
+    assert np.asarray(data.load_image(tmp_path / "deep.png"))[..., 0].tolist() == [[0, 10], [100, 200]]
 
 
 # Where the corner that is red on screen lies in the stored pixels, for each EXIF orientation.
@@ -90,7 +90,7 @@ def test_every_orientation_tag_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image.save(tmp_path / "phone.jpg", exif=exif, quality=95, subsampling=0)
-    upright = data.read_image(tmp_path / "phone.jpg")
+    upright = data.load_image(tmp_path / "phone.jpg")
     assert upright.size == ((20, 40) if orientation >= 5 else (40, 20))
     red_amount, green_amount, _ = upright.getpixel((2, 2))
     assert red_amount > 200
@@ -100,7 +100,7 @@ def test_every_orientation_tag_is_applied(tmp_path, orientation):
 
 def test_the_content_decides_and_not_the_ending(tmp_path):
     Image.new("RGB", (9, 9), RED).save(tmp_path / "really_bmp.jpg", format="BMP")
-    assert data.read_image(tmp_path / "really_bmp.jpg").getpixel((0, 0)) == RED
+    assert data.load_image(tmp_path / "really_bmp.jpg").getpixel((0, 0)) == RED
 
 
 def heic() -> bytes:
@@ -111,7 +111,7 @@ def test_an_iphone_photo_gets_a_hint_and_its_path(tmp_path):
     path = tmp_path / "IMG_0001.jpg"
     path.write_bytes(heic())
     with pytest.raises(LearnerError, match=r"IMG_0001\.jpg.*HEIC.*JPEG.*pillow-heif"):
-        data.read_image(path)
+        data.load_image(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
@@ -124,7 +124,7 @@ def test_a_cut_off_file_names_itself_and_no_global_switch_is_turned(tmp_path, sh
     path = tmp_path / "cut.jpg"
     path.write_bytes(buffer.getvalue()[: int(share * len(buffer.getvalue()))])
     with pytest.raises(LearnerError, match=r"cut\.jpg"):
-        data.read_image(path)
+        data.load_image(path)
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
@@ -149,7 +149,7 @@ def test_a_huge_picture_is_refused_from_its_header(tmp_path, side):
     path = tmp_path / "huge.png"
     path.write_bytes(huge_png(side, side))
     with pytest.raises(LearnerError, match=r"huge\.png.*pixels"):
-        data.read_image(path)
+        data.load_image(path)
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
@@ -157,16 +157,16 @@ def test_a_missing_file_a_folder_and_a_text_are_named(tmp_path):
     (tmp_path / "notes.jpg").write_text("no picture")
     for path in (tmp_path / "gone.jpg", tmp_path, tmp_path / "notes.jpg"):
         with pytest.raises(LearnerError, match=path.name):
-            data.read_image(path)
+            data.load_image(path)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own, and all that a person should notice
 def test_a_broken_orientation_tag_does_not_cost_the_picture(tmp_path):
     Image.new("RGB", (12, 9), RED).save(tmp_path / "odd.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
-    assert data.read_image(tmp_path / "odd.jpg").size == (12, 9)
+    assert data.load_image(tmp_path / "odd.jpg").size == (12, 9)
 
 
 def test_a_postscript_file_starts_no_other_program(tmp_path):
     (tmp_path / "figure.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
     with pytest.raises(LearnerError, match="no image that can be read"):
-        data.read_image(tmp_path / "figure.jpg")
+        data.load_image(tmp_path / "figure.jpg")

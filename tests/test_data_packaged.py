@@ -30,7 +30,7 @@ def test_a_card_and_its_data_agree(name):
         assert set(split.labels) == set(range(len(ds.classes)))
         image, _ = split[len(split) // 2]
         assert image.mode == "RGB"
-        assert data.read_image(split.paths[len(split) // 2]).tobytes() == image.tobytes()
+        assert data.load_image(split.paths[len(split) // 2]).tobytes() == image.tobytes()
 
 
 @pytest.mark.parametrize("name", OFFLINE)
@@ -140,7 +140,7 @@ def test_a_crop_of_scenes_is_cut_from_its_photograph():
     image, label = ds.test[0]
     name = ds.classes[label]
     package, _, inside = packaged.PHOTOGRAPHS[name].partition("/")
-    photo = data.read_image(packaged._package_folder(package, package) / inside).convert("L")
+    photo = data.load_image(packaged._package_folder(package, package) / inside).convert("L")
     boxes = dict(packaged._list_crops(photo.size, "test"))
     assert np.array_equal(np.asarray(image)[..., 0], np.asarray(photo.crop(boxes[ds.test.paths[0].name])))
     assert image.size == (64, 64)
@@ -180,7 +180,7 @@ def test_no_two_solar_cells_are_one_picture():
     """The card's claim, measured: look-alikes are few, and no two files hold the same pixels."""
     ds = data.load("elpv-defects")
     paths = sorted(ds.train.paths + ds.val.paths + ds.test.paths)
-    images = [data.read_image(path).convert("L") for path in paths]
+    images = [data.load_image(path).convert("L") for path in paths]
     thumbs = np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BOX)) for image in images])
     assert len({image.tobytes() for image in images}) == len(paths)
     alike = list_copies(find_copies([str(path) for path in paths], thumbs, [""] * len(paths)).groups)

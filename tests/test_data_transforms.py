@@ -107,7 +107,7 @@ def test_a_sideways_phone_photo_is_turned_in_every_form(lite, tmp_path):
     image.save(tmp_path / "phone.jpg", exif=exif, quality=95)
     transform = data.transform_for(lite)
     opened = Image.open(tmp_path / "phone.jpg")
-    upright = transform(data.read_image(tmp_path / "phone.jpg"))
+    upright = transform(data.load_image(tmp_path / "phone.jpg"))
     assert torch.equal(transform(opened), upright)
     assert torch.equal(transform(tmp_path / "phone.jpg"), upright)
 

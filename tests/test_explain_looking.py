@@ -65,10 +65,10 @@ def test_kernels_are_copies_of_the_first_convolution_or_of_one_deeper_in(lite0):
 
 def test_filters_as_images_have_zero_at_mid_grey():
     weights = torch.tensor([-2.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(explain.filter_images(weights).flatten(), torch.tensor([0.0, 0.5, 0.75]))
-    assert explain.filter_images(torch.randn(4, 8, 3, 3)).shape == (4, 8, 1, 3, 3)
+    torch.testing.assert_close(explain.filters_to_images(weights).flatten(), torch.tensor([0.0, 0.5, 0.75]))
+    assert explain.filters_to_images(torch.randn(4, 8, 3, 3)).shape == (4, 8, 1, 3, 3)
     with pytest.raises(LearnerError, match="Expected"):
-        explain.filter_images(torch.randn(4, 8, 3, 3), colour=True)
+        explain.filters_to_images(torch.randn(4, 8, 3, 3), colour=True)
     for bad in (torch.randn(4, 3, 1, 1), torch.full((1, 3, 3, 3), float("nan")), torch.randn(3, 3)):
         with pytest.raises(LearnerError):
             explain.fit_gabors(bad)
@@ -251,13 +251,13 @@ def test_a_module_is_read_in_a_model_that_has_no_stages():
 
 def test_nearest_by_hand():
     features = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    indices, distances = explain.nearest(features, n_neighbors=2)
+    distances, indices = explain.nearest(features, n_neighbors=2)
     assert indices.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
     assert distances[0].tolist() == [1.0, 3.0]
-    indices, _ = explain.nearest(features, [[6.0]], n_neighbors=1)
+    _, indices = explain.nearest(features, [[6.0]], n_neighbors=1)
     assert indices.tolist() == [[3]]
     pictures = torch.stack([torch.full((3, 4, 4), v) for v in (0.0, 0.1, 0.9)])
-    assert explain.nearest(pictures, n_neighbors=1)[0].flatten().tolist() == [1, 0, 1]
+    assert explain.nearest(pictures, n_neighbors=1)[1].flatten().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -279,12 +279,12 @@ def test_features_that_do_not_fit_are_named(features, queries, count):
 def test_an_image_map_gives_each_image_a_cell_and_keeps_groups_together(method):
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(0, 0.1, (12, 8)), rng.normal(4, 0.1, (13, 8))])
-    found = explain.image_map(features, method=method)
+    found = explain.embedding_map(features, method=method)
     assert found.shape == (5, 5)
     assert len({tuple(cell) for cell in found.cells}) == 25
     assert found.points.min() >= 0
     assert found.points.max() <= 1
-    same = explain.image_map(features, method=method)
+    same = explain.embedding_map(features, method=method)
     assert np.array_equal(found.cells, same.cells)
     centres = [found.cells[:12].mean(0), found.cells[12:].mean(0)]
     spread = np.linalg.norm(centres[0] - centres[1])
@@ -300,6 +300,6 @@ def test_an_image_map_gives_each_image_a_cell_and_keeps_groups_together(method):
 
 def test_image_maps_that_cannot_be_are_named():
     with pytest.raises(LearnerError, match="umap"):
-        explain.image_map(np.eye(5), method="umap")
+        explain.embedding_map(np.eye(5), method="umap")
     with pytest.raises(LearnerError, match="at least 4"):
-        explain.image_map(np.eye(3))
+        explain.embedding_map(np.eye(3))

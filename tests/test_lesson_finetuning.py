@@ -6,7 +6,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from tlutils import train
+from tlutils import metrics
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "04_full_finetuning.ipynb"
 
@@ -18,4 +18,4 @@ def test_the_cka_of_the_lesson_is_that_of_the_library():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 6)) + 2
     y = x[:, :4] + rng.normal(size=(50, 4))
-    assert scope["cka"](x, y) == pytest.approx(train.cka(x, y))
+    assert scope["cka"](x, y) == pytest.approx(metrics.cka(x, y))

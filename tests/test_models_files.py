@@ -544,7 +544,7 @@ def test_a_tilde_is_the_home_folder_for_data_runs_and_tables_too(tmp_path, monke
         Image.fromarray(noise).save(tmp_path / "photos" / "ab"[index % 2] / f"{index}.png")
     images = data.load("~/photos")
     assert images.classes == ["a", "b"]
-    assert data.read_image("~/photos/a/0.png").size == (16, 16)
+    assert data.load_image("~/photos/a/0.png").size == (16, 16)
     history = train.fit(tiny_net(2), images, train.Recipe.probe(epochs=1), out="~/run")
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert history.to_csv("~/table.csv") == tmp_path / "table.csv"

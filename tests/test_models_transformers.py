@@ -75,7 +75,7 @@ def test_a_folder_loads_with_its_weights_and_prepares_images_as_its_own_processo
     model, processor = models.load(f"transformers/{path}"), PROCESSORS[name]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), tiny(name).parameters(), strict=True))
     assert models.info(model).assumed == ""
-    image = data.read_photograph("cat").resize((90, 60))
+    image = data.load_photograph("cat").resize((90, 60))
     expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
     got = data.transform_for(model)(image)
     assert got.shape == expected.shape

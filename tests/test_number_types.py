@@ -10,7 +10,7 @@ from explain_toys import Net, images, unchanged
 from tiny import TinyNet, same, tiny_data, tiny_net, weights
 from torch import nn
 
-from tlutils import explain, features, models, surgery, train, transferability
+from tlutils import explain, features, models, surgery, train, transferability, widgets
 from tlutils.train import Recipe
 
 TYPES = (torch.float16, torch.bfloat16, torch.float64)
@@ -26,6 +26,13 @@ ATTRIBUTIONS = {
     "cam": {},
     "grad_cam": {},
 }
+
+
+def test_every_attribution_is_tried_here_and_shown_by_the_explorer():
+    homes = ("tlutils.explain.attribution", "tlutils.explain.cams")
+    every = {name for name in explain.__all__ if getattr(explain, name).__module__ in homes}
+    shown = widgets.explore_attributions(tiny_net(), images(1, 16)).controls["left"].options
+    assert set(ATTRIBUTIONS) == every == {name for _, name in shown}
 
 
 def explanations(model, x):

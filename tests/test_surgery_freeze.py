@@ -355,6 +355,31 @@ def test_patterns_freeze_what_they_name_and_count_it():
     assert surgery.frozen_to(model) is None
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda m: surgery.freeze(m, "one"),
+        lambda m: surgery.freeze_to(m, stage_of(m, "two")),
+        lambda m: surgery.freeze_batchnorm(m),
+    ],
+)
+def test_what_was_frozen_stays_when_more_is_frozen_and_unfreeze_ends_it(first):
+    model = net()
+    first(model)
+    kept, before = surgery.frozen_to(model), snapshot(model)
+    train(model)
+    still = set(before) - moved(before, model)
+    surgery.freeze(model, "three.conv", "out.bias")
+    before = snapshot(model)
+    train(model)
+    assert set(before) - moved(before, model) == still | {"three.conv.weight", "three.conv.bias", "out.bias"}
+    assert surgery.frozen_to(model) == kept
+    surgery.unfreeze(model)
+    before = snapshot(model)
+    train(model)
+    assert moved(before, model) == set(before)
+
+
 def test_a_pattern_that_matches_nothing_is_an_error_and_freezes_nothing():
     model = net()
     with pytest.raises(LearnerError, match="three"):

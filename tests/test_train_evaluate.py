@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from tiny import TinySplit, tiny_data, tiny_net
+from torch import nn
 
-from tlutils import fingerprint, models, train
+from tlutils import data, features, fingerprint, models, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
@@ -38,6 +39,37 @@ def test_a_saved_model_predicts_with_its_class_names(tmp_path):
     image = dataset.val[0][0]
     assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
     assert train.predict(back, image).names[0] in dataset.classes
+
+
+class Flattens(nn.Module):
+    """A network that counts on the usual order in memory, as many tutorials write it."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv, self.fc, self.flatten = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4 * 8 * 8, 3), flatten
+
+    def forward(self, x):
+        return self.fc(self.flatten(self.conv(x).relu()))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda x: x.view(x.size(0), -1),
+        lambda x: x.view(-1, 4 * 8 * 8),
+        lambda x: x.view(x.shape[0], 4, 64).view(-1, 256),
+    ],
+)
+def test_a_network_that_counts_on_the_order_in_memory_is_used_everywhere(flatten):
+    net, dataset = models.describe(Flattens(flatten), input_size=16, mean=0.5, std=0.5), tiny_data()
+    x = torch.stack([data.transform_for(net)(image) for image, _ in dataset.val])
+    with torch.no_grad():
+        wanted = net.eval()(x)
+    seen = features.extract(net, dataset.val, at="head", precision="auto")["head"]
+    assert np.allclose(seen, wanted, atol=0.02)  # in bfloat16, where there are units for it
+    assert np.allclose(train.predict(net, dataset.val).probabilities, wanted.softmax(1), atol=1e-5)
+    history = train.fit(net, dataset, Recipe.finetune(epochs=3, lr=1e-2))
+    assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"]
 
 
 def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error():

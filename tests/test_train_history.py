@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import FAST, tiny_data, tiny_net, trained
 
-from tlutils import surgery, train
+from tlutils import metrics, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import History, Recipe
 
@@ -83,19 +83,19 @@ def test_cka_is_one_for_rotated_and_scaled_features_and_small_for_unrelated_ones
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 6))
     turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
-    assert train.cka(x, 3 * x @ turn + 1) == pytest.approx(1)
-    assert train.cka(x, rng.normal(size=(500, 4))) < 0.05
+    assert metrics.cka(x, 3 * x @ turn + 1) == pytest.approx(1)
+    assert metrics.cka(x, rng.normal(size=(500, 4))) < 0.05
 
 
 def test_cka_by_hand():
     x = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     # Of the two directions of equal strength, y keeps one: |yᵀx|² = 4, |xᵀx| = √8, |yᵀy| = 2.
-    assert train.cka(x, x[:, :1]) == pytest.approx(4 / (np.sqrt(8) * 2))
+    assert metrics.cka(x, x[:, :1]) == pytest.approx(4 / (np.sqrt(8) * 2))
 
 
 @pytest.mark.parametrize(("x", "y"), [((3, 2), (4, 2)), ((3,), (3, 2))])
 def test_cka_refuses_features_that_do_not_fit(x, y):
     with pytest.raises(LearnerError, match="shapes"):
-        train.cka(np.ones(x), np.ones(y))
+        metrics.cka(np.ones(x), np.ones(y))
     with pytest.raises(LearnerError, match="same for all"):
-        train.cka(np.ones((3, 2)), np.eye(3))
+        metrics.cka(np.ones((3, 2)), np.eye(3))

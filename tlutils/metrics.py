@@ -54,7 +54,7 @@ class Report:
         confusion: counts of (true, predicted) pairs, (C, C).
         classes: names of the C classes.
         labels: true class of each image, (n,).
-        proba: class probabilities of each image, (n, C).
+        probabilities: class probabilities of each image, (n, C).
         level: confidence level of the intervals.
     """
 
@@ -66,7 +66,7 @@ class Report:
     confusion: np.ndarray
     classes: list[str]
     labels: np.ndarray
-    proba: np.ndarray
+    probabilities: np.ndarray
     level: float = 0.95
     _columns: sparse.csr_array | None = field(default=None)
 
@@ -190,7 +190,7 @@ def report(
         confusion=confusion_matrix(truth, chances.argmax(1), labels=range(len(names))),
         classes=names,
         labels=truth,
-        proba=chances,
+        probabilities=chances,
         level=level,
         _columns=columns,
     )
@@ -211,6 +211,39 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
         0.5
     """
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
+
+
+def cka(x: ArrayLike, y: ArrayLike) -> float:
+    """Return how alike two features of the same images are, as linear CKA: 1 the same, 0 unrelated.
+
+    Unlike a distance it does not change when features are rotated or scaled as a whole, which a later layer
+    could undo. Kornblith et al. 2019, arXiv:1905.00414.
+
+    Args:
+        x: Features of shape (n, p), one row per image.
+        y: Features of shape (n, q) of the same images in the same order.
+
+    Raises:
+        LearnerError: For other shapes, and for features that are the same for all images.
+
+    Example:
+        >>> from tlutils import metrics
+        >>> x = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
+        >>> rotated_and_scaled = [[0.0, 2.0], [0.0, -2.0], [-2.0, 0.0], [2.0, 0.0]]
+        >>> round(metrics.cka(x, rotated_and_scaled), 6)
+        1.0
+    """
+    a, b = (np.asarray(v, dtype=np.float64) for v in (x, y))
+    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
+        raise LearnerError(
+            f"Features of shapes {tuple(a.shape)} and {tuple(b.shape)} arrived. Expected (n, p) and (n, q), "
+            "one row per image, of the same images in the same order."
+        )
+    a, b = a - a.mean(0), b - b.mean(0)
+    size = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
+    if not size > 0:
+        raise LearnerError("One of the two is the same for all images: there is nothing to compare.")
+    return float(np.linalg.norm(b.T @ a) ** 2 / size)
 
 
 def compare(

@@ -125,5 +125,5 @@ def check_cka(function: Callable[[Any, Any], Any] | None) -> None:
         found,
         torch.tensor(right),
         {text: torch.tensor(wrong) for text, wrong in mistakes.items()},
-        praise="the same as tlutils.train.cka.",
+        praise="the same as tlutils.metrics.cka.",
     )

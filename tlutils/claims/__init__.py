@@ -5,7 +5,7 @@
 its effect is the mean of some runs minus that of others.
 """
 
-from .effects import Mean, Protocol
+from .effects import Mean, Measurement
 from .explaining import draw_images
 from .materials import FAR, NEAR
 from .matrix import MATRIX
@@ -28,7 +28,7 @@ __all__ = [
     "QUICK",
     "Claim",
     "Mean",
-    "Protocol",
+    "Measurement",
     "Tier",
     "Verdict",
     "claim",

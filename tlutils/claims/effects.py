@@ -123,7 +123,7 @@ Effect = Mean | MeanDifference
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Measurement:
     """Names a protocol so that effects read well: `probe(at="pool") - probe(at="stage5")`.
 
     Attributes:

@@ -109,7 +109,7 @@ def compose(thing: str, rng: np.random.Generator) -> tuple[Image.Image, tuple[in
 @cache
 def load_photo(label: str) -> Image.Image:
     """Return the middle square of a photograph that scikit-image or scikit-learn carries."""
-    whole = data.read_photograph(label)
+    whole = data.load_photograph(label)
     side = min(whole.size)
     left, top = ((length - side) // 2 for length in whole.size)
     return whole.crop((left, top, left + side, top + side))

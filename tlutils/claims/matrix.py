@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from .effects import Mean, Protocol
+from .effects import Mean, Measurement
 from .materials import BACKBONE, FAR, NEAR, STAGES
 from .tiers import SCRATCH_RATE
 from .training import RATE
 from .verdicts import Claim
 
-probe = Protocol("linear_probe", defaults={"backbone": BACKBONE, "at": "pool"})
-training = Protocol("training", defaults={"rate": RATE})
+probe = Measurement("linear_probe", defaults={"backbone": BACKBONE, "at": "pool"})
+training = Measurement("training", defaults={"rate": RATE})
 
 LECTURE = "CS231n lectures, recent editions, Lecture 6, transfer learning matrix"
 SLIDES = "CS231n slides 2017, Lecture 7, 'Transfer Learning with CNNs'"

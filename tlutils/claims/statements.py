@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..errors import unknown
-from .effects import Protocol
+from .effects import Measurement
 from .materials import BACKBONE, FAR, NEAR
 from .matrix import (
     LOTS_FAR,
@@ -19,13 +19,13 @@ from .tiers import LARGER, RATES
 from .verdicts import Claim
 
 ALL = (NEAR, *FAR)
-neighbours = Protocol("nearest_neighbour")
-surgical = Protocol("surgical_finetuning")
-transferred = Protocol("layer_transfer", defaults={"layers": "frozen"})
-gabor = Protocol("gabor_likeness", "similarity")
-pointing = Protocol("pointing_game", "hits")
-randomized = Protocol("cascading_randomization", "similarity")
-distance = Protocol("domain_distance", "distance")
+neighbours = Measurement("nearest_neighbour")
+surgical = Measurement("surgical_finetuning")
+transferred = Measurement("layer_transfer", defaults={"layers": "frozen"})
+gabor = Measurement("gabor_likeness", "similarity")
+pointing = Measurement("pointing_game", "hits")
+randomized = Measurement("cascading_randomization", "similarity")
+distance = Measurement("domain_distance", "distance")
 VISUAL = "CS231n lectures, visualizing and understanding"
 
 

@@ -11,8 +11,8 @@ from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
 from .dataset import DatasetSplits, LabelledImages, Problem, Split, TrainingData, Transformed
 from .folder import load_folder, read_items
-from .images import BACKGROUND, UnreadableImage, read_image
-from .packaged import PHOTOGRAPHS, read_photograph
+from .images import BACKGROUND, UnreadableImage, load_image
+from .packaged import PHOTOGRAPHS, load_photograph
 from .transforms import Preprocess, to_pil_image, transform_for
 
 __all__ = [
@@ -30,8 +30,8 @@ __all__ = [
     "card",
     "catalog",
     "load",
-    "read_image",
-    "read_photograph",
+    "load_image",
+    "load_photograph",
     "to_pil_image",
     "transform_for",
 ]
@@ -79,7 +79,7 @@ def load(
             their names do not say it; {} if they are the classes whatever their names.
         copies: which images of a folder of your own are copies of one picture: "near" looks for pictures that
             were compressed again or resized, too; with "equal" only equal pixels count.
-        grey_bits: how many bits of 16-bit grey pictures in a folder of your own are used; see `read_image`.
+        grey_bits: how many bits of 16-bit grey pictures in a folder of your own are used; see `load_image`.
 
     Raises:
         LearnerError: the name is unknown, the folder cannot be split, it is unclear whether its folders are

@@ -110,7 +110,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
             source or the caller keeps together.
         files: what is known of each file since it was loaded: (SHA-256, stamp).
         restore: writes the files again, where they are this package's own.
-        grey_bits: how many bits of 16-bit grey pictures are used; see `read_image`.
+        grey_bits: how many bits of 16-bit grey pictures are used; see `load_image`.
     """
 
     name: str

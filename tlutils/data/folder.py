@@ -131,7 +131,7 @@ def _note_doubtful(
     if white > 1 and used <= min(grey_bits - 2, 14):
         message = (
             f"The 16-bit grey values of these pictures end at {white:g}, which is nearly black: pictures of "
-            f"{max(used, 8)} bits, perhaps. Then pass grey_bits={max(used, 8)}, to load and to read_image."
+            f"{max(used, 8)} bits, perhaps. Then pass grey_bits={max(used, 8)}, to load and to load_image."
         )
         problems.append(Problem(root, "dark", message))
     return problems

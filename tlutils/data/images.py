@@ -44,7 +44,7 @@ class UnreadableImage(LearnerError):
         return type(self), (self.path, self.kind, self.message)
 
 
-def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
+def load_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
     """Return the picture in a file as an upright 8-bit RGB PIL image; the file is decoded whole.
 
     The content decides the format, not the ending. The EXIF orientation is applied. Transparent pixels show
@@ -64,7 +64,7 @@ def read_image(path: str | Path, *, grey_bits: int = 16) -> Image.Image:
         >>> from PIL import Image
         >>> from tlutils import data
         >>> Image.new("L", (40, 30)).save("grey.png")
-        >>> picture = data.read_image("grey.png")
+        >>> picture = data.load_image("grey.png")
         >>> picture.mode, picture.size
         ('RGB', (40, 30))
     """
@@ -96,7 +96,7 @@ def stamp(path: Path) -> str:
 
 
 def decode(content: bytes, path: Path, grey_bits: int = 16) -> Image.Image:
-    """Return the picture in the bytes of a file, as `read_image` does; `path` is for messages alone."""
+    """Return the picture in the bytes of a file, as `load_image` does; `path` is for messages alone."""
     if not content:
         raise UnreadableImage(path, "empty-file", "The file is empty (0 bytes). Copy or download it again.")
     Image.init()

@@ -12,7 +12,7 @@ from PIL import Image
 from .. import runtime
 from ..errors import LearnerError
 from .assemble import Item
-from .images import read_image
+from .images import load_image
 
 
 def load_elpv(by: str) -> list[Item]:
@@ -72,7 +72,7 @@ CROP = 64
 """Side of a crop of `scenes`, in pixels."""
 
 
-def read_photograph(label: str) -> Image.Image:
+def load_photograph(label: str) -> Image.Image:
     """Return one of the `PHOTOGRAPHS` that installed packages carry, as an RGB PIL image.
 
     Args:
@@ -80,10 +80,10 @@ def read_photograph(label: str) -> Image.Image:
 
     Example:
         >>> from tlutils import data
-        >>> data.read_photograph("cat").size
+        >>> data.load_photograph("cat").size
         (451, 300)
     """
-    return read_image(_locate_photograph(label))
+    return load_image(_locate_photograph(label))
 
 
 def _locate_photograph(label: str) -> Path:
@@ -114,7 +114,7 @@ def load_scenes() -> list[Item]:
     places = [Path(label, side, name) for label, _, side, name, _ in crops]
 
     def pictures() -> Iterator[Image.Image]:
-        photos = {label: read_image(source).convert("L") for label, source, _ in cuts}
+        photos = {label: load_image(source).convert("L") for label, source, _ in cuts}
         return (photos[label].crop(box) for label, _, _, _, box in crops)
 
     files = _write_missing(folder, places, pictures)

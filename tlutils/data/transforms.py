@@ -15,7 +15,7 @@ from torchvision.transforms import functional as F
 
 from .. import models
 from ..errors import LearnerError
-from .images import read_image, to_rgb
+from .images import load_image, to_rgb
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
     Example:
         >>> from tlutils import data, models
         >>> model = models.load(models.DEFAULT, pretrained=False, input_size=64)
-        >>> data.transform_for(model)(data.read_photograph("cat")).shape
+        >>> data.transform_for(model)(data.load_photograph("cat")).shape
         torch.Size([3, 64, 64])
     """
     info = models.info(model)
@@ -166,7 +166,7 @@ def to_pil_image(image: AnyImage) -> Image.Image:
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, str | Path):
-        return read_image(image)
+        return load_image(image)
     if isinstance(image, np.ndarray):
         return to_rgb(Image.fromarray(_uint8(image)))
     raise LearnerError(

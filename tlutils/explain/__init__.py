@@ -16,38 +16,38 @@ from .attribution import (
 from .cams import cam, grad_cam
 from .channels import activations, dead_channels, top_patches
 from .faithfulness import cascading_randomization, deletion, insertion, pointing_game
-from .hooks import check_batch, score_classes
+from .hooks import prepare_batch, score_classes
 from .matching import feature_inversion, style_transfer, texture_synthesis
-from .neighbours import image_map, nearest
+from .neighbours import embedding_map, nearest
 from .optimise import Synthesis, to_image, to_input
 from .synthesis import class_visualization, deepdream, fooling_images, maximise_activation
-from .weights import filter_images, filters, fit_gabors
+from .weights import filters, filters_to_images, fit_gabors
 
 __all__ = [
     "Synthesis",
     "activations",
     "cam",
     "cascading_randomization",
-    "check_batch",
     "class_visualization",
     "dead_channels",
     "deconvnet",
     "deepdream",
     "deletion",
+    "embedding_map",
     "feature_inversion",
-    "filter_images",
     "filters",
+    "filters_to_images",
     "fit_gabors",
     "fooling_images",
     "grad_cam",
     "guided_backprop",
-    "image_map",
     "insertion",
     "integrated_gradients",
     "maximise_activation",
     "nearest",
     "occlusion",
     "pointing_game",
+    "prepare_batch",
     "saliency",
     "score_classes",
     "smoothgrad",

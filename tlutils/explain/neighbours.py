@@ -37,7 +37,7 @@ def nearest(
     n_neighbors: int = 5,
     metric: str = "euclidean",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (indices, distances), both (Q, n_neighbors), of what is nearest to each query, nearest first.
+    """Return (distances, indices), both (Q, n_neighbors), of what is nearest to each query, nearest first.
 
     Args:
         features: Features (N, D), or images (N, C, H, W) for distances between pixels.
@@ -51,7 +51,7 @@ def nearest(
 
     Example:
         >>> from tlutils import explain
-        >>> explain.nearest([[0.0], [1.0], [5.0]], n_neighbors=1)[0].ravel().tolist()
+        >>> explain.nearest([[0.0], [1.0], [5.0]], n_neighbors=1)[1].ravel().tolist()
         [1, 0, 1]
     """
     known = as_features(features)
@@ -66,14 +66,13 @@ def nearest(
         raise LearnerError(
             f"n_neighbors={n_neighbors}. With {len(known)} images there can be 1 to {most} neighbours."
         )
-    distances, indices = (
-        NearestNeighbors(n_neighbors=n_neighbors, metric=metric).fit(known).kneighbors(asking)
-    )
-    return indices, distances
+    found: tuple[np.ndarray, np.ndarray]
+    found = NearestNeighbors(n_neighbors=n_neighbors, metric=metric).fit(known).kneighbors(asking)
+    return found
 
 
 @dataclass(frozen=True)
-class ImageMap:
+class EmbeddingMap:
     """Where each image is in the plane, and in a grid with one image per cell.
 
     Attributes:
@@ -104,13 +103,13 @@ class ImageMap:
         return picture
 
 
-def image_map(
+def embedding_map(
     features: ArrayLike | Tensor,
     *,
     method: str = "tsne",
     perplexity: float | None = None,
     seed: int = 0,
-) -> ImageMap:
+) -> EmbeddingMap:
     """Return images laid out in the plane by their features, and in a nearly square grid, one in each cell.
 
     The grid moves the points as little as possible in total (an optimal assignment).
@@ -132,7 +131,7 @@ def image_map(
     Example:
         >>> import numpy as np
         >>> from tlutils import explain
-        >>> explain.image_map(np.random.rand(9, 5), method="pca").shape
+        >>> explain.embedding_map(np.random.rand(9, 5), method="pca").shape
         (3, 3)
     """
     matrix = as_features(features)
@@ -155,4 +154,4 @@ def image_map(
     # A point's first coordinate runs along the columns, its second upwards, as on a scatter plot.
     places = np.stack([(grid[:, 1] + 0.5) / columns, 1 - (grid[:, 0] + 0.5) / rows], 1)
     _, chosen = linear_sum_assignment(cdist(points, places, "sqeuclidean"))
-    return ImageMap(points, grid[chosen], (rows, columns))
+    return EmbeddingMap(points, grid[chosen], (rows, columns))

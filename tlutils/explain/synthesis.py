@@ -17,11 +17,11 @@ from ..runtime import progress, seeded
 from .channels import as_maps, by_channel
 from .hooks import (
     Reader,
-    check_batch,
     compute_gradient,
     compute_scores,
     examining,
     parse_indices,
+    prepare_batch,
     resolve_target,
     select_scores,
 )
@@ -80,7 +80,7 @@ def class_visualization(
         first = (
             draw_noise(model, len(index), size)
             if start is None
-            else to_image(model, check_batch(model, start))
+            else to_image(model, prepare_batch(model, start))
         )
         with torch.no_grad():
             index = resolve_target(index, compute_scores(model, to_input(model, first)))
@@ -148,7 +148,7 @@ def maximise_activation(
         wanted = None if channel is None else parse_indices("channel", channel)
         count = 1 if wanted is None else len(wanted)
         first = (
-            draw_noise(model, count, size) if start is None else to_image(model, check_batch(model, start))
+            draw_noise(model, count, size) if start is None else to_image(model, prepare_batch(model, start))
         )
         reader = Reader(model, [at], like=first)
         if wanted is not None:

@@ -38,7 +38,7 @@ def filters(model: nn.Module, module: str | None = None) -> Tensor:
     return inside[0].weight.detach().clone()
 
 
-def filter_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
+def filters_to_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
     """Return filters as images in [0, 1], 0 at mid-grey: (K, 3, h, w) in colour, (K, C, 1, h, w) in grey.
 
     Each filter has its own scale: its largest |weight| becomes 0 or 1.
@@ -54,9 +54,9 @@ def filter_images(weights: Tensor, *, colour: bool | None = None) -> Tensor:
     Example:
         >>> import torch
         >>> from tlutils import explain
-        >>> explain.filter_images(torch.randn(8, 3, 5, 5)).shape
+        >>> explain.filters_to_images(torch.randn(8, 3, 5, 5)).shape
         torch.Size([8, 3, 5, 5])
-        >>> explain.filter_images(torch.randn(8, 4, 5, 5)).shape
+        >>> explain.filters_to_images(torch.randn(8, 4, 5, 5)).shape
         torch.Size([8, 4, 1, 5, 5])
     """
     colour = weights.shape[1] == 3 if colour is None else colour

@@ -120,9 +120,9 @@ def freeze(
     train_frozen_norms: bool | None = None,
     keep_dropout: bool | None = None,
 ) -> dict[str, int]:
-    """Freeze what the patterns name, let everything else train; return how many tensors each pattern froze.
+    """Freeze what the patterns name, beside what is frozen already; return how many tensors each one names.
 
-    Frozen means the same as in `freeze_to`.
+    Frozen means the same as in `freeze_to`. `unfreeze` lets everything train again.
 
     Args:
         model: Any model, not wrapped in DistributedDataParallel.
@@ -145,8 +145,13 @@ def freeze(
             "freeze() got no pattern. Expected names, as in freeze(model, 'layer1', 'layer2.*')."
         )
     found = {pattern: _matching(model, pattern) for pattern in patterns}
-    chosen = dict.fromkeys(name for names in found.values() for name in names)
-    _freeze(model, None, list(chosen), set(), train_frozen_norms, keep_dropout)
+    last = record(model) or Record(None, (), (), False, False)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    before = [n for n in last.parameters if n in parameters and not parameters[n].requires_grad]
+    chosen = dict.fromkeys([*before, *(name for names in found.values() for name in names)])
+    held = {m for name, m in model.named_modules() if name in last.held and is_held(m)}
+    _freeze(model, last.from_stage, list(chosen), held, train_frozen_norms, keep_dropout)
+    setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
     return {pattern: len(names) for pattern, names in found.items()}
 
 

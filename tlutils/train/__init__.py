@@ -2,7 +2,7 @@
 
 from .evaluate import Prediction, evaluate, predict
 from .fit import fit, over_seeds
-from .history import History, cka, weight_change
+from .history import History, weight_change
 from .recipe import Phase, Recipe
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "Phase",
     "Prediction",
     "Recipe",
-    "cka",
     "evaluate",
     "fit",
     "over_seeds",

@@ -18,8 +18,9 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .. import runtime
+from .. import models, runtime
 from ..errors import LearnerError
+from ..inference import device_of, dtype_of, twin
 
 log = logging.getLogger("tlutils")
 
@@ -212,8 +213,12 @@ def repeatable_kernels() -> Iterator[None]:
 def channels_last(model: nn.Module) -> Iterator[None]:
     """Run a block with a model's images and filters in the order in which convolutions are quickest.
 
-    Afterwards each tensor has its own order in memory again: predictions round alike before and after.
+    Afterwards each tensor has its own order in memory again: predictions round alike before and after. A
+    model that counts on the usual order, as `x.view(len(x), -1)` does, keeps it.
     """
+    if not _takes_channels_last(model):
+        yield
+        return
 
     def tensors() -> list[tuple[str, torch.Tensor]]:
         return [*model.named_parameters(), *model.named_buffers()]
@@ -226,6 +231,18 @@ def channels_last(model: nn.Module) -> Iterator[None]:
         for name, tensor in tensors():
             if name in before and tensor.stride() != before[name]:
                 tensor.data = tensor.data.new_empty_strided(tensor.shape, before[name]).copy_(tensor.data)
+
+
+def _takes_channels_last(model: nn.Module) -> bool:
+    """Try it on a copy."""
+    size = models.info(model).input_size
+    images = torch.zeros(2, *size, dtype=dtype_of(model), device=device_of(model))
+    try:
+        with twin(model) as copy, torch.no_grad():
+            copy(images.to(memory_format=torch.channels_last))
+    except Exception:
+        return False
+    return True
 
 
 class _JointBatchNorm(TorchFunctionMode):

@@ -34,15 +34,15 @@ class Prediction:
     classes: list[str]
 
     @property
-    def labels(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """Index of the likeliest class of each image, (n,)."""
-        labels: np.ndarray = self.probabilities.argmax(1)
-        return labels
+        predicted: np.ndarray = self.probabilities.argmax(1)
+        return predicted
 
     @property
     def names(self) -> list[str]:
         """Name of the likeliest class of each image."""
-        return [self.classes[k] for k in self.labels]
+        return [self.classes[k] for k in self.predicted]
 
     def __len__(self) -> int:
         return len(self.probabilities)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from torch import nn
 
 from .. import runtime, surgery
@@ -156,36 +155,3 @@ def weight_change(model: nn.Module, before: nn.Module | Mapping[str, torch.Tenso
 def _flat(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Tensor:
     flat = [tensors[name].detach().cpu().flatten() for name in names]
     return torch.cat([t.to(torch.promote_types(t.dtype, torch.float32)) for t in flat])
-
-
-def cka(x: ArrayLike, y: ArrayLike) -> float:
-    """Return how alike two features of the same images are, as linear CKA: 1 the same, 0 unrelated.
-
-    Unlike a distance it does not change when features are rotated or scaled as a whole, which a later layer
-    could undo. Kornblith et al. 2019, arXiv:1905.00414.
-
-    Args:
-        x: Features of shape (n, p), one row per image.
-        y: Features of shape (n, q) of the same images in the same order.
-
-    Raises:
-        LearnerError: For other shapes, and for features that are the same for all images.
-
-    Example:
-        >>> from tlutils import train
-        >>> x = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
-        >>> rotated_and_scaled = [[0.0, 2.0], [0.0, -2.0], [-2.0, 0.0], [2.0, 0.0]]
-        >>> round(train.cka(x, rotated_and_scaled), 6)
-        1.0
-    """
-    a, b = (torch.as_tensor(v, dtype=torch.float64) for v in (x, y))
-    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
-        raise LearnerError(
-            f"Features of shapes {tuple(a.shape)} and {tuple(b.shape)} arrived. Expected (n, p) and (n, q), "
-            "one row per image, of the same images in the same order."
-        )
-    a, b = a - a.mean(0), b - b.mean(0)
-    size = (a.T @ a).norm() * (b.T @ b).norm()
-    if not size > 0:
-        raise LearnerError("One of the two is the same for all images: there is nothing to compare.")
-    return float((b.T @ a).norm() ** 2 / size)

@@ -63,7 +63,7 @@ def explore_deepdream(
         >>> panel.screen.message[:24]
         'Done after 2 of 2 steps:'
     """
-    x = explain.check_batch(model, one_image(image))
+    x = explain.prepare_batch(model, one_image(image))
     stages = surgery.stages(model, input_size=(x.shape[1], x.shape[2], x.shape[3]))
     names = [s.name for s in stages if isinstance(s.layout, str)]
     if stage is not None and stage not in names:

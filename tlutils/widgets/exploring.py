@@ -55,7 +55,7 @@ def explore_channels(
         >>> explorer.controls["channel"].max
         3
     """
-    images = explain.check_batch(model, images).cpu()
+    images = explain.prepare_batch(model, images).cpu()
     known = surgery.stages(model, input_size=(images.shape[1], images.shape[2], images.shape[3]))
     spatial = [s.name for s in known if s.map_size not in (None, (1, 1))]
     if not spatial:
@@ -285,7 +285,7 @@ def _agreement(one: Tensor | None, other: Tensor | None) -> str:
 
 def _ask(model: nn.Module, image: Tensor, target: int | None) -> tuple[Tensor, int, Tensor, Sequence[str]]:
     """Return the checked image (1, C, H, W), the class to ask about, all scores (K,), and classes' names."""
-    x = explain.check_batch(model, one_image(image))
+    x = explain.prepare_batch(model, one_image(image))
     out, index = explain.score_classes(model, x, target)
     known = models.info(model).classes
     names = known if known and len(known) == out.shape[1] else [f"class {k}" for k in range(out.shape[1])]
