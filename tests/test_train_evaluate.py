@@ -1,10 +1,13 @@
 """Predicting and evaluating take any images, and change nothing."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
 from tiny import TinySplit, tiny_data, tiny_net
 from torch import nn
 
@@ -39,6 +42,34 @@ def test_a_saved_model_predicts_with_its_class_names(tmp_path):
     image = dataset.val[0][0]
     assert np.array_equal(train.predict(back, image).probabilities, train.predict(net, image).probabilities)
     assert train.predict(back, image).names[0] in dataset.classes
+
+
+def image_folder(path):
+    for name in "ab":
+        (path / name).mkdir()
+        Image.new("RGB", (16, 16)).save(path / name / "one.png")
+    return torchvision.datasets.ImageFolder(path)
+
+
+OTHERS = {
+    "a folder of torchvision": image_folder,
+    "a list": lambda path: [(Image.new("RGB", (16, 16)), 0)],
+    "tensors": lambda path: torch.utils.data.TensorDataset(torch.zeros(2, 3, 16, 16), torch.arange(2)),
+    "a batch": lambda path: torch.zeros(2, 3, 16, 16),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_images_of_another_library_are_told_how_they_become_a_split(kind, tmp_path):
+    images, net = OTHERS[kind](tmp_path), tiny_net()
+    for use in (
+        lambda: train.evaluate(net, images),
+        lambda: features.extract(net, images, at="pool"),
+        lambda: train.fit(net, images, Recipe.probe(epochs=1)),
+        lambda: train.fit(net, replace(tiny_data(), val=images), Recipe.probe(epochs=1)),
+    ):
+        with pytest.raises(LearnerError, match=r"data\.load\("):
+            use()
 
 
 class Flattens(nn.Module):

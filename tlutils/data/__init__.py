@@ -9,7 +9,7 @@ from ..errors import LearnerError, unknown
 from . import networked, packaged
 from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
-from .dataset import DatasetSplits, LabelledImages, Problem, Split, TrainingData, Transformed
+from .dataset import DatasetSplits, LabelledImages, Problem, Split, TrainingData, Transformed, check_labelled
 from .folder import load_folder, read_items
 from .images import BACKGROUND, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
@@ -29,6 +29,7 @@ __all__ = [
     "UnreadableImage",
     "card",
     "catalog",
+    "check_labelled",
     "load",
     "load_image",
     "load_photograph",

@@ -63,6 +63,24 @@ class LabelledImages(Protocol):
     def __getitem__(self, i: int, /) -> tuple[Image.Image, int]: ...
 
 
+def check_labelled(images: object) -> None:
+    """Raise LearnerError unless `images` have what training, features and evaluation need of them.
+
+    Args:
+        images: What somebody passed as a split.
+
+    Example:
+        >>> from tlutils import data
+        >>> data.check_labelled(data.load("digits").val)
+    """
+    if missing := [name for name in ("labels", "classes", "fingerprint") if not hasattr(images, name)]:
+        raise LearnerError(
+            f"A {type(images).__name__} arrived, which has no {' and no '.join(missing)}. Expected a split, "
+            "like data.load(...).train. A folder with a folder for each class becomes splits with "
+            "data.load('path/of/the/folder'); of torchvision's ImageFolder that path is the `root`."
+        )
+
+
 class TrainingData(Protocol):
     """What training needs of a data set: images to train on, images to judge by, and the class names.
 

@@ -88,6 +88,7 @@ def extract(
     """
     names = [at] if isinstance(at, str) else [getattr(stage, "name", stage) for stage in at]
     stages = tuple(dict.fromkeys(names))
+    data.check_labelled(split)
     _check(stages, split, views, batch_size, precision)
     model = require_module(model)
     transform = transform or data.transform_for(model)

@@ -115,6 +115,7 @@ def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 
         >>> train.evaluate(model, data.load("digits").val.subsample(1)).n
         10
     """
+    data.check_labelled(split)
     if not len(split):
         raise LearnerError("The split holds no image, so there is nothing to evaluate on.")
     if getattr(split, "name", "") == "test" and getattr(split, "times_opened", 0):
@@ -164,6 +165,8 @@ def check_trainable(model: nn.Module, dataset: data.TrainingData, recipe: Recipe
         raise LearnerError(
             f"A recipe of type {type(recipe).__name__} arrived. Expected a Recipe, like Recipe.finetune()."
         )
+    for split in (getattr(dataset, "train", dataset), getattr(dataset, "val", dataset)):
+        data.check_labelled(split)
     classes, labels = list(dataset.classes), list(dataset.train.labels)
     if len(classes) < 2:
         raise LearnerError(
