@@ -143,10 +143,12 @@ def of_generators() -> str:
         >>> fingerprint.of_generators() == before
         False
     """
-    states = [random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()]  # noqa: NPY002
+    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]  # noqa: NPY002
+    inner = [v.tobytes() if isinstance(v, np.ndarray) else repr(v) for v in numpy.pop("state").values()]
+    torchs = [torch.get_rng_state()]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states += torch.cuda.get_rng_state_all()
-    return of(states)
+        torchs += torch.cuda.get_rng_state_all()
+    return _hash(repr(random.getstate()), repr(numpy), *inner, *(t.numpy().tobytes() for t in torchs))
 
 
 class _Walk:
