@@ -214,7 +214,7 @@ def test_pooling_and_norm_of_a_convnext_stay():
 
 
 def test_a_timm_model_made_without_a_head_gets_one():
-    model = timm.models.VGG([8, "M", 16, "M"], num_classes=0).half()
+    model = timm.models.VGG([8, "M"] * 5, num_classes=0).half()
     body = {k: v.clone() for k, v in model.state_dict().items()}
     surgery.replace_head(model, 4)
     assert model.head.fc.weight.shape == (4, 4096)
