@@ -73,7 +73,7 @@ def check_labelled(images: object) -> None:
         >>> from tlutils import data
         >>> data.check_labelled(data.load("digits").val)
     """
-    if missing := [name for name in ("labels", "classes", "fingerprint") if not hasattr(images, name)]:
+    if missing := [name for name in ("labels", "fingerprint") if not hasattr(images, name)]:
         raise LearnerError(
             f"A {type(images).__name__} arrived, which has no {' and no '.join(missing)}. Expected a split, "
             "like data.load(...).train. A folder with a folder for each class becomes splits with "
