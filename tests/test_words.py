@@ -18,6 +18,7 @@ COUNTED = "logits?|numbers?|values?|rows?|images?|map|entry|entries|one|matrix|s
 
 # pattern, why, a sentence in which it must be found
 DIALECT = [
+    (r"\b(XX+|TODO|TBD)\b", "a sentence is missing", "A draw from XX."),
     (rf"\b({COUNTED}) an? ({PER})\b", "say per image, per row, per class", "It gives three logits a class."),
     (r"(?<!CNN )\b[Cc]odes\b", "vectors are features or embeddings", "Neighbours by pretrained codes."),
     (r"\b(pretrained|random|image's|nearest|[Bb]y) code\b", "a vector is an embedding", "near by code"),
