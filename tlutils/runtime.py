@@ -46,7 +46,10 @@ def seed_everything(seed: int) -> None:
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries draw from NumPy's global generator
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # without the traceback that the other writes for devices that may still come
+        torch.default_generator.manual_seed(int(seed))
 
 
 @contextmanager
