@@ -294,7 +294,11 @@ def _fingerprint(model: nn.Module, size: tuple[int, ...]) -> str:
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}  # tied tensors have one owner
     tensors = [(n, first.setdefault(id(t), n), str((t.shape, t.dtype, t.device))) for n, t in named]
-    return fingerprint.short(size, fingerprint.of_settings(model), tensors)
+    settings = fingerprint.of_settings(model)
+    for name, value in vars(model).items():
+        if isinstance(value, models.ModelInfo):  # which weights it has, that is
+            settings.parts.pop(f":{name}")
+    return fingerprint.short(size, settings, tensors)
 
 
 def _share(alike: str, found: Plan) -> None:

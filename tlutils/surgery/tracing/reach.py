@@ -78,6 +78,8 @@ ELEMENTWISE = frozenset(
         "nan_to_num",
     ]
 )
+# What PyTorch works out step by step in Python for tensors without data; the shape of what goes in stays.
+_SLOW_WITHOUT_DATA = ("batch_norm", "hardtanh", "relu6", "hardswish", "hardsigmoid", "gelu")
 # The names under which Python's operators and in-place forms reach torch.
 _PLAIN = (
     {f"__{op}__": op for op in ("add", "sub", "mul", "neg", "pow", "abs")}
@@ -203,8 +205,9 @@ class Receptive(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if (func is torch.nn.functional.batch_norm or func is torch.batch_norm) and args[0].is_meta:
-            out = torch.empty_like(args[0])  # without data, its shape is all there is, and far quicker
+        if _name(func) in _SLOW_WITHOUT_DATA and args and args[0].is_meta:
+            # Its shape is all there is; that it is written to counts, not what is written.
+            out = args[0].zero_() if _in_place(func, args, kwargs) else torch.empty_like(args[0])
         elif _name(func) == "lstm" and args[0].is_meta:
             out = self._lstm(*args)
         else:
@@ -223,6 +226,12 @@ def _name(func: Any) -> str:
     name = getattr(func, "__name__", "")
     name = _PLAIN.get(name, name)
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def _in_place(func: Any, args: Any, kwargs: Any) -> bool:
+    if func.__name__.endswith("_") or kwargs.get("inplace", False):
+        return True
+    return _name(func) != "batch_norm" and any(value is True for value in args[1:])
 
 
 def _after(
