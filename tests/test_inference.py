@@ -141,7 +141,7 @@ def test_evaluating_leaves_gradients_to_the_caller_and_repeats_what_a_model_draw
 
 def test_wrappers_come_off_and_what_is_no_model_is_refused():
     net = nn.Linear(2, 2)
-    wrapped = torch.compile(nn.DataParallel(net))
+    wrapped = torch.compile(nn.DataParallel(net), backend="eager")
     wrapped.train()
     assert unwrap(wrapped) is require_module(wrapped) is unwrap(net) is net
     with evaluating(wrapped) as bare:

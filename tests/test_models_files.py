@@ -2,6 +2,8 @@
 in words.
 """
 
+import copy
+import functools
 import json
 import logging
 import warnings
@@ -166,8 +168,17 @@ def test_files_that_are_no_saved_model_are_refused_in_words(tmp_path):
         models.save(model, tmp_path / "model", classes=["a", "b"])
 
 
+@functools.cache
+def resnet(num_classes, seed):
+    return models.load("resnet18", pretrained=False, num_classes=num_classes, input_size=64, seed=seed)
+
+
 def trained(num_classes=1000):
-    return models.load("resnet18", pretrained=False, num_classes=num_classes, seed=7)
+    return copy.deepcopy(resnet(num_classes, 7))
+
+
+def another(num_classes=1000):
+    return copy.deepcopy(resnet(num_classes, 1))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +186,7 @@ def trained(num_classes=1000):
 )
 def test_prefixes_of_wrappers_do_not_matter_on_either_side(prefix):
     source = trained()
-    model = models.load("resnet18", pretrained=False, seed=1)
+    model = another()
     report = models.load_weights(model, {prefix + key: value for key, value in source.state_dict().items()})
     assert torch.equal(logits(model), logits(source))
     assert (report.skipped, report.missing, report.unexpected) == ([], [], [])
@@ -186,7 +197,7 @@ def test_weights_without_a_prefix_go_into_a_model_that_has_one():
     class Lit(nn.Module):
         def __init__(self):
             super().__init__()
-            self.model = models.load("resnet18", pretrained=False, seed=1)
+            self.model = another()
 
     source, wrapper = trained(), Lit()
     models.load_weights(wrapper, source.state_dict())
@@ -194,7 +205,7 @@ def test_weights_without_a_prefix_go_into_a_model_that_has_one():
 
 
 def test_a_head_of_another_size_is_skipped_and_reported():
-    source, model = trained(num_classes=10), models.load("resnet18", pretrained=False, num_classes=3, seed=1)
+    source, model = trained(num_classes=10), another(num_classes=3)
     head = model.fc.weight.clone()
     report = models.load_weights(model, source.state_dict())
     assert sorted(report.skipped) == ["fc.bias", "fc.weight"]
@@ -208,14 +219,14 @@ def test_what_is_missing_or_too_much_is_reported_and_logged(caplog):
     del state["layer1.0.conv1.weight"]
     state["extra.weight"] = torch.zeros(1)
     with caplog.at_level(logging.WARNING, logger="tlutils"):
-        report = models.load_weights(models.load("resnet18", pretrained=False), state)
+        report = models.load_weights(another(), state)
     assert (report.missing, report.unexpected) == (["layer1.0.conv1.weight"], ["extra.weight"])
     assert "layer1.0.conv1.weight" in caplog.text
 
 
 @pytest.mark.parametrize("spoil", ["names", "another architecture", "a part", "a shape", "no tensors"])
 def test_a_state_that_does_not_fit_is_refused_and_nothing_is_copied(spoil):
-    model, state = models.load("resnet18", pretrained=False, seed=1), trained().state_dict()
+    model, state = another(), trained().state_dict()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     if spoil == "names":
         state = {f"encoder.net.{key}": value for key, value in state.items()}
@@ -241,7 +252,7 @@ def test_a_state_that_does_not_fit_is_refused_and_nothing_is_copied(spoil):
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
 def test_a_trainers_checkpoint_is_read_with_its_weights_found(key, tmp_path):
-    source, model = trained(), models.load("resnet18", pretrained=False, seed=1)
+    source, model = trained(), another()
     torch.save({"epoch": 3, key: source.state_dict(), "classes": ["a"]}, tmp_path / "last.ckpt")
     models.load_weights(model, tmp_path / "last.ckpt")
     assert torch.equal(logits(model), logits(source))

@@ -156,7 +156,15 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "dataclass",
+        "dict",
+        "tuple",
+        *(pytest.param(k, marks=pytest.mark.full) for k in ("dict of one", "list")),
+    ],
+)
 def test_scores_in_any_kind_of_output_are_found_everywhere(kind):
     plain = tiny_net()
     net = models.describe(

@@ -185,7 +185,14 @@ SCHEDULERS = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+# Alike: one rate a group, multiplied or computed as another's is.
+ALIKE = {"MultiplicativeLR", "StepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR"}
+ALIKE |= {"CosineAnnealingWarmRestarts"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full) if name in ALIKE else name for name in SCHEDULERS]
+)
 def test_every_scheduler_goes_on_with_the_groups_added_in_proportion(name):
     """The head's rate is what it would have been, and each new group keeps its ratio to it at every step."""
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections import OrderedDict
 
 import pytest
 import timm
@@ -24,14 +25,22 @@ def captured(model: nn.Module, path: str, images: Tensor) -> Tensor:
     return kept[0]
 
 
+def vgg() -> nn.Module:
+    """VGG's plain list of layers, some in place, and a small head."""
+    features = torchvision.models.vgg.make_layers([8, "M", 16, "M", 16, 16, "M"])
+    head = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(16, 10)}
+    return nn.Sequential(OrderedDict(features=features, **head))
+
+
 @pytest.mark.parametrize(
     ("model", "path", "stage"),
     [
         (torchvision.models.resnet18, "layer3", "stage3"),
-        (torchvision.models.vgg11, "features.10", "stage3"),
-        (lambda: timm.create_model("convnext_atto"), "stages.1", "stage2"),
-        (lambda: timm.create_model("vit_tiny_patch16_224", img_size=64), "blocks.4", "stage5"),
+        (vgg, "features.10", "stage3"),
+        (lambda: timm.create_model("test_convnext"), "stages.1", "stage2"),
+        (lambda: timm.create_model("test_vit", img_size=64), "blocks.4", "stage5"),
     ],
+    ids=["resnet", "vgg", "convnext", "vit"],
 )
 def test_outputs_are_what_leaves_the_stage(model, path, stage):
     net, images = model().eval(), torch.randn(2, *SMALL)
@@ -99,17 +108,17 @@ def test_a_suffix_never_writes_into_what_it_was_given():
     assert torch.equal(found, net.one(images)), "not overwritten by the next stage"
 
 
-def test_inception_carries_what_its_auxiliary_head_needs():
-    net = torchvision.models.inception_v3(init_weights=False)
-    images = torch.randn(2, 3, 299, 299)
-    prefix, suffix = surgery.split_at(net, "pool")
+def test_googlenet_carries_what_its_auxiliary_heads_need():
+    net = torchvision.models.googlenet(init_weights=False)
+    images = torch.randn(2, *SMALL)
+    prefix, suffix = surgery.split_at(net, "pool", input_size=SMALL)
     with torch.no_grad():
         kept = prefix.eval()(images)  # a cached prefix, run in evaluation mode
-        assert [t.shape[1] for t in kept] == [2048, 768]
+        assert [t.shape[1] for t in kept] == [1024, 512, 528]
         assert torch.equal(suffix.eval()(kept), net.eval()(images))
         out = suffix.train()(kept)
-    assert type(out).__name__ == "InceptionOutputs"
-    assert out.aux_logits.shape == (2, 1000)
+    assert type(out).__name__ == "GoogLeNetOutputs"
+    assert out.aux_logits1.shape == out.aux_logits2.shape == (2, 1000)
 
 
 def test_a_chain_of_children_is_cut_though_it_looks_at_its_images():

@@ -227,7 +227,7 @@ def test_the_same_seed_gives_the_same_weights_and_history_to_the_last_bit():
     assert first != third
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_any_number_of_workers_gives_the_same_weights(num_workers):
     assert same(trained(RICH)[0], trained(RICH, num_workers=num_workers)[0])
 

@@ -46,10 +46,30 @@ def seed_everything(seed: int) -> None:
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - other libraries draw from NumPy's global generator
+    seed_torch(seed)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch alone, on every device; this changes global state and returns nothing.
+
+    `torch.manual_seed` notes the caller's whole stack for each kind of device that has not been used so far,
+    which takes a hundred times as long as seeding: without an accelerator, none will be.
+
+    Args:
+        seed: any integer.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import runtime
+        >>> runtime.seed_torch(0)
+        >>> first = torch.rand(3)
+        >>> torch.equal(first, torch.rand(3, generator=torch.Generator().manual_seed(0)))
+        True
+    """
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
-    else:  # without the traceback that the other writes for devices that may still come
-        torch.default_generator.manual_seed(int(seed))
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 @contextmanager

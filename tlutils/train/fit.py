@@ -207,7 +207,7 @@ class PhaseTrainer:
         hardware = self.hardware
 
         def attempt(micro_batches: int) -> torch.Tensor:
-            torch.manual_seed(seed)
+            runtime.seed_torch(seed)
             self.optimizer.zero_grad(set_to_none=True)
             sums = torch.zeros(2, device=hardware.device)
             for number, micro_batch in enumerate(batch.split(micro_batches), start=1):
