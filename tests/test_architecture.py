@@ -155,7 +155,20 @@ def _lines(source: str) -> int:
     return len(source.splitlines()) - sum((text.end_lineno or 0) - text.lineno + 1 for text in texts)
 
 
-RULES = [upward, inside, circles, large]
+def slow(files: Sources) -> list[str]:
+    """Return the files that import at their top what takes a second and few need: all would wait for it."""
+    found = []
+    for path, source in files.items():
+        for node in parse(source).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found += [f"{path} imports {n}" for n in names if n.startswith(("sklearn", "scipy.stats"))]
+            if isinstance(node, ast.ImportFrom) and node.module == "scipy":
+                found += [f"{path} imports scipy.stats" for alias in node.names if alias.name == "stats"]
+    return found
+
+
+RULES = [upward, inside, circles, large, slow]
 
 
 def test_every_module_has_a_row():
@@ -203,6 +216,8 @@ def test_the_picture_is_true(rule):
             "data/__init__.py ⇄ data/a.py",
         ),
         (large, {"data/a.py": "x = 1\n" * (MOST_LINES + 1)}, "data/a.py"),
+        (slow, {"metrics.py": "from sklearn.metrics import log_loss"}, "metrics.py imports sklearn.metrics"),
+        (slow, {"checks/a.py": "from scipy import stats"}, "checks/a.py imports scipy.stats"),
     ],
 )
 def test_a_fault_would_be_found(rule, files, says):
@@ -216,6 +231,10 @@ def test_a_fault_would_be_found(rule, files, says):
         (inside, {"cli.py": "from .claims import b", "claims/__init__.py": "__all__ = ['b']"}),
         (inside, {"cli.py": "from . import claims\nclaims.b()", "claims/__init__.py": "__all__ = ['b']"}),
         (circles, {"data/a.py": "from .b import x", "data/b.py": "", "data/__init__.py": "from . import a"}),
+        (
+            slow,
+            {"metrics.py": "from scipy import sparse\ndef f():\n    from sklearn.metrics import log_loss"},
+        ),
         (large, {"data/a.py": 'def f():\n    """' + "\n" * MOST_LINES + '"""\n' + "x = 1\n" * 9}),
         (
             circles,

@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from . import runtime
@@ -217,6 +216,8 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
         >>> print(interval([0.8, 0.9, 0.7]))
         0.800 [0.552, 1.048]
     """
+    from scipy import stats
+
     numbers = np.asarray(values, dtype=float)
     if not len(numbers):
         return Estimate(np.nan, np.nan, np.nan)

@@ -207,10 +207,14 @@ class _Walk:
             yield "scripted", _hash(module._c.dump_to_str(True, True, False))
             return
         for name, value in vars(module).items():
-            if name.endswith("_hooks") and isinstance(value, dict):
+            if name in _NO_SETTINGS:
+                continue
+            if type(value) in _PLAIN:  # most of them
+                yield name, repr(value)
+            elif name.endswith("_hooks") and isinstance(value, dict):
                 for i, hook in enumerate(value.values()):  # its keys count the hooks of this process
                     yield from self._setting(f"{name} {i}", hook)
-            elif name not in _NO_SETTINGS and "_hooks_" not in name:
+            elif "_hooks_" not in name:
                 yield from self._setting(name, value)
         if (
             type(module)._save_to_state_dict is not nn.Module._save_to_state_dict
@@ -267,7 +271,13 @@ class _Walk:
             yield f"global {name}", value.__name__
 
     def _inside(self, thing: Any) -> Iterator[str]:
-        if isinstance(thing, torch.Tensor):
+        if type(thing) in (list, tuple):
+            yield from map(self.digest, thing)
+        elif type(thing) in (dict, OrderedDict):
+            yield from (f"{self.digest(k)} {self.digest(v)}" for k, v in thing.items())
+        elif isinstance(thing, (set, frozenset)):
+            yield from sorted(map(self.digest, thing))
+        elif isinstance(thing, torch.Tensor):
             yield _tensor(thing)
         elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
             yield from (thing.dtype.str, str(thing.shape), _hash(np.ascontiguousarray(thing).tobytes()))
@@ -275,12 +285,6 @@ class _Walk:
             for path, module in thing.named_modules():
                 yield from (f"{path}:{place} {digits}" for place, digits in self._module(module))
             yield from (f"{name} {digits}" for name, digits in of_tensors(thing).items())
-        elif type(thing) in (list, tuple):
-            yield from map(self.digest, thing)
-        elif type(thing) in (dict, OrderedDict):
-            yield from (f"{self.digest(k)} {self.digest(v)}" for k, v in thing.items())
-        elif isinstance(thing, set | frozenset):
-            yield from sorted(map(self.digest, thing))
         elif isinstance(thing, FunctionType):
             yield from map(str, self._function(thing))
         elif isinstance(thing, MethodType):

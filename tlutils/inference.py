@@ -22,7 +22,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from . import runtime
 from .errors import LearnerError
 
-_HOOKS = frozenset(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
+_HOOKS = frozenset(name for name in nn.Module().__dict__ if "_hooks" in name)
+_CONTAINERS = (list, dict, set, deque)
 _FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 
 
@@ -209,9 +210,10 @@ def refuse_quantised(modules: Iterable[nn.Module]) -> None:
         )
 
 
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
+def _tensors(model: nn.Module) -> Iterator[Any]:
     for module in model.modules():
-        yield from (t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None)
+        yield from module._parameters.values()
+        yield from module._buffers.values()
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -376,13 +378,13 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     bare = require_module(model)
     modes = [(module, module.training) for module in model.modules()]
     try:
-        for module, _ in modes:
-            module.training = False
+        set_mode(model, training=False)
         with runtime.seeded(0):
             yield bare
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
 
 
 @contextmanager
@@ -486,7 +488,7 @@ class _Copier:
             return value
         if id(value) in self._done:
             return self._done[id(value)]
-        if isinstance(value, list | dict | set | deque):
+        if isinstance(value, _CONTAINERS):
             return self._container(value)
         if isinstance(value, nn.Module):
             return self._module(value)
@@ -522,10 +524,10 @@ class _Copier:
         if isinstance(module, torch.jit.ScriptModule):
             return self._keep(module, copy.deepcopy(module))
         new = self._keep(module, object.__new__(type(module)))
-        state = {key: self.copy(v) for key, v in module.__dict__.items() if key not in _HOOKS}
-        state |= {key: OrderedDict() for key in _HOOKS if key in module.__dict__}
-        if any(type(v) is Tensor for v in module.__dict__.values()):  # a weight that a hook makes
-            state["_forward_pre_hooks"] = self.copy(module._forward_pre_hooks)
+        hooks = _HOOKS
+        if Tensor in map(type, module.__dict__.values()):  # a weight that a hook makes
+            hooks = _HOOKS - {"_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"}
+        state = {k: OrderedDict() if k in hooks else self.copy(v) for k, v in module.__dict__.items()}
         if "grad_checkpointing" in state:
             state["grad_checkpointing"] = False  # it changes memory, never values
         state["_compiled_call_impl"] = None
@@ -545,6 +547,8 @@ class _Copier:
     def _container(self, value: Any) -> Any:
         plain = type(value) in (dict, list, set, OrderedDict)
         new = self._keep(value, value.copy() if plain else copy.copy(value))
+        if plain and not value:
+            return new
         if isinstance(value, list):
             new[:] = [self.copy(v) for v in value]
         elif isinstance(value, dict):
@@ -602,10 +606,10 @@ def empty_like(tensor: Tensor) -> Tensor:
 
 
 def set_mode(model: nn.Module, training: bool) -> None:
-    """Put every module of a mirror in training or evaluation mode; `train()` itself may have been changed.
+    """Put every module in training or evaluation mode; `train()` itself may have been changed.
 
     Args:
-        model: A mirror or twin.
+        model: Any model.
         training: The mode to set.
 
     Example:
@@ -617,4 +621,5 @@ def set_mode(model: nn.Module, training: bool) -> None:
         [False, False]
     """
     for module in model.modules():
-        module.training = training
+        if module.training is not training:  # to set an attribute of a module takes a while
+            module.training = training

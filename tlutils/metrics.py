@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.metrics import confusion_matrix, recall_score
 
 from .errors import LearnerError, unknown
 
@@ -184,10 +183,11 @@ def report(
             table[name + suffix] = np.where(support > 0, source[name], np.nan)
     headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in METRICS}
     frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
+    cells = truth * len(names) + chances.argmax(1)  # of the confusion matrix, a row for each true class
     return Report(
         **headline,
         per_class=frame,
-        confusion=confusion_matrix(truth, chances.argmax(1), labels=range(len(names))),
+        confusion=np.bincount(cells, minlength=len(names) ** 2).reshape(len(names), -1),
         classes=names,
         labels=truth,
         probabilities=chances,
@@ -210,7 +210,8 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
         >>> metrics.balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
         0.5
     """
-    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
+    truth, said = np.asarray(labels), np.asarray(predicted)
+    return float(np.mean([(said[truth == label] == label).mean() for label in np.unique(truth)]))
 
 
 def cka(x: ArrayLike, y: ArrayLike) -> float:

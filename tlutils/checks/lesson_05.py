@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy import stats
 
 from .common import judge_number
 
@@ -81,6 +80,8 @@ def check_seeds(answer: int | None, differences: np.ndarray, margin: float) -> N
         >>> lesson_05.check_seeds(3, np.array([0.04, 0.01, 0.07]), 0.01)
         That is how many there are, and they left it undecided.
     """
+    from scipy import stats
+
     mean, std = np.mean(differences), np.std(differences, ddof=1)
 
     def least(gap: float, std: float, quantile: Callable[[int], float]) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest, spearmanr
 from torch import Tensor, nn
 
 from ..errors import LearnerError
@@ -230,6 +229,8 @@ def cascading_randomization(
 
 
 def _rank_correlation(a: Tensor, b: Tensor) -> float:
+    from scipy.stats import spearmanr
+
     if a.min() == a.max() or b.min() == b.max():
         return 0.0
     return float(np.nan_to_num(spearmanr(a.double().numpy(), b.double().numpy()).statistic))
@@ -272,6 +273,8 @@ def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
         >>> explain.pointing_game(maps, [(0, 0, 1, 1)] * 2).hits
         tensor([ True, False])
     """
+    from scipy.stats import binomtest
+
     boxes = torch.as_tensor(boxes)
     if maps.ndim != 3 or boxes.shape != (len(maps), 4) or not len(maps):
         raise LearnerError(

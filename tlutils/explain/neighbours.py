@@ -4,11 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from ..errors import LearnerError
@@ -54,6 +49,8 @@ def nearest(
         >>> explain.nearest([[0.0], [1.0], [5.0]], n_neighbors=1)[1].ravel().tolist()
         [1, 0, 1]
     """
+    from sklearn.neighbors import NearestNeighbors
+
     known = as_features(features)
     asking = None if queries is None else as_features(queries)
     if asking is not None and asking.shape[1] != known.shape[1]:
@@ -134,6 +131,11 @@ def embedding_map(
         >>> explain.embedding_map(np.random.rand(9, 5), method="pca").shape
         (3, 3)
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     matrix = as_features(features)
     count = len(matrix)
     if method not in ("pca", "tsne"):

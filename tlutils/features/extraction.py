@@ -90,10 +90,11 @@ def extract(
     stages = tuple(dict.fromkeys(names))
     data.check_labelled(split)
     _check(stages, split, views, batch_size, precision)
-    model = require_module(model)
-    transform = transform or data.transform_for(model)
     with _ONE_AT_A_TIME:  # modes and random generators belong to all threads
-        trunk, device = surgery.outputs(model, at=list(stages)), device_of(model)
+        model = require_module(model)
+        transform = transform or data.transform_for(model)
+        facts, device = models.info(model), device_of(model)
+        trunk = surgery.outputs(model, at=list(stages), input_size=facts.input_size)
         known = trunk.known_stages
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
         forward = Forward(trunk, layouts, device, precision)
@@ -103,7 +104,7 @@ def extract(
         if views is None and (trial.draws_images or trial.own_generator):
             raise _random_transform()
         ingredients: dict[str, Any] = {
-            "model": models.info(model).name,
+            "model": facts.name,
             "data": split.fingerprint,
             "transform": fingerprint.short(trial.transform),
             "views": views,

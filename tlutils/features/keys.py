@@ -56,8 +56,9 @@ def of_stages(model: nn.Module, stages: Sequence[Stage], settings: Mapping[str, 
     used: set[str] = set()
     key, found = "", {}
     for stage in stages:
-        inside = {m for own in stage.modules for m in places if f"{m}.".startswith(f"{own}.")}
-        above = {own.rpartition(".")[0] for own in stage.modules} | {""}
+        own = tuple(f"{m}." for m in stage.modules)
+        inside = {m for m in places if f"{m}.".startswith(own)}
+        above = {m.rpartition(".")[0] for m in stage.modules} | {""}
         while deeper := {m.rpartition(".")[0] for m in above} - above:
             above |= deeper
         new = sorted((inside | above) - used)

@@ -157,12 +157,14 @@ def _draws() -> Iterator[set[str]]:
     before, profiler = fingerprint.of_generators(), sys.getprofile()
 
     def watch(frame: FrameType, event: str, called: Any) -> None:
-        by_torch = event == "c_call" and isinstance(getattr(called, "__self__", None), torch.Generator)
-        if (
-            (event == "c_call" and called is os.urandom)
-            or (by_torch and called.__name__ == "seed")
-            or (event == "call" and frame.f_code is _RESEED and frame.f_locals["a"] is None)
-        ):
+        if event == "c_call":
+            seeds = called.__name__ == "seed" and isinstance(
+                getattr(called, "__self__", None), torch.Generator
+            )
+            asks = seeds or called is os.urandom
+        else:
+            asks = event == "call" and frame.f_code is _RESEED and frame.f_locals["a"] is None
+        if asks:
             drawn.add("system")
 
     if profiler is None:  # there is room for one alone

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.ticker import NullFormatter
-from scipy.optimize import isotonic_regression
 
 from ..errors import LearnerError
 from .style import COLOURS, NAMES, Picture, figure
@@ -152,6 +151,8 @@ def name_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]], line_height
     `ends` maps a name to where its line ends, the line's mean and its colour; `line_height` is that of text,
     as a share of the panel's height.
     """
+    from scipy.optimize import isotonic_regression
+
     ax.autoscale_view()
     scale = ax.transScale + ax.transLimits  # from values to shares of the panel's height
     heights = {name: scale.transform((1, end))[1] for name, (end, _, _) in ends.items()}

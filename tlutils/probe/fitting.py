@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.utils import skip_init
@@ -211,6 +210,8 @@ def _cross_validated(
     class_weights: ClassWeights,
 ) -> pd.DataFrame:
     """Return the table of settings, scored on all held-out rows together."""
+    from sklearn.metrics import log_loss
+
     judged = np.flatnonzero(fold >= 0)
     truth, count = labels[judged], labels.max() + 1
     chances = np.empty((len(settings), len(labels), count))

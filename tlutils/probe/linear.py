@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn.utils import skip_init
 
@@ -106,6 +105,8 @@ def fit_logistic(
     are as many as the rows. This changes no solution, since the penalty looks the same from all sides and no
     weight pays off where nothing varies. A class without rows is never predicted.
     """
+    from sklearn.linear_model import LogisticRegression
+
     scale = fit_scale(x, floor)
     inputs = scale(x)
     axes = None if len(x) >= x.shape[1] else _principal_axes(inputs)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import pairwise_distances_chunked
 
 from .linear import ClassWeights, Scale, fit_scale, row_weights
 
@@ -28,6 +27,8 @@ class Neighbours:
         Of rows that are equally near, the first comes first. scikit-learn's NearestNeighbors takes any of
         them, so that results would depend on its number of threads.
         """
+        from sklearn.metrics import pairwise_distances_chunked
+
         ranked = pairwise_distances_chunked(
             self.scale(x),
             self.bank,

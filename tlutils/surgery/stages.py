@@ -212,7 +212,7 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
         >>> found["stage2"].output_shape, found["stage2"].layout, found["stage2"].stride
         ((48, 20, 20), 'NCHW', 8)
     """
-    return plan(model, input_size=input_size).stages
+    return plan(require_editable(model), input_size=input_size).stages
 
 
 def require_editable(model: object) -> nn.Module:
@@ -268,10 +268,9 @@ def unchanged() -> Iterator[None]:
 def plan(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) -> Plan:
     """Return the stages with all that a cut needs to know; kept as long as the model takes the same steps.
 
-    A model that is made like an earlier one, and takes the same steps, shares its plan: another seed, or
-    other weights. Raises LearnerError.
+    The model comes from `require_editable`. One that is made like an earlier one, and takes the same steps,
+    shares its plan: another seed, or other weights. Raises LearnerError.
     """
-    model = require_editable(model)
     size = tuple(input_size or models.info(model).input_size)
     kept = _UNCHANGED.get()
     if kept is not None and (id(model), size) in kept:
@@ -295,7 +294,11 @@ def _fingerprint(model: nn.Module, size: tuple[int, ...]) -> str:
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}  # tied tensors have one owner
     tensors = [(n, first.setdefault(id(t), n), str((t.shape, t.dtype, t.device))) for n, t in named]
-    return fingerprint.short(size, fingerprint.of_settings(model), tensors)
+    settings = fingerprint.of_settings(model)
+    for name, value in vars(model).items():
+        if isinstance(value, models.ModelInfo):  # which weights it has, that is
+            settings.parts.pop(f":{name}")
+    return fingerprint.short(size, settings, tensors)
 
 
 def _share(alike: str, found: Plan) -> None:
@@ -315,9 +318,14 @@ def _make_up(model: nn.Module) -> list[Any]:
             id(module),
             getattr(getattr(module.forward, "__func__", module.forward), "__code__", None),
             [(k, v) for k, v in vars(module).items() if k != "training" and is_size(v)],
+            [
+                (k, id(t), t.shape, t.dtype)
+                for k, t in (*module._parameters.items(), *module._buffers.items())
+                if t is not None
+            ],
         )
         for name, module in model.named_modules()
-    ] + [(name, id(t), t.shape, t.dtype) for name, t in [*model.named_parameters(), *model.named_buffers()]]
+    ]
 
 
 def _is_current(plan: Plan, model: nn.Module) -> bool:

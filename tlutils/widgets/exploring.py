@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from .. import explain, models, plots, surgery
@@ -275,6 +274,8 @@ def explore_attributions(
 
 
 def _agreement(one: Tensor | None, other: Tensor | None) -> str:
+    from scipy.stats import spearmanr
+
     # On squares of eight pixels: fine maps and coarse ones are compared at a coarse map's scale.
     coarse = [torch.nn.functional.avg_pool2d(m[None], 8, ceil_mode=True).flatten() for m in (one, other)]  # type: ignore[index]
     if any(float(c.max() - c.min()) == 0 for c in coarse):

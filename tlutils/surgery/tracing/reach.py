@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ...inference import set_mode, twin
@@ -79,6 +78,8 @@ ELEMENTWISE = frozenset(
         "nan_to_num",
     ]
 )
+# What PyTorch works out step by step in Python for tensors without data; the shape of what goes in stays.
+_SLOW_WITHOUT_DATA = ("batch_norm", "hardtanh", "relu6", "hardswish", "hardsigmoid", "gelu")
 # The names under which Python's operators and in-place forms reach torch.
 _PLAIN = (
     {f"__{op}__": op for op in ("add", "sub", "mul", "neg", "pow", "abs")}
@@ -176,19 +177,6 @@ def positions(shape: Sequence[int], layout: str) -> int:
     return math.prod(n for n, letter in zip(shape, layout, strict=True) if letter not in "NC")
 
 
-_ALIKE = frozenset(
-    [
-        functional.batch_norm,
-        torch.batch_norm,
-        functional.gelu,
-        functional.hardswish,
-        functional.hardtanh,
-        functional.relu6,
-    ]
-)
-"""Give a tensor like their first."""
-
-
 class Receptive(TorchFunctionMode):
     """Follows `Reach` from the image through every function; None where nothing tells height from width.
 
@@ -215,31 +203,15 @@ class Receptive(TorchFunctionMode):
         width = state[0].shape[-1] * (2 if bidirectional else 1)
         return x.new_empty(*x.shape[:2], width), torch.empty_like(state[0]), torch.empty_like(state[1])
 
-    def _without_data(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return what a function gives for tensors without data: a shape, which PyTorch is slow to tell."""
-        x, name = args[0], _name(func)
-        if func in _ALIKE:
-            if not kwargs.get("inplace", False):
-                return torch.empty_like(x)
-            torch.autograd.graph.increment_version(x)
-            return x
-        if name == "lstm":
-            return self._lstm(*args)
-        if func is functional.layer_norm:
-            normalized = tuple(_argument(args, kwargs, 1, "normalized_shape", ()))
-            if x.shape[x.dim() - len(normalized) :] == normalized:
-                return torch.empty_like(x, memory_format=torch.contiguous_format)
-        if func is functional.linear:
-            weight = _argument(args, kwargs, 1, "weight", None)
-            if (weight.shape[1:], weight.dtype) == (x.shape[-1:], x.dtype):
-                self.products += x.numel() * weight.shape[0]
-                return x.new_empty(*x.shape[:-1], weight.shape[0])
-        return func(*args, **kwargs)
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        empty = args and isinstance(args[0], Tensor) and args[0].is_meta
-        out = self._without_data(func, args, kwargs) if empty else func(*args, **kwargs)
+        if _name(func) in _SLOW_WITHOUT_DATA and args and args[0].is_meta:
+            # Its shape is all there is; that it is written to counts, not what is written.
+            out = args[0].zero_() if _in_place(func, args, kwargs) else torch.empty_like(args[0])
+        elif _name(func) == "lstm" and args[0].is_meta:
+            out = self._lstm(*args)
+        else:
+            out = func(*args, **kwargs)
         inputs = [t for t in tensors((args, kwargs)) if id(t) in self._known]
         results = tensors(out)
         if inputs and results:
@@ -254,6 +226,12 @@ def _name(func: Any) -> str:
     name = getattr(func, "__name__", "")
     name = _PLAIN.get(name, name)
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def _in_place(func: Any, args: Any, kwargs: Any) -> bool:
+    if func.__name__.endswith("_") or kwargs.get("inplace", False):
+        return True
+    return _name(func) != "batch_norm" and any(value is True for value in args[1:])
 
 
 def _after(

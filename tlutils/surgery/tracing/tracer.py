@@ -186,22 +186,39 @@ class Tracer(fx.Tracer):
 
 
 class Replay(Tracer):
-    """Traces a model without running a layer, as long as it takes the steps that were noted."""
+    """Traces a model without running a layer, as long as it takes the steps of the flow that it follows."""
 
-    def __init__(self, images: list[Tensor], opened: set[str], notes: list[Note], like: Any) -> None:
-        super().__init__(images, opened, measured=False)
-        self._old, self._like = notes, like
+    _flow: Any = None
+
+    def follow(self, flow: Any) -> Any:
+        """Begin a flow, in a graph of its own since messages may name its steps; return its image."""
+        self._flow, self.graph = flow, fx.Graph(tracer_cls=type(self))
+        self.notes, self._number = [], {}
+        self._proxies: dict[str, Any] = {}
+        return self.create_proxy("placeholder", "image", (), {})
+
+    def finish(self, output: Any) -> None:
+        """End a flow. Raises an error unless all steps were taken, with the same output and constants."""
+        self.create_node("output", "output", (self.create_arg(output),), {})
+        constants = {name: vars(self.root).pop(name) for name in self._flow.constants}
+        self.tensor_attrs = {t: name for t, name in self.tensor_attrs.items() if name not in constants}
+        if (
+            len(self.notes) < len(self._flow.notes)
+            or self.notes[-1].call != self._flow.notes[-1].call
+            or not all(torch.equal(c, self._flow.constants[name]) for name, c in constants.items())
+        ):
+            raise fx.proxy.TraceError("it gives something else")
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return super().getattr(attr, attr_val, self._proxies)
 
     def _evaluate(self, node: fx.Node) -> None:
-        old, call = self._old[len(self.notes) - 1]
+        if self._flow is None:  # before any flow
+            return
+        old, call = self._flow.notes[len(self.notes) - 1]
         if call != self.notes[-1].call:
             raise fx.proxy.TraceError("it takes another step")
-        self.values[node], self.depends[node] = self._like.values[old], self._like.depends[old]
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps were taken, with the same output."""
-        return len(self.notes) == len(self._old) and self.notes[-1].call == self._old[-1].call
+        self.values[node], self.depends[node] = self._flow.values[old], self._flow.depends[old]
 
 
 def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
@@ -245,6 +262,4 @@ def fetch(module: nn.Module, path: str) -> Any:
 
 def is_size(value: Any) -> bool:
     """Whether a value is a number, a dtype, a device, or a sequence of them: what a shape gives."""
-    if isinstance(value, tuple | list):
-        return all(is_size(v) for v in value)
-    return isinstance(value, _PLAIN)
+    return isinstance(value, _PLAIN) or (isinstance(value, (tuple, list)) and all(map(is_size, value)))
