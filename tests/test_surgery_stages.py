@@ -9,7 +9,7 @@ import torchvision
 from odd_networks import SMALL, Chain, Fork, Mismatch, OddNames, Wide, Windows, WrongOutput
 from torch import nn
 
-from tlutils import surgery
+from tlutils import models, surgery
 from tlutils.errors import LearnerError
 
 
@@ -269,6 +269,11 @@ def test_a_plan_is_made_anew_when_the_model_changes():
     images = torch.randn(1, *SMALL)
     prefix, suffix = surgery.split_at(net.eval(), "head", input_size=SMALL)
     assert torch.equal(suffix(prefix(images)), net(images))
+
+
+def test_models_that_differ_in_their_weights_only_share_a_plan():
+    one, other = (models.load("tf_efficientnet_lite0", pretrained) for pretrained in (True, False))
+    assert surgery.stages(one) is surgery.stages(other)
 
 
 @pytest.mark.parametrize(
