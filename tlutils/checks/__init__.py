@@ -14,6 +14,7 @@ from . import (
     lesson_04,
     lesson_05,
     lesson_06,
+    lesson_10,
 )
 from .common import compare_choice, compare_guess, expect
 
@@ -30,4 +31,5 @@ __all__ = [
     "lesson_04",
     "lesson_05",
     "lesson_06",
+    "lesson_10",
 ]
