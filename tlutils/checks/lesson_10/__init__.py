@@ -1,0 +1,13 @@
+"""Checks of the exercises in lesson 10, plain PyTorch."""
+
+from .epoch import check_epoch
+from .layers import check_freeze_backbone, check_parameter_groups, check_replace_head
+from .prediction import check_predict
+
+__all__ = [
+    "check_epoch",
+    "check_freeze_backbone",
+    "check_parameter_groups",
+    "check_predict",
+    "check_replace_head",
+]
