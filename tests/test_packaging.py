@@ -153,7 +153,7 @@ def test_an_installed_package_has_lessons_cards_and_evidence_outside_a_checkout(
     evidence = (ROOT / "docs" / "reproduction.csv").read_text().splitlines()
     assert found[:3] == [
         str(len(evidence) - 1),
-        str(len(list((ROOT / "notebooks").glob("0*.ipynb")))),
+        str(len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))),
         "elpv-defects",
     ]
     assert found[3].startswith(str(tmp_path))
