@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from .. import models, runtime
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, twin
+from .depthwise import SmallDepthwise
 
 log = logging.getLogger("tlutils")
 
@@ -128,6 +129,8 @@ class Hardware:
                 stack.enter_context(self.accelerator.no_sync(module))
             if self.world_size > 1:
                 stack.enter_context(_JointBatchNorm())
+            if self.device.type == "cpu":
+                stack.enter_context(SmallDepthwise())
             yield
 
     def backward(self, loss: torch.Tensor) -> None:
