@@ -166,6 +166,8 @@ def report(
         >>> found.confusion.tolist()
         [[2, 0], [1, 1]]
     """
+    from sklearn.metrics import confusion_matrix
+
     truth, chances, names = _check(labels, proba, classes)
     columns = _count_per_image(truth, chances)
     once = _compute_metrics(np.asarray(columns.sum(axis=0))[None], len(truth), len(names))
@@ -183,11 +185,10 @@ def report(
             table[name + suffix] = np.where(support > 0, source[name], np.nan)
     headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in METRICS}
     frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
-    cells = truth * len(names) + chances.argmax(1)  # of the confusion matrix, a row for each true class
     return Report(
         **headline,
         per_class=frame,
-        confusion=np.bincount(cells, minlength=len(names) ** 2).reshape(len(names), -1),
+        confusion=confusion_matrix(truth, chances.argmax(1), labels=range(len(names))),
         classes=names,
         labels=truth,
         probabilities=chances,
@@ -210,8 +211,9 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
         >>> metrics.balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
         0.5
     """
-    truth, said = np.asarray(labels), np.asarray(predicted)
-    return float(np.mean([(said[truth == label] == label).mean() for label in np.unique(truth)]))
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
 def cka(x: ArrayLike, y: ArrayLike) -> float:
