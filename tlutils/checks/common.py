@@ -4,6 +4,9 @@ A check of a function computes the right answer and those of the usual mistakes 
 mistake is recognised by what comes out, however it is written.
 """
 
+import contextlib
+import io
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,6 +14,23 @@ import torch
 from torch import Tensor
 
 from ..errors import LearnerError
+
+
+class Mistake(AssertionError):
+    """What a check of an assignment raises: its message names the mistake, and a notebook shows that alone.
+
+    Example:
+        >>> from tlutils import checks
+        >>> raise checks.Mistake("The head still has 1,000 outputs.")
+        Traceback (most recent call last):
+        tlutils.checks.Mistake: The head still has 1,000 outputs.
+    """
+
+    __module__ = "tlutils.checks"
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Not yet. {self}"]
+
 
 # What to say of a mistake -> the answer that it gives, or several such answers.
 Mistakes = Mapping[str, Tensor | tuple[Tensor, ...]]
@@ -180,3 +200,29 @@ def gradient_of(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     with torch.enable_grad():
         return torch.autograd.grad(score(x).sum(), x)[0]
+
+
+def require(mistakes: Mapping[str, bool], *, praise: str) -> None:
+    """Print `praise`, or raise `Mistake` with the first of the `mistakes` that was made."""
+    if made := next((text for text, is_made in mistakes.items() if is_made), None):
+        raise Mistake(made)
+    print(f"Right: {praise}")
+
+
+def answer(function: Callable[..., object], *inputs: object, todo: str) -> object:
+    """Return what `function(*inputs)` gives; raise `Mistake` where it stops or gives nothing.
+
+    Warnings and words of the function are not shown: a grader would take a warning for a failure.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            found = function(*inputs)
+        except NotImplementedError as error:
+            raise Mistake(f"Not answered yet. {todo}") from error
+        except Exception as error:
+            why = (str(error).splitlines() or ["no reason given"])[0]
+            raise Mistake(f"Your lines stopped with {type(error).__name__}: {why}. {todo}") from error
+    if found is None:
+        raise Mistake(f"Nothing came back. {todo}")
+    return found

@@ -1,0 +1,15 @@
+"""Checks of assignment 01, finetune a network in plain PyTorch: each raises `Mistake`, or says that all is right."""
+
+from .choosing import check_choose, check_experiment
+from .layers import check_make_optimizer, check_prepare
+from .training import check_evaluate, check_finetune, check_train_epoch
+
+__all__ = [
+    "check_choose",
+    "check_evaluate",
+    "check_experiment",
+    "check_finetune",
+    "check_make_optimizer",
+    "check_prepare",
+    "check_train_epoch",
+]
