@@ -1,4 +1,4 @@
-"""What nbgrader does beside its own: limits, answers that reach around an exercise, feedback without hidden tests."""
+"""What nbgrader does beside its own: limits, a screen for answers, feedback without hidden tests."""
 
 import ast
 import hashlib
@@ -8,32 +8,70 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tlutils
+import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient.exceptions import DeadKernelError
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.converters.autograde import Autograde
-from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades, NbGraderPreprocessor
+from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades, NbGraderPreprocessor, OverwriteCells
 from nbgrader.utils import is_grade, is_locked
 
-CELL_SECONDS, SUBMISSION_SECONDS = 180, 600
+import tlutils
+
+ANSWER_SECONDS, CELL_SECONDS, SUBMISSION_SECONDS = 30, 180, 600  # an answer defines; given cells measure
 MEMORY = 6 * 2**30  # bytes that one submission may allocate
 
 MODULES = set(
-    "sys os inspect importlib builtins gc ctypes subprocess shutil signal threading multiprocessing traceback "
-    "IPython ipykernel runpy pickle code".split()
+    [
+        "sys",
+        "os",
+        "inspect",
+        "importlib",
+        "builtins",
+        "gc",
+        "ctypes",
+        "subprocess",
+        "shutil",
+        "signal",
+        "threading",
+        "multiprocessing",
+        "traceback",
+        "IPython",
+        "ipykernel",
+        "runpy",
+        "pickle",
+        "code",
+    ]
 )
 NAMES = set(
-    "exec eval compile __import__ globals locals vars setattr delattr get_ipython In Out open input breakpoint "
-    "__builtins__ exit quit".split()
+    [
+        "exec",
+        "eval",
+        "compile",
+        "__import__",
+        "globals",
+        "locals",
+        "vars",
+        "setattr",
+        "delattr",
+        "get_ipython",
+        "In",
+        "Out",
+        "open",
+        "input",
+        "breakpoint",
+        "__builtins__",
+        "exit",
+        "quit",
+    ]
 )
 DUNDERS = {"__init__", "__name__", "__len__", "__getitem__", "__iter__", "__call__"}
 
 
 def reaches_around(source: str, taken: set[str]) -> Iterator[str]:
-    """Yield what lines of an answer do that no answer needs; `taken` are the names that the notebook imports."""
+    """Yield what lines of an answer do that no answer needs; `taken` are names that the notebook imports."""
     try:
         tree = ast.parse(TransformerManager().transform_cell(source))
     except SyntaxError:
@@ -53,7 +91,9 @@ def reaches_around(source: str, taken: set[str]) -> Iterator[str]:
             root: Any = node
             while isinstance(root, ast.Attribute | ast.Subscript):
                 root = root.value
-            stored = isinstance(node.ctx, ast.Store | ast.Del) and isinstance(root, ast.Name) and root.id in taken
+            stored = (
+                isinstance(node.ctx, ast.Store | ast.Del) and isinstance(root, ast.Name) and root.id in taken
+            )
             if stored:
                 yield f"{line} changes {ast.unparse(node)}, which belongs to a library"
             if node.attr.startswith("__") and node.attr not in DUNDERS:
@@ -71,6 +111,25 @@ def imports(notebook: NotebookNode) -> set[str]:
     return found
 
 
+class Complete(NbGraderPreprocessor):
+    """Puts cells that were deleted back as they were handed out, so that each exercise is checked."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Return the notebook with every cell that nbgrader knows."""
+        about = resources["nbgrader"]
+        path = Path(
+            self.config.CourseDirectory.root, "release", about["assignment"], f"{about['notebook']}.ipynb"
+        )
+        place = 0
+        for cell in nbformat.read(path, as_version=4).cells:
+            if grade_id := cell.metadata.get("nbgrader", {}).get("grade_id"):
+                ids = [c.metadata.get("nbgrader", {}).get("grade_id") for c in nb.cells]
+                if grade_id not in ids:
+                    nb.cells.insert(place, cell)
+                place = 1 + (ids.index(grade_id) if grade_id in ids else place)
+        return nb, resources
+
+
 class Screen(NbGraderPreprocessor):
     """Does not run what reaches around the exercise, nor code that was handed in beside the notebook."""
 
@@ -84,25 +143,32 @@ class Screen(NbGraderPreprocessor):
             if cell.cell_type == "code" and not is_locked(cell):
                 for why in reaches_around(cell.source, taken):
                     said = f"This cell was not run: {why}, and no answer here needs that."
-                    cell.source = f"raise RuntimeError({said!r})\n" + re.sub("^", "# ", cell.source, flags=re.MULTILINE)
+                    cell.source = f"raise RuntimeError({said!r})\n" + re.sub(
+                        "^", "# ", cell.source, flags=re.MULTILINE
+                    )
                     break
         return nb, resources
 
 
 class Limited(Execute):
-    """Runs a submission in `SUBMISSION_SECONDS`; a kernel that dies costs the points that were not reached."""
+    """Runs a submission in `SUBMISSION_SECONDS`; a kernel that dies costs what it did not reach."""
 
     def preprocess(self, nb: NotebookNode, resources: Any, **options: Any) -> tuple[NotebookNode, Any]:
         """Return the executed notebook, whatever becomes of its kernel."""
         end = time.monotonic() + SUBMISSION_SECONDS
-        self.timeout_func = lambda cell: int(max(1, min(CELL_SECONDS, end - time.monotonic())))
+        self.extra_arguments = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
+        self.timeout_func = lambda cell: int(
+            max(1, min(CELL_SECONDS if is_locked(cell) else ANSWER_SECONDS, end - time.monotonic()))
+        )
         before = fingerprint()
         try:
             nb, resources = super().preprocess(nb, resources, **options)
         except (DeadKernelError, RuntimeError, TimeoutError) as error:
             self.log.warning("The kernel did not come to the end: %s", error)
         if fingerprint() != before:
-            raise RuntimeError("A submission changed the installed course. Reinstall it, and grade in a sandbox.")
+            raise RuntimeError(
+                "A submission changed the installed course. Reinstall it, and grade in a sandbox."
+            )
         for cell in nb.cells:
             if cell.cell_type == "code" and is_grade(cell) and cell.get("execution_count") is None:
                 why = "The notebook did not run as far as this check."
@@ -125,7 +191,9 @@ class Discreet(NbGraderPreprocessor):
             errors = [out for out in cell.outputs if out.output_type == "error"][:1]
             for out in errors:
                 out.evalue = out.evalue[:400]
-                out.traceback = [f"{out.ename}: {out.evalue}" if out.ename != "Mistake" else f"Not yet. {out.evalue}"]
+                out.traceback = [
+                    f"{out.ename}: {out.evalue}" if out.ename != "Mistake" else f"Not yet. {out.evalue}"
+                ]
             cell.outputs = errors
         return cell, resources
 
@@ -134,7 +202,9 @@ def configure(c: Any) -> None:
     """Write the limits and the steps into nbgrader's configuration `c`."""
     steps = list(Autograde.autograde_preprocessors.default_args[0])
     c.Autograde.autograde_preprocessors = [Screen, *(Limited if step is Execute else step for step in steps)]
-    c.OverwriteCells.add_missing_cells = True
+    first = list(Autograde.sanitize_preprocessors.default_args[0])
+    first.insert(first.index(OverwriteCells), Complete)
+    c.Autograde.sanitize_preprocessors = first
     c.GenerateFeedback.preprocessors = [ClearHiddenTests, Discreet, GetGrades, CSSHTMLHeaderPreprocessor]
     c.IncludeHeaderFooter.enabled = False
     try:

@@ -1,7 +1,7 @@
 """Make what learners get from the solved notebooks: `python release.py`, or `--variant 7` for another class.
 
-nbgrader strips solutions and hidden tests; the notebooks are written to notebooks/assignments. A variant changes
-the solved notebooks here: other photographs, and other numbers in the hidden tests.
+nbgrader strips solutions and hidden tests; the notebooks are written to notebooks/assignments. A variant
+changes the solved notebooks here: other photographs, and other numbers in the hidden tests.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def vary(notebook: NotebookNode, variant: int) -> NotebookNode:
 
 
 def release(course: Path) -> dict[str, NotebookNode]:
-    """Return the release of each assignment in `course`/source, as nbgrader makes it; leaves nothing behind."""
+    """Return the release of each assignment in `course`/source, as nbgrader makes it."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(course / "source", Path(folder, "source"))
         config = Config()

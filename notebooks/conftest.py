@@ -8,4 +8,5 @@ def pytest_runtest_setup(item):
     if cell is not None and cell.execution_count is None:
         pytest.fail("This cell was committed unrun. `tlutils lesson NUMBER --update` runs them all.")
 
+
 collect_ignore = ["assignments"]  # handed out unrun; tests/test_assignments.py looks at them

@@ -2,10 +2,16 @@
 
 import gc
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 from tlutils import models
+
+INSTRUCTOR = Path(__file__).parent.parent / "instructor"  # withheld from learners, with what it tests
+sys.path.append(str(INSTRUCTOR))
+collect_ignore_glob = [] if INSTRUCTOR.is_dir() else ["test_assignments*.py"]
 
 
 def pytest_collection_finish():

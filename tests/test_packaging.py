@@ -59,7 +59,7 @@ def imported(paths: list[Path]) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module.split(".")[0])
-    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    helpers = {path.stem for folder in ("tests", "instructor") for path in (ROOT / folder).glob("*.py")}
     return found - helpers - sys.stdlib_module_names - {"tlutils"}
 
 
@@ -67,7 +67,8 @@ def imported(paths: list[Path]) -> set[str]:
     ("pattern", "declared"),
     [
         ("tlutils/**/*.py", PROJECT["dependencies"]),
-        ("notebooks/*.ipynb", PROJECT["dependencies"]),
+        ("notebooks/**/*.ipynb", PROJECT["dependencies"]),
+        ("instructor/**/*.py", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["teach"]),
         ("benchmarks/*.py", PROJECT["dependencies"] + TEST),
         ("tests/*.py", PROJECT["dependencies"] + TEST),
     ],
@@ -167,7 +168,7 @@ def test_the_top_level_holds_nothing_unexpected():
     allowed = {
         *("README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE"),
         *("pyproject.toml", "environment.yml"),
-        *("conftest.py", "notebooks", "tlutils", "tests", "data", "docs", "benchmarks"),
+        *("conftest.py", "notebooks", "tlutils", "tests", "data", "docs", "benchmarks", "instructor"),
     }
     assert {name for name in top - allowed if not name.startswith(".")} == set()
 

@@ -80,7 +80,9 @@ FILES = sorted(
         "*.md",
         "docs/**/*.md",
         "data/*.toml",
-        "notebooks/*.ipynb",
+        "notebooks/**/*.ipynb",
+        "instructor/**/*.ipynb",
+        "instructor/**/*.py",
         "tlutils/**/*.py",
         "benchmarks/*.py",
     )

@@ -1,12 +1,13 @@
 """What a lesson tells its learner: results in stable words, guesses compared, exercises checked.
 
 What every lesson says is here; the exercises of lesson 03 are in `tlutils.checks.lesson_03`.
-Each `check_*` passes in a sentence, or names the mistake that it sees; one of an assignment raises it, since a
-grader reads errors.
+Each `check_*` passes in a sentence, or names the mistake that it sees; one of an assignment raises it,
+since a grader reads errors.
 """
 
 from . import (
     assignment_01,
+    assignment_02,
     lesson_00,
     lesson_01,
     lesson_01b,
@@ -23,6 +24,7 @@ from .common import Mistake, compare_choice, compare_guess, expect
 __all__ = [
     "Mistake",
     "assignment_01",
+    "assignment_02",
     "compare_choice",
     "compare_guess",
     "expect",

@@ -1,4 +1,4 @@
-"""Checks of assignment 01, finetune a network in plain PyTorch: each raises `Mistake`, or says that all is right."""
+"""Checks of assignment 01, finetune in plain PyTorch: each raises `Mistake`, or says that all is right."""
 
 from .choosing import check_choose, check_experiment
 from .layers import check_make_optimizer, check_prepare

@@ -47,7 +47,9 @@ def check_prepare(prepare: Callable[[Any, int], Any], *, seed: int = 0) -> None:
         features, classes = 6 + seed % 5, 3 + seed % 4
         model = Small(features)
         old, images = copy.deepcopy(model), torch.rand(4, 3, 12, 12)
-        found = answer(prepare, model, classes, todo="Return the network, with a new head and the rest frozen.")
+        found = answer(
+            prepare, model, classes, todo="Return the network, with a new head and the rest frozen."
+        )
         if not isinstance(found, nn.Module):
             raise Mistake(f"A {type(found).__name__} came back. Return the network.")
         if isinstance(found, nn.Linear):
@@ -71,9 +73,11 @@ def check_prepare(prepare: Callable[[Any, int], Any], *, seed: int = 0) -> None:
                 ),
                 "The head still has 10 outputs: setting out_features on an existing layer changes a label, "
                 "and no weight. Put a new nn.Linear in its place.": relabelled,
-                "The head still has 10 outputs. A layer under a name that forward does not call changes nothing: "
+                "The head still has 10 outputs. A layer under a name that forward does not call changes "
+                "nothing: "
                 "print(model) shows what the head is called.": logits.shape[1] == 10,
-                "The new layer stands on the old head's 10 logits, which are ImageNet's classes: put it in the "
+                "The new layer stands on the old head's 10 logits, which are ImageNet's classes: put it in "
+                "the "
                 "old head's place, on the features.": any(m.weight.shape[0] == 10 for m in linear),
                 f"{classes} classes need {classes} outputs, and there are {logits.shape[1]}.": (
                     logits.shape[1] != classes
@@ -81,16 +85,15 @@ def check_prepare(prepare: Callable[[Any, int], Any], *, seed: int = 0) -> None:
                 "The head ends in a softmax. cross_entropy has its own: let the network give logits.": bool(
                     torch.allclose(logits.sum(1), torch.ones(4), atol=1e-4)
                 ),
-                "Nothing trains: the new head was frozen with the rest. Freeze first, then put it in.": not any(
-                    p.requires_grad for p in found.parameters()
-                ),
+                "Nothing trains: the new head was frozen with the rest. Freeze first, then put it "
+                "in.": not any(p.requires_grad for p in found.parameters()),
                 "The pretrained layers would train: requires_grad_(False) freezes parameters; eval() and "
                 "no_grad() do not.": all(p.requires_grad for p in kept),
-                "Some of the pretrained parameters are not frozen: BatchNorm has a weight and a bias, too.": any(
-                    p.requires_grad for p in kept
-                ),
+                "Some of the pretrained parameters are not frozen: BatchNorm has a weight and a bias, "
+                "too.": any(p.requires_grad for p in kept),
                 "A part of the head is frozen.": not all(
-                    p.requires_grad for p in head.parameters()  # type: ignore[union-attr]
+                    p.requires_grad
+                    for p in head.parameters()  # type: ignore[union-attr]
                 ),
             },
             praise="a new head that learns, and pretrained layers that stay.",
@@ -135,15 +138,21 @@ def check_make_optimizer(make_optimizer: Callable[[Any, float, float], Any], *, 
         known = sum(id(p) in rates for p in parameters.values())
         require(
             {
-                "The optimizer holds parameters that are not the network's: copies do not train it.": len(rates)
+                "The optimizer holds parameters that are not the network's: copies do not train it.": len(
+                    rates
+                )
                 > known,
-                f"The optimizer was made before unfreezing: it knows {known} of {len(parameters)} parameters, and "
+                f"The optimizer was made before unfreezing: it knows {known} of {len(parameters)} "
+                "parameters, and "
                 "the others will never move. Thaw first.": all(rate is None for rate in rest.values())
                 and all(p.requires_grad for p in parameters.values()),
                 "The pretrained layers are still frozen: the optimizer knows them, and they get no gradient. "
                 "requires_grad_(True) is missing.": not all(p.requires_grad for p in parameters.values()),
-                "The head is in no group: it would stay as it was drawn.": all(r is None for r in head.values()),
-                f"The optimizer knows {known} of {len(parameters)} parameters. Biases and BatchNorm's are parameters, "
+                "The head is in no group: it would stay as it was drawn.": all(
+                    r is None for r in head.values()
+                ),
+                f"The optimizer knows {known} of {len(parameters)} parameters. Biases and BatchNorm's are "
+                "parameters, "
                 "too.": known < len(parameters),
                 "A parameter is in two groups: each step would move it twice.": len(every) > len(rates),
                 "The two rates are swapped: the new head learns fast, the pretrained layers slowly.": set(
@@ -151,7 +160,8 @@ def check_make_optimizer(make_optimizer: Callable[[Any, float, float], Any], *, 
                 )
                 == {lr}
                 and set(rest.values()) == {head_lr},
-                "One rate for all: the head's would destroy the pretrained layers, and theirs would leave the head "
+                "One rate for all: the head's would destroy the pretrained layers, and theirs would leave "
+                "the head "
                 "behind. Two groups.": len(set(rates.values())) == 1,
                 "The rates are not the two that were asked for: hand lr and head_lr to the groups.": (
                     set(head.values()) != {head_lr} or set(rest.values()) != {lr}

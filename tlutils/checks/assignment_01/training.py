@@ -1,6 +1,7 @@
 """Checks of an epoch of training, of a score, and of a whole run that keeps its best epoch."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,9 @@ class _Spied(Small):
 
     def forward(self, x: Tensor) -> Tensor:
         mode = "train" if self.training else "eval"
-        self.log.append(f"{mode}, bn {'train' if self.bn.training else 'eval'}, grad {torch.is_grad_enabled()}")
+        self.log.append(
+            f"{mode}, bn {'train' if self.bn.training else 'eval'}, grad {torch.is_grad_enabled()}"
+        )
         return super().forward(x)
 
 
@@ -121,13 +124,17 @@ def check_train_epoch(train_epoch: Callable[[Any, Any, Any], Any], *, seed: int 
             model.eval()  # as the validation of the epoch before leaves it
             model.classifier.weight.register_hook(lambda _, log=log: log.append("backward"))
             loader = _Loader(batches, "batch", log)
-            found = answer(train_epoch, model, loader, optimizer, todo="Return the mean loss of the training images.")
+            found = answer(
+                train_epoch, model, loader, optimizer, todo="Return the mean loss of the training images."
+            )
             _require_steps(log, model, start, batches, frozen)
             _require_loss(found, start, batches, frozen)
     print("Right: one epoch, and what is frozen stays so.")
 
 
-def _require_steps(log: list[str], model: nn.Module, start: nn.Module, batches: Batches, frozen: bool) -> None:
+def _require_steps(
+    log: list[str], model: nn.Module, start: nn.Module, batches: Batches, frozen: bool
+) -> None:
     """Raise the mistake that an epoch made, as its log and its weights tell."""
     forward = [entry for entry in log if "bn" in entry]
     order = [entry for entry in log if entry in ("step", "backward")]
@@ -145,16 +152,20 @@ def _require_steps(log: list[str], model: nn.Module, start: nn.Module, batches: 
         ),
         "loss.backward() is missing: no gradient is computed.": "backward" not in order,
         "optimizer.step() is missing: nothing moves.": "step" not in order,
-        "step() comes before backward(): it takes the gradients of the batch before it.": order[:1] == ["step"],
+        "step() comes before backward(): it takes the gradients of the batch before it.": order[:1]
+        == ["step"],
         f"It trains on {len(forward)} of {len(batches)} batches. Is a return inside the loop?": len(forward)
         < len(batches),
-        f"{order.count('step')} steps for {len(batches)} batches: one for each.": order.count("step") != len(batches),
-        "BatchNorm drifts: its parameters are frozen, and model.train() still lets each batch move its running "
+        f"{order.count('step')} steps for {len(batches)} batches: one for each.": order.count("step")
+        != len(batches),
+        "BatchNorm drifts: its parameters are frozen, and model.train() still lets each batch move its "
+        "running "
         "mean and variance. A frozen BatchNorm belongs in eval mode.": frozen and drifted,
         "It trains in eval mode: the validation of the epoch before left it on. model.train() is missing.": (
             forward[:1] != [] and forward[0].startswith("eval") and not frozen
         ),
-        "BatchNorm stays in eval mode although its parameters train: freeze it with the pretrained layers, and "
+        "BatchNorm stays in eval mode although its parameters train: freeze it with the pretrained layers, "
+        "and "
         "only with them.": not frozen and not drifted,
         "The gradients of earlier batches are still there: zero_grad() before each backward().": moved
         and _same(copies["kept"], model),
@@ -163,9 +174,8 @@ def _require_steps(log: list[str], model: nn.Module, start: nn.Module, batches: 
         "nll_loss takes logarithms of probabilities, and got logits: cross_entropy takes these.": moved
         and _same(copies["nll"], model),
         "Nothing moves: does zero_grad() come between backward() and step()?": not moved,
-        "The weights are not those of one plain epoch: forward, zero_grad, backward, step, and nothing else.": not (
-            _same(copies[""], model)
-        ),
+        "The weights are not those of one plain epoch: forward, zero_grad, backward, step, and nothing "
+        "else.": not (_same(copies[""], model)),
     }
     if seen := next((text for text, is_made in made.items() if is_made), None):
         raise Mistake(seen)
@@ -179,7 +189,9 @@ def _require_loss(found: object, start: nn.Module, batches: Batches, frozen: boo
     sizes = torch.tensor([len(labels) for _, labels in batches])
     mean = (losses * sizes).sum() / sizes.sum()
     made = {
-        "The loss holds the graph of every batch, and memory grows: add up loss.item().": isinstance(found, Tensor)
+        "The loss holds the graph of every batch, and memory grows: add up loss.item().": isinstance(
+            found, Tensor
+        )
         and found.requires_grad,
         "That is the loss of the last batch. Add up over all, and divide.": is_close(found, losses[-1]),
         "That is the mean over batches, and the last is shorter. Weight each loss by its number of images.": (
@@ -187,9 +199,8 @@ def _require_loss(found: object, start: nn.Module, batches: Batches, frozen: boo
         ),
         "That is a sum: divide by the number of images.": is_close(found, losses.sum())
         or is_close(found, mean * sizes.sum()),
-        "cross_entropy is a mean already: multiply by the number of images before you divide by that of all.": (
-            is_close(found, losses.sum() / sizes.sum())
-        ),
+        "cross_entropy is a mean already: multiply by the number of images before you divide by that of "
+        "all.": (is_close(found, losses.sum() / sizes.sum())),
         "The number is not the mean loss over the training images.": not is_close(found, mean, 1e-4),
     }
     if seen := next((text for text, is_made in made.items() if is_made), None):
@@ -236,11 +247,11 @@ def check_evaluate(evaluate: Callable[[Any, Any], Any], *, seed: int = 0) -> Non
                 "It learns from the images that it is measured with: no backward() and no step() here.": (
                     "backward" in log or not _same(start, model)
                 ),
-                "It scores in training mode: each image is judged by its batch, and BatchNorm's averages move. "
+                "It scores in training mode: each image is judged by its batch, and BatchNorm's averages "
+                "move. "
                 "model.eval() is missing.": drifted or any(entry.startswith("train") for entry in forward),
-                f"It runs the network on {len(forward)} of {len(batches)} batches. Is a return inside the loop?": (
-                    len(forward) < len(batches)
-                ),
+                f"It runs the network on {len(forward)} of {len(batches)} batches. Is a return inside the "
+                "loop?": (len(forward) < len(batches)),
                 "It keeps what a backward pass would need: torch.no_grad() saves the memory.": any(
                     "grad True" in entry for entry in forward
                 ),
@@ -264,13 +275,11 @@ def _scores(model: nn.Module, batches: Batches) -> dict[str, float]:
         "": right,
         "That is how many are right: divide by the number of images.": torch.cat(rights).sum(),
         "A share lies between 0 and 1; this one is in percent.": 100 * right,
-        "argmax over the wrong axis: logits are (images, classes), and argmax(0) picks an image for each class.": (
-            torch.stack(across).sum() / sum(SIZES)
-        ),
+        "argmax over the wrong axis: logits are (images, classes), and argmax(0) picks an image for each "
+        "class.": (torch.stack(across).sum() / sum(SIZES)),
         "argmin picks the class that the network believes in least.": torch.cat(least).mean(),
-        "That is the mean of the batches' accuracies, and batches differ in size. Count, then divide.": torch.stack(
-            [x.mean() for x in rights]
-        ).mean(),
+        "That is the mean of the batches' accuracies, and batches differ in size. Count, then "
+        "divide.": torch.stack([x.mean() for x in rights]).mean(),
         "That is the accuracy of the last batch.": rights[-1].mean(),
         "That is the share of images that are wrong.": 1 - right,
     }
@@ -278,11 +287,12 @@ def _scores(model: nn.Module, batches: Batches) -> dict[str, float]:
 
 
 class _Told(nn.Module):
-    """A network that answers as well as `curve` says after so many training steps, and notes what happens."""
+    """A network that answers as well as `curve` says after so many steps, and notes what happens."""
 
     def __init__(self, curve: dict[int, int], log: list[str]) -> None:
         super().__init__()
         self.conv, self.bn, self.classifier = nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+        self.steps: Tensor
         self.register_buffer("steps", torch.zeros(()))
         self.curve, self.log = curve, log
 
@@ -298,7 +308,7 @@ class _Told(nn.Module):
 
 
 def check_finetune(finetune: Callable[[Any, Any, Any, int], Any], *, seed: int = 0) -> None:
-    """Print that a run trains the head, then everything, and comes back as its best epoch, or raise the mistake.
+    """Print that a run trains the head, then everything, and keeps its best epoch, or raise the mistake.
 
     Args:
         finetune: The learner's `function(model, train_loader, val_loader, epochs)`, which returns the network
@@ -343,7 +353,7 @@ def _require_run(found: object, log: list[str], rights: list[int]) -> None:
     if not isinstance(history, list | tuple):
         raise Mistake(f"A {type(history).__name__} came second. Return the list of accuracies on val.")
     steps = [entry for entry in log if entry in ("frozen", "thawed")]
-    at = int(model.steps) // 2 - 1 if isinstance(model.steps, Tensor) else -1
+    at = int(model.steps) // 2 - 1 if isinstance(model, _Told) else -1
     wanted, best = [n / 10 for n in rights], rights.index(max(rights))
     made = {
         "It scores the training images: an epoch is chosen by images that it did not learn from.": (
@@ -356,12 +366,17 @@ def _require_run(found: object, log: list[str], rights: list[int]) -> None:
         ),
         "The head never trains alone: a head that was just drawn sends large, meaningless gradients into the "
         "pretrained layers.": steps[:1] == ["thawed"],
-        f"2 epochs of the head and 2 of everything are 4 epochs, and the history has {len(history)}.": len(history)
+        f"2 epochs of the head and 2 of everything are 4 epochs, and the history has {len(history)}.": len(
+            history
+        )
         != 4,
         f"2 epochs of 2 batches in each phase are 4 steps and 4; here were {steps.count('frozen')} and "
         f"{steps.count('thawed')}.": steps != ["frozen"] * 4 + ["thawed"] * 4,
-        "The history is not the accuracy on val after each epoch.": not is_close(history, torch.tensor(wanted), 1e-4),
-        "The last epoch came back, and an earlier one was better. If you kept state_dict(): it is no copy, and "
+        "The history is not the accuracy on val after each epoch.": not is_close(
+            history, torch.tensor(wanted), 1e-4
+        ),
+        "The last epoch came back, and an earlier one was better. If you kept state_dict(): it is no copy, "
+        "and "
         "went on training. copy.deepcopy keeps it.": at == 3 and best != 3,
         "The best epoch of the first phase was not found: is the best so far forgotten between the phases?": (
             at != best and best < 2
@@ -374,5 +389,5 @@ def _require_run(found: object, log: list[str], rights: list[int]) -> None:
 
 def _trained(log: list[str]) -> list[str]:
     """Return the loaders whose batches went forward with gradients."""
-    pairs = zip(log, log[1:], strict=False)
+    pairs = itertools.pairwise(log)
     return [first for first, then in pairs if first in ("train", "val") and then in ("frozen", "thawed")]

@@ -1,0 +1,265 @@
+"""The real nbgrader on real submissions: solved, untouched, wrong, and by students who cheat."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grading
+import nbformat
+import pytest
+import release
+from test_assignments import BANKS, SOURCES, changed
+
+ROOT = Path(__file__).parent.parent
+INSTRUCTOR = ROOT / "instructor"
+RELEASED = ROOT / "notebooks" / "assignments"
+SHORT = "\ngrading.ANSWER_SECONDS = 3\n"
+each_assignment = pytest.mark.parametrize("name", SOURCES)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def hand_in(course, student, name, change=lambda notebook: None):
+    """Put a solved notebook, changed, into the box of a student; return its folder."""
+    folder = course / "submitted" / student / name
+    folder.mkdir(parents=True)
+    notebook = read(SOURCES[name])
+    change(notebook)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+def start(course, names=tuple(SOURCES)):
+    for name in names:
+        shutil.copytree(SOURCES[name].parent, course / "source" / name)
+    shutil.copy(INSTRUCTOR / "grading.py", course)
+    config = (INSTRUCTOR / "nbgrader_config.py").read_text(encoding="utf-8")
+    (course / "nbgrader_config.py").write_text(config + SHORT, encoding="utf-8")
+    return course
+
+
+def grade(course):
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("grader.py")), str(course)]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic
+    env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return json.loads((course / "grades.json").read_text(encoding="utf-8"))
+
+
+def points(name):
+    """Return {check: points} of the cells that are graded by running them."""
+    meta = [cell.metadata.nbgrader for cell in read(SOURCES[name]).cells if "nbgrader" in cell.metadata]
+    return {m.grade_id: m.points for m in meta if m.grade and not m.solution}
+
+
+def feedback(course, student, name):
+    return (course / "feedback" / student / name / f"{name}.html").read_text(encoding="utf-8")
+
+
+def cell(notebook, cell_id):
+    return next(cell for cell in notebook.cells if cell.id == cell_id)
+
+
+CHEATS = {
+    "prepare": "assignment_01.check_prepare = print\n\ndef prepare(model, classes): ...",
+    "make_optimizer": "import tlutils, pathlib\npathlib.Path(tlutils.__file__).write_text('')",
+    "train_epoch": "while True: pass",
+    "evaluate": "def evaluate(model, loader): return torch.ones(2**36)",
+    "finetune": "print(In)\ndef finetune(*inputs): print(In)",
+    "choose": "def choose(table): return 'wide'",
+    "check-choose": "print('Right')",
+}
+
+
+def cheat(notebook):
+    """Overwrite a check, change the course, loop, eat memory, read tests, hard-code, delete cells."""
+    for cell_id, source in CHEATS.items():
+        cell(notebook, cell_id).source = source
+    notebook.cells.remove(cell(notebook, "check-experiment"))
+    copied = nbformat.from_dict(cell(notebook, "check-prepare"))
+    copied.id = "copied"
+    notebook.cells.append(copied)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """Every assignment, handed in solved and untouched, and one by a cheat, graded in one go."""
+    course = start(tmp_path_factory.mktemp("course"))
+    for name in SOURCES:
+        hand_in(course, "solved", name)
+    folder = hand_in(course, "cheat", "01_finetune", cheat)
+    (folder / "torch.py").write_text("raise SystemExit", encoding="utf-8")
+    (folder / "tlutils").mkdir()
+    (folder / "tlutils" / "__init__.py").write_text("raise SystemExit", encoding="utf-8")
+    grade(course)
+    return course
+
+
+def grades(course, student, name):
+    found = json.loads((course / "grades.json").read_text(encoding="utf-8"))[student][name]
+    assert found.pop("errors") == ""
+    return found
+
+
+@each_assignment
+def test_a_solved_assignment_gets_full_marks(course, name):
+    found = grades(course, "solved", name)
+    assert {check: found[check] for check in points(name)} == points(name)
+
+
+@each_assignment
+def test_an_untouched_release_gets_nothing(course, name):
+    assert set(grades(course, "untouched", name).values()) == {0}
+
+
+@each_assignment
+def test_the_release_that_is_committed_is_what_nbgrader_makes(course, name):
+    made = course / "release" / name / f"{name}.ipynb"
+    assert read(made) == read(RELEASED / f"{name}.ipynb"), "run instructor/release.py"
+
+
+@each_assignment
+def test_neither_solutions_nor_hidden_tests_are_handed_out_or_returned(course, name):
+    release = (RELEASED / f"{name}.ipynb").read_text(encoding="utf-8")
+    pages = [feedback(course, student, name) for student in ("solved", "untouched")]
+    hidden = re.findall(r"seed=\d{4}", SOURCES[name].read_text(encoding="utf-8"))
+    assert hidden
+    for text in (release, *pages):
+        assert "HIDDEN TESTS" not in text
+        assert not [test for test in hidden if test in text]
+    for lines in solutions(name):
+        assert not [line for line in lines if line in release or line in pages[1]]
+
+
+SOLUTION = re.compile(r"BEGIN SOLUTION.*?\n(.*?)\n *\S+ END SOLUTION", re.DOTALL)
+
+
+def solutions(name):
+    """Return the lines of each solution that say something, and that no other cell says."""
+    sources = [cell.source for cell in read(SOURCES[name]).cells]
+    given = "".join(SOLUTION.sub("", source) for source in sources)
+    texts = [text for source in sources for text in SOLUTION.findall(source)]
+    return [
+        [ln.strip() for ln in text.splitlines() if len(ln.strip()) > 20 and ln.strip() not in given]
+        for text in texts
+    ]
+
+
+def test_a_cheat_gets_nothing_and_takes_nothing_down(course):
+    assert set(grades(course, "cheat", "01_finetune").values()) == {0}
+    page = feedback(course, "cheat", "01_finetune")
+    assert "changes assignment_01.check_prepare, which belongs to a library" in page
+    assert "The best mean leads" in page or "is a tie" in page  # the hint of the answer that was hard-coded
+    assert not re.search(r"seed=\d{4}|HIDDEN TESTS", page)
+    assert (Path(grading.tlutils.__file__)).read_text(encoding="utf-8")
+
+
+def crash(notebook):
+    cell(notebook, "train_epoch").source = "import faulthandler\nfaulthandler._sigsegv()"
+
+
+@pytest.mark.full
+def test_a_kernel_that_dies_costs_what_it_did_not_reach(tmp_path):
+    course = start(tmp_path, ["01_finetune"])
+    hand_in(course, "crash", "01_finetune", crash)
+    grade(course)
+    found = grades(course, "crash", "01_finetune")
+    assert found["check-prepare"] == points("01_finetune")["check-prepare"]
+    assert found["check-choose"] == found["check-experiment"] == 0
+
+
+@pytest.mark.full
+@pytest.mark.timeout(4 * 3600)
+@each_assignment
+def test_every_wrong_answer_loses_its_points_in_nbgrader_and_is_told_why(name, tmp_path):
+    """One student has one wrong answer to each exercise; where an answer calls another, it is wrong alone."""
+    course = start(tmp_path, [name])
+    wrong = BANKS[name]["WRONG"]
+    sources = {cell.id: cell.source for cell in read(SOURCES[name]).cells}
+    calls = {e for e in wrong if any(re.search(rf"\b{other}\(", sources[e]) for other in wrong if other != e)}
+    alone = {f"{e}-{k}": {e: row} for e in calls for k, row in enumerate(wrong[e])}
+    most = max(len(rows) for rows in wrong.values())
+    together = {
+        f"all-{k}": {e: rows[k] for e, rows in wrong.items() if e not in calls and k < len(rows)}
+        for k in range(most)
+    }
+    students = {student: made for student, made in (alone | together).items() if made}
+    for student, made in students.items():
+
+        def change(notebook, made=made):
+            for exercise, (old, new, _) in made.items():
+                cell(notebook, exercise).source = changed(name, exercise, old, new)
+
+        hand_in(course, student, name, change)
+    grade(course)
+    for student, made in students.items():
+        page = html.unescape(feedback(course, student, name))
+        for exercise, (_, _, word) in made.items():
+            assert grades(course, student, name)[f"check-{exercise}"] == 0, (student, exercise)
+            assert word in page, (student, exercise, word)
+
+
+@pytest.mark.full
+@each_assignment
+def test_right_answers_written_differently_get_full_marks_in_nbgrader(name, tmp_path):
+    course = start(tmp_path, [name])
+    for k in range(2):
+
+        def change(notebook, k=k):
+            for exercise, answers in BANKS[name]["RIGHT"].items():
+                cell(notebook, exercise).source = answers[k]
+
+        hand_in(course, f"right-{k}", name, change)
+    grade(course)
+    for k in range(2):
+        found = grades(course, f"right-{k}", name)
+        assert {check: found[check] for check in points(name)} == points(name)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import sys", "imports sys"),
+        ("from os import path", "imports os"),
+        ("checks.expect = print", "changes checks.expect"),
+        ("F.cross_entropy = None", "changes F.cross_entropy"),
+        ("torch.Tensor.argmax = None", "changes torch.Tensor.argmax"),
+        ("checks = Fake()", "gives checks another meaning"),
+        ("def F(): ...", "gives F another meaning"),
+        ("del torch.allclose", "changes torch.allclose"),
+        ("setattr(checks, 'expect', print)", "uses setattr"),
+        ("exec('x')", "uses exec"),
+        ("checks.__dict__", "uses __dict__"),
+        ("print(In[-1])", "uses In"),
+        ("%run x.py", "uses get_ipython"),
+        ("!cat x", "uses get_ipython"),
+        ("def f():\n    get_ipython()", "uses get_ipython"),
+    ],
+)
+def test_a_line_that_reaches_around_an_exercise_is_seen(source, why):
+    assert why in next(grading.reaches_around(source, {"checks", "F", "torch"}))
+
+
+def test_honest_answers_are_never_taken_for_cheating():
+    for name, bank in BANKS.items():
+        taken = grading.imports(read(SOURCES[name]))
+        answers = [answer for answers in bank["RIGHT"].values() for answer in answers]
+        answers += [changed(name, e, old, new) for e, rows in bank["WRONG"].items() for old, new, _ in rows]
+        answers += [cell.source for cell in read(SOURCES[name]).cells if "BEGIN SOLUTION" in cell.source]
+        assert [why for answer in answers for why in grading.reaches_around(answer, taken)] == []
+
+
+def test_another_class_gets_other_photographs_and_other_hidden_numbers():
+    for path in SOURCES.values():
+        one, other = (release.vary(read(path), variant) for variant in (0, 7))
+        assert one == read(path)
+        numbers = [re.findall(r"seed=\d{4}|VARIANT = \d+", str(notebook)) for notebook in (one, other)]
+        assert not set(numbers[0]) & set(numbers[1])
