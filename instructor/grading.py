@@ -15,7 +15,7 @@ from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.converters.autograde import Autograde
-from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades, NbGraderPreprocessor, OverwriteCells
+from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_locked
 
 import tlutils
@@ -112,7 +112,7 @@ def imports(notebook: NotebookNode) -> set[str]:
 
 
 class Complete(NbGraderPreprocessor):
-    """Puts cells that were deleted back as they were handed out, so that each exercise is checked."""
+    """Puts cells that were deleted back as they were handed out; of a cell that was copied, one counts."""
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Return the notebook with every cell that nbgrader knows."""
@@ -120,7 +120,12 @@ class Complete(NbGraderPreprocessor):
         path = Path(
             self.config.CourseDirectory.root, "release", about["assignment"], f"{about['notebook']}.ipynb"
         )
-        place = 0
+        place, seen = 0, set()
+        for cell in nb.cells:
+            grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+            if grade_id and grade_id in seen:
+                del cell.metadata["nbgrader"]  # a copy
+            seen.add(grade_id)
         for cell in nbformat.read(path, as_version=4).cells:
             if grade_id := cell.metadata.get("nbgrader", {}).get("grade_id"):
                 ids = [c.metadata.get("nbgrader", {}).get("grade_id") for c in nb.cells]
@@ -203,7 +208,7 @@ def configure(c: Any) -> None:
     steps = list(Autograde.autograde_preprocessors.default_args[0])
     c.Autograde.autograde_preprocessors = [Screen, *(Limited if step is Execute else step for step in steps)]
     first = list(Autograde.sanitize_preprocessors.default_args[0])
-    first.insert(first.index(OverwriteCells), Complete)
+    first.insert(1, Complete)
     c.Autograde.sanitize_preprocessors = first
     c.GenerateFeedback.preprocessors = [ClearHiddenTests, Discreet, GetGrades, CSSHTMLHeaderPreprocessor]
     c.IncludeHeaderFooter.enabled = False

@@ -99,8 +99,8 @@ WRONG = {
         ("    surgery.replace_head(model, classes, seed=0)\n", "", "head-width"),
         (
             "surgery.replace_head(model, classes, seed=0)",
-            "model.head = torch.nn.Linear(96, classes)",
-            "head-width",
+            "model.head = torch.nn.Linear(32, classes)",
+            "stopped with LearnerError",
         ),
         ('    surgery.freeze_to(model, "head")\n', "", "optimizer-lacks"),
         ("model.fc.parameters(), lr=0.01", "list(model.parameters())[:3], lr=0.01", "optimizer-lacks"),
@@ -115,7 +115,7 @@ WRONG = {
         (
             'surgery.freeze_to(model, "head")\n    optimizer = torch.optim.SGD(model.fc.parameters()',
             "surgery.freeze_to("
-            'model, "stage4")\n    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad)',
+            'model, "last")\n    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad)',
             "More than the head",
         ),
         ("model.fc.parameters()", "[model.fc.weight]", "optimizer-lacks"),
@@ -260,14 +260,14 @@ def choose_penalty(x, y, penalties, fit, folds):
     "repaired": [
         """
 def repaired(classes):
-    model = models.load("test_resnet", pretrained=False, num_classes=classes, input_size=64)
+    model = network(classes)
     surgery.freeze_to(model, "head")
     trains = [p for p in model.parameters() if p.requires_grad]
     return model.train(), torch.optim.AdamW(trains, lr=1e-3)
 """,
         """
 def repaired(classes):
-    model = models.load("test_resnet", pretrained=False, num_classes=10, input_size=64)
+    model = network(10)
     model.fc = torch.nn.Linear(model.fc.in_features, classes)
     model = surgery.freeze_to(model, "head")
     optimizer = torch.optim.SGD(surgery.param_groups(model, 0.01), lr=0.01, momentum=0.9)

@@ -8,6 +8,7 @@ since a grader reads errors.
 from . import (
     assignment_01,
     assignment_02,
+    assignment_03,
     lesson_00,
     lesson_01,
     lesson_01b,
@@ -25,6 +26,7 @@ __all__ = [
     "Mistake",
     "assignment_01",
     "assignment_02",
+    "assignment_03",
     "compare_choice",
     "compare_guess",
     "expect",

@@ -221,7 +221,7 @@ def answer(function: Callable[..., object], *inputs: object, todo: str) -> objec
         except NotImplementedError as error:
             raise Mistake(f"Not answered yet. {todo}") from error
         except Exception as error:
-            why = (str(error).splitlines() or ["no reason given"])[0]
+            why = (str(error).splitlines() or ["no reason given"])[0].rstrip(".")
             raise Mistake(f"Your lines stopped with {type(error).__name__}: {why}. {todo}") from error
     if found is None:
         raise Mistake(f"Nothing came back. {todo}")

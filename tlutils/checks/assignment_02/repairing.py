@@ -25,10 +25,11 @@ def check_repaired(repaired: Callable[[int], Any], *, seed: int = 0) -> None:
 
     Example:
         >>> import torch
-        >>> from tlutils import models
+        >>> from torch import nn
         >>> from tlutils.checks import assignment_02
         >>> def as_it_was(classes):
-        ...     model = models.load("test_resnet", pretrained=False, num_classes=10, input_size=64)
+        ...     block = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        ...     model = nn.Sequential(block, nn.Linear(8, 10))
         ...     return model.train(), torch.optim.SGD(model.parameters(), lr=0.01)
         >>> assignment_02.check_repaired(as_it_was)
         Traceback (most recent call last):
