@@ -42,7 +42,7 @@ WRONG = {
             "more was changed than needed",
         ),
         ("image.clone()", "image", "image that arrived was changed"),
-        ("range(100)", "range(1)", "another class than the target"),
+        ("range(30)", "range(1)", "another class than the target"),
         ("return x.detach()", "return x.requires_grad_() * 1", "graph of every step"),
         ("return x.detach()", "return image", "nothing was changed"),
         ("gradient / gradient.norm()", "gradient.sign()", "not by the steps of the exercise"),
@@ -102,7 +102,7 @@ def saliency(model, images, labels):
         """
 def fool(model, image, target, rate):
     fooling = image.detach().clone().requires_grad_()
-    for step in range(100):
+    for step in range(30):
         logits = model(fooling)
         if logits.max(1)[1] == target:
             break
@@ -115,7 +115,7 @@ def fool(model, image, target, rate):
         """
 def fool(model, image, target, rate):
     x, steps = image * 1, 0
-    while model(x).argmax() != target and steps < 100:
+    while model(x).argmax() != target and steps < 30:
         leaf = x.detach().requires_grad_()
         direction = torch.autograd.grad(model(leaf)[:, target].sum(), leaf)[0]
         x, steps = x + rate * F.normalize(direction.flatten(), dim=0).view_as(x), steps + 1
