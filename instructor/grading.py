@@ -15,7 +15,7 @@ from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from nbgrader.converters.autograde import Autograde
-from nbgrader.preprocessors import ClearHiddenTests, Execute, GetGrades, NbGraderPreprocessor
+from nbgrader.preprocessors import Execute, GetGrades, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_locked
 
 import tlutils
@@ -23,6 +23,7 @@ import tlutils
 ANSWER_SECONDS, CELL_SECONDS, SUBMISSION_SECONDS = 30, 180, 600  # an answer defines; given cells measure
 MEMORY = 6 * 2**30  # bytes that one submission may allocate
 
+HIDDEN = re.compile(r"[ \t]*### BEGIN HIDDEN TESTS.*?(### END HIDDEN TESTS|\Z)", re.DOTALL)
 MODULES = set(
     [
         "sys",
@@ -192,14 +193,15 @@ class Discreet(NbGraderPreprocessor):
 
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> tuple[NotebookNode, Any]:
         """Return the cell without what the run of its hidden tests printed or showed."""
-        if cell.cell_type == "code" and is_grade(cell):
-            errors = [out for out in cell.outputs if out.output_type == "error"][:1]
-            for out in errors:
+        cell.source = HIDDEN.sub("", cell.source).rstrip()
+        for out in cell.get("outputs", []):
+            if out.output_type == "error":  # a traceback quotes the lines around it
                 out.evalue = out.evalue[:400]
                 out.traceback = [
-                    f"{out.ename}: {out.evalue}" if out.ename != "Mistake" else f"Not yet. {out.evalue}"
+                    f"Not yet. {out.evalue}" if out.ename == "Mistake" else f"{out.ename}: {out.evalue}"
                 ]
-            cell.outputs = errors
+        if cell.cell_type == "code" and is_grade(cell):
+            cell.outputs = [out for out in cell.outputs if out.output_type == "error"][:1]
         return cell, resources
 
 
@@ -210,7 +212,7 @@ def configure(c: Any) -> None:
     first = list(Autograde.sanitize_preprocessors.default_args[0])
     first.insert(1, Complete)
     c.Autograde.sanitize_preprocessors = first
-    c.GenerateFeedback.preprocessors = [ClearHiddenTests, Discreet, GetGrades, CSSHTMLHeaderPreprocessor]
+    c.GenerateFeedback.preprocessors = [Discreet, GetGrades, CSSHTMLHeaderPreprocessor]
     c.IncludeHeaderFooter.enabled = False
     try:
         import resource

@@ -322,7 +322,7 @@ def check_finetune(finetune: Callable[[Any, Any, Any, int], Any], *, seed: int =
         >>> from tlutils.checks import assignment_01
         >>> assignment_01.check_finetune(lambda model, train_loader, val_loader, epochs: (model, [0.5]))
         Traceback (most recent call last):
-        tlutils.checks.Mistake: 2 epochs of the head and 2 of everything are 4 epochs, and the history has 1.
+        tlutils.checks.Mistake: It never scores the validation images.
     """
     for curve in ([3, 5, 8, 6], [3, 8, 6, 4], [3, 8, 4, 6]):  # images right after each epoch, of ten
         with runtime.seeded(seed):

@@ -103,8 +103,7 @@ def check_verdict(verdict: Callable[[Any, Any], Any], *, seed: int = 0) -> None:
         >>> from tlutils.checks import assignment_02
         >>> assignment_02.check_verdict(lambda one, other: "better" if one.mean() > other.mean() else "worse")
         Traceback (most recent call last):
-        tlutils.checks.Mistake: Seven images gained and four lost are what chance gives: the interval of the
-        difference holds 0, which is a tie.
+        tlutils.checks.Mistake: A difference of exactly nothing is a tie.
     """
     pairs = _pairs(seed)
     said = [answer(verdict, one.copy(), other.copy(), todo="Return a word.") for one, other, _ in pairs]
