@@ -2,9 +2,10 @@
 
 from .probing import check_choose_penalty, check_embed, check_standardise
 from .repairing import check_repaired
-from .reporting import check_experiment, check_interval, check_verdict
+from .reporting import BAND, check_experiment, check_interval, check_verdict
 
 __all__ = [
+    "BAND",
     "check_choose_penalty",
     "check_embed",
     "check_experiment",
