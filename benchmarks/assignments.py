@@ -1,7 +1,7 @@
 """The bands of the assignments over seeds, and the time that a class takes to grade.
 
     python benchmarks/assignments.py bands --seeds 20     # right answers, other seeds and photographs
-    python benchmarks/assignments.py class --students 30  # the real nbgrader on a class that solved assignment 01
+    python benchmarks/assignments.py class --students 30  # nbgrader on a class that solved 01
 
 A band is fair where a right answer falls below it less than once in 10,000: the table shows the smallest
 value, and the mean less four standard deviations.
@@ -50,9 +50,7 @@ def bands(seeds: int) -> None:
     for name, band in (("01_finetune", assignment_01.BAND), ("02_probe", assignment_02.BAND)):
         values = np.array(reached[name])
         least = values.mean() - 4 * values.std(ddof=1)
-        print(
-            f"{name}: band {band}, smallest {values.min():.3f}, mean less four standard deviations {least:.3f}"
-        )
+        print(f"{name}: band {band}, smallest {values.min():.3f}, mean less four standard deviations", least)
 
 
 def grade(students: int) -> None:
