@@ -1,0 +1,135 @@
+"""A nominal 95 % interval covers the truth that often, whatever varies: seeds, images, groups of images."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tlutils.errors import LearnerError
+from tlutils.experiments import interval
+from tlutils.intervals import SampleMean, two_way_mean
+
+HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
+
+
+def test_one_value_a_seed_gives_students_interval():
+    values = [0.05, 0.06, 0.08]
+    assert two_way_mean([[v] for v in values]).interval() == pytest.approx(interval(values))
+
+
+def test_seeds_without_any_effect_leave_the_interval_over_images():
+    """Three equal rows say no more than one: Student's interval over the images."""
+    row = np.array(HITS[0], dtype=float)
+    assert two_way_mean([row, row, row]).interval() == pytest.approx(interval(row))
+
+
+def test_images_without_any_effect_leave_the_interval_over_seeds():
+    seeds = np.array([0.2, 0.4, 0.9])
+    assert two_way_mean(seeds[:, None].repeat(50, axis=1)).interval() == pytest.approx(interval(seeds))
+
+
+def test_the_variance_is_that_of_the_mean_squares():
+    """By hand: seeds 4/6, 3/6, 4/6; images 1, 2/3, 0, 1, 2/3, 1/3; mean 11/18."""
+    y = np.array(HITS, dtype=float)
+    seeds = 6 * np.var([4 / 6, 3 / 6, 4 / 6], ddof=1)
+    images = 3 * np.var([1, 2 / 3, 0, 1, 2 / 3, 1 / 3], ddof=1)
+    rest = ((y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()) ** 2).sum() / (2 * 5)
+    found = two_way_mean(HITS)
+    assert found.value == pytest.approx(11 / 18)
+    assert found.variance == pytest.approx(max(seeds + images - rest, seeds, images) / 18)
+
+
+def test_weights_give_the_balanced_accuracy():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    weights = 1 / np.bincount(labels)[labels]
+    recall = [np.mean([row[:4] for row in HITS]), np.mean([row[4:] for row in HITS])]
+    assert two_way_mean(HITS, weights=weights).value == pytest.approx(np.mean(recall))
+
+
+def test_a_group_of_equal_images_counts_as_one_image():
+    wide = np.repeat(HITS, 7, axis=1)
+    groups = np.repeat(np.arange(6), 7)
+    assert two_way_mean(wide, groups=groups).interval() == pytest.approx(two_way_mean(HITS).interval())
+    assert two_way_mean(wide).variance < two_way_mean(HITS).variance / 2
+
+
+def test_means_of_independent_draws_add_up_as_in_welchs_test():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=8), rng.normal(1, 3, size=5)
+    difference = two_way_mean(a[:, None]) + two_way_mean(b[:, None]) * -1
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    assert 2 * min(difference.p_above(0), (difference * -1).p_above(0)) == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval()
+    assert difference.interval() == pytest.approx((a.mean() - b.mean(), low, high))
+
+
+def test_one_seed_is_no_evidence():
+    alone = two_way_mean([HITS[0]])
+    assert alone.interval()[1:] == (-np.inf, np.inf)
+    assert alone.p_above(0) == 0.5
+    assert (SampleMean(0.0, 0.0, 1) + alone).interval()[1:] == (-np.inf, np.inf)
+
+
+def test_shapes_that_do_not_fit_are_told():
+    with pytest.raises(LearnerError, match="seeds, images"):
+        two_way_mean([0.1, 0.2])
+    with pytest.raises(LearnerError, match="5 weights"):
+        two_way_mean(HITS, weights=np.ones(5))
+
+
+def draw(rng, seeds, groups, size, spread, *, gain=0.0):
+    """Hits of `seeds` × (`groups` × `size`) images, or of two ways' differences where there is a gain.
+
+    Spreads: of the seed, of the group, of the image, of seed and group, and of what is left.
+    """
+    of_seed, of_group, of_image, both, rest = spread
+    group = np.repeat(np.arange(groups), size)
+
+    def difficulty():
+        return of_group * rng.normal(size=groups)[group] + of_image * rng.normal(size=groups * size)
+
+    def way(skill, shared):
+        own = of_seed * rng.normal(size=(seeds, 1)) + both * rng.normal(size=(seeds, groups))[:, group]
+        own = own + rest * rng.normal(size=(seeds, groups * size))
+        return (skill + 0.8 * shared + 0.6 * difficulty() + own > 0).astype(float)
+
+    shared = difficulty()
+    return way(0.8 + gain, shared) - (way(0.8, shared) if gain else 0), group
+
+
+def truth(spread, gain):
+    total = np.sqrt(np.square(spread).sum())
+    return stats.norm.cdf((0.8 + gain) / total) - (stats.norm.cdf(0.8 / total) if gain else 0)
+
+
+SPREADS = {
+    "images": (0.05, 0.0, 1.0, 0.0, 0.5),
+    "groups": (0.1, 1.0, 0.5, 0.3, 0.5),
+    "seeds": (0.3, 0.3, 1.0, 0.2, 0.5),
+}
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.4], ids=["a score", "a difference"])
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize(
+    ("seeds", "groups", "size"),
+    [(4, 500, 1), (6, 153, 1), (10, 240, 1), (5, 13, 40)],
+    ids=["digits", "insects", "textures", "crops of photographs"],
+)
+def test_coverage_is_nominal_in_every_design(seeds, groups, size, spread, gain):
+    rng = np.random.default_rng(seeds)
+    expected, covered, draws = truth(SPREADS[spread], gain), 0, 600
+    for _ in range(draws):
+        hits, group = draw(rng, seeds, groups, size, SPREADS[spread], gain=gain)
+        _, low, high = two_way_mean(hits, groups=group).interval()
+        covered += low <= expected <= high
+    assert 0.92 <= covered / draws <= 0.98
+
+
+def test_more_seeds_on_the_same_images_without_the_images_would_not_cover():
+    """The reason for all this: Student's interval over seeds misses the truth more often the more seeds."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(300):
+        hits, _ = draw(rng, 10, 13, 40, SPREADS["groups"])
+        _, low, high = interval(hits.mean(axis=1))
+        covered += low <= truth(SPREADS["groups"], 0.0) <= high
+    assert covered / 300 < 0.75

@@ -1,0 +1,117 @@
+"""How sure a mean is when both the seeds and the images could have been others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtr, stdtrit  # Student's t, without the second that scipy.stats takes to import
+
+from .errors import LearnerError
+from .metrics import Estimate
+
+
+@dataclass(frozen=True)
+class SampleMean:
+    """A mean over what was drawn, and how far another draw's could be.
+
+    Means of independent draws can be added, and any can be multiplied by a number.
+
+    Attributes:
+        value: The mean.
+        variance: The variance of the mean, estimated; infinite where one draw says nothing about it.
+        dof: Degrees of freedom of that estimate, those of Student's t.
+    """
+
+    value: float
+    variance: float
+    dof: float
+
+    def __add__(self, other: "SampleMean") -> "SampleMean":
+        variance = self.variance + other.variance
+        parts = self.variance**2 / self.dof + other.variance**2 / other.dof
+        dof = variance**2 / parts if 0 < parts < np.inf else min(self.dof, other.dof)
+        return SampleMean(self.value + other.value, variance, dof)
+
+    def __mul__(self, factor: float) -> "SampleMean":
+        return SampleMean(self.value * factor, self.variance * factor**2, self.dof)
+
+    def interval(self, level: float = 0.95) -> Estimate:
+        """Return the value with its confidence interval.
+
+        Args:
+            level: Confidence level, between 0 and 1.
+        """
+        if not np.isfinite(self.variance):
+            return Estimate(self.value, -np.inf, np.inf)
+        half = float(stdtrit(self.dof, (1 + level) / 2)) * self.variance**0.5
+        return Estimate(self.value, self.value - half, self.value + half)
+
+    def p_above(self, threshold: float = 0.0) -> float:
+        """Return the one-sided p-value of "the mean is not above the threshold": small where it is above.
+
+        Args:
+            threshold: In the units of the value.
+        """
+        if not np.isfinite(self.variance):
+            return 0.5
+        if self.variance == 0:
+            return float(self.value <= threshold)
+        return float(stdtr(self.dof, (threshold - self.value) / self.variance**0.5))
+
+
+def two_way_mean(
+    values: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
+) -> SampleMean:
+    """Return the mean of a table of seeds × images, both of which could have been others.
+
+    More seeds on the same images don't make an interval as narrow as more images would, and the reverse: the
+    variance of the mean is that of a two-way analysis of variance with random seeds, random images and one
+    value in each cell, its degrees of freedom Satterthwaite's (1946, Biometrics Bulletin 2, 110-114).
+    Images of one group, such as crops of one photograph, vary together: a group counts once. With one
+    column of values, such as one number of each seed, this is Student's interval over the seeds.
+
+    Args:
+        values: (S, N), one row per seed: a hit, 0 or 1, of each image, or the difference of two ways' hits.
+        weights: (N,), how much each image counts, 0 or more; all alike unless given. Weights of one over the
+            size of an image's class give the balanced accuracy.
+        groups: (N,), a number or name per image, equal for images that vary together; each image is its own
+            group unless given.
+
+    Raises:
+        LearnerError: The shapes do not fit, or there is no value.
+
+    Example:
+        >>> from tlutils.intervals import two_way_mean
+        >>> hits = [[1, 1, 0, 1, 1, 0, 1, 1], [1, 1, 0, 1, 0, 0, 1, 1], [1, 1, 0, 1, 1, 1, 1, 1]]
+        >>> print(two_way_mean(hits).interval())
+        0.750 [0.405, 1.095]
+    """
+    table = np.asarray(values, dtype=float)
+    if table.ndim != 2 or not table.size:
+        raise LearnerError(
+            f"Values of shape {table.shape} arrived. Expected (seeds, images), one or more of each."
+        )
+    own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
+    _, group = np.unique(
+        np.arange(table.shape[1]) if groups is None else np.asarray(groups), return_inverse=True
+    )
+    if not own.shape == group.shape == table.shape[1:]:
+        raise LearnerError(
+            f"Values of shape {table.shape} arrived with {len(own)} weights and {len(group)} groups. "
+            "Expected one of each per image."
+        )
+    # What each group adds to the mean, times the number of groups: their mean is the weighted mean.
+    y = np.stack([np.bincount(group, row * own) for row in table]) * (group.max() + 1) / own.sum()
+    (seeds, units), mean = y.shape, float(y.mean())
+    if seeds == 1:
+        return SampleMean(mean, np.inf, 1)
+    by_seed, by_unit = y.mean(axis=1), y.mean(axis=0)
+    dof_seeds, dof_units = seeds - 1, max(1, units - 1)
+    of_seeds = units * float(((by_seed - mean) ** 2).sum()) / dof_seeds
+    of_units = seeds * float(((by_unit - mean) ** 2).sum()) / dof_units
+    rest = float(((y - by_seed[:, None] - by_unit + mean) ** 2).sum()) / (dof_seeds * dof_units)
+    total = of_seeds + of_units - rest
+    if total < max(of_seeds, of_units):  # by chance: never surer than by the seeds or the images alone
+        total, rest = max(of_seeds, of_units), 0.0
+    parts = of_seeds**2 / dof_seeds + of_units**2 / dof_units + rest**2 / (dof_seeds * dof_units)
+    return SampleMean(mean, total / y.size, total**2 / parts if parts else dof_seeds)
