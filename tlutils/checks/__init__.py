@@ -18,6 +18,7 @@ from . import (
     lesson_04,
     lesson_05,
     lesson_06,
+    lesson_09,
     lesson_10,
 )
 from .common import Mistake, compare_choice, compare_guess, expect
@@ -39,5 +40,6 @@ __all__ = [
     "lesson_04",
     "lesson_05",
     "lesson_06",
+    "lesson_09",
     "lesson_10",
 ]

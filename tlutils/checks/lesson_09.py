@@ -1,0 +1,376 @@
+"""Checks of lesson 09: a head at every place, the overlap of boxes, boxes that move with their picture."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import runtime
+from .common import attempt, is_close, judge
+
+Box = Sequence[float]
+
+
+def check_convolution(to_convolution: Callable[[nn.Linear], nn.Conv2d] | None) -> None:
+    """Print whether a function turns a linear layer into the 1×1 convolution that computes the same.
+
+    Args:
+        to_convolution: The learner's `function(linear)`.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.checks import lesson_09
+        >>> def new_weights(linear):
+        ...     return nn.Conv2d(linear.in_features, linear.out_features, 1)
+        >>> lesson_09.check_convolution(new_weights)
+        The convolution has weights of its own: nothing that the linear layer learned is in it. Copy weight
+        and bias, the weight as (out, in, 1, 1).
+    """
+    with runtime.seeded(0):
+        linear, maps = nn.Linear(3, 3), torch.randn(2, 3, 4, 5)
+        bare = nn.Linear(3, 3, bias=False)
+    for layer in (linear, bare):
+        found = attempt(to_convolution, layer, todo="Return an nn.Conv2d.")
+        if found is None:
+            return
+        if fault := _fault_of_convolution(found, layer, maps):
+            print(fault)
+            return
+    print("Right: the same weights, used at every place.")
+
+
+def _fault_of_convolution(found: Any, linear: nn.Linear, maps: Tensor) -> str | None:
+    """Return what is wrong with a convolution that should compute what a linear layer does."""
+    if not isinstance(found, nn.Conv2d):
+        return f"A {type(found).__name__} came back. Expected an nn.Conv2d."
+    if found.kernel_size != (1, 1):
+        return (
+            f"The kernel is {found.kernel_size[0]} × {found.kernel_size[1]}: it mixes neighbouring places. A "
+            "linear layer at each place sees that place alone."
+        )
+    if found.groups != 1:
+        return "With groups each output sees a part of the channels. A linear layer sees all of them."
+    try:
+        out = found(maps).detach()
+    except RuntimeError as error:
+        why = str(error).splitlines()[0]
+        return f"The convolution does not take {maps.shape[1]} channels ({why}). The order is in, out."
+    weight = linear.weight.detach()
+    bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+
+    def at_each_place(weight: Tensor, bias: Tensor) -> Tensor:
+        return torch.einsum("oc,nchw->nohw", weight, maps) + bias[:, None, None]
+
+    if is_close(out, at_each_place(weight, bias)):
+        return None
+    if out.shape[1:] != (len(weight), *maps.shape[2:]):
+        return (
+            f"A map of shape {tuple(maps.shape)} becomes {tuple(out.shape)}. Expected one score for each "
+            f"class at each place: {(len(maps), len(weight), *maps.shape[2:])}. No stride, no padding."
+        )
+    if is_close(out, at_each_place(weight.T, bias)):
+        return (
+            "The weight is transposed. Both layers keep it as (out, in): add two axes of length 1, no more."
+        )
+    own = found.weight.detach()[:, :, 0, 0]
+    if is_close(own, weight):
+        return "The weight is right, and the bias is not: " + (
+            "this linear layer has none, and the convolution has one of its own. Give bias=False."
+            if linear.bias is None
+            else "copy it, too."
+        )
+    return (
+        "The convolution has weights of its own: nothing that the linear layer learned is in it. Copy weight "
+        "and bias, the weight as (out, in, 1, 1)."
+    )
+
+
+PAIRS: tuple[tuple[Box, Box], ...] = (
+    ((0, 0, 10, 10), (5, 0, 15, 20)),
+    ((10, 20, 40, 60), (20, 30, 30, 40)),
+    ((0, 0, 4, 4), (10, 10, 14, 14)),
+    ((0, 0, 4, 4), (2, 8, 6, 12)),
+    ((3, 1, 9, 5), (3, 1, 9, 5)),
+)
+"""Boxes that overlap, that lie within each other, apart on both axes, apart on one, and on each other."""
+
+
+def _sides(box: Box) -> tuple[float, float]:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def _shared(a: Box, b: Box) -> tuple[float, float]:
+    """Return width and height of what two boxes share; below 0 where they lie apart."""
+    return min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+
+
+def _over_pairs(rule: Callable[[Box, Box, float, float, float], float]) -> Tensor:
+    """Return a rule of two boxes, their areas, and the area that they share, for each of the `PAIRS`."""
+    values = []
+    for a, b in PAIRS:
+        (w, h), (aw, ah), (bw, bh) = _shared(a, b), _sides(a), _sides(b)
+        values.append(rule(a, b, aw * ah, bw * bh, max(0.0, w) * max(0.0, h)))
+    return torch.tensor(values)
+
+
+def check_iou(iou: Callable[[Box, Box], float] | None) -> None:
+    """Print whether a function gives the intersection over union of two boxes, or which mistake it makes.
+
+    Args:
+        iou: The learner's `function(a, b)` of two boxes (left, top, right, bottom).
+
+    Example:
+        >>> from tlutils.checks import lesson_09
+        >>> def of_one(a, b):
+        ...     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+        ...     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+        ...     return width * height / ((a[2] - a[0]) * (a[3] - a[1]))
+        >>> lesson_09.check_iou(of_one)
+        This is the share of one box alone. A box that covers everything would win. Divide by what both cover
+        together.
+    """
+
+    def signed(a: Box, b: Box, one: float, two: float, _: float) -> float:
+        w, h = _shared(a, b)
+        return w * h / (one + two - w * h)
+
+    def as_sizes(a: Box, b: Box, *_: float) -> float:
+        w = max(0.0, min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0]))
+        h = max(0.0, min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1]))
+        return w * h / (a[2] * a[3] + b[2] * b[3] - w * h)
+
+    def with_one_more(a: Box, b: Box, *_: float) -> float:
+        w, h = (max(0.0, side + 1) for side in _shared(a, b))
+        one, two = ((sides[0] + 1) * (sides[1] + 1) for sides in (_sides(a), _sides(b)))
+        return w * h / (one + two - w * h)
+
+    def hull(a: Box, b: Box, one: float, two: float, both: float) -> float:
+        return both / ((max(a[2], b[2]) - min(a[0], b[0])) * (max(a[3], b[3]) - min(a[1], b[1])))
+
+    todo = "Return one number from 0 to 1."
+    answers = [attempt(iou, a, b, todo=todo) for a, b in PAIRS[:1]]
+    if answers[0] is None:
+        return
+    answers += [attempt(iou, a, b, todo=todo) for a, b in PAIRS[1:]]
+    if any(answer is None for answer in answers):
+        return
+    judge(
+        torch.tensor([float(torch.as_tensor(answer)) for answer in answers]),
+        _over_pairs(lambda a, b, one, two, both: both / (one + two - both)),
+        {
+            "Boxes that lie apart share nothing, and two negative sides give a positive area: cut width and "
+            "height off at 0.": _over_pairs(signed),
+            "What both share is counted twice in the sum of the areas. Subtract it once.": _over_pairs(
+                lambda a, b, one, two, both: both / (one + two)
+            ),
+            "This is the share of one box alone. A box that covers everything would win. Divide by what both "
+            "cover together.": (
+                _over_pairs(lambda a, b, one, two, both: both / one),
+                _over_pairs(lambda a, b, one, two, both: both / two),
+            ),
+            "This divides by the smaller box: a tiny box within a large one would be perfect.": _over_pairs(
+                lambda a, b, one, two, both: both / min(one, two)
+            ),
+            "This divides by the larger box. Divide by what both cover together.": _over_pairs(
+                lambda a, b, one, two, both: both / max(one, two)
+            ),
+            "The last two numbers are right and bottom, not width and height.": _over_pairs(as_sizes),
+            "A side is right minus left: with one more, as for counted pixels, boxes that touch "
+            "overlap.": _over_pairs(with_one_more),
+            "This divides by the box around both, which covers more than they do.": _over_pairs(hull),
+            "This is 1 minus the overlap: a distance, 0 for equal boxes.": _over_pairs(
+                lambda a, b, one, two, both: 1 - both / (one + two - both)
+            ),
+            "This is the shared area in pixels. Divide it by what both cover together.": _over_pairs(
+                lambda a, b, one, two, both: both
+            ),
+            "This is the Dice score, twice the shared area by the sum of areas: near, and always "
+            "higher.": _over_pairs(lambda a, b, one, two, both: 2 * both / (one + two)),
+        },
+        praise="apart is 0, alike is 1, and a box within another is no perfect answer.",
+    )
+
+
+CELLS: tuple[tuple[Box, int, int], ...] = (
+    ((1, 2, 3, 2), 8, 128),
+    ((0, 0, 0, 3), 4, 128),
+    ((2, 1, 6, 5), 7, 224),
+)
+
+
+def check_pixels(to_pixels: Callable[[Box, int, int], Any] | None) -> None:
+    """Print whether a function turns a box in places of a map into one in pixels, or which mistake it makes.
+
+    Args:
+        to_pixels: The learner's `function(cells, grid, size)`.
+
+    Example:
+        >>> from tlutils.checks import lesson_09
+        >>> lesson_09.check_pixels(lambda cells, grid, size: [cell * size / grid for cell in cells])
+        The last two are where the last place begins. It has a width, too: add one before multiplying.
+    """
+
+    def over_cells(rule: Callable[[Box, float], Sequence[float]]) -> Tensor:
+        return torch.tensor([[float(v) for v in rule(cells, size / grid)] for cells, grid, size in CELLS])
+
+    todo = "Return left, top, right, bottom in pixels."
+    answers: list[Tensor] = []
+    for cells, grid, size in CELLS:
+        found = attempt(to_pixels, cells, grid, size, todo=todo)
+        if found is None:
+            return
+        try:
+            answers.append(torch.as_tensor([float(value) for value in found]))  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            print(f"Not yet: a {type(found).__name__} arrived. {todo}")
+            return
+    if any(answer.shape != (4,) for answer in answers):
+        print(f"Not yet: {len(answers[0])} numbers arrived. {todo}")
+        return
+    judge(
+        torch.stack(answers),
+        over_cells(lambda c, s: (c[0] * s, c[1] * s, (c[2] + 1) * s, (c[3] + 1) * s)),
+        {
+            "The last two are where the last place begins. It has a width, too: add one before "
+            "multiplying.": over_cells(lambda c, s: [v * s for v in c]),
+            "These are the middles of the first and last places. A box goes from the outer edge of the one "
+            "to the outer edge of the other.": over_cells(lambda c, s: [(v + 0.5) * s for v in c]),
+            "Columns and rows are exchanged: columns go from left to right, and come first.": over_cells(
+                lambda c, s: (c[1] * s, c[0] * s, (c[3] + 1) * s, (c[2] + 1) * s)
+            ),
+            "One pixel was added, not one place: add before you multiply.": over_cells(
+                lambda c, s: (c[0] * s, c[1] * s, c[2] * s + 1, c[3] * s + 1)
+            ),
+            "Still in places of the map: multiply by the stride, size / grid.": (
+                over_cells(lambda c, s: c),
+                over_cells(lambda c, s: (c[0], c[1], c[2] + 1, c[3] + 1)),
+            ),
+            "The last place's far edge is one pixel further: right and bottom are edges between pixels, as "
+            "right minus left is the width.": over_cells(
+                lambda c, s: (c[0] * s, c[1] * s, (c[2] + 1) * s - 1, (c[3] + 1) * s - 1)
+            ),
+            "Width and height came back where right and bottom belong.": over_cells(
+                lambda c, s: (c[0] * s, c[1] * s, (c[2] - c[0] + 1) * s, (c[3] - c[1] + 1) * s)
+            ),
+            "All four were moved by one place. Left and top are where the first place begins.": over_cells(
+                lambda c, s: [(v + 1) * s for v in c]
+            ),
+            "The stride was divided by, and it has to be multiplied by.": over_cells(
+                lambda c, s: (c[0] / s, c[1] / s, (c[2] + 1) / s, (c[3] + 1) / s)
+            ),
+        },
+        praise="a place is a square of pixels, and the last one counts whole.",
+    )
+
+
+MOVED: tuple[tuple[Box, int, float], ...] = (
+    ((40, 48, 72, 80), 128, 0.8),
+    ((0, 20, 30, 60), 128, 0.8),
+    ((100, 90, 224, 224), 224, 0.875),
+)
+
+
+def check_moved_box(move_box: Callable[[Box, int, float], Any] | None) -> None:
+    """Print whether a function moves a box with a picture that is resized and cropped in its middle.
+
+    Args:
+        move_box: The learner's `function(box, size, pct)`.
+
+    Example:
+        >>> from tlutils.checks import lesson_09
+        >>> lesson_09.check_moved_box(lambda box, size, pct: [edge / pct for edge in box])
+        Resized, and not cropped: the middle begins at a margin, (size / pct - size) / 2. Subtract it from all
+        four.
+    """
+
+    def over(rule: Callable[[Box, int, float], Sequence[float]], *, cut: bool = True) -> Tensor:
+        rows = []
+        for box, size, pct in MOVED:
+            moved = [float(v) for v in rule(box, size, pct)]
+            rows.append([min(max(v, 0.0), float(size)) for v in moved] if cut else moved)
+        return torch.tensor(rows)
+
+    def right(box: Box, size: int, pct: float) -> list[float]:
+        return [v / pct - (size / pct - size) / 2 for v in box]
+
+    todo = "Return left, top, right, bottom in pixels of the picture that was cut out."
+    answers: list[Tensor] = []
+    for box, size, pct in MOVED:
+        found = attempt(move_box, box, size, pct, todo=todo)
+        if found is None:
+            return
+        try:
+            answers.append(torch.as_tensor([float(value) for value in found]))  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            print(f"Not yet: a {type(found).__name__} arrived. {todo}")
+            return
+    if any(answer.shape != (4,) for answer in answers):
+        print(f"Not yet: {len(answers[0])} numbers arrived. {todo}")
+        return
+
+    def resized(box: Box, size: int, pct: float) -> list[float]:
+        return [v / pct for v in box]
+
+    def cropped(box: Box, size: int, pct: float) -> list[float]:
+        return [v - (size / pct - size) / 2 for v in box]
+
+    def whole_margin(box: Box, size: int, pct: float) -> list[float]:
+        return [v / pct - (size / pct - size) for v in box]
+
+    def smaller(box: Box, size: int, pct: float) -> list[float]:
+        return [v * pct - (size * pct - size) / 2 for v in box]
+
+    def added(box: Box, size: int, pct: float) -> list[float]:
+        return [v / pct + (size / pct - size) / 2 for v in box]
+
+    def margin_first(box: Box, size: int, pct: float) -> list[float]:
+        return [(v - (size / pct - size) / 2) / pct for v in box]
+
+    def first_two(box: Box, size: int, pct: float) -> list[float]:
+        moved = right(box, size, pct)
+        return [*moved[:2], *(v / pct for v in box[2:])]
+
+    def of_small(box: Box, size: int, pct: float) -> list[float]:
+        return [v / pct - (size - size * pct) / 2 for v in box]
+
+    judge(
+        torch.stack(answers),
+        over(right),
+        {
+            "Nearly, but for what lies outside: a box that leaves the picture ends at its border, 0 or "
+            "size.": over(right, cut=False),
+            "This box was not moved at all.": over(lambda box, size, pct: box, cut=False),
+            "Resized, and not cropped: the middle begins at a margin, (size / pct - size) / 2. Subtract it "
+            "from all four.": (over(resized), over(resized, cut=False)),
+            "Cropped, and not resized: the picture was made larger first. Divide by pct.": (
+                over(cropped),
+                over(cropped, cut=False),
+            ),
+            "The whole margin was subtracted. Half of it lies at the left and half at the right.": (
+                over(whole_margin),
+                over(whole_margin, cut=False),
+            ),
+            "The box became smaller, and the picture larger: divide by pct.": (
+                over(smaller),
+                over(smaller, cut=False),
+            ),
+            "The margin was added. What is cut off at the left brings the box nearer to 0.": (
+                over(added),
+                over(added, cut=False),
+            ),
+            "The margin is in pixels of the resized picture: resize the box first, then subtract.": (
+                over(margin_first),
+                over(margin_first, cut=False),
+            ),
+            "Left and top were moved, and right and bottom were not: the crop moves all four.": (
+                over(first_two),
+                over(first_two, cut=False),
+            ),
+            "This margin is one of the picture before it was resized: it is (size / pct - size) / 2.": (
+                over(of_small),
+                over(of_small, cut=False),
+            ),
+        },
+        praise="what happens to the picture happens to its boxes.",
+    )
