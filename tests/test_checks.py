@@ -4,6 +4,7 @@ import pytest
 
 from tlutils import checks
 from tlutils.errors import LearnerError
+from tlutils.metrics import Estimate
 
 
 def test_a_value_in_its_band_is_printed_rounded_so_that_last_digits_do_not_show(capsys):
@@ -27,11 +28,29 @@ def test_a_band_upside_down_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("guess", "word"), [(None, "No guess"), (0.72, "within reach"), (0.9, "too high"), (0.5, "too low")]
+    ("guess", "words"),
+    [
+        (None, "No guess"),
+        (0.72, "You said 0.72; measured: 0.7. 0.02 off: within reach"),
+        (0.9, "You said 0.9; measured: 0.7. Too high by 0.2"),
+        (0.5, "You said 0.5; measured: 0.7. Too low by 0.2"),
+    ],
 )
-def test_a_guess_is_compared_kindly(guess, word, capsys):
+def test_a_guess_meets_what_was_measured_and_how_far_off_it_was(guess, words, capsys):
     checks.compare_guess(guess, 0.7)
-    assert word in capsys.readouterr().out
+    assert words in capsys.readouterr().out
+
+
+def test_a_guess_within_the_interval_is_within_reach(capsys):
+    checks.compare_guess(0.8, Estimate(0.7, 0.58, 0.82))
+    assert "measured: 0.700 [0.580, 0.820]. 0.1 off: within reach" in capsys.readouterr().out
+    checks.compare_guess(0.83, Estimate(0.7, 0.58, 0.82))
+    assert "Too high by 0.13" in capsys.readouterr().out
+
+
+def test_without_a_guess_no_answer_is_given_away(capsys):
+    checks.compare_guess(None, Estimate(0.7, 0.58, 0.82))
+    assert "0.7" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

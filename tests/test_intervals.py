@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, two_way_mean
+from tlutils.intervals import SampleMean, compare, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -133,3 +133,20 @@ def test_more_seeds_on_the_same_images_without_the_images_would_not_cover():
         _, low, high = interval(hits.mean(axis=1))
         covered += low <= truth(SPREADS["groups"], 0.0) <= high
     assert covered / 300 < 0.75
+
+
+def test_two_ways_that_differ_by_less_than_the_noise_tie():
+    rng = np.random.default_rng(0)
+    luck = rng.random((3, 100))
+    first, same, worse = luck < 0.8, rng.random((3, 100)) < 0.8, luck < 0.4
+    assert compare(first, same).tie
+    found = compare(first, worse)
+    assert not found.tie
+    assert found.low > 0
+    assert str(found).endswith("higher beyond noise")
+    assert (found.value, found.low) == pytest.approx(two_way_mean(first * 1.0 - worse).interval()[:2])
+
+
+def test_two_ways_are_compared_on_the_same_images():
+    with pytest.raises(LearnerError, match="the same seeds and images"):
+        compare(HITS, np.array(HITS)[:, :5])

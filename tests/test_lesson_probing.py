@@ -62,18 +62,6 @@ def test_the_check_of_nearest_names_the_mistake(mine, says, capsys):
     assert says in capsys.readouterr().out
 
 
-def test_the_check_of_scaling_names_whose_ruler_was_used(capsys):
-    rng = np.random.default_rng(0)
-    train, val = rng.normal(1, 2, size=(30, 4)), rng.normal(2, 1, size=(20, 4))
-    both = np.vstack([train, val])
-    for like, says in [(train, "Right"), (val, "val's own"), (both, "took part")]:
-        lesson_02.check_scaling((val - like.mean(0)) / like.std(0), train, val)
-        assert says in capsys.readouterr().out
-    for mine, says in [(None, "Not done"), (val, "Not yet"), (val.T, "shape")]:
-        lesson_02.check_scaling(mine, train, val)
-        assert says in capsys.readouterr().out
-
-
 def test_the_check_of_the_penalty_reads_the_table_as_one_should(capsys):
     rng = np.random.default_rng(0)
     table = fit_probe(rng.normal(size=(60, 5)), np.arange(60) % 2, penalties=[10, 1, 0.1]).cv

@@ -106,16 +106,27 @@ def test_a_lesson_predicts_runs_and_explains(path):
     assert "Summary" in text
 
 
+MEASURED = "+0.030 [-0.010, +0.070], a tie: within noise"
+
+
 def small_lesson():
     """A notebook of one cell that was run: what nbval and our own rule see is the same as in a lesson."""
-    printed = nbformat.v4.new_output("stream", name="stdout", text="accuracy 0.81\n")
-    source = 'print(f"accuracy {0.81}")'
+    printed = nbformat.v4.new_output("stream", name="stdout", text=f"accuracy {MEASURED}\n")
+    source = f'print("accuracy {MEASURED}")'
     cell = nbformat.v4.new_code_cell(source, execution_count=1, outputs=[printed])
     return lessons.clean(nbformat.v4.new_notebook(cells=[cell]))
 
 
-def wrong_number(cell):
-    cell.outputs[0].text = "accuracy 0.82\n"
+def within_the_interval(cell):
+    cell.outputs[0].text = "accuracy +0.050 [+0.010, +0.090], higher beyond noise\n"
+
+
+def outside_the_interval(cell):
+    cell.outputs[0].text = "accuracy +0.080 [+0.040, +0.120], higher beyond noise\n"
+
+
+def other_words(cell):
+    cell.outputs[0].text = f"precision {MEASURED}\n"
 
 
 def raising(cell):
@@ -127,7 +138,7 @@ def unrun(cell):
 
 
 def test_comparing_a_lesson_with_a_fresh_run_has_teeth(tmp_path):
-    for breaks in (None, wrong_number, raising, unrun):
+    for breaks in (None, within_the_interval, outside_the_interval, other_words, raising, unrun):
         notebook = small_lesson()
         if breaks:
             breaks(notebook.cells[0])
@@ -138,7 +149,9 @@ def test_comparing_a_lesson_with_a_fresh_run_has_teeth(tmp_path):
     found = re.findall(r"^(PASSED|FAILED|ERROR) (\w+)\.ipynb", done.stdout, re.MULTILINE)
     assert dict((name, outcome == "PASSED") for outcome, name in found) == {
         "as_it_is": True,
-        "wrong_number": False,
+        "within_the_interval": True,
+        "outside_the_interval": False,
+        "other_words": False,
         "raising": False,
         "unrun": False,
     }, done.stdout[-3000:]

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit  # Student's t, without the second that scipy.stats takes to import
 
 from .errors import LearnerError
-from .metrics import Estimate
+from .metrics import Difference, Estimate
 
 
 @dataclass(frozen=True)
@@ -115,3 +115,40 @@ def two_way_mean(
         total, rest = max(of_seeds, of_units), 0.0
     parts = of_seeds**2 / dof_seeds + of_units**2 / dof_units + rest**2 / (dof_seeds * dof_units)
     return SampleMean(mean, total / y.size, total**2 / parts if parts else dof_seeds)
+
+
+def compare(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    metric: str = "accuracy",
+) -> Difference:
+    """Return how much better one of two ways is, with an interval over seeds and images, or that they tie.
+
+    Both were judged by the same images, seed by seed, so the differences are those of each image.
+
+    Args:
+        first: (S, N), one row per seed: a hit, 0 or 1, of each image.
+        second: The same of the other way, (S, N).
+        weights: As in `two_way_mean`.
+        groups: As in `two_way_mean`.
+        metric: What the mean is called.
+
+    Raises:
+        LearnerError: The shapes do not fit, or there is no value.
+
+    Example:
+        >>> from tlutils.intervals import compare
+        >>> first = [[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
+        >>> second = [[1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0], [1, 1, 0, 1, 1, 0]]
+        >>> print(compare(first, second))
+        accuracy +0.389 [-0.139, +0.916], a tie: within noise
+    """
+    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if one.shape != two.shape:
+        raise LearnerError(
+            f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same seeds and images of both."
+        )
+    return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())

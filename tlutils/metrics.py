@@ -122,12 +122,14 @@ class Difference:
         """Whether the interval contains 0: the difference is within the noise of these images."""
         return bool(self.low <= 0 <= self.high)
 
+    @property
+    def outcome(self) -> str:
+        """What the interval says of the first: "a tie", "higher" or "lower"."""
+        return "a tie" if self.tie else "higher" if self.value > 0 else "lower"
+
     def __str__(self) -> str:
-        name = self.metric.replace("_", " ")
-        verdict = (
-            "a tie: within noise" if self.tie else f"{'higher' if self.value > 0 else 'lower'} beyond noise"
-        )
-        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {verdict}"
+        name, verdict = self.metric.replace("_", " "), ": within" if self.tie else " beyond"
+        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.outcome}{verdict} noise"
 
 
 def report(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LearnerError
+from ..metrics import Estimate
 
 
 class Mistake(AssertionError):
@@ -67,25 +68,32 @@ def expect(name: str, value: float, low: float, high: float, *, digits: int = 1)
         print(f"{name}: {value:.{digits + 2}f}, OUTSIDE what the default run gives ({band})")
 
 
-def compare_guess(guess: float | None, value: float, *, close: float = 0.05) -> None:
-    """Print how a number guessed before a run compares with what was measured.
+def compare_guess(guess: float | None, value: float | Estimate, *, close: float = 0.05) -> None:
+    """Print how a number guessed before a run compares with what was measured, and with its interval.
 
     Args:
-        guess: The number that was guessed; None where nothing was written down.
-        value: The measurement.
-        close: How far from the measurement is near enough, in the unit of `value`.
+        guess: The number that was guessed; None where nothing was written down, and nothing is told then.
+        value: The measurement, with its interval where it has one.
+        close: How far from the measurement is near enough, in the unit of `value`. Within the interval is
+            near enough, too.
 
     Example:
         >>> from tlutils import checks
-        >>> checks.compare_guess(0.9, 0.7)
-        Your guess is too high. Read on: the explanation says why.
+        >>> from tlutils.metrics import Estimate
+        >>> checks.compare_guess(0.9, Estimate(0.7, 0.65, 0.75))
+        You said 0.9; measured: 0.700 [0.650, 0.750]. Too high by 0.2. Read on: the explanation says why.
     """
     if guess is None:
         print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
-    elif abs(guess - value) <= close:
-        print("Your guess is within reach of the measurement. What made you sure?")
+        return
+    estimate = value if isinstance(value, Estimate) else Estimate(value, value, value)
+    measured = str(value) if isinstance(value, Estimate) else f"{value:.3g}"
+    off = guess - estimate.value
+    print(f"You said {guess:g}; measured: {measured}. ", end="")
+    if abs(off) <= close or estimate.low <= guess <= estimate.high:
+        print(f"{abs(off):.2g} off: within reach. What made you sure?")
     else:
-        print(f"Your guess is too {'high' if guess > value else 'low'}. Read on: the explanation says why.")
+        print(f"Too {'high' if off > 0 else 'low'} by {abs(off):.2g}. Read on: the explanation says why.")
 
 
 def compare_choice(guess: object, answer: object) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .common import judge_number
+from .common import attempt, judge_effects, judge_number
 
 
 def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
@@ -49,45 +49,139 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
         print("Right: the row that points the same way wins, however long it is.")
 
 
-def check_scaling(mine: np.ndarray | None, train: np.ndarray, val: np.ndarray) -> None:
-    """Print whether validation features are standardised by the statistics of the training features.
+def _by(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    std = like.std(axis=0)
+    return (x - like.mean(axis=0)) / np.where(std > 0, std, 1)
+
+
+def check_standardise(standardise: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
+    """Print whether a function standardises new features by the known ones alone, or which mistake it is.
+
+    The last feature never varies among the known ones: it may come back as anything that is a finite number.
 
     Args:
-        mine: The learner's result (m, D); None where nothing was done.
-        train: The training features (n, D).
-        val: The validation features (m, D) before scaling.
+        standardise: The learner's `standardise(known, new)` for features (n, D) and (m, D): the new ones,
+            (m, D), with the known ones' mean taken off and divided by their standard deviation.
 
     Example:
-        >>> import numpy as np
         >>> from tlutils.checks import lesson_02
-        >>> train, val = np.array([[0.0], [2.0]]), np.array([[1.0], [5.0]])
-        >>> lesson_02.check_scaling((val - val.mean(0)) / val.std(0), train, val)
-        You used val's own mean and standard deviation. A single new image has none: what then?
+        >>> lesson_02.check_standardise(lambda known, new: (new - new.mean(0)) / new.std(0))
+        You used the new images' own mean and standard deviation. A single new image has none: what then?
     """
-    if mine is None:
-        print("Not done yet. Subtract a mean and divide by a standard deviation: whose?")
+    rng = np.random.default_rng(0)
+    known, new = rng.normal(3, [1, 20, 1, 0], size=(12, 4)), rng.normal(4, 2, size=(5, 4))
+    inputs = known.copy(), new.copy()
+    todo = "Return the new features, (m, D). Whose mean and whose standard deviation?"
+    with np.errstate(all="ignore"):
+        found = attempt(standardise, *inputs, todo=todo)
+    if found is None:
+        return
+    try:
+        mine = np.asarray(found, dtype=float)
+    except (TypeError, ValueError):
+        print(f"A {type(found).__name__} arrived. {todo}")
+        return
+    if mine.shape != new.shape:
+        print(f"Yours has shape {mine.shape}; expected one row per new image, {new.shape}.")
         return
 
-    def standardised(x: np.ndarray, like: np.ndarray) -> np.ndarray:
-        std = like.std(axis=0)
-        return (x - like.mean(axis=0)) / np.where(std > 0, std, 1)
+    def is_like(wanted: np.ndarray) -> bool:
+        return np.allclose(mine[:, :3], wanted[:, :3], rtol=1e-3, atol=1e-3)
 
-    mine = np.asarray(mine, dtype=float)
-    known = train.std(axis=0) > 0  # what never varies may be scaled in any way
-    if mine.shape != val.shape:
-        print(f"Yours has shape {mine.shape}; expected one row per image of val, {val.shape}.")
-    elif np.allclose(mine[:, known], standardised(val, train)[:, known], rtol=1e-3, atol=1e-3):
-        print("Right: val is measured with the ruler that was made on train.")
-    elif np.allclose(mine[:, known], standardised(val, val)[:, known], rtol=1e-3, atol=1e-3):
-        print("You used val's own mean and standard deviation. A single new image has none: what then?")
-    elif np.allclose(
-        mine[:, known], standardised(val, np.vstack([train, val]))[:, known], rtol=1e-3, atol=1e-3
-    ):
-        print(
-            "Val took part in making the ruler. It must not: it stands for images that nobody has seen yet."
-        )
-    else:
-        print("Not yet. For each feature: subtract train's mean, divide by train's standard deviation.")
+    std = known.std(axis=0)
+    right = _by(new, known)
+    mistakes = {
+        "It writes into the arrays that it was given: whoever called still needs them. Make new ones.": not (
+            np.array_equal(inputs[0], known) and np.array_equal(inputs[1], new)
+        ),
+        "You used the new images' own mean and standard deviation. A single new image has none: what then?": (
+            is_like(_by(new, new))
+        ),
+        "The new images took part in the mean and the standard deviation. They must not: they are unseen "
+        "yet.": is_like(_by(new, np.vstack([known, new]))),
+        "One mean for all features: take it along the rows, axis 0; each feature has its own.": is_like(
+            (new - known.mean()) / known.std()
+        ),
+        "The mean is taken off, and nothing is divided.": is_like(new - known.mean(axis=0)),
+        "Divided by the variance: the standard deviation is its square root.": is_like(
+            (new - known.mean(axis=0)) / np.where(std > 0, std, 1) ** 2
+        ),
+        "Divided, and no mean is taken off.": is_like(new / np.where(std > 0, std, 1)),
+        "Not yet. For each feature: subtract the known mean, divide by the known standard deviation.": not (
+            is_like(right) or is_like(_by(new, known) * np.sqrt(11 / 12))
+        ),
+        "A feature that never varies was divided by 0. Leave it undivided.": not np.isfinite(mine).all(),
+    }
+    judge_effects(mistakes, praise="new images are measured with the ruler that was made on the known ones.")
+
+
+def check_softmax_step(softmax_step: Callable[..., Any] | None) -> None:
+    """Print whether a function takes one step of softmax regression, or which mistake it is.
+
+    Args:
+        softmax_step: The learner's `softmax_step(W, b, z, y, lr, penalty)` for weights (C, D), biases (C,),
+            features (N, D) and labels (N,), as NumPy arrays: new weights and biases after one gradient step.
+
+    Example:
+        >>> from tlutils.checks import lesson_02
+        >>> lesson_02.check_softmax_step(lambda W, b, z, y, lr, penalty: (W, b))
+        Nothing moved: subtract the learning rate times the gradient.
+    """
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(9, 4)), np.arange(9) % 3
+    weight, bias, lr, penalty = rng.normal(size=(3, 4)), rng.normal(size=3), 0.5, 0.3
+    inputs = weight.copy(), bias.copy()
+    todo = "Return new weights and new biases."
+    found = attempt(softmax_step, *inputs, z.copy(), y.copy(), lr, penalty, todo=todo)
+    if found is None:
+        return
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        print(f"Two arrays were expected: new weights {weight.shape} and new biases {bias.shape}.")
+        return
+    shapes = [np.shape(part) for part in found]
+    if shapes != [weight.shape, bias.shape]:
+        print(f"Shapes {shapes[0]} and {shapes[1]} came back; expected {weight.shape} and {bias.shape}.")
+        return
+    logits = z @ weight.T + bias
+    truth = np.eye(3)[y]
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    def step(gap: np.ndarray, of_weight: float = penalty, of_bias: float = 0.0) -> tuple[Any, Any]:
+        along = gap.T @ z / len(z) + of_weight * weight
+        return weight - lr * along, bias - lr * (gap.mean(axis=0) + of_bias * bias)
+
+    def is_like(wanted: tuple[Any, Any]) -> bool:
+        return all(np.allclose(a, b, atol=1e-6) for a, b in zip(found, wanted, strict=True))
+
+    gap = chances - truth
+    right = step(gap)
+    mistakes = {
+        "It changes the arrays that it was given. Return new ones.": not (
+            np.array_equal(inputs[0], weight) and np.array_equal(inputs[1], bias)
+        ),
+        "Nothing moved: subtract the learning rate times the gradient.": is_like((weight, bias)),
+        "That walks uphill: the gradient is subtracted.": is_like(
+            (2 * weight - right[0], 2 * bias - right[1])
+        ),
+        "The gap is the wrong way round: predicted probability minus truth.": is_like(step(-gap)),
+        "That is the sum over images; the loss is a mean, so divide by their number.": is_like(
+            step(gap * len(z))
+        ),
+        "The penalty is missing: its gradient is the penalty times W.": is_like(step(gap, 0.0)),
+        "Half the penalty: the gradient of half a square has no half.": is_like(step(gap, penalty / 2)),
+        "Twice the penalty: the half in the formula takes the 2 away.": is_like(step(gap, 2 * penalty)),
+        "The penalty holds the biases, too. It is about W alone.": is_like(step(gap, penalty, penalty)),
+        "The softmax is missing: logits are no probabilities.": is_like(step(logits - truth)),
+        "A sigmoid for each class is not a softmax: the probabilities of an image sum to 1.": is_like(
+            step(1 / (1 + np.exp(-logits)) - truth)
+        ),
+        "The softmax runs over the images. For each image it runs over the classes, axis 1.": is_like(
+            step(np.exp(logits) / np.exp(logits).sum(axis=0) - truth)
+        ),
+        "W is right, and the biases did not move.": is_like((right[0], bias)),
+        "Not yet. Gradient of W: (probabilities - truth)ᵀ z / N + penalty · W.": not is_like(right),
+    }
+    judge_effects(mistakes, praise="one step down the bowl whose bottom fit_probe goes to at once.")
 
 
 def check_penalty(answer: float | None, table: pd.DataFrame) -> None:

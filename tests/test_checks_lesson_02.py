@@ -1,0 +1,109 @@
+"""The functions to write in lesson 02: right answers pass however they are written, mistakes are named."""
+
+import numpy as np
+import pytest
+
+from tlutils.checks import lesson_02
+
+
+def by(x, like):
+    std = like.std(0)
+    return (x - like.mean(0)) / np.where(std > 0, std, 1)
+
+
+def in_a_loop(known, new):
+    out = np.zeros_like(new)
+    for k in range(known.shape[1]):
+        out[:, k] = (new[:, k] - known[:, k].mean()) / max(known[:, k].std(ddof=1), 1e-9)
+    return out
+
+
+def in_place(known, new):
+    new -= known.mean(0)
+    new /= np.maximum(known.std(0), 1e-9)
+    return new
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (lambda known, new: None, "Not answered"),
+        (lambda known, new: new.no_such_thing, "AttributeError"),
+        (lambda known, new: by(new, known), "Right"),
+        (in_a_loop, "Right"),
+        (lambda known, new: (new - known.mean(0)) / (known.std(0) + 1e-9), "Right"),
+        (lambda known, new: by(new, new), "own mean"),
+        (lambda known, new: by(new, np.vstack([known, new])), "took part"),
+        (lambda known, new: (new - known.mean()) / known.std(), "One mean for all"),
+        (lambda known, new: new - known.mean(0), "nothing is divided"),
+        (lambda known, new: (new - known.mean(0)) / (known.var(0) + 1e-12), "variance"),
+        (lambda known, new: new / np.maximum(known.std(0), 1e-9), "no mean"),
+        (lambda known, new: (new - known.mean(0)) / known.std(0), "divided by 0"),
+        (in_place, "writes into"),
+        (lambda known, new: by(known, new), "shape"),
+        (lambda known, new: new, "Not yet"),
+        (lambda known, new: "done", "A str arrived"),
+    ],
+)
+def test_standardising_without_leaking(function, says, capsys):
+    lesson_02.check_standardise(function)
+    assert says in capsys.readouterr().out
+
+
+def softmax(logits, axis=1):
+    e = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def step(link=softmax, sign=1, scale=1.0, of_weight=1.0, of_bias=0.0, swap=1):
+    def softmax_step(W, b, z, y, lr, penalty):
+        gap = swap * (link(z @ W.T + b) - np.eye(len(b))[y])
+        of_W = scale * gap.T @ z / len(z) + of_weight * penalty * W
+        of_b = scale * gap.mean(0) + of_bias * penalty * b
+        return W - sign * lr * of_W, b - sign * lr * of_b
+
+    return softmax_step
+
+
+def by_autograd(W, b, z, y, lr, penalty):
+    import torch
+
+    W, b = (torch.tensor(part, requires_grad=True) for part in (W, b))
+    loss = torch.nn.functional.cross_entropy(torch.tensor(z) @ W.T + b, torch.tensor(y))
+    (loss + penalty / 2 * W.square().sum()).backward()
+    return (W - lr * W.grad).detach().numpy(), (b - lr * b.grad).detach().numpy()
+
+
+def changing_its_inputs(W, b, *others):
+    W[:], b[:] = step()(W, b, *others)
+    return W, b
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (step(), "Right"),
+        (by_autograd, "Right"),
+        (lambda W, b, *others: (W, b), "Nothing moved"),
+        (step(sign=-1), "uphill"),
+        (step(swap=-1), "wrong way round"),
+        (step(scale=9), "divide by their number"),
+        (step(of_weight=0), "penalty is missing"),
+        (step(of_weight=0.5), "Half the penalty"),
+        (step(of_weight=2), "Twice the penalty"),
+        (step(of_bias=1), "W alone"),
+        (step(link=lambda logits: logits), "softmax is missing"),
+        (step(link=lambda logits: 1 / (1 + np.exp(-logits))), "sigmoid"),
+        (step(link=lambda logits: softmax(logits, axis=0)), "over the images"),
+        (lambda W, b, *others: (step()(W, b, *others)[0], b), "biases did not move"),
+        (changing_its_inputs, "changes the arrays"),
+        (lambda W, b, *others: step()(W, b, *others)[0], "Two arrays"),
+        (lambda W, b, *others: (step()(W, b, *others)[0].T, b), "Shapes"),
+        (step(scale=0.3), "Not yet"),
+    ],
+)
+def test_one_step_of_softmax_regression(function, says, capsys):
+    lesson_02.check_softmax_step(function)
+    assert says in capsys.readouterr().out
