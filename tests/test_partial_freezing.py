@@ -35,6 +35,21 @@ def statistics_only(part):
         module.training = False
 
 
+def batchnorm_alone(part):
+    part.requires_grad_(False)
+    for module in part.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            statistics_only(module)
+
+
+def by_a_subclass(part):
+    part.requires_grad_(False)
+    for module in part.modules():
+        module.training = False
+        kind = type(module)
+        module.__class__ = type(kind.__name__, (kind,), {"train": lambda self, mode=True: self})
+
+
 def frozen(part):
     part.requires_grad_(False)
     statistics_only(part)
@@ -47,7 +62,11 @@ def frozen(part):
         (frozen_by_flag, "statistics drift"),
         (frozen_once, "undoes eval"),
         (statistics_only, "what about requires_grad"),
+        (batchnorm_alone, "dropout still draws"),
+        (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),
+        (lambda part: part[1].register_forward_pre_hook(lambda *_: None), "Nothing is frozen"),
         (frozen, "Right"),
+        (by_a_subclass, "Right"),
     ],
 )
 def test_a_freezing_function_is_judged_by_its_effect(freeze, said, capsys):

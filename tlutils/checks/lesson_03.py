@@ -1,13 +1,15 @@
 """Checks of the exercises in lesson 03, partial freezing."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from .. import runtime, surgery
-from .common import judge_number
+from .common import attempt, judge_effects, judge_number
 
 
 def check_trainable_parameters(answer: int | None, stages: surgery.Stages, from_stage: str) -> None:
@@ -52,7 +54,8 @@ class _Small(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        layers = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        self.early = nn.Sequential(*layers)
         self.late = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
         self.head = nn.Linear(8, 2)
 
@@ -64,7 +67,8 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
     """Print whether a function freezes a part of a network in effect: it is tried in two training steps.
 
     Args:
-        freeze: The learner's `freeze(module)`, which holds the module's weights and its BatchNorm statistics.
+        freeze: The learner's `freeze(module)`, which freezes weights, BatchNorm statistics and dropout of a
+            module.
 
     Example:
         >>> from tlutils.checks import lesson_03
@@ -98,6 +102,11 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
         )
     elif not {"late.0.weight", "head.weight", "late.1.running_mean"} <= moved:
         print("The part is frozen, and so is more than it.")
+    elif not torch.equal(model.train().early(images), model.early(images)):
+        print(
+            "BatchNorm stands still, and the part's dropout still draws: the same images give other features "
+            "each time. All of the part belongs in eval mode."
+        )
     else:
         print("Right: two training steps, and nothing of the part moved. You wrote what freeze_to does.")
 
@@ -131,3 +140,67 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         print("All are in, but this optimizer is new: the momentum of the head is lost. Add to the old one.")
     else:
         print("Right: every trainable parameter is in the optimizer once, and the head kept its momentum.")
+
+
+CUT_SHARES = {"head": 4, "stage8": 7, "stage6": 7, "stem": 5}  # of ten images, right when held out
+
+
+def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
+    """Print whether a function chooses a cut by held-out training images, or which mistake it makes.
+
+    It is tried on 40 images, sorted by class, and four cuts: the later ones learn their training images by
+    heart, two of them are equally good on others, and none knows a class that it has not learned from.
+
+    Args:
+        choose_cut: The learner's `choose_cut(cuts, labels, hits)`: names of cuts, the cheapest first, labels
+            of the training images (N,), and a function `hits(cut, learn, judge)`, which trains at a cut on
+            the images of the row numbers `learn` and says which of the rows `judge` are right. It returns
+            the name of a cut.
+
+    Example:
+        >>> from tlutils.checks import lesson_03
+        >>> def choose_cut(cuts, labels, hits):
+        ...     rows = range(len(labels))
+        ...     return max(cuts, key=lambda cut: hits(cut, rows, rows).mean())
+        >>> lesson_03.check_choose_cut(choose_cut)
+        Images judged a network that had learned from them: what is learned by heart wins. Hold some out.
+    """
+    labels = np.repeat([0, 1], 20)
+    judged: dict[str, int] = {}
+    faults = {"leak": False, "unknown": False, "unjudged": False}
+
+    def hits(cut: str, learn: Any, judge: Any) -> np.ndarray:
+        learn, judge = (np.asarray(list(rows)).astype(int) for rows in (learn, judge))
+        by_heart = np.isin(judge, learn)
+        known = np.isin(labels[judge], labels[learn])
+        faults["leak"] |= bool(by_heart.any())
+        faults["unknown"] |= not known.all()
+        faults["unjudged"] |= not len(judge)
+        judged[cut] = judged.get(cut, 0) + len(judge)
+        right = (judge * 3 % 10 < CUT_SHARES[cut]) & known
+        return (right | (by_heart & (cut != "head"))).astype(float)
+
+    cuts = list(CUT_SHARES)
+    todo = "Return the name of a cut: the one that held-out training images speak for."
+    answer = attempt(choose_cut, list(cuts), labels.copy(), hits, todo=todo)
+    if answer is None:
+        return
+    mistakes = {
+        "Nothing was trained: call hits(cut, learn, judge) for each cut.": not judged,
+        "Images judged a network that had learned from them: what is learned by heart wins. Hold some "
+        "out.": faults["leak"],
+        "Nobody judges: hold some images out.": faults["unjudged"],
+        "A network was judged by a class that it never learned from: images are sorted by class, so shuffle "
+        "or stratify the parts.": faults["unknown"],
+        "Not every cut was tried.": set(judged) != set(cuts),
+        "The cuts were judged by different numbers of images: give each the same parts.": (
+            len(set(judged.values())) > 1
+        ),
+        "Fewer than a fifth of the images judge: that is choosing by luck.": min(judged.values(), default=9)
+        < 8,
+        f"A {type(answer).__name__} arrived: return the cut's name.": not isinstance(answer, str),
+        "Two cuts are equally good, and you took the more expensive one.": answer == "stage6",
+        "That cut is right on fewest held-out images: which way round did you compare?": answer == "head",
+        "Not the cut that is right on most held-out images.": answer != "stage8",
+    }
+    judge_effects(mistakes, praise="chosen within the training images, so that val can still judge it.")
