@@ -144,7 +144,7 @@ def compare(
         >>> first = [[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
         >>> second = [[1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0], [1, 1, 0, 1, 1, 0]]
         >>> print(compare(first, second))
-        accuracy +0.389 [-0.139, +0.916], a tie: within noise
+        accuracy +0.389 [-0.025, +0.802], a tie: within noise
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if one.shape != two.shape:
