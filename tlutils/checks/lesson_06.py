@@ -1,13 +1,14 @@
 """Checks of the exercises in lesson 06, how transferable."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from .. import runtime
-from .common import judge_effects, judge_number
+from .common import attempt, judge_effects
 
 
 def _stack(seed: int) -> nn.Sequential:
@@ -71,30 +72,100 @@ def check_copied_layers(copy_layers: Callable[[nn.Sequential, nn.Sequential, int
     judge_effects(mistakes, praise="values copied, frozen there, and the source is free to train.")
 
 
-def check_held_out_accuracy(answer: float | None, table: np.ndarray) -> None:
-    """Print whether `answer` is the accuracy of a chosen stage on images that did not choose it.
+def check_report(report: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
+    """Print whether a function chooses a stage on some images and judges on others, or which mistake it is.
 
     Args:
-        answer: The learner's accuracy; None where nothing was answered.
-        table: Accuracies (stages, 2): the first column chooses the stage, the second judges it.
+        report: The learner's `report(choose, judge)` for two tables of hits, (stages, n) and (stages, m): the
+            number of the chosen stage, and the accuracy to publish for it.
 
     Example:
-        >>> import numpy as np
         >>> from tlutils.checks import lesson_06
-        >>> lesson_06.check_held_out_accuracy(0.8, np.array([[0.71, 0.70], [0.80, 0.74]]))
+        >>> lesson_06.check_report(lambda choose, judge: (1, choose.mean(1).max()))
         That is how the chosen stage looks to those that chose it: too good on average.
     """
-    row = int(table[:, 0].argmax())
-    judge_number(
-        answer,
-        table[row, 1],
-        {
-            table[row, 0]: "That is how the chosen stage looks to those that chose it: too good on average.",
-            table[:, 1].max(): "That is the best stage for the judges: then the judges have chosen.",
-            table[:, 1].mean(): "That is the mean over all stages, and one of them was chosen.",
-            table[row].mean(): "The images that chose have no say in the judgement.",
-        },
-        todo="The first column points at a row; what does the second say there?",
-        praise="one column chooses, the other judges.",
-        hint="Choose a row by the first column, then read the second.",
-    )
+    choose, judge = np.zeros((4, 10)), np.zeros((4, 8))
+    for row, (chosen, judged) in enumerate(((6, 3), (8, 5), (8, 2), (7, 6))):
+        choose[row, :chosen], judge[row, :judged] = 1, 1
+    todo = "Return two values: the row number of a stage, and its accuracy."
+    found = attempt(report, choose.copy(), judge.copy(), todo=todo)
+    if found is None:
+        return
+    try:
+        stage, accuracy = map(float, found)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        print(f"Not yet. {todo}")
+        return
+
+    def is_about(value: float) -> bool:
+        return bool(np.isclose(accuracy, value))
+
+    mistakes = {
+        "The two are swapped: first the stage, then its accuracy.": np.isclose(stage, 5 / 8)
+        and accuracy == 1,
+        "That stage is the best for the judges: then the judges have chosen.": stage == 3,
+        "That stage is right on fewest images.": stage == 0 and is_about(3 / 8),
+        "Two stages are equal for those that choose: take the earlier one.": stage == 2,
+        "The first column points at one image, not at a stage: take the mean of each row.": stage == 0,
+        f"There is no stage {stage:g} that the first table speaks for.": stage != 1,
+        "That is how the chosen stage looks to those that chose it: too good on average.": is_about(0.8),
+        "That is the best accuracy for the judges, at whatever stage: then the judges have chosen.": is_about(
+            6 / 8
+        ),
+        "That is the mean over all stages, and one of them was chosen.": is_about(judge.mean()),
+        "The images that chose have no say in the judgement.": is_about((8 + 5) / 18)
+        or is_about((0.8 + 5 / 8) / 2),
+        "That is how many are right. Divide by their number.": is_about(5),
+        "In percent: a share is between 0 and 1.": is_about(500 / 8),
+        "Not yet. The first table chooses a row, the second judges it.": not is_about(5 / 8),
+    }
+    judge_effects(mistakes, praise="one table chooses, the other judges.")
+
+
+def check_gaps(gaps: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
+    """Print whether a function names the stages at which one network is surely ahead, or which mistake it is.
+
+    Args:
+        gaps: The learner's `gaps(pretrained, random)` for two tables of hits (stages, seeds, images): a list
+            of the numbers of the stages.
+
+    Example:
+        >>> from tlutils.checks import lesson_06
+        >>> def gaps(pretrained, random):
+        ...     return [k for k in range(len(random)) if pretrained[k].mean() > random[k].mean()]
+        >>> lesson_06.check_gaps(gaps)
+        Stage 1 is ahead by less than the noise: the whole interval of the difference has to be above 0.
+    """
+    luck = np.random.default_rng(1).random((1, 3, 60))
+    pretrained = (luck < np.array([0.3, 0.62, 0.8, 0.5, 0.9])[:, None, None]).astype(float)
+    random = (luck[:, :, ::-1] < np.array([0.7, 0.6, 0.3, 0.5, 0.88])[:, None, None]).astype(float)
+    random[4] = pretrained[4]
+    random[4, :, :9] = 0  # a small difference, on the same images and for every seed
+    todo = "Return a list of stage numbers."
+    found = attempt(gaps, pretrained.copy(), random.copy(), todo=todo)
+    if found is None:
+        return
+    try:
+        stages = [int(k) for k in np.asarray(found).ravel().tolist()]
+    except (TypeError, ValueError):
+        print(f"Not yet. {todo}")
+        return
+    if np.asarray(found).dtype == bool and len(stages) == len(pretrained):
+        print("True and False for each stage came back: return the numbers of those that are ahead.")
+        return
+    mistakes = {
+        "Stage 0 is surely *behind*. An interval that leaves 0 out may lie on either side of it.": 0
+        in stages,
+        "Stage 1 is ahead by less than the noise: the whole interval of the difference has to be above 0.": (
+            1 in stages
+        ),
+        "No stage came back, and at stage 2 pretrained is far ahead. Which way round is the difference?": (
+            not stages
+        ),
+        "Stage 2 is surely ahead, and missing.": 2 not in stages,
+        "Stage 4 is missing: its two intervals overlap, and image by image the difference is sure. Compare "
+        "the hits of the same images.": 4 not in stages,
+        "Stage 3 is the same for both.": 3 in stages,
+        "Those are not the stages that are surely ahead.": stages != [2, 4],
+    }
+    judge_effects(mistakes, praise="ahead on the same images, beyond the luck of seeds and images.")
