@@ -126,9 +126,11 @@ def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
     poor = metrics.report(labels, np.roll(proba, 1, axis=1))
     same = metrics.compare(good, nudged, metric="accuracy")
     assert same.tie
+    assert same.outcome == "a tie"
     assert "tie" in str(same)
     far = metrics.compare(good, poor)
     assert not far.tie
+    assert far.outcome == "higher"
     assert far.value == pytest.approx(good.balanced_accuracy.value - poor.balanced_accuracy.value)
     assert metrics.compare(poor, good).value == pytest.approx(-far.value)
 
