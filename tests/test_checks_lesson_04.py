@@ -1,102 +1,221 @@
-"""The exercises of lesson 04: the right answer passes, and each mistake is called by its name."""
+"""The functions to write in lesson 04: right answers pass however they are written, mistakes are named."""
 
-from dataclasses import replace
+import copy
 
-import numpy as np
 import pytest
-from tiny import tiny_net
+import torch
+from torch.nn import functional as F
 
-from tlutils import metrics, surgery
 from tlutils.checks import lesson_04
-from tlutils.train import Phase, Recipe
+
+
+def groups(rate, keep=lambda layers: [m for m in layers if list(m.parameters())]):
+    """Groups whose rates are `rate(steps back from the layer before the head, lr, decay, head_lr)`."""
+
+    def discriminative(layers, lr, decay, head_lr):
+        *body, head = keep(layers)
+        rates = [rate(len(body) - 1 - k, lr, decay, head_lr) for k in range(len(body))]
+        return [{"params": list(m.parameters()), "lr": r} for m, r in zip(body, rates, strict=True)] + [
+            {"params": list(head.parameters()), "lr": head_lr}
+        ]
+
+    return discriminative
+
+
+def backwards(layers, lr, decay, head_lr):
+    found = [{"params": layers[-1].parameters(), "lr": head_lr}]
+    for layer in reversed(layers[:-1]):
+        if sum(1 for _ in layer.parameters()):
+            found.append({"params": list(layer.parameters()), "lr": lr})
+            lr *= decay
+    return found
+
+
+def weights_alone(layers, lr, decay, head_lr):
+    return [{"params": [m.weight], "lr": lr} for m in layers if hasattr(m, "weight")]
+
+
+def twice(layers, lr, decay, head_lr):
+    found = groups(lambda k, lr, decay, head_lr: lr * decay**k)(layers, lr, decay, head_lr)
+    return [*found, found[0]]
+
+
+def head_at_lr(layers, lr, decay, head_lr):
+    return backwards(layers, lr, decay, lr)
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("function", "says"),
     [
         (None, "Not answered"),
-        (0.1 * 0.4**2, "Right"),
-        (0.1, "slower"),
-        (0.1 * 0.4**3, "One factor too many"),
-        (0.1 * 0.4**4, "Two factors"),
-        (0.1 / 0.4**2, "wrong way round"),
-        (0.077, "Not yet"),
+        (groups(lambda k, lr, decay, head_lr: lr * decay**k), "Right"),
+        (backwards, "Right"),
+        (groups(lambda k, lr, decay, head_lr: head_lr), "one rate"),
+        (groups(lambda k, lr, decay, head_lr: lr * decay ** (2 - k)), "wrong way round"),
+        (groups(lambda k, lr, decay, head_lr: lr / decay**k), "do not divide"),
+        (groups(lambda k, lr, decay, head_lr: lr * decay ** (k + (k > 0))), "ReLU"),
+        (groups(lambda k, lr, decay, head_lr: lr * decay ** (k + 1)), "first step"),
+        (head_at_lr, "head_lr"),
+        (groups(lambda k, lr, decay, head_lr: head_lr * decay ** (k + 1)), "start from head_lr"),
+        (groups(lambda k, lr, decay, head_lr: lr * (decay * k if k else 1)), "power"),
+        (groups(lambda k, lr, decay, head_lr: lr * 0.123), "Not yet"),
+        (weights_alone, "in no group"),
+        (twice, "does not take"),
+        (lambda layers, lr, decay, head_lr: 3, "does not take"),
     ],
 )
-def test_the_rate_of_a_stage(answer, said, capsys):
-    stages = surgery.stages(tiny_net())  # three stages with weights, pooling, a head
-    lesson_04.check_layer_decay(answer, stages, stages[0].name, lr=0.1, decay=0.4)
-    assert said in capsys.readouterr().out
+def test_discriminative_rates(function, says, capsys):
+    lesson_04.check_discriminative(function)
+    assert says in capsys.readouterr().out
 
 
-def test_the_rate_of_a_stage_is_the_one_that_training_uses():
-    net = tiny_net()
-    groups = surgery.param_groups(net, 1.0, layer_decay=0.5)
-    ratios = {group["stage"]: group["ratio"] for group in groups}
-    stages = surgery.stages(net)
-    assert ratios[stages[0].name] / ratios[stages[2].name] == pytest.approx(0.5**2)
+def parts(weigh=lambda n, size: n / 10, zero=True, zero_inside=False, step_inside=False, step=True, cut=None):
+    def accumulate(model, optimizer, x, y, size):
+        if zero:
+            optimizer.zero_grad()
+        for rows, labels in list(zip(x.split(size), y.split(size), strict=True))[:cut]:
+            if zero_inside:
+                optimizer.zero_grad()
+            (F.cross_entropy(model(rows), labels) * weigh(len(rows), size)).backward()
+            if step_inside:
+                optimizer.step()
+        if step and not step_inside:
+            optimizer.step()
+
+    return accumulate
 
 
-GOOD = Recipe.lp_ft(lr=1e-4, head_lr=3e-3, train_bn=False)
+def by_sums(model, optimizer, x, y, size):
+    for p in model.parameters():
+        p.grad = None
+    for begin in range(0, len(x), size):
+        one = slice(begin, begin + size)
+        loss = F.cross_entropy(model(x[one]), y[one], reduction="sum") / len(x)
+        loss.backward()
+    optimizer.step()
+
+
+def at_once(model, optimizer, x, y, size):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
-    [
-        (None, "Not written"),
-        ("lp_ft", "A str arrived"),
-        (GOOD, "Right"),
-        (Recipe.scratch(), "forgets"),
-        (Recipe.finetune(), "from the first step"),
-        (Recipe.partial("stage3"), "more than the head"),
-        (Recipe.probe(), "stops after the head"),
-        (Recipe.gradual(["head", "stage3"]), "keeps a part frozen"),
-        (Recipe.gradual(["head", None], lr=1e-2), "as large as"),
-        (replace(GOOD, train_bn=True), "BatchNorm"),
-        (
-            replace(GOOD, phases=(*GOOD.phases[:1], Phase(from_stage=None, epochs=1, lr=3e-4, head_lr=3e-4))),
-            "Right",
-        ),
-    ],
-)
-def test_the_recipe(recipe, said, capsys):
-    lesson_04.check_recipe(recipe)
-    assert said in capsys.readouterr().out
-
-
-def centred(*features):
-    return [np.asarray(c) - np.mean(c, axis=0) for c in features]
-
-
-def uncentred(x, y):
-    return np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-
-
-def unscaled(x, y):
-    x, y = centred(x, y)
-    return np.linalg.norm(y.T @ x) ** 2
-
-
-def unsquared(x, y):
-    x, y = centred(x, y)
-    return np.linalg.norm(y.T @ x) / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-
-
-@pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "says"),
     [
         (None, "Not answered"),
-        (lambda x, y: None, "Not answered"),
-        (lambda x, y: x @ x.T, "Expected one number, and got (40, 40)"),
-        (metrics.cka, "Right"),
-        (lambda x, y: uncentred(*centred(x, y)), "Right"),
-        (uncentred, "not centred"),
-        (unscaled, "scale"),
-        (unsquared, "square"),
-        (lambda x, y: np.sqrt(metrics.cka(x, y)), "square root"),
-        (lambda x, y: 0.123, "numbers are not"),
+        (parts(), "Right"),
+        (by_sums, "Right"),
+        (parts(weigh=lambda n, size: 1.0), "that is a sum"),
+        (parts(weigh=lambda n, size: 1 / 3), "Each part counts a third"),
+        (parts(weigh=lambda n, size: n), "divide by their number"),
+        (parts(zero=False), "from before"),
+        (parts(zero_inside=True), "Only the last part"),
+        (parts(step_inside=True), "3 steps"),
+        (parts(step=False), "Nothing moved"),
+        (parts(cut=2), "Not every image"),
+        (parts(weigh=lambda n, size: n / 17), "Not yet"),
+        (at_once, "larger than"),
+        (lambda model, optimizer, x, y, size: model.no_such_layer(x), "AttributeError"),
     ],
 )
-def test_cka(function, said, capsys):
-    lesson_04.check_cka(function)
-    assert said in capsys.readouterr().out
+def test_accumulating_gradients(function, says, capsys):
+    lesson_04.check_accumulate(function)
+    assert says in capsys.readouterr().out
+
+
+def range_test(lr_of=lambda rates, k: rates[k], after=False, fresh=False, zero=True, momentum=0, own=True):
+    def test(model, x, y, rates):
+        start = copy.deepcopy(model)
+        model = copy.deepcopy(model) if own else model
+        optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=momentum)
+        losses = []
+        for k in range(len(rates)):
+            if fresh:
+                model.load_state_dict(start.state_dict())
+            loss = F.cross_entropy(model(x), y)
+            if zero:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.param_groups[0]["lr"] = lr_of(rates, k)
+            optimizer.step()
+            losses.append(F.cross_entropy(model(x), y).item() if after else loss.item())
+        return losses
+
+    return test
+
+
+def by_hand(model, x, y, rates):
+    weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    losses = []
+    for lr in rates:
+        loss = F.cross_entropy(torch.func.functional_call(model, weights, (x,)), y)
+        grads = torch.autograd.grad(loss, list(weights.values()))
+        weights = {
+            name: (p - lr * g).detach().requires_grad_()
+            for (name, p), g in zip(weights.items(), grads, strict=True)
+        }
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (range_test(), "Right"),
+        (by_hand, "Right"),
+        (lambda model, x, y, rates: [F.cross_entropy(model(x), y) for _ in rates], "no step"),
+        (range_test(after=True), "after each step"),
+        (range_test(after=True, fresh=True), "that is a sweep"),
+        (range_test(lr_of=lambda rates, k: rates[0]), "first rate"),
+        (range_test(lr_of=lambda rates, k: rates[-1]), "last rate"),
+        (range_test(lr_of=lambda rates, k: rates[-1 - k]), "reverse order"),
+        (range_test(zero=False), "zero_grad"),
+        (range_test(momentum=0.9), "Momentum"),
+        (range_test(own=False), "work on a copy"),
+        (range_test(lr_of=lambda rates, k: rates[k] * 3), "Not yet"),
+        (lambda model, x, y, rates: [1.0], "1 losses"),
+        (lambda model, x, y, rates: "low", "Not yet"),
+    ],
+)
+def test_a_learning_rate_range_test(function, says, capsys):
+    lesson_04.check_range_test(function)
+    assert says in capsys.readouterr().out
+
+
+def of_counts(weigh):
+    return lambda labels, classes: weigh(
+        torch.bincount(labels, minlength=classes).float(), len(labels), classes
+    )
+
+
+def by_sklearn(labels, classes):
+    counts = [max(1, int((labels == k).sum())) for k in range(classes)]
+    return [len(labels) / (classes * count) for count in counts]
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (None, "Not answered"),
+        (of_counts(lambda counts, n, c: n / (c * counts)), "Right"),
+        (by_sklearn, "Right"),
+        (of_counts(lambda counts, n, c: counts), "number of images"),
+        (of_counts(lambda counts, n, c: counts / n), "share"),
+        (of_counts(lambda counts, n, c: counts**-0.5), "Square roots"),
+        (of_counts(lambda counts, n, c: 1 - counts / n), "1 minus"),
+        (of_counts(lambda counts, n, c: torch.ones(c)), "the same"),
+        (of_counts(lambda counts, n, c: 1 / counts / (1 / counts).sum()), "add up to 1"),
+        (of_counts(lambda counts, n, c: n / counts), "number of classes, too"),
+        (of_counts(lambda counts, n, c: 1 / counts), "do not add up"),
+        (of_counts(lambda counts, n, c: counts.max() - counts + 1), "Not yet"),
+        (lambda labels, classes: len(labels) / (classes * torch.bincount(labels)), "four weights"),
+        (lambda labels, classes: torch.ones(len(labels)), "not image"),
+        (lambda labels, classes: "balanced", "Not yet"),
+    ],
+)
+def test_class_weights(function, says, capsys):
+    lesson_04.check_class_weights(function)
+    assert says in capsys.readouterr().out

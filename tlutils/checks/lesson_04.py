@@ -1,129 +1,312 @@
 """Checks of the exercises in lesson 04, full finetuning."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .. import surgery
-from .common import attempt, judge, judge_effects, judge_number
+from .. import runtime
+from .common import attempt, judge_effects
 
 
-def check_layer_decay(
-    answer: float | None, stages: surgery.Stages, stage: str, *, lr: float, decay: float
-) -> None:
-    """Print whether `answer` is the learning rate of a stage under layer-wise decay, or which mistake it is.
+def check_discriminative(discriminative: Callable[..., Any] | None) -> None:
+    """Print whether a function gives each layer a learning rate of its own, or which mistake it makes.
+
+    It is tried on four layers, of which one has no parameters.
 
     Args:
-        answer: The learner's rate, right within 2 %; None where nothing was answered.
-        stages: The model's stages, of `surgery.stages`.
-        stage: The stage that was asked about.
-        lr: The rate of the last stage with parameters before the head.
-        decay: The factor from each stage to the one before it, between 0 and 1.
+        discriminative: The learner's `discriminative(layers, lr, decay, head_lr)` for a list of modules, the
+            head last: optimizer groups, one for each module with parameters.
 
     Example:
-        >>> from torch import nn
-        >>> from tlutils import surgery
         >>> from tlutils.checks import lesson_04
-        >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
-        >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        >>> lesson_04.check_layer_decay(1e-3 * 0.5, surgery.stages(model), "stage1", lr=1e-3, decay=0.5)
-        Not yet. Start at lr and multiply by the decay once for each stage.
+        >>> def discriminative(layers, lr, decay, head_lr):
+        ...     return [{"params": list(layer.parameters()), "lr": lr} for layer in layers]
+        >>> lesson_04.check_discriminative(discriminative)
+        All layers learn at one rate.
     """
-    weighted = [s.name for s in stages if s.parameters][:-1]
-    steps = len(weighted) - 1 - weighted.index(stage)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Linear(5, 2)]
+    lr, decay, head_lr = 0.01, 0.5, 0.08
+    todo = "Return a list of groups, each a dictionary with params and lr."
+    found = attempt(discriminative, list(layers), lr, decay, head_lr, todo=todo)
+    if found is None:
+        return
+    try:
+        optimizer = torch.optim.SGD(found, lr=1.0, momentum=0.9)  # type: ignore[arg-type]
+    except Exception as error:  # whatever the learner's groups are
+        print(f"An optimizer does not take these groups: {(str(error).splitlines() or ['?'])[0]}")
+        return
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    weighted = [layer for layer in layers if list(layer.parameters())]
+    missing = [p for layer in layers for p in layer.parameters() if id(p) not in rate]
+    if missing:
+        print(f"{len(missing)} tensors are in no group: they would never move. Biases and norms count, too.")
+        return
+    if len({rate[id(p)] for p in weighted[-2].parameters()}) > 1:
+        print("Parameters of one layer have different rates: a group is a layer.")
+        return
+    rates = [rate[id(next(layer.parameters()))] for layer in weighted]
+
+    def are(*wanted: float) -> bool:
+        return bool(np.allclose(rates, wanted, rtol=1e-4))
+
     mistakes = {
-        lr: "That is the rate of the stage nearest to the head. Each stage before it is slower.",
-        lr * decay ** (steps + 1): "One factor too many: the stage nearest to the head learns at lr itself.",
-        lr * decay ** (steps + 2): "Two factors too many: neither pooling nor the head counts.",
-        lr * decay * steps: "The factor is applied once for each stage: it is a power, not a product.",
-        lr / decay**steps: "The wrong way round: earlier stages are slower.",
+        "All layers learn at one rate.": len(set(rates)) == 1,
+        "The wrong way round: the layer nearest to the head is the fastest, the stem the slowest.": are(
+            lr, lr * decay, lr * decay**2, head_lr
+        ),
+        "Faster and faster on the way back: multiply by the decay, do not divide.": are(
+            lr / decay**2, lr / decay, lr, head_lr
+        ),
+        "The ReLU has no parameters and counts for nothing, and here it took a step of the decay.": are(
+            lr * decay**3, lr * decay**2, lr, head_lr
+        ),
+        "The head counts as the first step: the layer before it learns at lr itself.": are(
+            lr * decay**3, lr * decay**2, lr * decay, head_lr
+        )
+        or are(lr * decay**4, lr * decay**3, lr * decay, head_lr),
+        "The head has the rate lr: it is new, and has a rate of its own, head_lr.": rates[-1] == lr,
+        "The rates start from head_lr: the layer before the head learns at lr.": are(
+            head_lr * decay**3, head_lr * decay**2, head_lr * decay, head_lr
+        ),
+        "A factor of the number of layers is a product. Each step back multiplies once more: a power.": are(
+            lr * decay * 2, lr * decay, lr, head_lr
+        )
+        or are(lr * decay, lr * decay, lr, head_lr),
+        "Not yet. Before the head: lr, lr · decay, lr · decay², ... towards the stem.": not are(
+            lr * decay**2, lr * decay, lr, head_lr
+        ),
+        "The rates are right, and layers share a group: give each layer its own.": (
+            len(optimizer.param_groups) != len(weighted)
+        ),
     }
-    judge_number(
-        answer,
-        lr * decay**steps,
-        mistakes,
-        todo="Count the stages from the one nearest to the head back to this one.",
-        praise="one factor for each stage on the way back.",
-        hint="Start at lr and multiply by the decay once for each stage.",
-        rtol=0.02,
+    judge_effects(mistakes, praise="the earlier, the slower, and each parameter in one group.")
+
+
+def _small() -> tuple[nn.Module, Tensor, Tensor]:
+    """A network without BatchNorm, ten images and their labels: what is the same in parts and in one."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    return model, torch.randn(10, 6), torch.arange(10) % 3
+
+
+class _Counted(torch.optim.SGD):
+    """An optimizer that counts its steps."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        return super().step(closure)
+
+
+def check_accumulate(accumulate: Callable[..., Any] | None) -> None:
+    """Print whether a function takes one step with gradients of several parts, or which mistake it makes.
+
+    It is tried on ten images in parts of four: the last part is shorter.
+
+    Args:
+        accumulate: The learner's `accumulate(model, optimizer, x, y, size)`; it changes the model.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> from tlutils.checks import lesson_04
+        >>> def accumulate(model, optimizer, x, y, size):
+        ...     optimizer.zero_grad()
+        ...     for rows, labels in zip(x.split(size), y.split(size)):
+        ...         F.cross_entropy(model(rows), labels).backward()
+        ...     optimizer.step()
+        >>> lesson_04.check_accumulate(accumulate)
+        The gradients of means are added: that is a sum. Weight each part by its share of the images.
+    """
+    todo = "One optimizer step for the whole batch, in parts of at most `size` images."
+    if accumulate is None:
+        print(f"Not answered yet. {todo}")
+        return
+    with runtime.seeded(0):
+        model, x, y = _small()
+        start = copy.deepcopy(model)
+        optimizer = _Counted(model.parameters(), lr=0.5)
+        F.cross_entropy(model(torch.randn(4, 6)), torch.arange(4) % 3).backward()  # what was before
+        old = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        sizes: list[int] = []
+        hook = model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+
+        def run(*inputs: Any) -> bool:
+            accumulate(*inputs)
+            return True
+
+        done = attempt(run, model, optimizer, x, y, 4, todo=todo)
+        hook.remove()
+        if done is None:
+            return
+
+    def like(weigh: Callable[[int], float], kept: bool = False, parts: int = 3) -> bool:
+        other = copy.deepcopy(start)
+        for p, grad in zip(other.parameters(), old, strict=True):
+            p.grad = grad.clone() if kept else torch.zeros_like(grad)
+        for rows, labels in list(zip(x.split(4), y.split(4), strict=True))[-parts:]:
+            (F.cross_entropy(other(rows), labels) * weigh(len(labels))).backward()
+        torch.optim.SGD(other.parameters(), lr=0.5).step()
+        pairs = zip(other.parameters(), model.parameters(), strict=True)
+        return all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+
+    def share(images: int) -> float:
+        return images / 10
+
+    mistakes = {
+        "Nothing moved: is there a step()?": optimizer.steps == 0,
+        f"{optimizer.steps} steps for one batch: step() comes once, after the last part.": optimizer.steps
+        > 1,
+        "A part was larger than `size` images: memory would not hold it.": max(sizes, default=0) > 4,
+        "Not every image took part: is the shorter last part left out?": sum(sizes) < 10,
+        "Only the last part counts: zero_grad() comes once, before the first part.": like(share, parts=1)
+        or like(lambda images: 1.0, parts=1)
+        or like(lambda images: 1 / 3, parts=1),
+        "The gradients of means are added: that is a sum. Weight each part by its share of the images.": (
+            like(lambda images: 1.0)
+        ),
+        "Each part counts a third, and the last is shorter: weight it by its share of the images.": like(
+            lambda images: 1 / 3
+        ),
+        "That is the sum over the images: divide by their number.": like(float),
+        "Gradients from before are still there: zero_grad() first.": like(share, kept=True)
+        or like(lambda images: 1.0, kept=True)
+        or like(lambda images: 1 / 3, kept=True),
+        "Not yet: the weights are not where one pass over the batch takes them.": not like(share),
+    }
+    judge_effects(mistakes, praise="the memory of four images, and the step of ten.")
+
+
+def check_range_test(range_test: Callable[..., Any] | None) -> None:
+    """Print whether a function makes a learning-rate range test, or which mistake it makes.
+
+    Args:
+        range_test: The learner's `range_test(model, x, y, rates)`: a list of losses, each before a step of
+            plain SGD at one of the rates, one after another.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> from tlutils.checks import lesson_04
+        >>> lesson_04.check_range_test(lambda model, x, y, rates: [F.cross_entropy(model(x), y)] * 4)
+        All losses are the same: no step was taken.
+    """
+    todo = "Return a list of losses, one for each rate."
+    rates = [0.01, 0.1, 1.0, 4.0]
+    with runtime.seeded(0):
+        model, x, y = _small()
+    start = copy.deepcopy(model)
+    found = attempt(range_test, model, x, y, list(rates), todo=todo)
+    if found is None:
+        return
+    try:
+        losses = [float(torch.as_tensor(loss).detach()) for loss in found]  # type: ignore[attr-defined]
+    except (TypeError, ValueError, RuntimeError):
+        print(f"Not yet. {todo}")
+        return
+    if len(losses) != len(rates):
+        print(f"{len(losses)} losses came back for {len(rates)} rates.")
+        return
+
+    def run(steps: list[float], zero: bool = True, momentum: float = 0.0) -> list[float]:
+        """The loss before each step, and after the last."""
+        other = copy.deepcopy(start)
+        optimizer = torch.optim.SGD(other.parameters(), lr=1.0, momentum=momentum)
+        seen = []
+        for lr in steps:
+            loss = F.cross_entropy(other(x), y)
+            seen.append(loss.item())
+            if zero:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.param_groups[0]["lr"] = lr
+            optimizer.step()
+        return [*seen, F.cross_entropy(other(x), y).item()]
+
+    def are(wanted: list[float]) -> bool:
+        return bool(np.allclose(losses, wanted, rtol=1e-4))
+
+    right = run(rates)
+    alone = [run([lr])[1] for lr in rates]
+    moved = any(not torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True))
+    mistakes = {
+        "All losses are the same: no step was taken.": len({round(loss, 6) for loss in losses}) == 1,
+        "Each rate began with the start's weights: that is a sweep. The steps come one after another.": are(
+            alone
+        ),
+        "That is the loss after each step: note it before, when the rate has not acted yet.": are(right[1:]),
+        "All steps were at the first rate: set it in the optimizer's groups before each step.": are(
+            run([rates[0]] * 4)[:-1]
+        ),
+        "All steps were at the last rate.": are(run([rates[-1]] * 4)[:-1]),
+        "The rates came in the reverse order: from small to large, or the first step destroys the rest.": are(
+            run(rates[::-1])[:-1]
+        ),
+        "The gradients of earlier steps are still there: zero_grad().": are(run(rates, zero=False)[:-1]),
+        "Momentum carries earlier rates along: plain SGD.": are(run(rates, momentum=0.9)[:-1]),
+        "The losses are right, and the model is another one now: work on a copy.": are(right[:-1]) and moved,
+        "Not yet. For each rate: loss, zero_grad, backward, a step at this rate.": not are(right[:-1]),
+    }
+    judge_effects(
+        mistakes, praise="one short run, and the model as it was. Take a rate below where it rises."
     )
 
 
-def check_recipe(recipe: Any) -> None:
-    """Print whether a recipe trains the head first and then everything, gently, or which mistake it makes.
+def check_class_weights(class_weights: Callable[..., Any] | None) -> None:
+    """Print whether a function weights classes so that each counts alike, or which mistake it makes.
 
     Args:
-        recipe: The learner's `train.Recipe`.
+        class_weights: The learner's `class_weights(labels, classes)`: a tensor with a weight for each class.
 
     Example:
+        >>> import torch
         >>> from tlutils.checks import lesson_04
-        >>> from tlutils.train import Recipe
-        >>> lesson_04.check_recipe(Recipe.finetune())
-        It trains everything from the first step: the head alone should come first.
+        >>> lesson_04.check_class_weights(lambda labels, classes: 1 / torch.bincount(labels))
+        The classes count alike, and the weights of all images do not add up to their number. Multiply by it,
+        and divide by the number of classes.
     """
-    if recipe is None:
-        print("Not written yet. Recipe.lp_ft(...) has most of it.")
+    labels = torch.tensor([0] * 12 + [1] * 3 + [2] * 5)
+    counts, todo = torch.bincount(labels).double(), "Return one weight for each class."
+    found = attempt(class_weights, labels.clone(), 3, todo=todo)
+    if found is None:
         return
-    if not hasattr(recipe, "phases"):
-        print(f"A {type(recipe).__name__} arrived, and a train.Recipe was expected.")
+    try:
+        weights = torch.as_tensor(found).detach().double()
+    except (TypeError, ValueError, RuntimeError):
+        print(f"Not yet. {todo}")
         return
-    first, last = recipe.phases[0], recipe.phases[-1]
+    if weights.shape != (3,):
+        print(f"Shape {tuple(weights.shape)} came back; expected (3,): a weight for each class, not image.")
+        return
+    right = len(labels) / (3 * counts)
+    more = attempt(class_weights, labels.clone(), 4, todo=todo)
+
+    def are(wanted: Tensor) -> bool:
+        return torch.allclose(weights, wanted, rtol=1e-4)
+
+    ratio = weights / right
     mistakes = {
-        "It forgets the pretrained weights before it starts.": recipe.reset,
-        "It trains everything from the first step: the head alone should come first.": first.from_stage
-        is None,
-        "The first phase trains more than the head.": first.from_stage not in ("head", None),
-        "It stops after the head: nothing pretrained ever learns.": last.from_stage == "head",
-        "The last phase keeps a part frozen. Give it from_stage=None, the whole network.": last.from_stage
-        not in ("head", None),
-        "Everything trains at a rate as large as the head's in the first phase. Take a tenth, or less.": max(
-            last.lr, last.head_lr
-        )
-        > first.head_lr / 10 * 1.001,
-        "BatchNorm would learn from these few images. Hold it: train_bn=False.": recipe.train_bn,
+        "That is the number of images: the frequent class would count even more. Divide by it.": are(counts),
+        "That is each class's share: the frequent class would count even more.": are(counts / 20),
+        "Square roots: the frequent class still counts more than the others.": are(counts**-0.5)
+        or torch.allclose(ratio / ratio[0], (counts / counts[0]) ** 0.5),
+        "1 minus the share is smaller for a frequent class, and does not make classes count alike.": are(
+            1 - counts / 20
+        ),
+        "All weights are the same.": bool((weights == weights[0]).all()),
+        "They add up to 1 over the classes. Over all images, the weights have to add up to the number of "
+        "images.": torch.allclose(ratio, ratio[:1])
+        and bool(torch.isclose(weights.sum(), torch.tensor(1.0).double())),
+        "Each class sums to the number of all images: divide by the number of classes, too.": are(3 * right),
+        "The classes count alike, and the weights of all images do not add up to their number. Multiply by "
+        "it, and divide by the number of classes.": torch.allclose(ratio, ratio[:1]) and not are(right),
+        "Not yet. Images of a class times its weight has to be the same for every class.": not are(right),
+        "With four classes, of which one has no image here, four weights are asked for.": more is not None
+        and torch.as_tensor(more).shape != (4,),
     }
-    judge_effects(mistakes, praise="head first, then everything at a small rate, with BatchNorm frozen.")
-
-
-def check_cka(function: Callable[[Any, Any], Any] | None) -> None:
-    """Print whether a function computes linear CKA (Kornblith et al. 2019), or which mistake it is.
-
-    Args:
-        function: The learner's `function(x, y)` for features (n, p) and (n, q) of the same images, as NumPy
-            arrays: one number.
-
-    Example:
-        >>> import numpy as np
-        >>> from tlutils.checks import lesson_04
-        >>> def uncentred(x, y):
-        ...     return np.linalg.norm(y.T @ x) ** 2 / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
-        >>> lesson_04.check_cka(uncentred)
-        The features are not centred: take off the mean of each column first, or their common offset is all
-        that it sees.
-    """
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 5)) + 3
-    y = x[:, :3] + rng.normal(size=(40, 3))
-
-    def norm(a: np.ndarray) -> float:
-        return float(np.linalg.norm(a))
-
-    a, b = x - x.mean(0), y - y.mean(0)
-    right = norm(b.T @ a) ** 2 / (norm(a.T @ a) * norm(b.T @ b))
-    mistakes = {
-        "The features are not centred: take off the mean of each column first, or their common offset is all "
-        "that it sees.": norm(y.T @ x) ** 2 / (norm(x.T @ x) * norm(y.T @ y)),
-        "The scale is still in it: divide by the sizes of both.": norm(b.T @ a) ** 2,
-        "The numerator is a square.": norm(b.T @ a) / (norm(a.T @ a) * norm(b.T @ b)),
-        "Close: this is its square root.": np.sqrt(right),
-        "Divide by the sizes of XᵀX and YᵀY, not of X and Y.": norm(b.T @ a) ** 2 / (norm(a) * norm(b)) ** 2,
-    }
-    found = attempt(function, x, y, todo="Return one number: 1 for features that are alike.")
-    judge(
-        found,
-        torch.tensor(right),
-        {text: torch.tensor(wrong) for text, wrong in mistakes.items()},
-        praise="the same as tlutils.metrics.cka.",
+    judge_effects(
+        mistakes, praise="rare classes count as much as frequent ones, and the loss keeps its size."
     )
