@@ -68,6 +68,7 @@ NAMES = set(
         "quit",
     ]
 )
+SCOPES = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 DUNDERS = {"__init__", "__name__", "__len__", "__getitem__", "__iter__", "__call__"}
 
 
@@ -77,6 +78,8 @@ def reaches_around(source: str, taken: set[str]) -> Iterator[str]:
         tree = ast.parse(TransformerManager().transform_cell(source))
     except SyntaxError:
         return  # it stops by itself, and says why
+    scopes = [node for node in ast.walk(tree) if isinstance(node, SCOPES)]
+    local = {id(inner) for scope in scopes for inner in ast.walk(scope) if inner is not scope}
     for node in ast.walk(tree):
         line = f"line {getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -84,10 +87,10 @@ def reaches_around(source: str, taken: set[str]) -> Iterator[str]:
             yield from (f"{line} imports {name}" for name in names if name.split(".")[0] in MODULES)
         elif isinstance(node, ast.Name) and node.id in NAMES:
             yield f"{line} uses {node.id}"
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del) and node.id in taken:
-            yield f"{line} gives {node.id} another meaning"
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in taken:
-            yield f"{line} gives {node.name} another meaning"
+        elif isinstance(node, ast.Global) and taken & set(node.names):
+            yield f"{line} gives {', '.join(node.names)} another meaning"
+        elif id(node) not in local and (name := _given(node)) in taken:
+            yield f"{line} gives {name} another meaning"
         elif isinstance(node, ast.Attribute):
             root: Any = node
             while isinstance(root, ast.Attribute | ast.Subscript):
@@ -99,6 +102,13 @@ def reaches_around(source: str, taken: set[str]) -> Iterator[str]:
                 yield f"{line} changes {ast.unparse(node)}, which belongs to a library"
             if node.attr.startswith("__") and node.attr not in DUNDERS:
                 yield f"{line} uses {node.attr}"
+
+
+def _given(node: ast.AST) -> str:
+    """Return the name that a line gives a meaning to."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+        return node.id
+    return node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else ""
 
 
 def imports(notebook: NotebookNode) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grading
 import nbformat
+import otter_assign
 import pytest
 import release
 from test_assignments import BANKS, SOURCES, changed
@@ -235,6 +236,8 @@ def test_right_answers_written_differently_get_full_marks_in_nbgrader(name, tmp_
         ("checks = Fake()", "gives checks another meaning"),
         ("def F(): ...", "gives F another meaning"),
         ("del torch.allclose", "changes torch.allclose"),
+        ("def f():\n    global checks\n    checks = Fake()", "gives checks another meaning"),
+        ("for checks in []: ...", "gives checks another meaning"),
         ("setattr(checks, 'expect', print)", "uses setattr"),
         ("exec('x')", "uses exec"),
         ("checks.__dict__", "uses __dict__"),
@@ -263,3 +266,27 @@ def test_another_class_gets_other_photographs_and_other_hidden_numbers():
         assert one == read(path)
         numbers = [re.findall(r"seed=\d{4}|VARIANT = \d+", str(notebook)) for notebook in (one, other)]
         assert not set(numbers[0]) & set(numbers[1])
+
+
+@each_assignment
+def test_otters_format_has_every_question_with_its_points_its_answer_and_its_tests(name):
+    notebook = otter_assign.convert(read(SOURCES[name]))
+    nbformat.validate(notebook)
+    raw = [cell.source for cell in notebook.cells if cell.cell_type == "raw"]
+    opened = [text.splitlines()[0].removeprefix("# ") for text in raw[1:]]
+    depth = []
+    for line in opened:  # each block is closed, innermost first
+        verb, kind = line.split(" ", 1)
+        if verb == "BEGIN":
+            depth.append(kind)
+        else:
+            assert depth.pop() == kind
+    assert depth == []
+    questions = dict(re.findall(r"name: (\S+)\npoints: (\d+)", "\n".join(raw)))
+    meta = [cell.metadata.nbgrader for cell in read(SOURCES[name]).cells if "nbgrader" in cell.metadata]
+    assert questions == {m.grade_id.removeprefix("check-"): str(m.points) for m in meta if m.grade}
+    tests = [cell.source for cell in notebook.cells if "BEGIN TEST CONFIG" in cell.source]
+    assert sum("hidden: true" in test for test in tests) == len(BANKS[name]["WRONG"])
+    for test in tests:
+        compile(test, name, "exec")
+    assert "###" not in "".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
