@@ -165,7 +165,7 @@ def check_experiment(
             "are worth."
         )
     for name, rights in results.items():
-        if len(rights) != len(y_val) or not set(np.unique(rights)) <= {0, 1}:
+        if np.shape(rights) != (len(y_val),) or not set(np.unique(rights)) <= {0, 1}:
             raise Mistake(f"{name}: {len(y_val)} validation images give as many answers, each 0 or 1.")
     train, val = features["pretrained"]
     other = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
