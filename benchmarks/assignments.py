@@ -53,7 +53,8 @@ def bands(seeds: int) -> None:
     for name, band in (("01_finetune", assignment_01.BAND), ("02_probe", assignment_02.BAND)):
         values = np.array(reached[name])
         least = values.mean() - 4 * values.std(ddof=1)
-        print(f"{name}: band {band}, smallest {values.min():.3f}, mean less four standard deviations", least)
+        low = f"smallest {values.min():.3f}, mean less four standard deviations {least:.3f}"
+        print(f"{name}: band {band}, {low}")
 
 
 def grade(students: int) -> None:
