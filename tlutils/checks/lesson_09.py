@@ -192,6 +192,26 @@ def check_iou(iou: Callable[[Box, Box], float] | None) -> None:
     )
 
 
+def _collect_boxes(
+    function: Callable[..., Any] | None, cases: Sequence[tuple[Any, ...]], *, todo: str
+) -> Tensor | None:
+    """Return the box that a function gives in each case, (N, 4); say what came instead, and return None."""
+    boxes = []
+    for case in cases:
+        found = attempt(function, *case, todo=todo)
+        if found is None:
+            return None
+        try:
+            boxes.append([float(edge) for edge in found])  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            print(f"Not yet: a {type(found).__name__} arrived. {todo}")
+            return None
+        if len(boxes[-1]) != 4:
+            print(f"Not yet: {len(boxes[-1])} numbers arrived. {todo}")
+            return None
+    return torch.tensor(boxes)
+
+
 CELLS: tuple[tuple[Box, int, int], ...] = (
     ((1, 2, 3, 2), 8, 128),
     ((0, 0, 0, 3), 4, 128),
@@ -215,21 +235,11 @@ def check_pixels(to_pixels: Callable[[Box, int, int], Any] | None) -> None:
         return torch.tensor([[float(v) for v in rule(cells, size / grid)] for cells, grid, size in CELLS])
 
     todo = "Return left, top, right, bottom in pixels."
-    answers: list[Tensor] = []
-    for cells, grid, size in CELLS:
-        found = attempt(to_pixels, cells, grid, size, todo=todo)
-        if found is None:
-            return
-        try:
-            answers.append(torch.as_tensor([float(value) for value in found]))  # type: ignore[attr-defined]
-        except (TypeError, ValueError):
-            print(f"Not yet: a {type(found).__name__} arrived. {todo}")
-            return
-    if any(answer.shape != (4,) for answer in answers):
-        print(f"Not yet: {len(answers[0])} numbers arrived. {todo}")
+    answers = _collect_boxes(to_pixels, CELLS, todo=todo)
+    if answers is None:
         return
     judge(
-        torch.stack(answers),
+        answers,
         over_cells(lambda c, s: (c[0] * s, c[1] * s, (c[2] + 1) * s, (c[3] + 1) * s)),
         {
             "The last two are where the last place begins. It has a width, too: add one before "
@@ -295,18 +305,8 @@ def check_moved_box(move_box: Callable[[Box, int, float], Any] | None) -> None:
         return [v / pct - (size / pct - size) / 2 for v in box]
 
     todo = "Return left, top, right, bottom in pixels of the picture that was cut out."
-    answers: list[Tensor] = []
-    for box, size, pct in MOVED:
-        found = attempt(move_box, box, size, pct, todo=todo)
-        if found is None:
-            return
-        try:
-            answers.append(torch.as_tensor([float(value) for value in found]))  # type: ignore[attr-defined]
-        except (TypeError, ValueError):
-            print(f"Not yet: a {type(found).__name__} arrived. {todo}")
-            return
-    if any(answer.shape != (4,) for answer in answers):
-        print(f"Not yet: {len(answers[0])} numbers arrived. {todo}")
+    answers = _collect_boxes(move_box, MOVED, todo=todo)
+    if answers is None:
         return
 
     def resized(box: Box, size: int, pct: float) -> list[float]:
@@ -335,7 +335,7 @@ def check_moved_box(move_box: Callable[[Box, int, float], Any] | None) -> None:
         return [v / pct - (size - size * pct) / 2 for v in box]
 
     judge(
-        torch.stack(answers),
+        answers,
         over(right),
         {
             "Nearly, but for what lies outside: a box that leaves the picture ends at its border, 0 or "
