@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbgrader import nbgraderformat
 
 from tlutils import checks
 
@@ -16,10 +17,11 @@ INSTRUCTOR = ROOT / "instructor"
 SOURCES = {path.stem: path for path in sorted(INSTRUCTOR.glob("source/*/*.ipynb"))}
 BANKS = {name: runpy.run_path(str(INSTRUCTOR / "banks" / f"{name}.py")) for name in SOURCES}
 EXERCISES = [(name, exercise) for name, bank in BANKS.items() for exercise in bank["WRONG"]]
+each_assignment = pytest.mark.parametrize("name", SOURCES)
 each_exercise = pytest.mark.parametrize(("name", "exercise"), EXERCISES)
 
-
-GIVEN = ("setup", "broken")  # cells whose definitions answers use
+GIVEN = ("setup", "network", "broken")  # cells whose definitions answers use
+METADATA = {"nbgrader", "tags", "deletable", "editable"}  # nbgrader itself locks cells by the last two
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 
 
@@ -86,3 +88,37 @@ def test_every_graded_exercise_has_a_bank():
         graded = {cell_id.removeprefix("check-") for cell_id in cells(name) if cell_id.startswith("check-")}
         written = {cell_id for cell_id in cells(name) if "BEGIN SOLUTION" in cells(name)[cell_id]} & graded
         assert written == set(BANKS[name]["WRONG"]) == set(BANKS[name]["RIGHT"])
+
+
+@each_assignment
+def test_an_assignment_is_a_clean_notebook_that_nbgrader_and_any_front_end_open(name):
+    for path in (SOURCES[name], ROOT / "notebooks" / "assignments" / f"{name}.ipynb"):
+        notebook = nbgraderformat.read(path, as_version=4)  # refuses wrong metadata and doubled grade ids
+        nbformat.validate(notebook)
+        assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+        assert notebook.metadata.kernelspec.name == "python3"
+        assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+        assert {key for cell in notebook.cells for key in cell.metadata} <= METADATA
+        for cell in notebook.cells:
+            assert cell.metadata.get("nbgrader", {"grade_id": cell.id})["grade_id"] == cell.id
+            assert cell.get("execution_count") is None
+            assert not cell.get("outputs")
+
+
+@each_assignment
+def test_the_cells_of_an_assignment_stay_short(name):
+    for cell in nbformat.read(SOURCES[name], as_version=4).cells:
+        given = re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "", cell.source, flags=re.DOTALL)
+        lines = [line for line in given.splitlines() if line.strip() and not line.strip().startswith("#")]
+        assert len(lines) <= 15 or cell.cell_type == "markdown", cell.source
+
+
+@each_assignment
+def test_an_assignment_and_the_guide_for_teachers_say_what_it_is_worth(name):
+    notebook = nbformat.read(SOURCES[name], as_version=4)
+    about = [cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata]
+    code = sum(cell.points for cell in about if cell.grade and not cell.solution)
+    read = sum(cell.points for cell in about if cell.grade and cell.solution)
+    assert f"| **Points** | {code + read}: code {code}, " in notebook.cells[0].source
+    guide = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| `{name}` .*\| {code} points \| {read} points \|", guide, re.MULTILINE)
