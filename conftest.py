@@ -8,8 +8,11 @@ os.environ["TQDM_DISABLE"] = "1"  # a bar shows other numbers each time
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import joblib
+import processes
 import psutil
 import pytest
+
+processes.warm_kernels()
 
 CORES = joblib.cpu_count()
 MEMORY = 2 * 2**30  # what a worker, or the kernel of its lesson, takes

@@ -1,20 +1,21 @@
-"""A class in nbgrader, in a process of its own: `python grader.py COURSE` grades COURSE/submitted.
+"""A class in nbgrader, in a process of its own: `grade(COURSE)` grades COURSE/submitted.
 
-Prints, as JSON, {student: {assignment: {cell: points, "errors": the log of what failed}}}. A student called
+Writes, as JSON, {student: {assignment: {cell: points, "errors": the log of what failed}}}. A student called
 "untouched" hands in what was handed out.
 """
 
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
+import processes
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGrader, NbGraderAPI
 
 
 def grade(course):
+    processes.warm_kernels()
     os.chdir(course)
     app = NbGrader()
     app.load_config_file()
@@ -32,9 +33,4 @@ def grade(course):
                 notebooks = book.find_submission(assignment, student).notebooks
                 cells = {g.name: g.score for notebook in notebooks for g in notebook.grades}
             grades.setdefault(student, {})[assignment] = cells | {"errors": "".join(failed)}
-    return grades
-
-
-if __name__ == "__main__":
-    found = grade(Path(sys.argv[1]).resolve())
-    Path(sys.argv[1], "grades.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    Path("grades.json").write_text(json.dumps(grades, indent=1), encoding="utf-8")

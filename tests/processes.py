@@ -1,14 +1,24 @@
-"""Processes of their own for the tests: forked from a server that has imported torch and never used it."""
+"""Processes for the tests: forked from a server that has imported libraries and never used them."""
 
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import EntryPoint
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
+
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
 # So they start at once, and share nothing with the tests. Windows cannot fork.
 PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-PROCESSES.set_forkserver_preload(["accelerate", "tlutils.claims", "tlutils.features", "tlutils.train"])
+PROCESSES.set_forkserver_preload(
+    ["accelerate", "ipykernel.kernelapp", "matplotlib.pyplot", "torch._dynamo", "torchvision.transforms.v2"]
+    + [f"tlutils.{name}" for name in ("checks", "claims", "features", "train", "widgets")]
+)
 
 
 def run(function: Callable[..., Any], *arguments: Any, **environment: str) -> int:
@@ -22,4 +32,84 @@ def run(function: Callable[..., Any], *arguments: Any, **environment: str) -> in
 
 def _call(environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)  # its own workers start as those of any program
     function(*arguments)
+
+
+def warm_kernels() -> None:
+    """From now on start each kernel that this process wants as a `WarmKernel`."""
+    factory = KernelProvisionerFactory.instance(default_provisioner_name="warm")
+    factory.provisioners["warm"] = EntryPoint("warm", f"{__name__}:WarmProvisioner", factory.GROUP_NAME)
+
+
+class WarmKernel(PROCESSES.Process):
+    """A kernel as `Popen` would start it, but that what lessons import was read and run before."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, arguments, cwd, env, streams):
+        super().__init__()
+        self.arguments, self.cwd, self.env, self.streams = arguments, cwd, env, streams
+
+    def run(self):
+        os.setsid()
+        parent = multiprocessing.parent_process()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        for number, stream in enumerate(self.streams, 1):
+            os.dup2(stream.fileno(), number)
+        os.chdir(self.cwd)
+        os.environ.clear()
+        os.environ.update(self.env)
+        sys.argv = ["ipykernel_launcher", *self.arguments]
+        here = Path(__file__).parent.parent
+        sys.path = [folder for folder in sys.path if Path(folder).parent != here]  # tests are for tests
+        del sys.modules[__name__]
+        multiprocessing.set_start_method(None, force=True)
+
+        # What these settle when they are imported.
+        import matplotlib
+        import numpy as np
+        import torch
+        from ipykernel.kernelapp import IPKernelApp
+
+        np.random.seed()  # noqa: NPY002
+        torch.seed()
+        matplotlib.rcParams["backend"] = self.env.get(
+            "MPLBACKEND", "module://matplotlib_inline.backend_inline"
+        )
+        IPKernelApp.launch_instance(parent_handle=parent.pid)
+
+    def poll(self):
+        return self.exitcode
+
+    def wait(self):
+        self.join()
+        return self.exitcode
+
+    def send_signal(self, number):
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+def _end_with(parent):
+    parent.join()
+    os._exit(1)
+
+
+class WarmProvisioner(LocalProvisioner):
+    """Forks the kernels that run in this Python where that is safe; starts all others as ever."""
+
+    async def launch_kernel(self, cmd, **kwargs):
+        if sys.platform != "linux" or cmd[0] != sys.executable or "ipykernel_launcher" not in cmd:
+            return await super().launch_kernel(cmd, **kwargs)
+        streams = [kwargs.get("stdout") or sys.__stdout__, kwargs.get("stderr") or sys.__stderr__]
+        self.process = WarmKernel(
+            cmd[cmd.index("ipykernel_launcher") + 1 :],
+            kwargs.get("cwd") or Path.cwd(),
+            kwargs["env"],
+            [Connection(os.dup(stream.fileno())) for stream in streams],  # which processes can be given
+        )
+        self.process.start()
+        self.pid = self.pgid = self.process.pid
+        self.cwd = self.process.cwd
+        return self.connection_info

@@ -47,9 +47,9 @@ def start(course, names=tuple(SOURCES)):
 
 
 def grade(course):
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("grader.py")), str(course)]
+    command = [sys.executable, "-W", "ignore", "-c", f"import grader; grader.grade({str(course)!r})"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic
-    env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return json.loads((course / "grades.json").read_text(encoding="utf-8"))
@@ -161,6 +161,7 @@ def test_a_cheat_gets_nothing_and_takes_nothing_down(course):
     assert "The best mean leads" in page or "is a tie" in page  # the hint of the answer that was hard-coded
     assert not re.search(r"seed=\d{4}|HIDDEN TESTS", page)
     assert (Path(grading.tlutils.__file__)).read_text(encoding="utf-8")
+    assert not list((course / "autograded" / "cheat").rglob("*.py"))
 
 
 def crash(notebook):

@@ -7,10 +7,16 @@ import sys
 
 import nbformat
 import pytest
+from jupyter_client.provisioning import KernelProvisionerFactory
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tlutils import cli, lessons
 from tlutils.errors import LearnerError
+
+
+@pytest.fixture(autouse=True)
+def kernels_start_from_nothing(monkeypatch):
+    monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", "local-provisioner")
 
 
 @pytest.fixture
