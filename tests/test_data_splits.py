@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import PROCESSES
 from test_data_folder import all_paths, fill, noted, picture
 from torch.utils.data import DataLoader
 
@@ -226,11 +227,11 @@ def test_each_split_has_a_transform_of_its_own(pets):
     assert ds.train[0][0].size == (48, 48)
 
 
-def test_a_spawned_worker_reads_what_the_main_process_reads(pets):
-    """B18: everything pickles under the spawn start method."""
+def test_a_worker_that_shares_no_memory_reads_what_the_main_process_reads(pets):
+    """B18: everything pickles, as the start methods "spawn" and "forkserver" need."""
     ds = pickle.loads(pickle.dumps(data.load(pets)))
     seen = ds.val.transformed(ToTensor())
-    loader = DataLoader(seen, batch_size=3, num_workers=1, multiprocessing_context="spawn")
+    loader = DataLoader(seen, batch_size=3, num_workers=1, multiprocessing_context=PROCESSES)
     images = torch.cat([batch for batch, _ in loader])
     assert torch.equal(images, torch.stack([seen[i][0] for i in range(len(seen))]))
 

@@ -1,18 +1,20 @@
 """Lesson 10: the script that one takes away is what the lesson ran, and runs where this course is not."""
 
+import contextlib
+import os
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "10_plain_pytorch.ipynb"
-WITHOUT_COURSE = "import runpy, sys; sys.modules['tlutils'] = None; runpy.run_path('finetune.py')"
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,14 @@ def photograph(kind, seed):
     return Image.fromarray(pixels.astype(np.uint8))
 
 
+def run_without_course(folder):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tlutils"]:
+        sys.modules[name] = None
+    os.chdir(folder)
+    with Path("said.txt").open("w", encoding="utf-8") as said, contextlib.redirect_stdout(said):
+        runpy.run_path("finetune.py")
+
+
 def test_the_script_runs_on_a_folder_of_photographs_without_the_course(script, tmp_path):
     (tmp_path / "finetune.py").write_text(script, encoding="utf-8")
     for folder, number in (("train", 12), ("val", 4), ("new", 2)):
@@ -43,11 +53,10 @@ def test_the_script_runs_on_a_folder_of_photographs_without_the_course(script, t
             )
             file.parent.mkdir(parents=True, exist_ok=True)
             photograph(kind, [number, seed]).save(file)
-    command = [sys.executable, "-c", WITHOUT_COURSE]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    named = dict(re.findall(r"^(\w+) \d+\.png: (\w+), \d+%$", done.stdout, re.MULTILINE))
-    assert named == {"plain": "plain", "striped": "striped"}, done.stdout
+    assert processes.run(run_without_course, tmp_path) == 0
+    said = (tmp_path / "said.txt").read_text()
+    named = dict(re.findall(r"^(\w+) \d+\.png: (\w+), \d+%$", said, re.MULTILINE))
+    assert named == {"plain": "plain", "striped": "striped"}, said
     saved = torch.load(tmp_path / "finetuned.pth", weights_only=True)
     assert saved["classes"] == ["plain", "striped"]
 
