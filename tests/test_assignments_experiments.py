@@ -1,6 +1,7 @@
 """An experiment that was not run, or whose numbers were made up, is seen; one that was run passes."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from tlutils import checks
-from tlutils.checks import assignment_01, assignment_02, assignment_03, assignment_04
+from tlutils.checks import assignment_01, assignment_02, assignment_03, assignment_04, assignment_05
 
 
 def says(check, *inputs):
@@ -155,5 +156,59 @@ def test_deciding(change, word):
     table, verdicts = copy.deepcopy(measured())
     change(table, verdicts)
     said = says(assignment_04.check_experiment, table, verdicts)
+    assert word in said
+    assert bool(word) == bool(said)
+
+
+def reported():
+    """An experiment on twenty photographs with two images each, of which the probe gets 6 of 8 right."""
+    groups = np.repeat([f"p{k:02d}" for k in range(20)], 2)
+    sides = np.repeat(["train", "val", "test"], [24, 8, 8])
+    part = SimpleNamespace(images=torch.eye(2).repeat(4, 1), labels=np.tile([0, 1], 4), groups=groups[:8])
+    part.labels[:2] = 1 - part.labels[:2]
+    names = ("majority", "pixels", "random", "probe", "partial", "finetune")
+    table = [
+        {"strategy": name, "seed": seed, "right": np.arange(8) >= place}
+        for place, name in enumerate(names)
+        for seed in range(2)
+    ]
+    return {
+        "sides": sides,
+        "groups": groups,
+        "table": table,
+        "val": part,
+        "chosen": "probe",
+        "predict": torch.Tensor.numpy,
+        "test": part,
+        "line": "probe: 0.750 [0.000, 1.000] on 4 photographs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda x: None, ""),
+        (lambda x: x["table"].clear(), "no run"),
+        (lambda x: x["sides"].__setitem__(0, "test"), "on two sides"),
+        (lambda x: x["sides"].__setitem__(24, "train"), "on two sides"),
+        (lambda x: x["table"].__delitem__(slice(0, 2)), "missing: majority"),
+        (lambda x: x["table"].__delitem__(slice(2, 6)), "missing: pixels, random"),
+        (lambda x: x["table"].pop(), "the same seeds"),
+        (lambda x: x["table"].append(dict(x["table"][0])), "the same seeds"),
+        (lambda x: x["table"].__delitem__(slice(1, None, 2)), "two at least"),
+        (lambda x: x["table"][0].update(right=0.8), "for each validation image"),
+        (lambda x: x["table"][0].update(right=np.full(8, 0.5)), "for each validation image"),
+        (lambda x: x["table"][0].update(right=np.ones(7)), "for each validation image"),
+        (lambda x: [row.update(right=np.ones(8)) for row in x["table"]], "right on the same images"),
+        (lambda x: x.update(chosen="wide"), "no strategy 'wide'"),
+        (lambda x: x.update(chosen="partial"), "comes from a run"),
+        (lambda x: x.update(line=x["line"].replace("0.750", "0.950")), "comes from a run"),
+        (lambda x: x.update(predict=lambda images: 1 - images.numpy()), "comes from a run"),
+    ],
+)
+def test_reporting(change, word):
+    experiment = reported()
+    change(experiment)
+    said = says(assignment_05.check_experiment, *experiment.values())
     assert word in said
     assert bool(word) == bool(said)
