@@ -11,7 +11,7 @@ from tlutils import models
 
 INSTRUCTOR = Path(__file__).parent.parent / "instructor"  # withheld from learners, with what it tests
 sys.path.append(str(INSTRUCTOR))
-collect_ignore_glob = [] if INSTRUCTOR.is_dir() else ["test_assignments*.py"]
+collect_ignore_glob = [] if INSTRUCTOR.is_dir() else ["test_assignments*.py", "test_solutions.py"]
 
 
 def pytest_collection_finish():

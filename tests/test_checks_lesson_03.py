@@ -21,21 +21,6 @@ def by_folds(pick=max, parts=4, shuffle=True, name=lambda cuts, score: max(cuts,
     return choose_cut
 
 
-def stratified(cuts, labels, hits):
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    ((learn, held),) = StratifiedShuffleSplit(1, test_size=0.5, random_state=0).split(labels, labels)
-    return max(cuts, key=lambda cut: hits(cut, learn, held).mean())
-
-
-def every_other(cuts, labels, hits):
-    rows = np.arange(len(labels))
-    return max(
-        cuts,
-        key=lambda cut: hits(cut, rows[::2], rows[1::2]).mean() + hits(cut, rows[1::2], rows[::2]).mean(),
-    )
-
-
 def leaking(cuts, labels, hits):
     rows = np.arange(len(labels))
     return max(cuts, key=lambda cut: hits(cut, rows, rows[::2]).mean())
@@ -61,8 +46,6 @@ def other_judges(cuts, labels, hits):
         (None, "Not answered"),
         (lambda cuts, labels, hits: None, "Not answered"),
         (by_folds(), "Right"),
-        (every_other, "Right"),
-        (stratified, "Right"),
         (leaking, "by heart"),
         (by_folds(shuffle=False, parts=2), "sorted by class"),
         (by_folds(name=lambda cuts, score: max(reversed(cuts), key=score.get)), "more expensive"),

@@ -12,14 +12,6 @@ def report(choose, judge):
     return stage, judge[stage].mean()
 
 
-def in_a_loop(choose, judge):
-    best = 0
-    for stage in range(1, len(choose)):
-        if sum(choose[stage]) > sum(choose[best]):
-            best = stage
-    return best, sum(judge[best]) / judge.shape[1]
-
-
 def told(stage, accuracy):
     return lambda choose, judge: (stage(choose, judge), accuracy(choose, judge))
 
@@ -34,7 +26,6 @@ def best(choose, judge):
         (None, "Not answered"),
         (lambda choose, judge: 0.5, "Not yet"),
         (report, "Right"),
-        (in_a_loop, "Right"),
         (lambda choose, judge: report(choose, judge)[::-1], "swapped"),
         (told(best, lambda choose, judge: choose.mean(1).max()), "too good on average"),
         (told(best, lambda choose, judge: judge.mean(1).max()), "at whatever stage"),
@@ -58,10 +49,6 @@ def gaps(pretrained, random):
     return [k for k in range(len(random)) if intervals.compare(pretrained[k], random[k]).low > 0]
 
 
-def as_array(pretrained, random):
-    return np.flatnonzero([intervals.compare(a, b).low > 0 for a, b in zip(pretrained, random, strict=True)])
-
-
 def any_side(pretrained, random):
     return [k for k in range(len(random)) if not intervals.compare(pretrained[k], random[k]).tie]
 
@@ -77,7 +64,6 @@ def by_overlap(pretrained, random):
         (None, "Not answered"),
         (lambda pretrained, random: "two", "Not yet"),
         (gaps, "Right"),
-        (as_array, "Right"),
         (any_side, "surely *behind*"),
         (lambda p, r: [k for k in range(5) if p[k].mean() > r[k].mean()], "less than the noise"),
         (by_overlap, "intervals overlap"),

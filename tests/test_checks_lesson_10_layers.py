@@ -22,19 +22,6 @@ def head_by_family(model, classes):
     return model
 
 
-def head_by_search(model, classes):
-    name = last_linear(model)
-    model.set_submodule(name, nn.Linear(model.get_submodule(name).in_features, classes))
-    return model
-
-
-def head_with_dropout(model, classes):
-    name = last_linear(model)
-    new = nn.Sequential(nn.Dropout(0.2), nn.Linear(model.get_submodule(name).in_features, classes))
-    model.set_submodule(name, new)
-    return model
-
-
 def head_by_label(model, classes):
     model.get_submodule(last_linear(model)).out_features = classes
     return model
@@ -95,8 +82,6 @@ def changed_and_not_returned(model, classes):
         (None, "Not answered"),
         (changed_and_not_returned, "return the network"),
         (head_by_family, "Right"),
-        (head_by_search, "Right"),
-        (head_with_dropout, "Right"),
         (head_by_label, "a label that changes no weight"),
         (head_in_fc, "VGG: it still gives 1,000 logits"),
         (head_behind_the_head, "the old head is still in use"),
@@ -124,26 +109,6 @@ def rest_of(model, head):
 def by_flag(model, head):
     model.requires_grad_(False)
     head.requires_grad_(True)
-    return model
-
-
-def frozen_by_their_own_train(model, head):
-    for module in rest_of(by_flag(model, head), head):
-        module.eval()
-        module.train = lambda mode=True, module=module: module
-    return model
-
-
-def frozen_by_the_train_of_the_model(model, head):
-    by_flag(model, head)
-
-    def train(mode=True):
-        model.training = mode
-        for module in model.children():
-            module.train(mode and module is head)
-        return model
-
-    model.train = train
     return model
 
 
@@ -219,8 +184,6 @@ def without_batchnorm(model, head):
     [
         (None, "Not answered"),
         (lambda model, head: None, "Not answered"),
-        (frozen_by_their_own_train, "Right"),
-        (frozen_by_the_train_of_the_model, "Right"),
         (lambda model, head: model, "Nothing is frozen yet"),
         (by_flag, "running averages move"),
         (frozen_once, "running averages move"),
@@ -248,11 +211,6 @@ def by_identity(model, head, lr, head_lr):
     own = list(head.parameters())
     rest = [p for p in model.parameters() if all(p is not q for q in own)]
     return groups(rest, own, lr, head_lr)
-
-
-def by_set_one_group_each(model, head, lr, head_lr):
-    own = set(head.parameters())
-    return [{"params": p, "lr": head_lr if p in own else lr} for p in model.parameters()]
 
 
 def by_equality(model, head, lr, head_lr):
@@ -287,7 +245,6 @@ def misspelt(model, head, lr, head_lr):
     [
         (None, "Not answered"),
         (by_identity, "Right"),
-        (by_set_one_group_each, "Right"),
         (by_equality, "stopped with RuntimeError"),
         (by_name, "fc1.weight is in the head's group"),
         (spent_generator, "A group is empty"),
