@@ -20,6 +20,7 @@ from . import (
     lesson_04,
     lesson_05,
     lesson_06,
+    lesson_07,
     lesson_09,
     lesson_10,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "lesson_04",
     "lesson_05",
     "lesson_06",
+    "lesson_07",
     "lesson_09",
     "lesson_10",
 ]
