@@ -261,11 +261,12 @@ def test_library_code_does_not_print():
 
 
 def test_nothing_in_the_library_reads_the_test_split():
-    """Nothing is ever chosen on the test split: no module but `data`, which makes it, touches `.test`."""
+    """Nothing is ever chosen on the test split: no module touches `.test` but `data`, which makes it, and the
+    one of the claims that draws from it the judges of their runs."""
     readers = {
-        noun(path)
+        path if noun(path) == "claims" else noun(path)
         for path, source in sources().items()
         for node in ast.walk(parse(source))
         if isinstance(node, ast.Attribute) and node.attr == "test"
     }
-    assert readers <= {"data"}
+    assert readers <= {"data", "claims/materials.py"}

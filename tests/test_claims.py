@@ -1,16 +1,22 @@
-"""A verdict follows from the runs: hand-made tables give all three, and an edited number turns it round."""
+"""A verdict follows from the runs: hand-made tables give all six, and an edited number turns it round."""
+
+import json
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tlutils import claims
-from tlutils.claims import FAILS, HOLDS, OPEN, Claim, Measurement, decide, judge
+from tlutils.claims import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Claim, Evidence, Measurement, judge
+from tlutils.claims.effects import Contrast
+from tlutils.claims.verdicts import adjust
 from tlutils.errors import LearnerError
-from tlutils.metrics import Estimate
 
-tried = Measurement("trying", defaults={"size": "small"})
-LUCK = (0.50, 0.60, 0.70)
+DOCS = Path(__file__).parents[1] / "docs"
+IMAGES, SEEDS = 200, 4
+tried = Measurement("trying", defaults={"dataset": "near"})
 
 
 def claim(**changes):
@@ -24,123 +30,195 @@ def claim(**changes):
     return Claim(**settings | changes)
 
 
-def table(gains, *, size="small", protocol="trying"):
-    """Runs of two ways under seeds that share their luck; way a is better by `gains`."""
-    rows = [
-        {"protocol": protocol, "way": way, "size": size, "seed": seed, "score": luck + gain * (way == "a")}
-        for seed, (luck, gain) in enumerate(zip(LUCK, gains, strict=True))
-        for way in "ab"
-    ]
-    return pd.DataFrame(rows).assign(error="")
+def text(hits):
+    return "".join(map(str, np.asarray(hits, dtype=int)))
 
 
-def test_three_tables_give_the_three_verdicts():
-    assert judge(claim(), table([0.05, 0.06, 0.07])).verdict == HOLDS
-    assert judge(claim(), table([-0.05, -0.06, -0.07])).verdict == FAILS
-    assert judge(claim(), table([-0.10, 0.02, 0.14])).verdict == OPEN
+def known(gain, *, dataset="near", protocol="trying", noise=0.02, seed=0, **axes):
+    """Runs of two ways on the same images under the same seeds: a is right on `gain` more of them than b."""
+    rng = np.random.default_rng(seed)
+    rows, easy = [], rng.permutation(IMAGES) / IMAGES
+    for k in range(SEEDS):
+        for way, skill in (("a", 0.6 + gain), ("b", 0.6)):
+            hits = easy < skill + noise * rng.normal(size=IMAGES)
+            rows.append(
+                {"protocol": protocol, "dataset": dataset, "way": way, "seed": k, "hits": text(hits)} | axes
+            )
+    labels = np.arange(IMAGES) % 2
+    images = pd.DataFrame({"dataset": dataset, "label": labels, "group": np.arange(IMAGES)})
+    return Evidence(pd.DataFrame(rows).assign(error=""), images)
 
 
-def test_the_effect_is_paired_by_seed_with_students_interval():
-    found = judge(claim(), table([0.05, 0.06, 0.07]))
-    half = 4.302653 * 0.01 / 3**0.5  # t(0.975, 2) times the standard error of 0.05, 0.06, 0.07
-    assert found.effect == pytest.approx((0.06, 0.06 - half, 0.06 + half), abs=1e-6)
-    assert found.n == 3
+def both(*parts):
+    return Evidence(
+        pd.concat([p.runs for p in parts], ignore_index=True),
+        pd.concat([p.images for p in parts], ignore_index=True).drop_duplicates(ignore_index=True),
+    )
 
 
-def test_a_sign_flip_turns_holds_into_does_not_hold():
-    for expects in ("more", "no less"):
-        own = claim(expects=expects)
-        gains = np.array([0.05, 0.06, 0.07])
-        assert judge(own, table(gains)).verdict == HOLDS
-        assert judge(own, table(-gains)).verdict == FAILS
+def test_four_tables_give_four_verdicts():
+    assert judge(claim(), known(0.1)).verdict == HOLDS
+    assert judge(claim(), known(-0.1)).verdict == REVERSED
+    assert judge(claim(margin=0.03), known(0.0)).verdict == SAME
+    assert judge(claim(margin=0.001), known(0.01, noise=0.5)).verdict == OPEN
 
 
-def test_what_is_below_the_margin_is_of_no_relevance():
-    tiny = table([0.001, 0.0011, 0.0012])
-    assert (
-        judge(claim(margin=0.01), tiny).verdict == FAILS
-    )  # surely better, and surely by nothing that counts
-    assert judge(claim(margin=0.01, expects="no less"), tiny).verdict == HOLDS
-    assert judge(claim(margin=0.0005), tiny).verdict == HOLDS
+def test_the_cheaper_of_two_holds_when_it_is_surely_not_worse():
+    cheap = claim(expects="no less", margin=0.03)
+    assert [judge(cheap, known(gain)).verdict for gain in (0.1, 0.0, -0.1)] == [HOLDS, HOLDS, REVERSED]
+    assert judge(claim(expects="no less", margin=0.03), known(-0.03, noise=0.2)).verdict == OPEN
+
+
+def test_a_difference_surely_smaller_than_the_margin_is_none_though_it_is_surely_not_0():
+    tiny = known(0.02, noise=0.0)
+    assert judge(claim(margin=0.1), tiny).verdict == SAME
+    assert judge(claim(margin=0.001), tiny).verdict == HOLDS
+
+
+def test_a_claim_that_holds_on_one_data_set_and_is_reversed_on_another_is_mixed():
+    sets = ("near", "far")
+    own = claim(effect=tried(way="a", dataset=sets) - tried(way="b", dataset=sets))
+    found = judge(own, both(known(0.15), known(-0.1, dataset="far")))
+    assert found.verdict == MIXED
+    assert found.parts["near"].value == pytest.approx(0.15, abs=0.02)
+    assert found.parts["far"].value == pytest.approx(-0.1, abs=0.02)
+    assert judge(own, both(known(0.15), known(0.1, dataset="far"))).verdict == HOLDS
+
+
+def test_the_effect_is_compared_image_by_image():
+    """Two ways that are right on the same images differ by little even where the images differ by much."""
+    found = judge(claim(), known(0.05, noise=0.0)).effect
+    assert found.value == pytest.approx(0.05)
+    assert found.high - found.low < 0.08  # one way's own interval is about 0.14 wide
+
+
+def test_weights_of_classes_make_it_the_balanced_accuracy():
+    table = known(0.0)
+    first = table.images["label"] == 0
+    table.images.loc[first.cumsum().le(90) & first, "label"] = 1  # 10 of one class are left, 190 of the other
+    row = table.runs.iloc[0]
+    hits = np.array(list(row["hits"]), dtype=int)
+    labels = table.images["label"].to_numpy()
+    expected = np.mean([hits[labels == k].mean() for k in (0, 1)])
+    mean, _ = (tried(way="a", seed=0) * 1).measure(table)
+    assert mean.value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [
-        (0.02, 0.1, HOLDS),
-        (-0.1, 0.005, FAILS),
-        (0.005, 0.1, OPEN),
-        (-np.inf, np.inf, OPEN),
-        (np.nan, np.nan, OPEN),
-    ],
+    ("strategy", "bars"),
+    [("scratch", [("pixels", "pixels"), ("random", "pool")]), ("lp-ft", [(None, "pool")])],
 )
-def test_the_rule(low, high, verdict):
-    assert decide(Estimate(0.03, low, high), 0.01) == verdict
+def test_a_strategy_below_its_bar_makes_every_claim_about_it_void(strategy, bars):
+    """From scratch below the pixels, or finetuned below the probe it starts from: no fair opponent."""
+    trained = Measurement("training", defaults={"dataset": "near", "level": "lots", "strategy": strategy})
+    backbone = claims.CLAIMS["random-control"].effect.terms[0][1].axes["backbone"]
+    own = claim(effect=trained(way="a") - trained(way="b"))
+    runs = known(0.2, protocol="training", level="lots", strategy=strategy)
+
+    def beside(gain):
+        table = both(runs)
+        for name, at in bars:
+            bar = known(gain, protocol="linear_probe", level="lots", backbone=name or backbone, at=at)
+            table = both(table, Evidence(bar.runs.query("way == 'a'").drop(columns="way"), bar.images))
+        return judge(own, table)
+
+    assert beside(0.0).verdict == HOLDS
+    found = beside(0.35)
+    assert found.verdict == BROKEN
+    assert len(found.broken) == len(bars)
+    assert all("surely below" in words for words in found.broken)
 
 
-def test_one_seed_and_no_runs_decide_nothing():
-    one = table([0.05, 0.06, 0.07]).query("seed == 0")
-    assert (judge(claim(), one).verdict, judge(claim(), one).n) == (OPEN, 1)
-    none = judge(claim(), table([0.05, 0.06, 0.07], size="large"))
+def test_no_runs_decide_nothing_and_say_so():
+    none = judge(claim(effect=tried(way="a", dataset="other") - tried(way="b", dataset="other")), known(0.1))
     assert (none.verdict, none.n) == (OPEN, 0)
     assert "not measured" in str(none)
+    one = known(0.1)
+    alone = judge(claim(), Evidence(one.runs.query("seed == 0"), one.images))
+    assert (alone.verdict, alone.n) == (OPEN, 1)
 
 
 def test_a_failed_run_takes_its_seed_out_and_is_told():
-    broken = table([0.05, 0.06, 0.07])
-    broken.loc[0, ["score", "error"]] = [np.nan, "The weights are missing here."]
+    broken = known(0.1)
+    broken.runs.loc[0, ["hits", "error"]] = [np.nan, "The weights are missing here."]
     found = judge(claim(), broken)
-    assert found.n == 2
+    assert found.n == SEEDS - 1
     assert found.failed == ("The weights are missing here.",)
 
 
-def test_runs_of_other_sizes_and_protocols_do_not_count():
-    mixed = pd.concat(
-        [table([0.05, 0.06, 0.07]), table([-1, -1, -1], size="large"), table([-1, -1, -1], protocol="x")]
-    )
-    assert judge(claim(), mixed).effect.value == pytest.approx(0.06)
+def test_runs_of_other_axes_and_protocols_do_not_count():
+    mixed = both(known(0.1, size="small"), known(-0.3, size="large"), known(-0.3, protocol="x", size="small"))
+    own = claim(effect=tried(way="a", size="small") - tried(way="b", size="small"))
+    assert judge(own, mixed).effect.value == pytest.approx(0.1, abs=0.02)
 
 
 def test_values_of_an_axis_are_averaged_and_incomplete_seeds_left_out():
-    both = pd.concat([table([0.05, 0.06, 0.07]), table([0.15, 0.16, 0.17], size="large")], ignore_index=True)
-    own = claim(effect=tried(way="a", size=("small", "large")) - tried(way="b", size=("small", "large")))
-    assert judge(own, both).effect.value == pytest.approx(0.11)
-    assert judge(own, both.drop(index=len(both) - 1)).n == 2
-    assert judge(own, table([0.05, 0.06, 0.07])).n == 0  # one half of what it is about was never run
+    table = both(known(0.05, size="small"), known(0.15, size="large"))
+    sizes = ("small", "large")
+    own = claim(effect=tried(way="a", size=sizes) - tried(way="b", size=sizes))
+    assert judge(own, table).effect.value == pytest.approx(0.1, abs=0.02)
+    assert judge(own, Evidence(table.runs.drop(index=len(table.runs) - 1), table.images)).n == SEEDS - 1
 
 
-def test_differences_of_differences():
-    both = pd.concat([table([0.05, 0.06, 0.07]), table([0.15, 0.16, 0.17], size="large")])
-    large = tried(way="a", size="large") - tried(way="b", size="large")
-    found = judge(claim(effect=large - (tried(way="a") - tried(way="b"))), both)
-    assert found.effect == pytest.approx((0.1, 0.1, 0.1))
+def test_a_data_set_without_some_of_the_runs_is_left_out_of_both_sides():
+    sets = ("near", "far")
+    own = claim(effect=tried(way="a", dataset=sets) - tried(way="b", dataset=sets))
+    far = known(-0.3, dataset="far")
+    half = Evidence(far.runs.query("way == 'a'"), far.images)
+    assert judge(own, both(known(0.1), half)).effect.value == pytest.approx(0.1, abs=0.02)
 
 
-def test_a_stage_is_picked_by_cross_validation_and_judged_by_its_score():
-    rows = [
-        {"protocol": "trying", "size": "small", "way": way, "seed": seed, "cv": cv, "score": score}
-        for seed in range(3)
-        for way, cv, score in (("a", 0.9, 0.6), ("b", 0.8, 0.95))  # b would win, had one looked at the score
-    ]
-    own = claim(effect=tried(way=("a", "b"), pick="way") - tried(way="b"))
-    assert judge(own, pd.DataFrame(rows).assign(error="")).effect.value == pytest.approx(-0.35)
+def test_differences_of_differences_and_trends():
+    table = both(*(known(gain, size=name) for name, gain in (("s", 0.05), ("m", 0.1), ("l", 0.15))))
+    gains = {size: tried(way="a", size=size) - tried(way="b", size=size) for size in "sml"}
+    assert judge(claim(effect=gains["l"] - gains["s"]), table).effect.value == pytest.approx(0.1, abs=0.02)
+    slope = claims.statements.trend(list(gains.values()))
+    assert isinstance(slope, Contrast)
+    assert judge(claim(effect=slope), table).effect.value == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_stage_is_picked_by_cross_validation_and_judged_by_its_hits():
+    table = known(0.2)  # a would win, had one looked at the hits
+    table.runs["cv"] = np.where(table.runs["way"] == "a", 0.8, 0.9)
+    own = claim(effect=tried(way=("a", "b"), pick="way") - tried(way="a"))
+    assert judge(own, table).effect.value == pytest.approx(-0.2, abs=0.02)
+
+
+def test_a_tie_of_cross_validation_goes_to_the_first_that_is_named():
+    table = known(0.2)
+    table.runs["cv"] = 0.8
+    for ways, expected in ((("a", "b"), 0.2), (("b", "a"), 0.0)):
+        own = claim(effect=tried(way=ways, pick="way") - tried(way="b"))
+        assert judge(own, table).effect.value == pytest.approx(expected, abs=0.02)
+
+
+def test_many_claims_are_adjusted_as_benjamini_and_hochberg_do():
+    """Four p-values by hand: 0.01·4/1, 0.02·4/2, 0.03·4/3 and 0.5 become 0.04, 0.04, 0.04, 0.5."""
+
+    class Found:
+        def __init__(self, p):
+            self.p = p
+
+    assert adjust([Found(p) for p in (0.02, 0.5, 0.01, 0.03)]) == pytest.approx([0.04, 0.5, 0.04, 0.04])
+    assert np.isnan(adjust([Found(np.nan), Found(0.01)])[0])
 
 
 def test_unknown_names_are_told_with_near_ones():
     with pytest.raises(LearnerError, match="gabor-filters"):
         claims.claim("gabor-filter")
+    table = known(0.1)
     with pytest.raises(LearnerError, match="way"):
-        judge(claim(), table([0.05, 0.06, 0.07]).drop(columns="way"))
+        judge(claim(), Evidence(table.runs.drop(columns="way"), table.images))
 
 
 def test_every_claim_is_complete_and_every_cell_of_the_three_matrices_is_there():
-    assert len(claims.CLAIMS) >= 25
     for own in claims.CLAIMS.values():
         assert own.says.endswith(".")
         assert own.source
         assert own.contrast
         assert own.margin > 0
-        assert {mean.protocol for mean in own.effect.means()} <= set(claims.PROTOCOLS)
+        assert own.why
+        assert {mean.protocol for mean in (own.effect * 1).means()} <= set(claims.PROTOCOLS)
     cells = [
         f"{t}-{n}-{s}"
         for t in ("lecture", "slides", "notes")
@@ -150,31 +228,58 @@ def test_every_claim_is_complete_and_every_cell_of_the_three_matrices_is_there()
     assert set(cells) <= set(claims.CLAIMS)
 
 
+def test_no_two_claims_are_the_same_contrast():
+    found = [sorted(map(repr, own.effect.terms)) for own in claims.CLAIMS.values()]
+    assert len({str(terms) for terms in found}) == len(found)
+
+
 @pytest.mark.parametrize("tier", [claims.QUICK, claims.FULL], ids=lambda tier: tier.name)
 def test_every_claim_is_measured_by_runs_of_every_tier(tier):
+    planned = claims.runs(tier)
     for own in claims.CLAIMS.values():
-        for mean in own.effect.means():
-            runs = claims.runs(tier)[mean.protocol]
-            found = [run for run in runs if mean.matches(mean.protocol, run)]
+        for mean in (own.effect * 1).means():
+            found = [run for run in planned[mean.protocol] if mean.matches(mean.protocol, run)]
             assert len({run["seed"] for run in found}) >= 3, own.id
 
 
-def test_training_and_probing_of_a_seed_see_the_same_images():
-    pytest.importorskip("elpv_dataset")
+def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
+    table = pd.read_csv(DOCS / "pilot.csv")
+    rows = table.to_dict("records")
+    assert {(row["dataset"], row["strategy"]) for row in rows} == set(
+        product((*claims.NEAR, *claims.FAR), claims.STRATEGIES)
+    )
+    trials = [json.loads(row["trials"]) for row in rows]
+    assert len({len(own) for own in trials}) == 1
+    for row, own in zip(rows, trials, strict=True):
+        best = max(own, key=lambda trial: trial["score"])
+        assert row["score"] == pytest.approx(best["score"], rel=1e-5)
+        assert row["lr"] == pytest.approx(best["lr"], rel=1e-5)
+        for name in ("steps", "augment", "train_bn", "network"):
+            assert str(row[name]) == str(best[name])
+
+
+def test_finetuning_everything_is_the_way_that_the_search_scored_higher():
+    score = pd.read_csv(DOCS / "pilot.csv").pivot(index="dataset", columns="strategy", values="score")
+    (other,) = {"finetune", "lp-ft"} - {claims.training.WHOLE}
+    assert (score[claims.training.WHOLE] > score[other]).all()
+
+
+def test_the_tiers_share_no_draw_with_each_other_or_with_the_search():
+    seeds = {
+        tier.name: {run["seed"] for own in claims.runs(tier).values() for run in own}
+        for tier in (claims.QUICK, claims.FULL)
+    }
+    search = {claims.pilot.SEED + draw for draw in range(claims.pilot.DRAWS)}
+    assert not seeds["quick"] & seeds["full"]
+    assert not (seeds["quick"] | seeds["full"]) & search
+
+
+def test_training_and_probing_of_a_seed_see_the_same_images_and_judges():
     from tlutils.claims.materials import draw_sample
 
-    one, two = draw_sample("scenes", 3, 1), draw_sample("scenes", 20, 1)
-    assert set(one.train.hashes) <= set(two.train.hashes)
-    assert one.val.hashes == two.val.hashes
-    assert not set(one.val.hashes) & set(two.train.hashes)
-    assert draw_sample("scenes", 3, 2).train.hashes != one.train.hashes
-
-
-def test_an_effect_over_several_data_sets_is_told_for_each():
-    near, far = (
-        table(gains).assign(dataset=name) for name, gains in (("near", [0.01] * 3), ("far", [0.2] * 3))
-    )
-    both = ("near", "far")
-    own = claim(effect=tried(way="a", dataset=both) - tried(way="b", dataset=both))
-    parts = judge(own, pd.concat([near, far])).parts
-    assert {name: part.value for name, part in parts.items()} == pytest.approx({"near": 0.01, "far": 0.2})
+    (few, judges), (more, same) = draw_sample("scenes", 3, 1), draw_sample("scenes", 20, 1)
+    assert set(few.split.hashes) <= set(more.split.hashes)
+    assert judges.split.hashes == same.split.hashes
+    assert not set(judges.split.hashes) & set(more.split.hashes)
+    other, _ = draw_sample("scenes", 3, 2)
+    assert other.split.hashes != few.split.hashes

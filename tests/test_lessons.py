@@ -103,7 +103,9 @@ def test_reproduce_writes_over_no_page_of_another_project(place, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / place).mkdir(parents=True)
     (tmp_path / place / "reproduction.md").write_text("mine")
-    monkeypatch.setattr(claims, "reproduce", lambda *args, **options: pd.DataFrame({"seconds": [0.0]}))
+    none = claims.Evidence(pd.DataFrame({"seconds": [0.0]}), pd.DataFrame())
+    monkeypatch.setattr(claims, "missing_datasets", lambda names: {})
+    monkeypatch.setattr(claims, "reproduce", lambda *args, **options: none)
     monkeypatch.setattr(claims, "verdicts", lambda *args, **options: [])
     monkeypatch.setattr(claims, "write_report", lambda table, tier, out, **options: written.append(out))
     assert cli.main(["reproduce", *(["--full"] if place == "docs/full" else [])]) == 0

@@ -140,7 +140,7 @@ def test_an_installed_package_has_lessons_cards_and_evidence_outside_a_checkout(
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "from tlutils import claims, data, lessons\n"
-        "print(len(claims.evidence()), len(lessons.catalog()), data.card('elpv-defects').name)\n"
+        "print(len(claims.evidence().runs), len(lessons.catalog()), data.card('elpv-defects').name)\n"
         "print(lessons.__file__)"
     )
     found = subprocess.run(
@@ -151,7 +151,7 @@ def test_an_installed_package_has_lessons_cards_and_evidence_outside_a_checkout(
         capture_output=True,
         text=True,
     ).stdout.split()
-    evidence = (ROOT / "docs" / "reproduction.csv").read_text().splitlines()
+    evidence = (ROOT / "docs" / "full" / "reproduction.csv").read_text().splitlines()
     assert found[:3] == [
         str(len(evidence) - 1),
         str(len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))),

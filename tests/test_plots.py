@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from tlutils import plots
-from tlutils.claims import FAILS, HOLDS, OPEN
 from tlutils.errors import LearnerError
 from tlutils.plots.estimates import VERDICTS
 from tlutils.plots.images import contrast
@@ -256,9 +255,9 @@ def test_corners_has_one_panel_per_corner_and_one_dot_per_strategy():
     assert len(picture.png()) < 60_000
 
 
-@pytest.mark.parametrize("verdict", [HOLDS, FAILS, OPEN])
+@pytest.mark.parametrize("verdict", VERDICTS)
 def test_effects_are_coloured_by_verdict_and_wide_intervals_are_cut(verdict):
-    row = {"id": "one", "effect": 0.1, "low": -5.0, "high": 5.0, "threshold": 0.01, "verdict": verdict}
+    row = {"id": "one", "effect": 0.1, "low": -5.0, "high": 5.0, "margin": 0.01, "verdict": verdict}
     picture = plots.effects([row], xlabel="effect", title="t", alt="a")
     (ax,) = picture.axes
     (dot,) = dots(ax)

@@ -296,6 +296,15 @@ def test_the_unit_of_a_block_of_features_does_not_matter(kind, unit):
     assert (plain == y[40:]).mean() > 0.9
 
 
+@pytest.mark.parametrize("kind", ["logistic", "sgd", "knn"])
+@pytest.mark.parametrize("rows", [12, 60])
+def test_features_that_say_nothing_give_every_class_its_share(kind, rows):
+    """As those of a network that a large rate has wrecked: the same for every image."""
+    y = np.arange(rows) % 3
+    fitted = fit_probe(np.full((rows, 30), 0.7), y, kind=kind)
+    assert fitted.predict_proba(np.full((2, 30), 0.7)) == pytest.approx(np.full((2, 3), 1 / 3), abs=0.2)
+
+
 @pytest.mark.parametrize(
     "still",
     [np.float32(0.1), np.float32(-7e5), 0.1, 1e12],

@@ -44,7 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
     verbs.add_parser("data", help="list the data sets")
     again = verbs.add_parser("reproduce", help="measure what lectures and papers claim; goes on after a stop")
-    again.add_argument("--full", action="store_true", help="more seeds and images: an hour or two")
+    again.add_argument("--full", action="store_true", help="more seeds, images and data sets: some hours")
+    again.add_argument(
+        "--search",
+        action="store_true",
+        help="search rates, steps and augmentation of each strategy, and no more",
+    )
     again.add_argument("--jobs", type=int, default=2, help="how many runs go on at once (default: 2)")
     again.add_argument("--only", nargs="+", default=[], metavar="ID", help="these claims alone")
     again.add_argument(
@@ -126,11 +131,21 @@ def _reproduce(arguments: argparse.Namespace) -> None:
     ours = Path(__file__).resolve().parents[1] / folder / "reproduction.md"
     renews = not arguments.only and ours.exists() and ours == (folder / "reproduction.md").resolve()
     out = arguments.out or (folder if renews else runtime.cache_dir("reproduction") / tier.name)
-    table = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
-    for verdict in claims.verdicts(table, only=arguments.only):
+    if arguments.search:
+        table = claims.search(n_jobs=arguments.jobs)
+        with runtime.atomic_write(out / claims.PILOT) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+        print(table[["dataset", "strategy", "lr", "steps", "score"]].to_string(index=False))
+        print(f"\nThe table, with all trials: {out / claims.PILOT}")
+        return
+    for name, why in claims.missing_datasets(claims.select_runs(tier, arguments.only)).items():
+        print(f"{name} can't be had here; its runs are taken from the committed evidence. {why}\n")
+    known = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
+    for verdict in claims.verdicts(known, only=arguments.only):
         print(verdict)
-    page = claims.write_report(table, tier, out, only=arguments.only)
-    print(f"\n{len(table)} runs, {table['seconds'].sum():.0f} seconds of one core. The page: {page}")
+    page = claims.write_report(known, tier, out, only=arguments.only)
+    seconds = known.runs["seconds"].sum()
+    print(f"\n{len(known.runs)} runs, {seconds:.0f} seconds of one core. The page: {page}")
 
 
 def _parse_setting(text: str) -> tuple[str, object]:

@@ -1,22 +1,30 @@
 """Worked solutions of lesson 05: run it, and each check says that it is right."""
 
 import numpy as np
-from scipy import stats
 
-from tlutils import experiments
 from tlutils.checks import lesson_05
+from tlutils.intervals import two_way_mean
 
 
-def choose(scores):
-    best = max(scores, key=lambda name: scores[name].mean())
-    for name in scores:  # the cheapest comes first
-        if name == best or experiments.interval(scores[name] - scores[best]).high >= 0:
+def choose(hits):
+    best = max(hits, key=lambda name: hits[name].mean())
+    for name in hits:  # the cheapest comes first
+        if name == best or two_way_mean(hits[name] - hits[best]).interval().high >= 0:
             return name
 
 
-differences = np.array([0.04, 0.01, 0.07])
-mean, s = differences.mean(), differences.std(ddof=1)
-how_many = next(n for n in range(2, 99) if stats.t.ppf(0.975, n - 1) * s / n**0.5 < mean - 0.01)
+def is_fair(scratch, pixels):
+    return two_way_mean(scratch - pixels).interval().high >= 0
+
+
+rng = np.random.default_rng(0)
+table = (rng.random((4, 200)) < rng.random(200)).astype(float)  # seeds × judges
+S, N = table.shape
+of_judges = S * table.mean(0).var(ddof=1)
+rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+left = (rest**2).sum() / ((S - 1) * (N - 1))
+still = 1.96 * ((of_judges - left) / (S * N)) ** 0.5
 
 lesson_05.check_cheapest(choose)
-lesson_05.check_seeds(how_many, differences, 0.01)
+lesson_05.check_gate(is_fair)
+lesson_05.check_endless_seeds(still, table)

@@ -5,41 +5,63 @@
 its effect is the mean of some runs minus that of others.
 """
 
-from .effects import Mean, Measurement
+from .effects import Evidence, Mean, Measurement
 from .explaining import draw_images
-from .materials import FAR, NEAR
+from .materials import FAR, MATERIALS, NEAR
 from .matrix import MATRIX
+from .pilot import PILOT, chosen_settings, search
 from .report import score_strategies, write_report
-from .reproduction import evaluate_claim, evidence, reproduce, verdict_table, verdicts
+from .reproduction import (
+    evaluate_claim,
+    evidence,
+    missing_datasets,
+    reproduce,
+    select_runs,
+    verdict_table,
+    verdicts,
+)
 from .statements import CLAIMS, claim
 from .tiers import FULL, PROTOCOLS, QUICK, Tier, runs
-from .verdicts import FAILS, HOLDS, OPEN, Claim, Verdict, decide, judge
+from .training import STRATEGIES, Settings
+from .verdicts import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Claim, Verdict, decide, judge
 
 __all__ = [
+    "BROKEN",
     "CLAIMS",
-    "FAILS",
     "FAR",
     "FULL",
     "HOLDS",
+    "MATERIALS",
     "MATRIX",
+    "MIXED",
     "NEAR",
     "OPEN",
+    "PILOT",
     "PROTOCOLS",
     "QUICK",
+    "REVERSED",
+    "SAME",
+    "STRATEGIES",
     "Claim",
+    "Evidence",
     "Mean",
     "Measurement",
+    "Settings",
     "Tier",
     "Verdict",
+    "chosen_settings",
     "claim",
     "decide",
     "draw_images",
     "evaluate_claim",
     "evidence",
     "judge",
+    "missing_datasets",
     "reproduce",
     "runs",
     "score_strategies",
+    "search",
+    "select_runs",
     "verdict_table",
     "verdicts",
     "write_report",

@@ -8,20 +8,21 @@ import torch
 from torch import nn
 
 from .. import runtime
-from .materials import load_dataset, score
-from .training import train_parameters
+from .materials import judge_by, load_dataset, predict
+from .rates import train_parameters
 
 WIDTHS = (8, 16, 16, 32, 32)
 LAYERS = len(WIDTHS)
-RATE, EPOCHS, IMAGES, HELD = 3e-3, 25, 60, 60
+RATE, STEPS, IMAGES = 3e-3, 600, 60
 
 
 def layer_transfer(*, source: str, copied: int, layers: str, seed: int) -> dict[str, Any]:
-    """A network on digits 5 to 9 whose first `copied` layers are copied; measures `score` on held-out digits.
+    """A network on digits 5 to 9 whose first `copied` layers are copied; measures `hits` on held-out digits.
 
     The rest is initialised again and trained. The copy is from a network trained on digits 0 to 4 (`source`
     "other") or on the very same images ("same"), as in Yosinski et al. 2014 with two halves of ImageNet; the
     copied `layers` are "frozen", or "finetuned" with the rest. `copied` 0 copies nothing: the base network.
+    All networks have the same number of steps; `last_loss` shows that their training loss came to a plateau.
     """
     model = make_network(seed + 500)
     if copied:
@@ -34,8 +35,8 @@ def layer_transfer(*, source: str, copied: int, layers: str, seed: int) -> dict[
         for n, _ in model.named_parameters()
         if layers == "finetuned" or int(n.partition(".")[0]) >= 2 * copied
     }
-    train_parameters(model, names, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
-    return {"score": score(model, new, truth), "labels": len(x)}
+    loss = train_parameters(model, names, x, y, steps=STEPS, lr=RATE, seed=seed)
+    return judge_by(truth, predict(model, new)) | {"last_loss": loss, "labels": len(x)}
 
 
 def make_network(seed: int) -> nn.Sequential:
@@ -52,7 +53,7 @@ def train_half(half: str, seed: int) -> dict[str, torch.Tensor]:
     """Return the weights of a network trained on one half of the classes."""
     model = make_network(seed)
     x, y, _, _ = draw_digits(half, seed)
-    train_parameters(model, {n for n, _ in model.named_parameters()}, x, y, epochs=EPOCHS, lr=RATE, seed=seed)
+    train_parameters(model, {n for n, _ in model.named_parameters()}, x, y, steps=STEPS, lr=RATE, seed=seed)
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
@@ -62,7 +63,7 @@ def draw_digits(half: str, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch
     found: list[torch.Tensor] = []
     first = 5 if half == "same" else 0
     whole = load_dataset("mnist-5k")
-    for split in (whole.train.subsample(IMAGES, seed=seed), whole.val.subsample(HELD, seed=seed)):
+    for split in (whole.train.subsample(IMAGES, seed=seed), whole.val):
         own = split.select([i for i, k in enumerate(split.labels) if first <= k < first + 5])
         pixels = np.stack(
             [

@@ -1,52 +1,68 @@
-"""What a claim is about, as an effect: the mean of some runs minus that of others that share their seeds."""
+"""What a claim is about: a contrast between runs that share their seeds and the images that judge them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import prod
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..errors import LearnerError
+from ..intervals import SampleMean, two_way_mean
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Runs, and the images that they were judged by.
+
+    Attributes:
+        runs: One row per run.
+        images: One row per held-out image: `dataset`, `label`, and the `group` that it varies with.
+    """
+
+    runs: pd.DataFrame
+    images: pd.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """The mean of a column over the runs of a protocol that have some axes, seed by seed.
+    """The mean of a column over the runs of a protocol that have some axes.
 
-    Two of them can be subtracted, and so can the differences.
+    Means can be added, subtracted and multiplied by numbers, which gives a `Contrast`.
 
     Attributes:
         protocol: name of the protocol, a key of `PROTOCOLS`.
         axes: by name, the value that a run must have, or a tuple of values to average over.
-        value: the column to average.
+        value: the column to average: numbers, or texts of a 0 or 1 for each judging image, as in "hits",
+            whose mean is the balanced accuracy.
         pick: an axis along which one run is picked instead of averaging, such as "at": a stage is chosen by
-            cross-validation, and judged by its score.
-        by: the column whose largest value picks that run.
+            cross-validation, and judged by its hits.
+        by: the column whose largest value picks that run; among equals the first of the axis' values wins.
     """
 
     protocol: str
     axes: Mapping[str, Any]
-    value: str = "score"
+    value: str = "hits"
     pick: str | None = None
     by: str = "cv"
 
-    def __sub__(self, other: "Effect") -> "MeanDifference":
-        return MeanDifference(self, other)
+    def __mul__(self, factor: float) -> "Contrast":
+        return Contrast(((factor, self),))
 
-    def means(self) -> Iterator["Mean"]:
-        """Yield the means that this effect is made of: itself."""
-        yield self
+    def __add__(self, other: "Mean | Contrast") -> "Contrast":
+        return self * 1 + other
 
-    def restrict(self, axis: str, value: Any) -> "Mean":
-        """Return this mean over one value of an axis; the same where it does not average over that axis.
+    def __sub__(self, other: "Mean | Contrast") -> "Contrast":
+        return self * 1 - other
 
-        Args:
-            axis: name of an axis.
-            value: one of the values that are averaged over.
-        """
-        several = value in _values(self.axes.get(axis)) and axis != self.pick
-        return replace(self, axes={**self.axes, axis: value}) if several else self
+    __rmul__ = __mul__
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets that are averaged over; one without a name where the axes name none."""
+        return values_of(self.axes.get("dataset", ""))
 
     def matches(self, protocol: str, run: Mapping[Any, Any]) -> bool:
         """Return whether a run is one that this mean is over.
@@ -55,71 +71,128 @@ class Mean:
             protocol: name of the run's protocol.
             run: its axes.
         """
-        return protocol == self.protocol and all(run.get(k) in _values(v) for k, v in self.axes.items())
+        return protocol == self.protocol and all(run.get(k) in values_of(v) for k, v in self.axes.items())
 
-    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of a table that this mean is over and that did not fail.
+    def rows(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Return the runs that this mean is over and that did not fail.
 
         Args:
-            table: one row per run.
+            runs: one row per run.
 
         Raises:
             LearnerError: the table lacks a column.
         """
-        unknown = {*self.axes, self.value, "seed"} - set(table.columns)
+        unknown = {*self.axes, self.value, "seed"} - set(runs.columns)
         if unknown:
             raise LearnerError(f"This table has no columns {sorted(unknown)}, which a claim is about.")
-        chosen = table["protocol"] == self.protocol
+        chosen = runs[runs["protocol"] == self.protocol]
         for name, value in self.axes.items():
-            chosen &= table[name].isin(_values(value))
-        return table[chosen].dropna(subset=[self.value])
+            chosen = chosen[chosen[name].isin(values_of(value))]
+        return chosen.dropna(subset=[self.value])
 
-    def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the mean of each seed; a seed that lacks one of the runs to average over does not count.
+    def per_seed(self, runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
+        """Return a row per seed and a column per image (or one), the mean over the axes with several values.
+
+        A seed that lacks one of the runs to average over does not count.
 
         Args:
-            table: one row per run.
+            runs: one row per run.
+            dataset: one of `datasets`.
         """
-        rows = self.rows(table)
-        several = {k: v for k, v in self.axes.items() if k != self.pick and len(_values(v)) > 1}
+        rows = self.rows(runs)
+        if dataset:
+            rows = rows[rows["dataset"] == dataset]
+        apart = (self.pick, "dataset")
+        several = [k for k, v in self.axes.items() if k not in apart and len(values_of(v)) > 1]
         if self.pick:
-            ranked = rows.sort_values(self.by, kind="stable")
-            rows = ranked.groupby([*several, "seed"], sort=False).tail(1)
-        found = rows[[*several, "seed"]].drop_duplicates().groupby("seed").size()
-        complete = found[found == prod(len(v) for v in several.values())].index
-        return rows[rows["seed"].isin(complete)].groupby("seed")[self.value].mean()
+            order = {value: k for k, value in enumerate(values_of(self.axes[self.pick]))}
+            rows = rows.assign(_order=rows[self.pick].map(order)).sort_values(
+                [self.by, "_order"], ascending=[False, True], kind="stable"
+            )
+            rows = rows.groupby([*several, "seed"], sort=False).head(1)
+        wanted = prod(len(values_of(self.axes[k])) for k in several)
+        found = {
+            seed: np.mean([_numbers(value) for value in own[self.value]], axis=0)
+            for seed, own in rows.groupby("seed")
+            if len(own) == wanted
+        }
+        return pd.DataFrame.from_dict(found, orient="index")
 
 
 @dataclass(frozen=True)
-class MeanDifference:
-    """One effect minus another, seed by seed.
+class Contrast:
+    """A weighted sum of means: a difference, a difference of differences, a trend.
 
     Attributes:
-        first: a mean, or a difference of means.
-        second: what is subtracted from it.
+        terms: the weight and the mean of each.
     """
 
-    first: "Effect"
-    second: "Effect"
+    terms: tuple[tuple[float, Mean], ...]
 
-    def __sub__(self, other: "Effect") -> "MeanDifference":
-        return MeanDifference(self, other)
+    def __mul__(self, factor: float) -> "Contrast":
+        return Contrast(tuple((factor * weight, mean) for weight, mean in self.terms))
+
+    def __add__(self, other: "Mean | Contrast") -> "Contrast":
+        return Contrast(self.terms + (other * 1).terms)
+
+    def __sub__(self, other: "Mean | Contrast") -> "Contrast":
+        return self + other * -1
+
+    __rmul__ = __mul__
 
     def means(self) -> Iterator[Mean]:
-        """Yield the means that this effect is made of."""
-        yield from self.first.means()
-        yield from self.second.means()
+        """Yield the means that this contrast is made of."""
+        return (mean for _, mean in self.terms)
 
-    def restrict(self, axis: str, value: Any) -> "MeanDifference":
-        """Return the effect over one of the values of an axis."""
-        return MeanDifference(self.first.restrict(axis, value), self.second.restrict(axis, value))
+    def restrict(self, axis: str, value: Any) -> "Contrast":
+        """Return the contrast over one value of an axis, wherever it averages over several.
 
-    def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the difference of each seed that both have."""
-        return (self.first.per_seed(table) - self.second.per_seed(table)).dropna()
+        Args:
+            axis: name of an axis.
+            value: one of the values that are averaged over.
+        """
+        own = [
+            (w, replace(m, axes={**m.axes, axis: value}) if value in values_of(m.axes.get(axis)) else m)
+            for w, m in self.terms
+        ]
+        return Contrast(tuple(own))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets that are averaged over, where all means average over the same."""
+        first, *others = [mean.datasets for mean in self.means()]
+        return first if all(other == first for other in others) else ()
+
+    def measure(self, evidence: Evidence) -> tuple[SampleMean, int] | None:
+        """Return the contrast, and the smallest number of seeds of a data set; None where runs are missing.
+
+        Runs of one seed on one data set saw the same training images and are judged by the same ones, so
+        they are compared image by image. Different data sets are independent of each other; one that lacks
+        some of the runs is left out.
+
+        Args:
+            evidence: the runs, and the images that judged them.
+        """
+        tables = {}
+        for name in dict.fromkeys(chain.from_iterable(mean.datasets for mean in self.means())):
+            own = [(w, m, m.per_seed(evidence.runs, name)) for w, m in self.terms if name in m.datasets]
+            shared = sorted(set.intersection(*(set(table.index) for _, _, table in own)))
+            if shared:
+                tables[name] = [(weight, mean, table.loc[shared]) for weight, mean, table in own]
+        if not all(set(mean.datasets) & set(tables) for mean in self.means()):
+            return None
+        total = SampleMean(0.0, 0.0, 1)
+        for name, own in tables.items():
+            table = sum(w / len(set(m.datasets) & set(tables)) * part for w, m, part in own)
+            judges = evidence.images[evidence.images["dataset"] == name]
+            weights, groups = None, None
+            if table.shape[1] == len(judges):
+                weights, groups = 1 / judges.groupby("label")["label"].transform("size"), judges["group"]
+            total += two_way_mean(table, weights=weights, groups=groups)
+        return total, min(len(own[0][2]) for own in tables.values())
 
 
-Effect = Mean | MeanDifference
+Effect = Mean | Contrast
 
 
 @dataclass(frozen=True)
@@ -133,7 +206,7 @@ class Measurement:
     """
 
     name: str
-    value: str = "score"
+    value: str = "hits"
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *, pick: str | None = None, value: str | None = None, **axes: Any) -> Mean:
@@ -141,5 +214,13 @@ class Measurement:
         return Mean(protocol=self.name, axes={**self.defaults, **axes}, value=value or self.value, pick=pick)
 
 
-def _values(axis: Any) -> tuple[Any, ...]:
+def values_of(axis: Any) -> tuple[Any, ...]:
+    """Return the values of an axis to average over: those of a tuple, or the value alone."""
     return axis if isinstance(axis, tuple) else (axis,)
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """Return the numbers of a cell: the hits of a text, or the number alone."""
+    if isinstance(value, str):
+        return np.frombuffer(value.encode(), np.uint8) - float(ord("0"))
+    return np.array([value], dtype=float)

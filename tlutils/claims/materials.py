@@ -1,16 +1,17 @@
 """What the claims are measured on: data sets near to ImageNet and far from it, sizes, draws, networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from .. import data, features, metrics, models, surgery
+from .. import data, features, metrics, models, runtime, surgery
 from ..errors import unknown
 from ..inference import evaluating, logits_of
 
@@ -19,46 +20,139 @@ STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", 
 """Where the backbone is read: what leaves each of these stages; "pool" has the final features."""
 
 
+SIZE, SHORT = 96, 128
+"""In pixels: side of the input, alike for all data sets; short side to which pictures are shrunk."""
+
+WIDTHS = (32, 64, 128)
+"""Channels of the blocks of the small network that is trained from scratch."""
+
+_PICTURES: dict[str, Image.Image] = {}
+
+
 @dataclass(frozen=True)
 class Material:
-    """A data set as the claims use it: side of the input in pixels, held-out images of each class."""
+    """A data set as the claims use it.
 
-    size: int
-    held_out: int
-    similar: bool
+    Attributes:
+        says: what its images are, in plain words.
+        column: "similar" or "different" from ImageNet's photographs, by which the matrix goes; "" for sets
+            that are measured beside them.
+        classes: how many of its classes are used, the first ones.
+        judges: how many images of each class of its test split judge; all of them unless given.
+        clusters: whether all images of a class vary together, because they show one photograph.
+        augment: as in `Recipe`, the augmentation that leaves the class as it is.
+    """
+
+    says: str
+    column: str
+    classes: int
+    judges: int | None = None
+    clusters: bool = False
+    augment: bool | Literal["shift"] = True
 
 
 MATERIALS = {
-    "scenes": Material(size=64, held_out=20, similar=True),
-    "elpv-defects": Material(size=80, held_out=80, similar=False),
-    "mnist-5k": Material(size=48, held_out=20, similar=False),
+    "hymenoptera": Material("photographs of ants and bees", "similar", classes=2),
+    "cifar-10": Material(
+        "photographs of ten kinds of animals and vehicles, 32 pixels wide", "similar", 10, 50
+    ),
+    "elpv-defects": Material("grey pictures of working and of broken solar cells", "different", classes=2),
+    "mnist-5k": Material("handwritten digits, 28 pixels wide", "different", 10, 50, augment="shift"),
+    "dtd": Material("photographs of ten kinds of texture", "", classes=10),
+    "scenes": Material(
+        "grey crops of 13 photographs, in which the photograph is the class: a stand-in without a network",
+        "",
+        classes=13,
+        clusters=True,
+    ),
+    "digits": Material("handwritten digits, 8 pixels wide", "", classes=10),
 }
 """The one place that says which data sets are similar to ImageNet; `domain_distance` measures it."""
 
-NEAR, *_FAR = sorted(MATERIALS, key=lambda name: not MATERIALS[name].similar)
-FAR = tuple(_FAR)
+NEAR = tuple(name for name, own in MATERIALS.items() if own.column == "similar")
+FAR = tuple(name for name, own in MATERIALS.items() if own.column == "different")
+
+
+LISTS = ("paths", "labels", "hashes", "groups", "files")
 
 
 @cache
 def load_dataset(name: str) -> data.DatasetSplits:
-    """Return a data set, loaded once in a process."""
-    return data.load(name)
+    """Return a data set as the claims use it, loaded once: `train` to learn from, `val` to judge.
 
-
-def draw_sample(name: str, images: int, seed: int) -> data.DatasetSplits:
-    """Return a data set with `images` of each class to learn from and other images, held out, in `val`.
-
-    Both are drawn by `seed`: the training images from the data set's train split, the held-out ones from its
-    val split. Nothing here is ever chosen on those, so that they can judge, and the test split stays
-    untouched: whatever a protocol chooses, it chooses by cross-validation within its training images.
+    A folder of its name in the cache folder's `images`, with a folder for each class, is read in the place of
+    what `data.load` would download. To learn from there are the images of its train and val splits; judges
+    are drawn from its test split once and for all, and nothing is ever chosen on them: whatever a protocol
+    chooses, it chooses within its training images.
     """
-    whole = load_dataset(name)
-    held = whole.val.subsample(MATERIALS[name].held_out, seed=seed)
-    return replace(whole, train=whole.train.subsample(images, seed=seed), val=held)
+    own, folder = MATERIALS[name], runtime.cache_dir("images") / name
+    whole = data.load(folder if folder.is_dir() else name)
+    known = replace(
+        whole.train, **{part: getattr(whole.train, part) + getattr(whole.val, part) for part in LISTS}
+    )
+    train, judges = (
+        replace(split.select([i for i, k in enumerate(split.labels) if k < own.classes]), classes=classes)
+        for classes in [whole.train.classes[: own.classes]]
+        for split in (known, whole.test)
+    )
+    if own.judges:
+        judges = judges.subsample(own.judges, seed=0)
+    return replace(whole, classes=list(train.classes), train=train, val=judges, test=judges.select([]))
+
+
+@dataclass(eq=False)
+class Shrunk:
+    """A split whose pictures are read once in a process, and shrunk to a short side of `SHORT` pixels.
+
+    Networks see `SIZE` pixels of them: what is lost is what they would not see.
+    """
+
+    split: data.Split
+
+    def __post_init__(self) -> None:
+        self.labels, self.classes = self.split.labels, self.split.classes
+        self.fingerprint = f"{self.split.fingerprint}, short side {SHORT}"
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int, /) -> tuple[Image.Image, int]:
+        key = self.split.hashes[i]
+        if key not in _PICTURES:
+            picture, _ = self.split[i]
+            scale = SHORT / min(picture.size)
+            size = round(picture.width * scale), round(picture.height * scale)
+            _PICTURES[key] = picture.resize(size, Image.Resampling.BICUBIC) if scale < 1 else picture
+        return _PICTURES[key], self.labels[i]
+
+    def select(self, indices: Sequence[int]) -> "Shrunk":
+        """Return a view of some of the images, by their positions."""
+        return Shrunk(self.split.select(list(indices)))
+
+    def relabelled(self, labels: list[int]) -> "Shrunk":
+        """Return the same images under other class indices."""
+        return Shrunk(replace(self.split, labels=labels))
+
+
+def load_judges(name: str) -> Shrunk:
+    """Return the images of a data set that judge, the same for all draws."""
+    return Shrunk(load_dataset(name).val)
+
+
+def draw_sample(name: str, images: int, seed: int) -> tuple[Shrunk, Shrunk]:
+    """Return images to learn from, drawn by `seed`, and the judges of a data set.
+
+    There are `images` of each class, or as many as the smallest class has.
+    """
+    known = load_dataset(name).train
+    return Shrunk(known.subsample(min(images, *known.counts.values()), seed=seed)), load_judges(name)
 
 
 @lru_cache(maxsize=12)
-def load_network(backbone: str, size: int, classes: int | None = None, seed: int = 0) -> nn.Module:
+def load_network(backbone: str, size: int = SIZE, classes: int | None = None, seed: int = 0) -> nn.Module:
     """Return a network: a name for ImageNet's weights, "random" for the default one as it is drawn by `seed`.
 
     One per process, since finding a network's stages takes longer than a short training: whoever trains it
@@ -70,15 +164,15 @@ def load_network(backbone: str, size: int, classes: int | None = None, seed: int
 
 
 @cache
-def pretrained_weights(size: int, classes: int) -> dict[str, torch.Tensor]:
+def pretrained_weights(classes: int) -> dict[str, torch.Tensor]:
     """Return the pretrained weights, and a head, that every training begins with."""
-    return {k: v.clone() for k, v in load_network(BACKBONE, size, classes).state_dict().items()}
+    return {k: v.clone() for k, v in load_network(BACKBONE, SIZE, classes).state_dict().items()}
 
 
-def reset_network(size: int, classes: int, seed: int) -> nn.Module:
+def reset_network(classes: int, seed: int) -> nn.Module:
     """Return the pretrained network as it was loaded, unfrozen, in eval mode, with a head drawn by `seed`."""
-    start = pretrained_weights(size, classes)
-    model = surgery.unfreeze(load_network(BACKBONE, size, classes)).eval()
+    start = pretrained_weights(classes)
+    model = surgery.unfreeze(load_network(BACKBONE, SIZE, classes)).eval()
     model.load_state_dict(start)
     head = find_head(model)
     generator = torch.Generator().manual_seed(seed)
@@ -88,6 +182,21 @@ def reset_network(size: int, classes: int, seed: int) -> nn.Module:
     return model
 
 
+def small_network(classes: int, seed: int) -> nn.Module:
+    """Return a network of three blocks for images of `SIZE` pixels, small enough for a few hundred."""
+    blocks: list[nn.Module] = [nn.AvgPool2d(2)]
+    with runtime.seeded(seed):
+        for before, width in pairwise((3, *WIDTHS)):
+            conv = nn.Conv2d(before, width, 3, padding=1, bias=False)
+            blocks.append(nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)))
+        model = nn.Sequential(
+            *blocks, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * WIDTHS[-1], classes)
+        )
+    return models.describe(
+        model, input_size=(3, SIZE, SIZE), mean=(0.5,) * 3, std=(0.25,) * 3, crop_pct=0.875
+    )
+
+
 def find_head(model: nn.Module) -> nn.Linear:
     """Return the last layer of a network."""
     (head,) = surgery.head_layers(model).values()
@@ -95,7 +204,7 @@ def find_head(model: nn.Module) -> nn.Linear:
     return head
 
 
-def read_features(split: data.Split, *, backbone: str, at: str, size: int, seed: int = 0) -> np.ndarray:
+def read_features(split: Shrunk, *, backbone: str, at: str, seed: int = 0) -> np.ndarray:
     """Return a description of each image as rows (N, D): what leaves a stage of a backbone, or its pixels.
 
     Features of all `STAGES` are extracted at once, and kept. "pixels" are grey thumbnails of 32 × 32.
@@ -105,20 +214,39 @@ def read_features(split: data.Split, *, backbone: str, at: str, size: int, seed:
         return np.stack(thumbnails).reshape(len(split), -1)
     if at not in STAGES:
         raise unknown("stage", at, STAGES)
-    model = load_network(backbone, size, seed=seed if backbone == "random" else 0)
+    model = load_network(backbone, seed=seed if backbone == "random" else 0)
     return np.asarray(features.extract(model, split, at=STAGES, precision="float32")[at])
 
 
-def prepare_images(
-    model: nn.Module, split: data.Split, change: Callable[[Image.Image], Image.Image] | None = None
-) -> torch.Tensor:
-    """Return the images of a split, changed and prepared for a network, (N, 3, size, size)."""
-    prepare = data.transform_for(model)
-    return torch.stack([prepare(change(image) if change else image) for image, _ in split])
-
-
-def score(model: nn.Module, x: torch.Tensor, labels: Any, *, batch: int = 32) -> float:
-    """Return the balanced accuracy of a network, in eval mode, on prepared images x (N, C, H, W)."""
+def final_features(model: nn.Module, x: torch.Tensor, *, batch: int = 64) -> np.ndarray:
+    """Return what a network, in eval mode, gives its head for each of the prepared images x, rows (N, D)."""
     with evaluating(model) as bare, torch.no_grad():
-        guesses = torch.cat([logits_of(bare(part)).argmax(1) for part in x.split(batch)])
-    return metrics.balanced_accuracy(labels, guesses)
+        read = surgery.outputs(bare, at="pool")
+        return torch.cat([read(part)["pool"] for part in x.split(batch)]).numpy()
+
+
+Change = Callable[[Image.Image, int], Image.Image]
+"""What happens to an image, given its number, before a network sees it."""
+
+
+def prepare_images(model: nn.Module, split: Shrunk, change: Change | None = None) -> torch.Tensor:
+    """Return the images of a split, changed and prepared for a network, (N, 3, SIZE, SIZE)."""
+    prepare = data.transform_for(model)
+    images = (image for image, _ in split)
+    return torch.stack([prepare(change(image, i) if change else image) for i, image in enumerate(images)])
+
+
+def predict(model: nn.Module, x: torch.Tensor, *, batch: int = 64) -> np.ndarray:
+    """Return the class index (N,) that a network, in eval mode, gives each of the prepared images x."""
+    parts = x.to(memory_format=torch.channels_last).split(batch)  # depthwise convolutions are quicker so
+    with evaluating(model) as bare, torch.no_grad():
+        return torch.cat([logits_of(bare(part)).argmax(1) for part in parts]).numpy()
+
+
+def judge_by(labels: Any, predicted: np.ndarray) -> dict[str, Any]:
+    """Return `hits`, a text of 0 and 1 for each judging image, and `score`, the balanced accuracy."""
+    hits = np.asarray(labels) == predicted
+    return {
+        "hits": "".join(map(str, hits.astype(int))),
+        "score": metrics.balanced_accuracy(labels, predicted),
+    }

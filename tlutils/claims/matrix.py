@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from .effects import Mean, Measurement
+from .effects import Measurement
 from .materials import BACKBONE, FAR, NEAR, STAGES
-from .tiers import SCRATCH_RATE
-from .training import RATE
+from .training import WHOLE
 from .verdicts import Claim
 
 probe = Measurement("linear_probe", defaults={"backbone": BACKBONE, "at": "pool"})
-training = Measurement("training", defaults={"rate": RATE})
+training = Measurement("training")
 
-LECTURE = "CS231n lectures, recent editions, Lecture 6, transfer learning matrix"
+LECTURE = "CS231n lectures, recent editions, Lecture 6, transfer learning matrix, slides 79 to 87"
 SLIDES = "CS231n slides 2017, Lecture 7, 'Transfer Learning with CNNs'"
 NOTES = "CS231n course notes 2015, 'Transfer Learning', when and how to fine-tune"
 
@@ -20,19 +19,13 @@ LITTLE_FAR: dict[str, Any] = {"dataset": FAR, "level": "little"}
 LOTS_NEAR: dict[str, Any] = {"dataset": NEAR, "level": "lots"}
 LOTS_FAR: dict[str, Any] = {"dataset": FAR, "level": "lots"}
 
-
-def scratch(**axes: Any) -> Mean:
-    """Return the mean score from scratch, at the rate that suits random weights."""
-    return training(strategy="scratch", rate=SCRATCH_RATE, **axes)
-
-
 MATRIX = [
     Claim(
         id="lecture-little-similar",
         says="With little data that is similar to ImageNet, a linear classifier on final features will do.",
         source=f"{LECTURE}: little, similar",
-        effect=probe(**LITTLE_NEAR) - training(strategy="finetune", **LITTLE_NEAR),
-        contrast="linear probe on the final features minus finetuning everything",
+        effect=probe(**LITTLE_NEAR) - training(strategy="lp-ft", **LITTLE_NEAR),
+        contrast="linear probe on the final features minus finetuning everything from there",
         expects="no less",
     ),
     Claim(
@@ -41,28 +34,27 @@ MATRIX = [
         source=f"{LECTURE}: little, different",
         effect=probe(**LOTS_FAR) - probe(**LITTLE_FAR),
         contrast="linear probe with lots of labels minus with little",
-        margin=0.05,
         note="It measures the first half of the advice, more data; kornblith-far measures another model.",
     ),
     Claim(
         id="lecture-lots-similar",
         says="With lots of data that is similar, finetune all layers.",
         source=f"{LECTURE}: lots, similar",
-        effect=training(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
-        contrast="finetuning everything minus the linear probe it starts from",
+        effect=training(strategy=WHOLE, **LOTS_NEAR) - probe(**LOTS_NEAR),
+        contrast="finetuning everything from a random head minus the linear probe",
     ),
     Claim(
         id="lecture-lots-different",
         says="With lots of data that is different, finetune all layers.",
         source=f"{LECTURE}: lots, different",
-        effect=training(strategy="finetune", **LOTS_FAR) - probe(**LOTS_FAR),
-        contrast="finetuning everything minus the linear probe it starts from",
+        effect=training(strategy=WHOLE, **LOTS_FAR) - probe(**LOTS_FAR),
+        contrast="finetuning everything from a random head minus the linear probe",
     ),
     Claim(
         id="lecture-lots-different-scratch",
         says="With lots of data that is different, training from scratch is an alternative to finetuning.",
         source=f"{LECTURE}: lots, different",
-        effect=scratch(**LOTS_FAR) - training(strategy="finetune", **LOTS_FAR),
+        effect=training(strategy="scratch", **LOTS_FAR) - training(strategy=WHOLE, **LOTS_FAR),
         contrast="from scratch minus finetuning everything",
         expects="no less",
         note="Lots means hundreds of images here, and thousands to millions there.",
@@ -73,6 +65,7 @@ MATRIX = [
         source=f"{SLIDES}: little, similar",
         effect=probe(**LITTLE_NEAR) - training(strategy="few", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning the last stages",
+        expects="no less",
     ),
     Claim(
         id="slides-little-different",
@@ -97,31 +90,37 @@ MATRIX = [
     ),
     Claim(
         id="notes-little-similar",
-        says="With little data that is similar, finetuning overfits: rather a linear classifier on features.",
+        says=(
+            "With little data that is similar, finetuning from a random head overfits: rather a linear "
+            "classifier."
+        ),
         source=f"{NOTES}: scenario 1, small and similar",
         effect=probe(**LITTLE_NEAR) - training(strategy="finetune", **LITTLE_NEAR),
-        contrast="linear probe on the final features minus finetuning everything",
+        contrast="linear probe on the final features minus finetuning everything from a random head",
     ),
     Claim(
         id="notes-little-different",
-        says="With little data that is different, train the linear classifier on earlier activations.",
+        says="With little data, earlier activations pay more on different images than on similar ones.",
         source=f"{NOTES}: scenario 3, small and very different",
-        effect=probe(at="stage5", **LITTLE_FAR) - probe(**LITTLE_FAR),
-        contrast="linear probe on stage 5 minus on the final features",
+        effect=(probe(at=STAGES, pick="at", **LITTLE_FAR) - probe(**LITTLE_FAR))
+        - (probe(at=STAGES, pick="at", **LITTLE_NEAR) - probe(**LITTLE_NEAR)),
+        contrast=(
+            "gain of the stage that cross-validation picks over the final features, different minus similar"
+        ),
     ),
     Claim(
         id="notes-lots-similar",
         says="With lots of data that is similar, the whole network can be finetuned without overfitting.",
         source=f"{NOTES}: scenario 2, large and similar",
-        effect=training(strategy="finetune", **LOTS_NEAR) - probe(**LOTS_NEAR),
-        contrast="finetuning everything minus the linear probe it starts from",
+        effect=training(strategy="lp-ft", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        contrast="finetuning everything minus the linear probe that it starts from",
         expects="no less",
     ),
     Claim(
         id="notes-lots-different",
         says="With lots of data that is different, it is still beneficial to start from pretrained weights.",
         source=f"{NOTES}: scenario 4, large and very different",
-        effect=training(strategy="finetune", **LOTS_FAR) - scratch(**LOTS_FAR),
+        effect=training(strategy=WHOLE, **LOTS_FAR) - training(strategy="scratch", **LOTS_FAR),
         contrast="finetuning everything minus training from scratch",
     ),
 ]

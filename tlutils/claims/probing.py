@@ -4,12 +4,22 @@ from typing import Any
 
 import numpy as np
 
-from .. import data
-from ..metrics import balanced_accuracy
 from ..probe import Probe, fit_probe
-from .materials import MATERIALS, draw_sample, read_features
+from .materials import (
+    BACKBONE,
+    Change,
+    Shrunk,
+    draw_sample,
+    final_features,
+    judge_by,
+    load_network,
+    prepare_images,
+    read_features,
+)
+from .shifts import judge_shifted
 
-PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
+PENALTIES = (300.0, 30.0, 3.0, 0.3, 0.03, 0.003, 0.0003)
+"""As many as a search of a training has trials."""
 
 
 def linear_probe(
@@ -17,37 +27,34 @@ def linear_probe(
 ) -> dict[str, Any]:
     """A linear probe of what leaves the stage `at`, its penalty chosen by cross-validation.
 
-    Measures `score` on held-out images, and `cv`, the cross-validated one, by which a stage can be chosen.
-    `level` is a name for the number of `images` of each class.
+    Measures `hits` and `score` on the judging images, and `cv`, the cross-validated score, by which a stage
+    can be chosen; of the default backbone's final features also what `judge_shifted` measures. `level` is a
+    name for the number of `images` of each class.
     """
-    sample, known, new = draw_features(dataset, backbone, at, images, seed)
-    probe = probe_split(known, sample.train, seed)
+    known, judges = draw_sample(dataset, images, seed)
+    features, new = (read_features(s, backbone=backbone, at=at, seed=seed) for s in (known, judges))
+    probe = probe_split(features, known, seed)
+    found = judge_by(judges.labels, probe.predict(new))
+    if (backbone, at) == (BACKBONE, "pool"):
+        model = load_network(BACKBONE)
+
+        def guess(split: Shrunk, change: Change | None) -> np.ndarray:
+            return probe.predict(final_features(model, prepare_images(model, split, change)))
+
+        found |= judge_shifted(dataset, guess)
     cv = probe.cv.loc[probe.cv["chosen"], "balanced_accuracy"].item()
-    score = balanced_accuracy(sample.val.labels, probe.predict(new))
-    return {"score": score, "cv": cv, "labels": len(sample.train)}
+    return found | {"cv": cv, "labels": len(known)}
 
 
 def nearest_neighbour(*, dataset: str, backbone: str, at: str, images: int, seed: int) -> dict[str, Any]:
-    """The share of held-out images whose nearest training image, by cosine, is of their class: `score`."""
-    sample, known, new = draw_features(dataset, backbone, at, images, seed)
-    probe = fit_probe(known, np.array(sample.train.labels), kind="knn", n_neighbors=[1])
-    guesses = probe.predict(new)
-    return {"score": balanced_accuracy(sample.val.labels, guesses), "labels": len(sample.train)}
+    """Whether the nearest training image of each judging one, by cosine, is of its class: `hits`, `score`."""
+    known, judges = draw_sample(dataset, images, seed)
+    features, new = (read_features(s, backbone=backbone, at=at, seed=seed) for s in (known, judges))
+    probe = fit_probe(features, np.array(known.labels), kind="knn", n_neighbors=[1])
+    return judge_by(judges.labels, probe.predict(new)) | {"labels": len(known)}
 
 
-def draw_features(
-    name: str, backbone: str, at: str, images: int, seed: int
-) -> tuple[data.DatasetSplits, np.ndarray, np.ndarray]:
-    """Return a sample of a data set, and the features (N, D) of its training and of its held-out images."""
-    sample, size = draw_sample(name, images, seed), MATERIALS[name].size
-    known, new = (
-        read_features(split, backbone=backbone, at=at, size=size, seed=seed)
-        for split in (sample.train, sample.val)
-    )
-    return sample, known, new
-
-
-def probe_split(known: np.ndarray, split: data.Split, seed: int) -> Probe:
+def probe_split(known: np.ndarray, split: Shrunk, seed: int) -> Probe:
     """Return the linear probe of the features `known` (N, D) of a split, its penalty cross-validated."""
-    folds = min(4, max(2, min(split.counts.values())))
+    folds = min(4, max(2, int(np.bincount(split.labels).min())))
     return fit_probe(known, np.array(split.labels), penalties=PENALTIES, folds=folds, seed=seed)

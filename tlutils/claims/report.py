@@ -1,62 +1,82 @@
 """The reproduction as a page with tables and pictures; every number and verdict in it comes from the runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .. import plots, runtime
-from ..experiments import summarise
 from ..metrics import Estimate
-from .materials import BACKBONE, FAR, MATERIALS, NEAR, STAGES
-from .matrix import LECTURE, NOTES, SLIDES
-from .reproduction import TABLE, VERDICTS, evidence, verdict_table, verdicts
-from .tiers import Tier
-from .training import RATE
-from .verdicts import FAILS, HOLDS, OPEN, Verdict
+from .effects import Effect, Evidence
+from .materials import BACKBONE, MATERIALS, SIZE, STAGES
+from .matrix import LECTURE, NOTES, SLIDES, probe, training
+from .pilot import PILOT
+from .reproduction import IMAGES, TABLE, VERDICTS, committed_folder, evidence, verdict_table, verdicts
+from .tiers import FULL, QUICK, Tier
+from .training import STRATEGIES
+from .verdicts import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Verdict
+from .verdicts import VERDICTS as KINDS
 
 PAGE = "reproduction.md"
-STRATEGIES = {"few": "partial", "finetune": "finetune", "scratch": "scratch"}
+FROZEN = {
+    "pixels": probe(backbone="pixels", at="pixels"),
+    "random": probe(backbone="random"),
+    "probe": probe(),
+}
+"""What every strategy is shown beside: no network, a frozen network without training, and with."""
+
+COMPARED = {"linear_probe", "training"}
+
 RULE = f"""
-An effect is a difference between runs that share a seed: the same training images, the same held-out images,
-the same start. From the differences of all seeds follow their mean and Student's 95 % interval. A claim
-**{HOLDS}** if the whole interval lies above its threshold, it **{FAILS}** if the whole interval lies below,
-and it is **{OPEN}** otherwise. The threshold is the margin below which a difference is of no practical
-relevance: above zero where the claim says "better", below zero where it advises the cheaper of two that do as
-well. "{FAILS.capitalize()}" is a finding about these images, sizes and this network, not about the claim
-everywhere.
+An effect is a difference between runs that share a seed: the same training images, judged by the same images,
+image by image. Its interval, of 95 %, is that of a two-way analysis of variance in which both the seeds (draw
+of the training images, start, order) and the judging images could have been others; crops of one photograph
+count once. Data sets are averaged, not drawn.
+
+- **{HOLDS}**: the effect is surely above 0 (for advice to take the cheaper of two: surely not below minus the
+  margin). **{REVERSED}**: surely below. "Surely" is p < 0.05.
+- **{SAME}**: surely smaller than the margin in either direction, by two one-sided tests (TOST).
+- **{MIXED}**: it holds on one of the data sets and is reversed on another.
+- **{BROKEN}**: a strategy that the claim compares did not get a fair chance: training from scratch is surely
+  below a linear classifier of the pixels or of a random frozen backbone, or a finetuned network below the
+  probe.
+- **{OPEN}**: none of these; more seeds or more images would decide.
+
+Each verdict is about these images, sizes and this network, not about the claim everywhere. With so many
+claims some come out by chance: the adjusted p-values are Benjamini and Hochberg's for all claims of the
+page.
 """.strip()
 
 
-def write_report(table: pd.DataFrame, tier: Tier, folder: str | Path, *, only: Sequence[str] = ()) -> Path:
-    """Write the page, its pictures, and the tables of runs and verdicts to a folder; return the page's path.
+def write_report(known: Evidence, tier: Tier, folder: str | Path, *, only: Sequence[str] = ()) -> Path:
+    """Write the page, its pictures, and the tables of runs, judges and verdicts to a folder; return the page.
 
     Args:
-        table: one row per run, as `reproduce` returns it.
-        tier: the tier that it is of.
+        known: runs and their judges, as `reproduce` returns them.
+        tier: the tier that they are of.
         folder: where to write.
         only: ids of the claims that the page is about; all of them unless given.
 
     Example:
         >>> from tlutils import claims
-        >>> table = claims.evidence().query("protocol == 'gabor_likeness'")
-        >>> page = claims.write_report(table, claims.QUICK, "out", only=["gabor-filters"])
+        >>> page = claims.write_report(claims.evidence(), claims.FULL, "out", only=["gabor-filters"])
         >>> page.read_text(encoding="utf-8").splitlines()[0]
         '# What the lectures claim, measured'
     """
     folder = runtime.user_path(folder)
-    _write_table(table, folder / TABLE)
-    table = evidence(folder)  # what is in the file, rounded: all else follows from it
-    found = verdicts(table, only=only)
+    _write_table(known.runs, folder / TABLE)
+    _write_table(known.images, folder / IMAGES)
+    known = evidence(folder)  # what is in the file, rounded: all else follows from it
+    found = verdicts(known, only=only)
     _write_table(verdict_table(found), folder / VERDICTS)
     drawn = []
-    for name, picture in pictures(table, found).items():
+    for name, picture in pictures(known, found).items():
         with runtime.atomic_write(folder / "reproduction" / f"{name}.png") as temporary:
             temporary.write_bytes(picture.png())
         drawn.append(f"![{picture.alt}](reproduction/{name}.png)")
     with runtime.atomic_write(folder / PAGE) as temporary:
-        temporary.write_text(page(table, tier, found, drawn), encoding="utf-8")
+        temporary.write_text(page(known, tier, found, drawn), encoding="utf-8")
     return folder / PAGE
 
 
@@ -65,86 +85,119 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.6g")
 
 
-def page(table: pd.DataFrame, tier: Tier, found: Sequence[Verdict], drawn: Sequence[str]) -> str:
+def page(known: Evidence, tier: Tier, found: Sequence[Verdict], drawn: Sequence[str]) -> str:
     """Return the page as Markdown."""
-    counts = {v: sum(f.verdict == v for f in found) for v in (HOLDS, FAILS, OPEN)}
-    failed = int((table["error"] != "").sum())
+    runs, table = known.runs, verdict_table(found)
+    counts = "; ".join(f"{kind}: {n}" for kind in KINDS if (n := sum(table["verdict"] == kind)))
+    decided = table[table["verdict"].isin([HOLDS, REVERSED, SAME])]
+    survive = int((decided["adjusted"] < 0.05).sum())
     flag = "" if tier.name == "quick" else f" --{tier.name}"
+    taken = sorted(set(runs[runs["origin"] == "committed"].get("dataset", pd.Series(dtype=object)).dropna()))
+    stopped = int(runs.get("stopped", pd.Series(dtype=int)).sum())
+    whole = set(runs["protocol"]) >= COMPARED and len(found) > 1
     parts = [
         "# What the lectures claim, measured",
-        f"{len(found)} claims; {'; '.join(f'{v}: {n}' for v, n in counts.items())}. This page is made by "
-        f"`tlutils reproduce{flag}`; `{TABLE}` has one row per run, `{VERDICTS}` one row per claim. "
-        f"Of {len(table)} runs, {failed} failed; their seconds by the clock, each on one core of a machine "
-        f"that may have had other work ({', '.join(sorted(set(table['machine'])))}), add up to "
-        f"{table['seconds'].sum() / 60:.0f} minutes.",
+        f"{len(found)} claims. {counts}. Of the {len(decided)} that hold, are reversed or show no "
+        f"difference, {survive} survive the adjustment for so many claims.",
+        f"This page is made by `tlutils reproduce{flag}`; `{TABLE}` has one row per run with a hit for each "
+        f"judging image, `{IMAGES}` the judging images, `{VERDICTS}` one row per claim. Of {len(runs)} runs, "
+        f"{int((runs['error'] != '').sum())} failed, and {stopped} trainings were stopped since their loss "
+        "was no number any more. Their seconds by the clock, each on one core of a machine that may have had "
+        f"other work ({', '.join(sorted(set(runs['machine'])))}), add up to "
+        f"{runs['seconds'].sum() / 60:.0f} minutes."
+        + (
+            f" Not measured again but taken from the committed evidence: {', '.join(taken)}." if taken else ""
+        ),
         "## How a verdict comes about",
         RULE,
         "## What was measured on what",
-        _sizes(table, tier),
-        "Nothing is chosen on the images that judge. They come from each data set's validation split, which "
-        "no protocol looks at before its end: penalties, and the stage where one is picked, are chosen by "
-        "cross-validation within the training images. Rates, epochs, cuts and the strength of the noise are "
-        "the same for all seeds; a pilot with one seed, seen on such images, set some, mostly for cost. "
-        "The test split stays untouched.",
+        _sizes(known, tier),
+        "Nothing is chosen on the images that judge: they are each data set's test split. Penalties, and the "
+        "stage or the network where one is picked, are chosen by cross-validation within the training "
+        "images. Learning rate, number of steps, augmentation, BatchNorm and, from scratch, the network were "
+        "chosen by one search of seven trials for each strategy and data set, on draws of about 200 training "
+        f"images with seeds that no run here has (`{PILOT}` has every trial); the number of steps goes with "
+        "the square root of the number of images. The linear probe has seven penalties to choose from, in "
+        "each run.",
+        *(["## Every strategy beside its controls", *_strategies(known, tier)] if whole else []),
         "## Pictures",
         *drawn,
         "## The matrix in its three versions",
         *_matrix(found),
         "## All claims",
-        _rows(
-            ["claim", "source", "effect [95 % interval]", "seeds", "holds above", "verdict"],
+        rows_of(
+            ["claim", "source", "effect [95 % interval]", "seeds", "margin", "p, adjusted", "verdict"],
             [
-                [
-                    link(v),
-                    v.claim.source,
-                    _effect(v),
-                    v.n,
-                    f"{v.claim.threshold:+g}",
-                    v.verdict,
-                ]
-                for v in found
+                [link(v), v.claim.source, _effect(v), v.n, f"{v.claim.margin:g}", f"{q:.3f}", v.verdict]
+                for v, q in zip(found, table["adjusted"], strict=True)
             ],
         ),
         "## Claim by claim",
         *(paragraph(v) for v in found),
+        *_replication(table, tier),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _replication(table: pd.DataFrame, tier: Tier) -> Iterator[str]:
+    """Yield where the verdicts of a tier and of the other one differ, if the other one is committed."""
+    other = QUICK if tier.name == FULL.name else FULL
+    committed = committed_folder(other) / VERDICTS
+    if not committed.exists():
+        return
+    both = table.merge(pd.read_csv(committed), on="id", suffixes=("", "_other"))
+    differ = both[both["verdict"] != both["verdict_other"]]
+    yield f"## Beside the {other.name} tier"
+    yield (
+        f"The tiers share no draw and no seed. Of {len(both)} claims {len(both) - len(differ)} have the same "
+        "verdict in both; these differ, also where one tier has too little data to decide:"
+    )
+    rows = [
+        [r.id, f"{r.verdict} ({r.effect:+.3f})", f"{r.verdict_other} ({r.effect_other:+.3f})"]
+        for r in differ.itertuples()
+    ]
+    yield rows_of(["claim", tier.name, other.name], rows)
 
 
 def paragraph(v: Verdict) -> str:
     """Return what a claim says, what was measured, and what follows, in a few sentences."""
     claim = v.claim
     words = [f"### {claim.id}", f"*{claim.says}* ({claim.source})"]
-    if v.n:
-        words.append(
-            f"Measured: {claim.contrast}. Effect {_effect(v)} in {claim.unit}, over {v.n} seeds; it holds "
-            f"above {claim.threshold:+g}. Verdict: **{v.verdict}**."
-        )
-    else:
+    if v.mean is None:
         words.append(f"Not measured: {'; '.join(v.failed) or 'no runs'} Verdict: **{v.verdict}**.")
-    if v.n and v.failed:
+        return "\n\n".join(words)
+    bar = "0" if claim.expects == "more" else f"{-claim.margin:g}"
+    words.append(
+        f"Measured: {claim.contrast}. Effect {_effect(v)} in {claim.unit}, over {v.n} seeds; it holds above "
+        f"{bar}, and a difference within ±{claim.margin:g} is none ({claim.why}). Verdict: **{v.verdict}**."
+    )
+    if v.broken:
+        words.append(f"The control failed: {'; '.join(v.broken)}.")
+    if v.failed:
         words.append(f"Some runs failed: {'; '.join(v.failed)}")
-    if v.n and v.parts:
-        words.append(f"By data set: {'; '.join(f'{name} {interval(e)}' for name, e in v.parts.items())}.")
+    if v.parts:
+        words.append(
+            f"By data set: {'; '.join(f'{n} {interval(m.interval())}' for n, m in v.parts.items())}."
+        )
     words += [part for part in (v.also, claim.note) if part]
     return "\n\n".join(words)
 
 
-def pictures(table: pd.DataFrame, found: Sequence[Verdict]) -> dict[str, plots.Picture]:
-    """Return the pictures of the page by name; those that the table has runs for."""
+def pictures(known: Evidence, found: Sequence[Verdict]) -> dict[str, plots.Picture]:
+    """Return the pictures of the page by name; those that there are runs for."""
     drawn = {}
-    if {"linear_probe", "training"} <= set(table["protocol"]) and len(found) > 1:
+    protocols = set(known.runs["protocol"])
+    if protocols >= COMPARED and len(found) > 1:
         drawn["corners"] = plots.corners(
-            score_strategies(table),
+            score_strategies(known),
             ylabel="balanced accuracy",
             title="The four corners: what each strategy reaches",
-            alt="Balanced accuracy with intervals of six strategies, with little and with lots of data, on a "
-            "similar and two different data sets.",
+            alt="Balanced accuracy with intervals of every strategy and control, by level and data set.",
         )
-    if "linear_probe" in set(table["protocol"]):
+    if "linear_probe" in protocols:
         drawn["depth"] = plots.lines(
             STAGES,
-            score_stages(table),
+            score_stages(known),
             xlabel="features after stage",
             ylabel="balanced accuracy",
             title="Where in the network the useful features are",
@@ -155,83 +208,111 @@ def pictures(table: pd.DataFrame, found: Sequence[Verdict]) -> dict[str, plots.P
     if rows:
         drawn["claims"] = plots.effects(
             rows,
-            xlabel="effect in balanced accuracy, 95 % interval; the tick is where a claim begins to hold",
+            xlabel="effect in balanced accuracy, 95 % interval; the band is the margin",
             title="",
             alt="Effect and interval of each claim measured in balanced accuracy, coloured by verdict.",
         )
     return drawn
 
 
-def score_strategies(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
-    """Return what each strategy reaches, {(level, data set): {strategy: (mean, low, high)}}.
+def score_strategies(known: Evidence) -> dict[tuple[str, str], dict[str, tuple[float, float, float]]]:
+    """Return what each strategy and control reaches, {(level, data set): {strategy: (mean, low, high)}}.
 
     Args:
-        table: one row per run, those of the protocols linear_probe and training among them.
+        known: runs, those of the protocols linear_probe and training among them, and their judges.
 
     Example:
         >>> from tlutils import claims
         >>> scores = claims.score_strategies(claims.evidence())
-        >>> scores["lots", claims.NEAR]["probe"][0] > scores["lots", claims.NEAR]["scratch"][0]
+        >>> scores["lots", "hymenoptera"]["probe"][0] > scores["lots", "hymenoptera"]["pixels"][0]
         True
     """
+    runs = known.runs
+    own = runs[runs["protocol"] == "training"]
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    probes, trained = (table[table["protocol"] == name] for name in ("linear_probe", "training"))
-    final = probes[probes["at"].isin(["pool", "pixels"])]
-    names = {"pixels": "pixels", "random": "random", BACKBONE: "probe"}
     for level in ("little", "lots"):
-        for dataset in (NEAR, *FAR):
-            panel = found[level, dataset] = {}
-            for rows, axis, known in ((final, "backbone", names), (trained, "strategy", STRATEGIES)):
-                here = rows[(rows["dataset"] == dataset) & (rows["level"] == level)]
-                if axis == "strategy":
-                    here = here[here["rate"].isin([RATE]) | (here["strategy"] == "scratch")]
-                for key, *interval, _ in summarise(here, by=axis, value="score").itertuples(index=False):
-                    if key in known:
-                        panel[known[key]] = tuple(interval)
-            found[level, dataset] = {n: panel[n] for n in plots.COLOURS if n in panel}
+        for name in [n for n in MATERIALS if n in set(own["dataset"])]:
+            panel = {"majority": (1 / MATERIALS[name].classes,) * 3}
+            for strategy, effect in _list_strategies(name, level):
+                measured = (effect * 1).measure(known)
+                if measured:
+                    value, low, high = measured[0].interval()
+                    panel[strategy] = value, low, high
+            found[level, name] = panel
     return found
 
 
-def score_stages(table: pd.DataFrame) -> dict[str, dict[str, list[tuple[Any, ...]]]]:
+def _list_strategies(name: str, level: str) -> Iterator[tuple[str, Effect]]:
+    place = {"dataset": name, "level": level}
+    for strategy, mean in FROZEN.items():
+        yield strategy, probe(**{**mean.axes, **place})
+    for strategy in STRATEGIES:
+        yield strategy, training(strategy=strategy, **place)
+
+
+def score_stages(known: Evidence) -> dict[str, dict[str, list[tuple[Any, ...]]]]:
     """Return {data set: {level: (mean, low, high) for each stage}} of linear probes."""
-    rows = table[(table["protocol"] == "linear_probe") & (table["backbone"] == BACKBONE)]
-    means = summarise(rows, by=["dataset", "level", "at"], value="score").set_index(
-        ["dataset", "level", "at"]
+    found: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+    for name in MATERIALS:
+        for level in ("little", "lots"):
+            measured = [probe(at=stage, dataset=name, level=level) * 1 for stage in STAGES]
+            values = [own.measure(known) for own in measured]
+            if all(values):
+                found.setdefault(name, {})[level] = [tuple(v[0].interval()) for v in values if v]
+    return found
+
+
+def _strategies(known: Evidence, tier: Tier) -> Iterator[str]:
+    names = [*FROZEN, *STRATEGIES]
+    for level, images in tier.levels.items():
+        rows = []
+        for dataset in tier.trained:
+            cells = []
+            for _, effect in _list_strategies(dataset, level):
+                measured = (effect * 1).measure(known)
+                cells.append(interval(measured[0].interval(), sign="") if measured else "–")
+            rows.append([dataset, f"{1 / MATERIALS[dataset].classes:.3f}", *cells])
+        yield f"{level.capitalize()}, {images} images of each class: balanced accuracy [95 % interval]."
+        yield rows_of(["data set", "majority", *names], rows)
+    yield (
+        "`few` finetunes the last stages, `more` from the middle on, `finetune` everything from a random "
+        "head, `lp-ft` everything from the solved probe; `random` is a probe of an untrained frozen backbone."
     )
-    return {
-        dataset: {
-            level: [tuple(means.loc[(dataset, level, stage), ["score", "low", "high"]]) for stage in STAGES]
-            for level in ("little", "lots")
-            if (dataset, level, STAGES[-1]) in means.index
-        }
-        for dataset in (NEAR, *FAR)
-        if dataset in means.index
-    }
 
 
-def _sizes(table: pd.DataFrame, tier: Tier) -> str:
-    far = table[table["protocol"] == "domain_distance"]
+def _sizes(known: Evidence, tier: Tier) -> str:
+    far = known.runs[known.runs["protocol"] == "domain_distance"]
     distance = far.groupby("dataset")["distance"].mean() if len(far) else pd.Series(dtype=float)
-    levels = list(tier.images[NEAR])
+    judges = known.images.groupby("dataset").size()
     rows = [
         [
             name,
-            "similar" if own.similar else "different",
+            MATERIALS[name].says,
+            MATERIALS[name].column or "beside the matrix",
             f"{distance[name]:.2f}" if name in distance else "–",
-            *(tier.images[name][level] for level in levels),
-            own.held_out,
-            own.size,
+            MATERIALS[name].classes,
+            judges.get(name, 0),
+            "yes" if name in tier.trained else "heads alone",
         ]
-        for name, own in MATERIALS.items()
+        for name in tier.probed
     ]
     ends = [f"{n} {distance[n]:.2f}" for n in ("photographs", "noise") if n in distance]
-    columns = ["data set", "column", "distance", *levels, "held out", "pixels"]
+    columns = [
+        "data set",
+        "what it is",
+        "column",
+        "distance",
+        "classes",
+        "judging images",
+        "networks trained",
+    ]
+    levels = ", ".join(f"{level} is {images}" for level, images in tier.levels.items())
     scale = f" The ends of that scale: {', '.join(ends)}." if ends else ""
     return (
-        f"{_rows(columns, rows)}\n\n{', '.join(levels).capitalize()} and held out are images of each class. "
-        "The distance is how far the images are from ImageNet in the network's own features "
-        f"(`transferability.domain_distance`): 0 is ImageNet itself.{scale} The network is `{BACKBONE}` "
-        "unless a claim says otherwise."
+        f"{rows_of(columns, rows)}\n\nImages of each class to learn from: {levels} (all, where a class has "
+        f"fewer). All images are shown to the network at {SIZE} pixels. The distance is how far the images "
+        "are from ImageNet in the network's own features (`transferability.domain_distance`): 0 is ImageNet "
+        f"itself.{scale} The network is `{BACKBONE}` unless a claim says otherwise."
     )
 
 
@@ -247,7 +328,7 @@ def _matrix(found: Sequence[Verdict]) -> list[str]:
         ]
         for amount, likeness in cells
     ]
-    return [_rows(["cell", *tables.values()], rows)]
+    return [rows_of(["cell", *tables.values()], rows)]
 
 
 def link(v: Verdict) -> str:
@@ -256,16 +337,15 @@ def link(v: Verdict) -> str:
 
 
 def _effect(v: Verdict) -> str:
-    if not v.n:
-        return "not measured"
-    return interval(v.effect)
+    return interval(v.effect) if v.mean else "not measured"
 
 
-def interval(effect: Estimate) -> str:
+def interval(effect: Estimate, *, sign: str = "+") -> str:
     """Return an effect and its interval as text."""
-    return f"{effect.value:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
+    return f"{effect.value:{sign}.3f} [{effect.low:{sign}.3f}, {effect.high:{sign}.3f}]"
 
 
-def _rows(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def rows_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

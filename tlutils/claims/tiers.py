@@ -1,15 +1,23 @@
 """What is run: the quick tier that everybody can repeat in minutes, and the full one; each a grid of runs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..experiments import Run, grid
 from .copying import LAYERS, layer_transfer
-from .explaining import cascading_randomization, domain_distance, gabor_likeness, pointing_game
+from .explaining import (
+    cascading_randomization,
+    data_randomization,
+    domain_distance,
+    gabor_likeness,
+    pointing_game,
+)
 from .materials import BACKBONE, FAR, NEAR, STAGES
+from .pilot import chosen_settings
 from .probing import linear_probe, nearest_neighbour
-from .training import RATE, surgical_finetuning, training
+from .rates import rate_scan, surgical_finetuning
+from .training import ABLATIONS, STRATEGIES, WHOLE, training
 
 PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
     f.__name__: f
@@ -17,74 +25,62 @@ PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
         linear_probe,
         nearest_neighbour,
         training,
+        rate_scan,
         surgical_finetuning,
         layer_transfer,
         gabor_likeness,
         pointing_game,
         cascading_randomization,
+        data_randomization,
         domain_distance,
     )
 }
-VERSION = "2"
+VERSION = "3"
 """Part of the key of every run. Raise it with every change to a protocol that changes results."""
 
-SCRATCH_RATE = 1e-3
 LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")
-RATES = (RATE, 3e-3, 3e-2)
+RATES = (1e-4, 1e-3, 1e-2)
+"""Rates of the body that are scanned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tier:
-    """How much is run: the quick tier takes minutes, the full one an hour or two.
+    """How much is run: the quick tier takes minutes, the full one some hours.
+
+    The tiers share no seed, so that one is a replication of the other.
 
     Attributes:
         name: "quick" or "full".
-        images: training images of each class, by data set and level ("little", "lots").
-        epochs: of training from pretrained weights, by level.
-        scratch_factor: how many times as many epochs training from scratch has, by level.
-        probe_seeds: number of seeds of runs that train no network.
-        little_seeds: number of seeds of training with little data, and of other runs of that cost.
-        lots_seeds: number of seeds of training with lots of data.
-        pictures: number of pictures in the pointing game.
+        levels: images of each class, by the name of the level: "little", "some", "lots".
+        probed: data sets on which nothing but heads is trained.
+        trained: data sets on which networks are trained.
+        seeds: the seeds of runs that train no network.
+        training_seeds: the seeds of those that do, by level.
     """
 
     name: str
-    images: Mapping[str, Mapping[str, int]]
-    epochs: Mapping[str, int]
-    scratch_factor: Mapping[str, int]
-    probe_seeds: int
-    little_seeds: int
-    lots_seeds: int
-    pictures: int
+    levels: Mapping[str, int]
+    probed: tuple[str, ...]
+    trained: tuple[str, ...]
+    seeds: range
+    training_seeds: Mapping[str, range]
 
 
 QUICK = Tier(
     name="quick",
-    images={
-        "scenes": {"little": 3, "lots": 20},
-        "elpv-defects": {"little": 10, "lots": 80},
-        "mnist-5k": {"little": 3, "lots": 30},
-    },
-    epochs={"little": 8, "lots": 4},
-    scratch_factor={"little": 1, "lots": 2},
-    probe_seeds=6,
-    little_seeds=4,
-    lots_seeds=3,
-    pictures=12,
+    levels={"little": 5, "lots": 20},
+    probed=(*NEAR, *FAR, "scenes"),
+    trained=("hymenoptera", "mnist-5k"),
+    seeds=range(3),
+    training_seeds={"little": range(3), "lots": range(3)},
 )
 FULL = Tier(
     name="full",
-    images={
-        "scenes": {"little": 3, "some": 20, "lots": 40},
-        "elpv-defects": {"little": 10, "some": 80, "lots": 160},
-        "mnist-5k": {"little": 3, "some": 30, "lots": 60},
-    },
-    epochs={"little": 8, "some": 4, "lots": 4},
-    scratch_factor={"little": 2, "some": 2, "lots": 3},
-    probe_seeds=10,
-    little_seeds=8,
-    lots_seeds=5,
-    pictures=24,
+    levels={"little": 5, "some": 20, "lots": 100},
+    probed=(*NEAR, *FAR, "dtd", "scenes"),
+    trained=(*NEAR, *FAR),
+    seeds=range(100, 105),
+    training_seeds={"little": range(100, 103), "some": range(100, 103), "lots": range(100, 103)},
 )
 
 
@@ -99,50 +95,57 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
         >>> claims.runs(claims.QUICK)["gabor_likeness"][0]
         {'backbone': 'tf_efficientnet_lite0', 'seed': 0}
     """
-    cheap, little = range(tier.probe_seeds), range(tier.little_seeds)
+    seeds, few = tier.seeds, tier.training_seeds["little"]
     probes, trainings, neighbours = [], [], []
-    for dataset, levels in tier.images.items():
-        for level, images in levels.items():
-            shared: Run = {"dataset": dataset, "level": level, "images": images}
-            probes += grid(backbone=BACKBONE, at=STAGES, **shared, seed=cheap)
-            probes += grid(backbone="random", at="pool", **shared, seed=cheap)
-            probes += grid(backbone="pixels", at="pixels", **shared, seed=cheap)
-            trainings += list(_training_runs(tier, dataset, level, images))
-            if (dataset, level) in ((NEAR, "lots"), (FAR[0], "little")):
-                probes += grid(backbone=LARGER, at="pool", **shared, seed=little)
+    for dataset in tier.probed:
+        for level, images in tier.levels.items():
+            shared: Run = {"dataset": dataset, "level": level, "images": images, "seed": seeds}
+            probes += grid(backbone=[BACKBONE, "random"], at="pool", **shared)
+            probes += grid(backbone="pixels", at="pixels", **shared)
+            if dataset in (*NEAR, *FAR) and level != "some":
+                probes += grid(backbone=BACKBONE, at=STAGES[:-1], **shared)
+                probes += grid(backbone=LARGER, at="pool", **shared)
         for backbone, at in ((BACKBONE, "pool"), ("random", "pool"), ("pixels", "pixels")):
-            own = {"dataset": dataset, "images": levels["lots"], "seed": cheap}
+            own = {"dataset": dataset, "images": tier.levels["lots"], "seed": seeds}
             neighbours += grid(backbone=backbone, at=at, **own)
-    few = {"dataset": NEAR, "images": 5, "epochs": 6, "seed": little}
-    base = grid(source="same", copied=0, layers="frozen", seed=little)
+    for dataset in tier.trained:
+        for level in tier.levels:
+            trainings += list(_trainings(tier, dataset, level))
+    small = {"images": tier.levels["little"], "seed": few}
     return {
         "linear_probe": probes,
         "nearest_neighbour": neighbours,
         "training": trainings,
-        "surgical_finetuning": grid(shift=["noise", "relabel"], tune=["first", "last", "all"], **few),
-        "layer_transfer": base
-        + grid(source=["same", "other"], copied=range(1, LAYERS + 1), layers="frozen", seed=little)
-        + grid(source="other", copied=[2, 4], layers="finetuned", seed=little),
-        "gabor_likeness": grid(backbone=[BACKBONE, "random"], seed=cheap),
-        "pointing_game": grid(method=["saliency", "random"], pictures=tier.pictures, seed=cheap),
-        "cascading_randomization": grid(method=["saliency", "guided_backprop"], pictures=4, seed=little),
-        "domain_distance": grid(dataset=[*tier.images, "photographs", "noise"], images=60, seed=cheap),
+        "rate_scan": grid(
+            dataset=["hymenoptera", "mnist-5k"], lr=RATES, head_factor=[1, 10], steps=20, **small
+        ),
+        "surgical_finetuning": [
+            run
+            for shift, block in (("noise", "first"), ("source", "middle"), ("relabel", "last"))
+            for run in grid(dataset="mnist-5k", shift=shift, tune=[block, "all"], steps=16, **small)
+        ],
+        "layer_transfer": grid(source="same", copied=0, layers="frozen", seed=few)
+        + grid(source=["same", "other"], copied=range(1, LAYERS + 1), layers="frozen", seed=few)
+        + grid(source=["same", "other"], copied=[2, 4], layers="finetuned", seed=few),
+        "gabor_likeness": grid(backbone=[BACKBONE, "random"], seed=seeds),
+        "pointing_game": grid(method=["saliency", "random weights", "edges", "noise"], seed=seeds),
+        "cascading_randomization": grid(method=["saliency", "guided_backprop"], seed=few),
+        "data_randomization": grid(method=["saliency", "guided_backprop"], seed=few),
+        "domain_distance": grid(dataset=[*tier.probed, "photographs", "noise"], images=60, seed=seeds),
     }
 
 
-def _training_runs(tier: Tier, dataset: str, level: str, images: int) -> Iterator[Run]:
-    """Yield the training runs on one data set at one level."""
-    seeds = range(tier.little_seeds if level == "little" else tier.lots_seeds)
-    epochs = tier.epochs[level]
-    shared: Run = {"dataset": dataset, "level": level, "images": images, "seed": seeds}
-    strategies = (
-        ["finetune", "few", "random head", "batchnorm on"]
-        if level == "little"
-        else ["finetune", "few", "more"]
-    )
-    yield from grid(strategy=strategies, epochs=epochs, rate=RATE, **shared)
-    yield from grid(
-        strategy="scratch", epochs=epochs * tier.scratch_factor[level], rate=SCRATCH_RATE, **shared
-    )
-    if level == "little":
-        yield from grid(strategy="finetune", epochs=epochs, rate=RATES[1:], **shared)
+def _trainings(tier: Tier, dataset: str, level: str) -> Iterator[Run]:
+    """Yield the training runs on one data set at one level, under the settings that the pilot chose."""
+    images, seeds = tier.levels[level], tier.training_seeds[level]
+    for strategy in STRATEGIES:
+        if level == "some" and strategy not in (WHOLE, "scratch"):  # a point of the curve, no corner
+            continue
+        settings = asdict(chosen_settings(dataset, strategy, images))
+        yield from grid(
+            dataset=dataset, level=level, images=images, strategy=strategy, **settings, seed=seeds
+        )
+        if strategy == "lp-ft" and level == "little":
+            for name, train_bn in ABLATIONS.items():
+                own = settings | {"train_bn": train_bn}
+                yield from grid(dataset=dataset, level=level, images=images, strategy=name, **own, seed=seeds)

@@ -1,21 +1,24 @@
-"""From an effect and its interval to a verdict: computed, never written down."""
+"""From a contrast and its interval to a verdict: computed, never written down."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import pandas as pd
+import numpy as np
 
-from ..experiments import interval
+from ..intervals import SampleMean
 from ..metrics import Estimate
-from .effects import Effect
+from .controls import controls
+from .effects import Effect, Evidence
 
-HOLDS, FAILS, OPEN = "holds", "does not hold here", "undecided at this sample size"
+HOLDS, REVERSED, SAME = "holds", "reversed", "no difference"
+MIXED, BROKEN, OPEN = "mixed", "control failed", "undecided"
+VERDICTS = (HOLDS, REVERSED, SAME, MIXED, BROKEN, OPEN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a lecture or a paper says, and the effect that would make it hold.
+    """What a lecture or a paper says, and the contrast that would make it hold.
 
     Attributes:
         id: a short name.
@@ -24,11 +27,12 @@ class Claim:
         effect: what is measured, a mean of some runs minus that of others.
         contrast: the same in words.
         margin: a difference below it is of no practical relevance.
-        expects: "more", the claim holds if the effect is above `margin`; "no less", if it is above `-margin`,
-            as for advice to take the cheaper of two that do as well.
+        why: in a line, why that margin.
+        expects: "more", the claim holds if the effect is above 0; "no less", if it is above `-margin`, as for
+            advice to take the cheaper of two that do as well.
         unit: of the effect.
         note: what the protocol leaves out.
-        also: a function from the table of runs to a further sentence.
+        also: a function from the evidence to a further sentence.
     """
 
     id: str
@@ -36,16 +40,12 @@ class Claim:
     source: str
     effect: Effect
     contrast: str
-    margin: float = 0.01
+    margin: float = 0.02
+    why: str = "two images of a hundred: a difference that a person who deploys the model would notice"
     expects: Literal["more", "no less"] = "more"
     unit: str = "balanced accuracy"
     note: str = ""
-    also: Callable[[pd.DataFrame], str] | None = None
-
-    @property
-    def threshold(self) -> float:
-        """The effect above which the claim holds."""
-        return self.margin if self.expects == "more" else -self.margin
+    also: Callable[[Evidence], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,78 +54,141 @@ class Verdict:
 
     Attributes:
         claim: the claim.
-        effect: mean over seeds with Student's 95 % interval.
+        mean: the effect and how sure it is; None where runs are missing.
         n: number of seeds.
         parts: the effect by data set, where it is a mean over several.
+        broken: what is wrong with the controls that it needs.
         failed: messages of runs that the claim needs and that failed.
         also: a further sentence.
     """
 
     claim: Claim
-    effect: Estimate
-    n: int
-    parts: Mapping[str, Estimate] = field(default_factory=dict)
+    mean: SampleMean | None
+    n: int = 0
+    parts: Mapping[str, SampleMean] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     also: str = ""
 
     @property
+    def effect(self) -> Estimate:
+        """The effect with its 95 % interval; NaN where it was not measured."""
+        return self.mean.interval() if self.mean else Estimate(np.nan, np.nan, np.nan)
+
+    @property
     def verdict(self) -> str:
-        """What follows from the effect: "holds", "does not hold here" or "undecided at this sample size"."""
-        return decide(self.effect, self.claim.threshold)
+        """What follows from the effect, its parts and its controls: one of `VERDICTS`."""
+        if self.mean is None:
+            return OPEN
+        if self.broken:
+            return BROKEN
+        if {HOLDS, REVERSED} <= {decide(part, self.claim) for part in self.parts.values()}:
+            return MIXED
+        return decide(self.mean, self.claim)
+
+    @property
+    def p(self) -> float:
+        """The p-value of the test that the verdict comes from; that of a difference where nothing follows."""
+        if self.mean is None:
+            return np.nan
+        return p_values(self.mean, self.claim).get(self.verdict, _two_sided(self.mean))
 
     def __str__(self) -> str:
-        if not self.n:
+        if self.mean is None:
             return f"{self.claim.id}: {self.verdict} (not measured: {'; '.join(self.failed) or 'no runs'})"
         value, low, high = self.effect
-        sign = f"{value:+.3f} [{low:+.3f}, {high:+.3f}], {self.n} seeds"
-        return f"{self.claim.id}: {self.verdict} ({sign}; holds above {self.claim.threshold:+.3f})"
+        return f"{self.claim.id}: {self.verdict} ({value:+.3f} [{low:+.3f}, {high:+.3f}], {self.n} seeds)"
 
     __repr__ = __str__
 
 
-def decide(effect: Estimate, threshold: float) -> str:
-    """Return `HOLDS` if a whole interval is above a threshold, `FAILS` if it is below, else `OPEN`.
+def _two_sided(mean: SampleMean) -> float:
+    return min(1.0, 2 * min(mean.p_above(0), (mean * -1).p_above(0)))
 
-    So "holds" and "does not hold here" are both findings, at the interval's level; an interval around the
-    threshold, or none, decides nothing: more seeds or more images would.
+
+def p_values(mean: SampleMean, claim: Claim) -> dict[str, float]:
+    """Return the p-value of each verdict that a claim can have by its effect alone; small speaks for it.
+
+    "holds" and "reversed" are two-sided tests against 0 (against -margin for "no less"); "no difference" is
+    that of equivalence, two one-sided tests against both margins (Schuirmann 1987, doi:10.1007/BF01068419).
+    """
+    turned = mean * -1
+    if claim.expects == "no less":
+        return {HOLDS: 2 * mean.p_above(-claim.margin), REVERSED: 2 * turned.p_above(claim.margin)}
+    same = max(mean.p_above(-claim.margin), turned.p_above(-claim.margin))
+    return {SAME: same, HOLDS: 2 * mean.p_above(0), REVERSED: 2 * turned.p_above(0)}
+
+
+def decide(mean: SampleMean, claim: Claim) -> str:
+    """Return the verdict that an effect alone gives: "no difference", "holds", "reversed" or "undecided".
+
+    Each needs a p-value below 0.05. A difference that is surely smaller than the margin is none, even where
+    it is surely not 0.
 
     Args:
-        effect: value, low and high.
-        threshold: in the same units.
+        mean: the effect and how sure it is.
+        claim: what was expected, and the margin.
 
     Example:
         >>> from tlutils import claims
-        >>> from tlutils.metrics import Estimate
-        >>> claims.decide(Estimate(0.05, 0.02, 0.08), 0.01)
+        >>> from tlutils.intervals import SampleMean
+        >>> claims.decide(SampleMean(0.05, variance=0.0001, dof=9), claims.claim("random-control"))
         'holds'
     """
-    if effect.low > threshold:
-        return HOLDS
-    return FAILS if effect.high < threshold else OPEN
+    return next((verdict for verdict, p in p_values(mean, claim).items() if p < 0.05), OPEN)
 
 
-def judge(claim: Claim, table: pd.DataFrame) -> Verdict:
-    """Return the verdict on a claim that follows from a table of runs.
+def judge(claim: Claim, evidence: Evidence) -> Verdict:
+    """Return the verdict on a claim that follows from runs and the images that judged them.
 
     Args:
         claim: one of `CLAIMS`, or your own.
-        table: one row per run, as `evidence` and `reproduce` return it.
+        evidence: as `evidence` and `reproduce` return it.
 
     Example:
         >>> from tlutils import claims
         >>> claims.judge(claims.claim("gabor-filters"), claims.evidence()).verdict
         'holds'
     """
-    effects = claim.effect.per_seed(table)
-    broken = table[table["error"] != ""].to_dict("records")
-    failed = tuple(dict.fromkeys(row["error"] for row in broken if needs_run(claim, row)))
-    also = claim.also(table) if claim.also and len(effects) else ""
-    several = [m.axes.get("dataset") for m in claim.effect.means()]
-    names = dict.fromkeys(name for axis in several if isinstance(axis, tuple) for name in axis)
-    parts = {name: interval(claim.effect.restrict("dataset", name).per_seed(table)) for name in names}
-    return Verdict(claim, interval(effects), len(effects), parts, failed, also)
+    effect = claim.effect * 1
+    measured = effect.measure(evidence)
+    wrong = evidence.runs[evidence.runs["error"] != ""].to_dict("records")
+    failed = tuple(dict.fromkeys(row["error"] for row in wrong if needs_run(claim, row)))
+    if measured is None:
+        return Verdict(claim, None, failed=failed)
+    mean, seeds = measured
+    parts = {}
+    if len(effect.datasets) > 1:
+        found = {name: effect.restrict("dataset", name).measure(evidence) for name in effect.datasets}
+        parts = {name: part[0] for name, part in found.items() if part}
+    broken = tuple(text for text, own in controls(effect) if _is_below(own, evidence))
+    return Verdict(claim, mean, seeds, parts, broken, failed, claim.also(evidence) if claim.also else "")
+
+
+def _is_below(control: Effect, evidence: Evidence) -> bool:
+    """Return whether a difference that has to be 0 or more is surely less: there are many, so 99 % sure."""
+    measured = (control * 1).measure(evidence)
+    return measured is not None and measured[0].interval(0.99).high < 0
 
 
 def needs_run(claim: Claim, row: Mapping[Any, Any]) -> bool:
-    """Return whether a run, with its protocol's name, is one that a claim is about."""
-    return any(mean.matches(row["protocol"], row) for mean in claim.effect.means())
+    """Return whether a run, with its protocol's name, is one of a claim or of its controls."""
+    effects = [claim.effect * 1, *(own * 1 for _, own in controls(claim.effect * 1))]
+    return any(mean.matches(row["protocol"], row) for effect in effects for mean in effect.means())
+
+
+def adjust(found: Iterable[Verdict]) -> list[float]:
+    """Return the p-values of verdicts, adjusted for their number.
+
+    Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x: of the verdicts with a value below
+    0.05, one in twenty is expected to be there by chance.
+
+    Args:
+        found: verdicts on several claims; those that were not measured have no p-value.
+    """
+    from scipy import stats
+
+    p = np.array([verdict.p for verdict in found])
+    known = np.isfinite(p)
+    p[known] = stats.false_discovery_control(p[known]) if known.any() else []
+    return p.tolist()

@@ -5,6 +5,7 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ CROP_SCALE = (0.5, 1.0)
 """Share of the area that a random training crop keeps. The 0.08 of ImageNet recipes would often crop the only
 defect out of a picture."""
 
+SHIFT = 0.08
+"""How far a shifted training picture moves at most, as a share of its side: 2 pixels of a digit of 28."""
+
 LARGEST = 4
 """A resized picture has at most so many times its crop's pixels; of a longer strip only the crop is made."""
 
@@ -34,8 +38,9 @@ class Preprocess:
     """A callable: any image in, a float32 tensor (C, H, W) out. Pickles, and compares by value.
 
     The picture is resized to cover size / crop_pct, cropped in the middle, and normalised. With `train`, a
-    random part of it is resized instead and half of the pictures are mirrored, drawn from torch's global
-    generator; without, the same picture always gives the same tensor.
+    random part of it is resized instead and half of the pictures are mirrored; with "shift", it only moves a
+    little, since a mirrored digit or letter is none. Both are drawn from torch's global generator; without,
+    the same picture always gives the same tensor.
 
     Attributes:
         size: (height, width) in pixels.
@@ -44,7 +49,7 @@ class Preprocess:
         mean: of each channel, subtracted from values in [0, 1].
         std: of each channel, by which they are divided.
         crop_mode: "center"; "squash" gives up the aspect instead of cropping, "border" pads.
-        train: whether to crop and mirror at random.
+        train: whether to crop and mirror at random; "shift" moves the picture at random instead.
     """
 
     size: tuple[int, int]
@@ -53,7 +58,7 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_mode: str = "center"
-    train: bool = False
+    train: bool | Literal["shift"] = False
 
     @property
     def fingerprint(self) -> str:
@@ -64,13 +69,22 @@ class Preprocess:
         picture = to_pil_image(image)
         if len(self.mean) == 1:
             picture = picture.convert("L")
-        crop = self._random_crop(picture) if self.train else self._whole(picture)
+        crop = self._random_crop(picture) if self.train is True else self._whole(picture)
+        if self.train == "shift":
+            crop = self._shifted(crop)
         return F.normalize(F.to_tensor(crop), self.mean, self.std)
 
     def _random_crop(self, picture: Image.Image) -> Image.Image:
         box = RandomResizedCrop.get_params(picture, list(CROP_SCALE), [3 / 4, 4 / 3])
         crop = F.resized_crop(picture, *box, list(self.size), InterpolationMode(self.interpolation))
         return F.hflip(crop) if torch.rand(1).item() < 0.5 else crop
+
+    def _shifted(self, crop: Image.Image) -> Image.Image:
+        """Return the picture moved at random; what comes into view repeats its edge."""
+        edges = [round(SHIFT * side) for side in crop.size]
+        left, top = (int(torch.randint(2 * edge + 1, ())) for edge in edges)
+        wide = F.pad(crop, edges, padding_mode="edge")
+        return F.crop(wide, top, left, crop.height, crop.width)
 
     def _whole(self, picture: Image.Image) -> Image.Image:
         """Return the picture resized and cropped in the middle as timm and torchvision do."""
@@ -108,14 +122,15 @@ class Preprocess:
         return ground
 
 
-def transform_for(model: nn.Module, *, train: bool = False) -> Preprocess:
+def transform_for(model: nn.Module, *, train: bool | Literal["shift"] = False) -> Preprocess:
     """Return the preprocessing that the model's own weights state; the model stays as it is.
 
     A warning in the log says so where nobody stated it, and mean and std 0.5 are assumed.
 
     Args:
         model: its size, crop, interpolation, mean and std come from `models.info(model)`.
-        train: a random resized crop, mirrored in half of the cases, replaces the crop in the middle.
+        train: a random resized crop, mirrored in half of the cases, replaces the crop in the middle; "shift"
+            moves that by up to 8 % of its side instead.
 
     Raises:
         LearnerError: the model takes neither 3 channels nor 1.

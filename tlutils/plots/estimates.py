@@ -8,8 +8,19 @@ import numpy as np
 from .style import COLOURS, NAMES, Picture, draw_interval, figure
 
 Interval = tuple[float, float, float]
-SHORT = {"random": "random, frozen", "probe": "probe", "partial": "last stages", "finetune": "finetuned"}
-VERDICTS = {"holds": "partial", "does not hold here": "finetune", "undecided at this sample size": "majority"}
+SHORT = {"random": "random, frozen", "probe": "probe", "partial": "last stages", "finetune": "finetuned"} | {
+    "few": "last stages",
+    "more": "from the middle",
+    "lp-ft": "probe, then all",
+}
+VERDICTS = {
+    "holds": "partial",
+    "reversed": "finetune",
+    "no difference": "probe",
+    "mixed": "random",
+    "control failed": "ink",
+    "undecided": "majority",
+}
 
 
 def intervals(results: Mapping[str, Interval], *, title: str, alt: str, xlabel: str) -> Picture:
@@ -88,11 +99,11 @@ def corners(
 
 
 def effects(rows: Sequence[Mapping[str, Any]], *, xlabel: str, title: str, alt: str) -> Picture:
-    """Return one row for each claim: its effect and interval, coloured by verdict, and a tick where it holds.
+    """Return one row for each claim: effect and interval, coloured by verdict, on the band of its margin.
 
     Args:
-        rows: One mapping per claim, with `id`, `effect`, `low`, `high`, `threshold` and `verdict` ("holds",
-            "does not hold here" or "undecided at this sample size").
+        rows: One mapping per claim, with `id`, `effect`, `low`, `high`, `margin` and `verdict` ("holds",
+            "reversed", "no difference", "mixed", "control failed" or "undecided").
         xlabel: What the effects are, with their unit.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
@@ -100,7 +111,7 @@ def effects(rows: Sequence[Mapping[str, Any]], *, xlabel: str, title: str, alt: 
     Example:
         >>> from tlutils import plots
         >>> row = {"id": "depth", "effect": 0.1, "low": 0.05, "high": 0.15}
-        >>> row |= {"threshold": 0.01, "verdict": "holds"}
+        >>> row |= {"margin": 0.01, "verdict": "holds"}
         >>> plots.effects([row], xlabel="effect in accuracy", title="One claim", alt="It holds.")
         [picture] It holds.
     """
@@ -111,10 +122,10 @@ def effects(rows: Sequence[Mapping[str, Any]], *, xlabel: str, title: str, alt: 
         colour = COLOURS[VERDICTS[row["verdict"]]]
         low, high = np.clip([row["low"], row["high"]], -reach, reach)
         draw_interval(ax, place, (row["effect"], low, high), colour, size=5)
-        ax.plot([row["threshold"]] * 2, [place - 0.32, place + 0.32], color=COLOURS["ink"], linewidth=1)
+        ax.fill_betweenx([place - 0.4, place + 0.4], -row["margin"], row["margin"], color="#EEEEEE", zorder=0)
     for verdict, shade in VERDICTS.items():
         ax.plot([], [], "o", color=COLOURS[shade], label=verdict)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=3, fontsize=8, frameon=False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=6, fontsize=8, frameon=False)
     ax.set_yticks(range(len(rows)), [row["id"] for row in rows], fontsize=8)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(-reach, reach)

@@ -270,23 +270,18 @@ def matrix_place(
     room = 0.26 * max(len(advice), 4)  # inches; one height for all cells, so that nothing jumps
     picture, axes = figure(7.5, 3.1 + room, title=title, alt=alt, cols=2, gridspec_kw=shares)
     plane, scores = axes[0]
-    for name, (distance, numbers) in sets.items():
+    for k, (name, (distance, numbers)) in enumerate(sorted(sets.items(), key=lambda own: own[1][0])):
         for number in numbers:
             chosen = (name, number) == nearest
             colour = COLOURS["ink" if chosen else "quiet"]
             plane.plot(distance, number, "o", color=colour, markersize=9 if chosen else 6)
             if chosen:
                 plane.plot([place[0], distance], [place[1], number], color=colour, linewidth=1, zorder=0)
-        left = distance == max(other for other, _ in sets.values())
-        side = {"xytext": (7 if left else -7, 0), "textcoords": "offset points", "va": "center"}
-        align = "left" if left else "right"
-        plane.annotate(name, (distance, max(numbers)), ha=align, fontsize=8, **side)
+        above = {"xytext": (0, 6 + 11 * (k % 2)), "textcoords": "offset points", "ha": "center"}
+        plane.annotate(name, (distance, max(numbers)), fontsize=8, **above)  # neighbours on two lines
     plane.plot(*place, "X", color=COLOURS["ink"], markeredgecolor="white", markersize=13)
-    above = place[1] > 60
-    near = {"xytext": (0, 10 if above else -10), "textcoords": "offset points", "ha": "center"}
-    plane.annotate(
-        "your images", place, va="bottom" if above else "top", fontsize=8, fontweight="bold", **near
-    )
+    below = {"xytext": (0, -10), "textcoords": "offset points", "ha": "center", "va": "top"}
+    plane.annotate("your images", place, fontsize=8, fontweight="bold", **below)
     plane.axvline(border, color=COLOURS["quiet"], linestyle=":")
     plane.set(xlim=(0, 0.5), ylim=(0.5, 700), yscale="log", xlabel="distance from ImageNet")
     plane.set_yticks([1, 10, 100], ["1", "10", "100"])

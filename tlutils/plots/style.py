@@ -17,7 +17,10 @@ COLOURS = {
     "random": "#CC79A7",
     "probe": "#0072B2",
     "partial": "#009E73",
+    "few": "#44AA99",
+    "more": "#117733",
     "finetune": "#D55E00",
+    "lp-ft": "#882255",
     "scratch": "#E69F00",
     "ink": "#222222",
     "quiet": "#BBBBBB",
@@ -28,7 +31,10 @@ NAMES = {
     "random": "random frozen backbone",
     "probe": "frozen pretrained backbone",
     "partial": "partly frozen",
+    "few": "last stages finetuned",
+    "more": "finetuned from the middle on",
     "finetune": "finetuned",
+    "lp-ft": "probed, then finetuned",
     "scratch": "from scratch",
 }
 MOST_BYTES = 60_000  # of one picture, so that a lesson stays quick to open

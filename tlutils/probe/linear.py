@@ -109,7 +109,7 @@ def fit_logistic(
 
     scale = fit_scale(x, floor)
     inputs = scale(x)
-    axes = None if len(x) >= x.shape[1] else _principal_axes(inputs)
+    axes = None if len(x) >= x.shape[1] or not inputs.any() else _principal_axes(inputs)
     inputs = inputs if axes is None else inputs @ axes
     rows, known = row_weights(y, count, class_weights), np.unique(y)
     solver = LogisticRegression(tol=tolerance, max_iter=10_000, warm_start=True)

@@ -160,7 +160,7 @@ def prepare_inputs(
     views = int(not recipe.augment) if recipe.views is None else recipe.views
     if not views or from_stage == names[0]:
         shared: dict[str, Any] = {"seed": recipe.seed, "dtype": dtype_of(model)}
-        train = ImageInputs(dataset.train, train_transform, random=recipe.augment, **shared)
+        train = ImageInputs(dataset.train, train_transform, random=bool(recipe.augment), **shared)
         return model, train, ImageInputs(dataset.val, val_transform, random=False, **shared)
 
     _, suffix = surgery.split_at(model, from_stage)

@@ -76,7 +76,9 @@ class Recipe:
             whose loss on val is not a finite number is neither.
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
             all BatchNorm layers.
-        augment: Whether training images are cropped and mirrored at random, differently in each epoch.
+        augment: Whether training images are cropped and mirrored at random, differently in each epoch;
+            "shift" moves them by up to 8 % of their side instead, for what is another thing when mirrored,
+            as digits are.
         views: On how many views of each image the frozen stages run, once, before training; their outputs are
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
             caches nothing and runs the frozen stages in every step. None is 1, and with `augment` 0.
@@ -104,7 +106,7 @@ class Recipe:
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
     train_bn: bool = True
-    augment: bool = False
+    augment: bool | Literal["shift"] = False
     views: int | None = None
     reset: bool = False
     precision: Literal["float32", "bf16", "fp16"] = "float32"
@@ -134,6 +136,7 @@ class Recipe:
         _expect(
             "views", self.views, self.views is None or self.views >= 0, "None, or 0 (nothing kept) or more"
         )
+        _expect("augment", self.augment, self.augment in (False, True, "shift"), "True, False or 'shift'")
         known = ("float32", "bf16", "fp16")
         _expect("precision", self.precision, self.precision in known, f"one of {', '.join(known)}")
         _expect("seed", self.seed, self.seed >= 0, "0 or more")

@@ -13,12 +13,11 @@ from .base import Explorer, option_slider
 TABLES = {"lecture": "Recent lecture", "slides": "Older slides", "notes": "Course notes"}
 DISTANCES = [round(0.01 * k, 2) for k in range(51)]
 IMAGES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500]
-SHORT = {claims.HOLDS: "Holds.", claims.FAILS: "Does not hold here.", claims.OPEN: "Undecided."}
 LEVELS = ("little", "lots")
 
 
 def explore_decision_matrix(
-    table: pd.DataFrame | None = None, *, distance: float = 0.2, images: int = 10
+    known: claims.Evidence | None = None, *, distance: float = 0.2, images: int = 10
 ) -> Explorer:
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
@@ -26,12 +25,12 @@ def explore_decision_matrix(
     the border between little and lots is the geometric mean of the two sizes of the nearest data set.
 
     Args:
-        table: The runs that the claims are judged by, of `claims.reproduce`; the committed ones unless given.
+        known: The runs that the claims are judged by, of `claims.reproduce`; the committed ones unless given.
         distance: Where to begin: a distance from ImageNet, of `transferability.domain_distance` on 96 pixels.
         images: How many images of each class to begin with.
 
     Raises:
-        LearnerError: If the distance is below 0, there are no images, or the table lacks runs.
+        LearnerError: If the distance is below 0, there are no images, or runs are missing.
 
     Example:
         >>> from tlutils import widgets
@@ -43,10 +42,10 @@ def explore_decision_matrix(
         raise LearnerError(
             f"distance={distance}, images={images}. Expected a distance of 0 or more and at least 1 image."
         )
-    runs = claims.evidence() if table is None else table
-    sets, border = _measured(runs)
-    scores = claims.score_strategies(runs)
-    found = {v.claim.id: v for v in claims.verdicts(runs, only=[c.id for c in claims.MATRIX])}
+    known = claims.evidence() if known is None else known
+    sets, border = _measured(known.runs)
+    scores = claims.score_strategies(known)
+    found = {v.claim.id: v for v in claims.verdicts(known, only=[c.id for c in claims.MATRIX])}
 
     def draw(distance: float, images: int) -> plots.Picture:
         name = min(sets, key=lambda name: abs(sets[name][0] - distance))
@@ -75,7 +74,7 @@ def explore_decision_matrix(
             (distance, images),
             (name, number),
             own,
-            [(f"{who}: {v.claim.says} {SHORT[v.verdict]}", v.verdict) for who, v in rows],
+            [(f"{who}: {v.claim.says} {v.verdict.capitalize()}.", v.verdict) for who, v in rows],
             border=border,
             title=f"{level.capitalize()}, {kind}: what three tables advise, and what was measured",
             alt=" ".join(words),
@@ -110,7 +109,7 @@ def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, i
     numbers = sized.groupby(["dataset", "level"])["images"].first().astype(int)
     sets: dict[str, tuple[float, Mapping[str, int]]] = {
         name: (float(distances[name]), {level: int(numbers[name, level]) for level in LEVELS})
-        for name in (claims.NEAR, *claims.FAR)
+        for name in dict.fromkeys(sized["dataset"])
     }
-    first = min(sets[name][0] for name in claims.FAR)
-    return sets, (sets[claims.NEAR][0] + first) / 2
+    near, far_ones = ([sets[name][0] for name in sets if name in kind] for kind in (claims.NEAR, claims.FAR))
+    return sets, (max(near) + min(far_ones)) / 2

@@ -1,0 +1,158 @@
+"""One tuning budget for all: the same small search for each strategy, within training images alone."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import runtime
+from ..errors import LearnerError
+from ..experiments import run_grid
+from .materials import MATERIALS, draw_sample, judge_by, predict, prepare_images
+from .training import STRATEGIES, Settings, train_strategy
+
+Trial = Callable[[Settings], Settings]
+
+
+def _at_rate(lr: float, settings: Settings) -> Settings:
+    return replace(settings, lr=lr)
+
+
+RATES = (1e-4, 3e-4, 1e-3)
+SEARCH: tuple[tuple[Trial, ...], ...] = (
+    tuple(partial(_at_rate, lr) for lr in RATES),
+    (lambda s: replace(s, steps=2 * s.steps),),
+    (lambda s: replace(s, augment=True),),
+    (lambda s: replace(s, train_bn=True),),
+    (lambda s: replace(s, lr=3 * s.lr if s.lr == RATES[-1] else s.lr / 3),),  # beyond the edge, at either end
+)
+"""Rounds of a greedy search: of each, and what was best before, the best is kept; seven trials in all."""
+
+SCRATCH_SEARCH: tuple[tuple[Trial, ...], ...] = (
+    (
+        lambda s: replace(s, lr=1e-3, network="small"),
+        lambda s: replace(s, lr=1e-2, network="small"),
+        lambda s: replace(s, lr=1e-3, network="backbone"),
+    ),
+    (lambda s: replace(s, steps=2 * s.steps),),
+    (lambda s: replace(s, augment=True),),
+    (lambda s: replace(s, lr=3 * s.lr),),
+    (lambda s: replace(s, lr=s.lr / 3),),
+)
+"""The same number of trials from random weights, where BatchNorm has to learn: the network is chosen, too."""
+
+STEPS = 40
+"""Optimizer steps of the first trials; from scratch three times as many."""
+
+IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20}
+"""Images of each class that the search is made with: about 200 in all."""
+
+DRAWS, SEED = 2, 1000
+"""Draws of the training images that each trial is tried on, and the seed of the first: no tier has it."""
+
+
+def pilot(*, dataset: str, strategy: str, images: int, seed: int) -> dict[str, Any]:
+    """The search for the settings of a strategy; measures the fields of `Settings` that it chose.
+
+    Each trial learns from three quarters of some draws of `images` of each class and is scored by the
+    balanced accuracy on their rest; judges are never seen. `trials` has every trial and its score as JSON.
+    """
+    scratch = strategy == "scratch"
+    start = Settings(lr=0.0, steps=STEPS * (3 if scratch else 1), train_bn=scratch)
+    best, top, trials = start, -1.0, []
+    for candidates in SCRATCH_SEARCH if scratch else SEARCH:
+        start = best
+        for change in candidates:
+            settings = change(start)
+            if settings.augment:
+                settings = replace(settings, augment=MATERIALS[dataset].augment)
+            scores = [_try(dataset, strategy, images, settings, seed + draw) for draw in range(DRAWS)]
+            trials.append(asdict(settings) | {"score": round(float(np.mean(scores)), 4)})
+            if trials[-1]["score"] > top:
+                best, top = settings, trials[-1]["score"]
+    return asdict(best) | {"score": top, "trials": json.dumps(trials)}
+
+
+def _try(dataset: str, strategy: str, images: int, settings: Settings, seed: int) -> float:
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    known, _ = draw_sample(dataset, images, seed)
+    ((learn, rest),) = StratifiedShuffleSplit(1, test_size=0.25, random_state=seed).split(
+        known.labels, known.labels
+    )
+    model, _ = train_strategy(known.select(learn), strategy, settings, seed)
+    held = known.select(rest)
+    return judge_by(held.labels, predict(model, prepare_images(model, held)))["score"]
+
+
+def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
+    """Return the table of settings that the search chooses, one row per strategy and data set.
+
+    Args:
+        n_jobs: how many searches go on at once; each takes minutes.
+        out: the folder of those that are finished; one in the cache folder unless given.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.search(n_jobs=2)  # doctest: +SKIP
+    """
+    folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / "pilot"
+    runs = [
+        {"dataset": dataset, "strategy": strategy, "images": images, "seed": SEED}
+        for dataset, images in IMAGES.items()
+        for strategy in STRATEGIES
+    ]
+    return run_grid(pilot, runs, out=folder, version="4", n_jobs=n_jobs)
+
+
+PILOT = "pilot.csv"
+_HERE = Path(__file__).resolve()
+_FOLDERS = (_HERE.parents[1] / "_evidence", _HERE.parents[2] / "docs")
+
+
+@cache
+def _committed() -> pd.DataFrame:
+    place = next((folder for folder in _FOLDERS if (folder / PILOT).exists()), None)
+    if place is None:
+        raise LearnerError(
+            f"There is no {PILOT} in {' or '.join(map(str, _FOLDERS))}. `tlutils reproduce --search` "
+            "makes it."
+        )
+    return pd.read_csv(place / PILOT)
+
+
+def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
+    """Return the settings that the committed search chose for a strategy.
+
+    The number of steps goes with the square root of the number of images, but never below half of `STEPS`.
+
+    Args:
+        dataset: a key of `IMAGES`.
+        strategy: one of `STRATEGIES`.
+        images: how many of each class are learned from.
+
+    Raises:
+        LearnerError: it was not searched for.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.chosen_settings("mnist-5k", "scratch", images=20).network
+        'small'
+    """
+    table = _committed()
+    rows = table[(table["dataset"] == dataset) & (table["strategy"] == strategy)].to_dict("records")
+    if not rows:
+        raise LearnerError(f"No settings were searched for {strategy} on {dataset}.")
+    (row,) = rows
+    return Settings(
+        lr=float(row["lr"]),
+        steps=max(STEPS // 2, round(row["steps"] * (images / IMAGES[dataset]) ** 0.5)),
+        augment={"False": False, "True": True}.get(str(row["augment"]), row["augment"]),
+        train_bn=bool(row["train_bn"]),
+        network=row["network"],
+    )
