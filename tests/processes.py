@@ -61,8 +61,9 @@ class WarmKernel(PROCESSES.Process):
         os.environ.clear()
         os.environ.update(self.env)
         sys.argv = ["ipykernel_launcher", *self.arguments]
-        here = Path(__file__).parent.parent
-        sys.path = [folder for folder in sys.path if Path(folder).parent != here]  # tests are for tests
+        here, scripts = Path(__file__).parent.parent, Path(sys.executable).parent  # as pytest put them
+        paths = [Path(path) for path in sys.path]
+        sys.path = [str(path) for path in paths if path.parent != here and path != scripts]
         del sys.modules[__name__]
         multiprocessing.set_start_method(None, force=True)
 
