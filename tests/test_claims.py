@@ -92,6 +92,18 @@ def test_the_effect_is_compared_image_by_image():
     assert found.high - found.low < 0.08  # one way's own interval is about 0.14 wide
 
 
+def test_images_that_judge_the_runs_of_two_data_sets_count_once():
+    """Photographs judge what is left of old knowledge, whatever was trained on: they make nobody surer."""
+    once, other = known(0.1), known(0.1, dataset="far")
+    images = once.images.assign(dataset="photographs", group=np.arange(IMAGES) // 20)
+    table = Evidence(both(once, other).runs, images)
+    over = {"dataset": ("near", "far"), "judges": "photographs"}
+    found = judge(claim(effect=tried(way="a", **over) - tried(way="b", **over)), table).mean
+    alone = judge(claim(), Evidence(once.runs, images.assign(dataset="near"))).mean
+    assert found.variance == pytest.approx(alone.variance)
+    assert found.dof < 10 < judge(claim(), once).mean.dof  # ten groups, not 200 images
+
+
 def test_weights_of_classes_make_it_the_balanced_accuracy():
     table = known(0.0)
     first = table.images["label"] == 0

@@ -91,6 +91,11 @@ def like(protocol):
     return same(contrast)
 
 
+def forgotten(t, dataset):
+    small, large = (t.of("rate_scan", "kept", dataset, lr=lr, head_factor=10) for lr in (RATES[0], RATES[-1]))
+    return small - large
+
+
 CONTRASTS = {
     "lecture-little-similar": over(NEAR, lambda t, d: t.probe(d, "little") - t.train(d, "little", "lp-ft")),
     "lecture-little-different": over(FAR, lambda t, d: t.probe(d, "lots") - t.probe(d, "little")),
@@ -133,13 +138,9 @@ CONTRASTS = {
             - mean([t.of("rate_scan", dataset=d, lr=r, head_factor=1) for r in RATES])
         ),
     ),
-    "large-rate-forgets": over(
-        ALL,
-        lambda t, d: (
-            t.of("rate_scan", "kept", d, lr=RATES[0], head_factor=10)
-            - t.of("rate_scan", "kept", d, lr=RATES[-1], head_factor=10)
-        ),
-    ),
+    "large-rate-forgets": {  # photographs judge, whatever was trained on, and their crops go together
+        "scenes": (1, lambda t, _: mean([forgotten(t, d) for d in ("hymenoptera", "mnist-5k")]), "scenes")
+    },
     "feature-neighbours": over(
         ALL,
         lambda t, d: (

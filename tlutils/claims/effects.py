@@ -40,6 +40,7 @@ class Mean:
         pick: an axis along which one run is picked instead of averaging, such as "at": a stage is chosen by
             cross-validation, and judged by its hits.
         by: the column whose largest value picks that run; among equals the first of the axis' values wins.
+        judges: the data set whose images judge, where that is one for all runs, and not what was trained on.
     """
 
     protocol: str
@@ -47,6 +48,7 @@ class Mean:
     value: str = "hits"
     pick: str | None = None
     by: str = "cv"
+    judges: str = ""
 
     def __mul__(self, factor: float) -> "Contrast":
         return Contrast(((factor, self),))
@@ -167,8 +169,8 @@ class Contrast:
         """Return the contrast, and the smallest number of seeds of a data set; None where runs are missing.
 
         Runs of one seed on one data set saw the same training images and are judged by the same ones, so
-        they are compared image by image. Different data sets are independent of each other; one that lacks
-        some of the runs is left out.
+        they are compared image by image. Data sets with judges of their own are independent of each other;
+        one that lacks some of the runs is left out.
 
         Args:
             evidence: the runs, and the images that judged them.
@@ -181,9 +183,14 @@ class Contrast:
                 tables[name] = [(weight, mean, table.loc[shared]) for weight, mean, table in own]
         if not all(set(mean.datasets) & set(tables) for mean in self.means()):
             return None
-        total = SampleMean(0.0, 0.0, 1)
+        judged: dict[str, pd.DataFrame] = {}
         for name, own in tables.items():
             table = sum(w / len(set(m.datasets) & set(tables)) * part for w, m, part in own)
+            by = own[0][1].judges or name
+            judged[by] = judged[by] + table if by in judged else table
+        total = SampleMean(0.0, 0.0, 1)
+        for name, table in judged.items():
+            table = table.dropna()  # of the seeds that all data sets have
             judges = evidence.images[evidence.images["dataset"] == name]
             weights, groups = None, None
             if table.shape[1] == len(judges):
@@ -209,9 +216,12 @@ class Measurement:
     value: str = "hits"
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, *, pick: str | None = None, value: str | None = None, **axes: Any) -> Mean:
+    def __call__(
+        self, *, pick: str | None = None, value: str | None = None, judges: str = "", **axes: Any
+    ) -> Mean:
         """Return the mean over the runs with these axes; those not named are the protocol's defaults."""
-        return Mean(protocol=self.name, axes={**self.defaults, **axes}, value=value or self.value, pick=pick)
+        own = {**self.defaults, **axes}
+        return Mean(protocol=self.name, axes=own, value=value or self.value, pick=pick, judges=judges)
 
 
 def values_of(axis: Any) -> tuple[Any, ...]:

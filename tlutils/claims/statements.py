@@ -8,6 +8,7 @@ from ..errors import unknown
 from .effects import Contrast, Evidence, Mean, Measurement
 from .materials import BACKBONE, FAR, NEAR, STAGES
 from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training
+from .rates import SOURCE
 from .tiers import LARGER, RATES
 from .training import WHOLE
 from .verdicts import Claim
@@ -145,8 +146,8 @@ OTHERS = [
         id="large-rate-forgets",
         says="At a large rate, finetuning destroys what the network knew.",
         source=f"{NOTES}, practical advice: 'distort them too quickly and too much'",
-        effect=scan(lr=RATES[0], head_factor=10, value="kept")
-        - scan(lr=RATES[-1], head_factor=10, value="kept"),
+        effect=scan(lr=RATES[0], head_factor=10, value="kept", judges=SOURCE)
+        - scan(lr=RATES[-1], head_factor=10, value="kept", judges=SOURCE),
         contrast=(
             f"linear probe of other photographs on the features finetuned at {RATES[0]:g} minus at "
             f"{RATES[-1]:g}"
