@@ -1,7 +1,9 @@
 """Processes for the tests: forked from a server that has imported libraries and never used them."""
 
+import functools
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -47,9 +49,9 @@ class WarmKernel(PROCESSES.Process):
 
     stdin = stdout = stderr = None
 
-    def __init__(self, arguments, cwd, env, streams):
+    def __init__(self, arguments, cwd, env, path, streams):
         super().__init__()
-        self.arguments, self.cwd, self.env, self.streams = arguments, cwd, env, streams
+        self.arguments, self.cwd, self.env, self.path, self.streams = arguments, cwd, env, path, streams
 
     def run(self):
         os.setsid()
@@ -61,9 +63,7 @@ class WarmKernel(PROCESSES.Process):
         os.environ.clear()
         os.environ.update(self.env)
         sys.argv = ["ipykernel_launcher", *self.arguments]
-        here, scripts = Path(__file__).parent.parent, Path(sys.executable).parent  # as pytest put them
-        paths = [Path(path) for path in sys.path]
-        sys.path = [str(path) for path in paths if path.parent != here and path != scripts]
+        sys.path = self.path
         del sys.modules[__name__]
         multiprocessing.set_start_method(None, force=True)
 
@@ -97,6 +97,14 @@ def _end_with(parent):
     os._exit(1)
 
 
+@functools.cache
+def _path(first):
+    """Where a Python that starts from nothing looks for modules: pytest and what it imports added to that."""
+    look = [sys.executable, "-c", "import sys; print(*filter(None, sys.path), sep='\\n')"]
+    env = os.environ | {"PYTHONPATH": first}
+    return subprocess.check_output(look, env=env).decode().splitlines()
+
+
 class WarmProvisioner(LocalProvisioner):
     """Forks the kernels that run in this Python where that is safe; starts all others as ever."""
 
@@ -108,6 +116,7 @@ class WarmProvisioner(LocalProvisioner):
             cmd[cmd.index("ipykernel_launcher") + 1 :],
             kwargs.get("cwd") or Path.cwd(),
             kwargs["env"],
+            _path(kwargs["env"].get("PYTHONPATH", "")),
             [Connection(os.dup(stream.fileno())) for stream in streams],  # which processes can be given
         )
         self.process.start()

@@ -11,9 +11,10 @@ from processes import WarmKernel
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
 LOOK = """
 import multiprocessing, os, signal, sys
+path = sorted(set(sys.path))
 import matplotlib.pyplot, numpy, torch
 names = sorted(set(globals()))
-same = [names, __name__, sorted(set(sys.path)), os.getcwd(), os.getpid() == os.getsid(0), os.read(0, 1)]
+same = [names, __name__, path, os.getcwd(), os.getpid() == os.getsid(0), os.read(0, 1)]
 same += [sorted(pair for pair in os.environ.items() if pair[0] != "JPY_PARENT_PID"), signal.getsignal(2)]
 same += [matplotlib.get_backend(), multiprocessing.get_start_method(), torch.get_num_threads()]
 same += [name for name in ("conftest", "processes", "pytest") if name in sys.modules]
@@ -38,7 +39,10 @@ def look(client):
     return [found[name]["data"]["text/plain"] for name in ("same", "drawn")]
 
 
-def test_a_forked_kernel_finds_what_one_from_nothing_finds_and_draws_its_own_numbers(kernel, tmp_path):
+def test_a_forked_kernel_finds_what_one_from_nothing_finds_and_draws_its_own_numbers(
+    kernel, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path / "from a test")
     seen = []
     for name in ("local-provisioner", "warm", "warm"):
         with kernel(name, cwd=str(tmp_path)) as client:
