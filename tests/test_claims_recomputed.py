@@ -1,5 +1,6 @@
 """Every committed verdict, computed once more from the tables alone, with pandas and without the package."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Tables:
         self.images = pd.read_csv(folder / "reproduction-images.csv")
         self.verdicts = pd.read_csv(folder / "reproduction-claims.csv", keep_default_na=False).set_index("id")
 
+    @functools.cache  # noqa: B019
     def of(self, protocol, column="hits", dataset="", **axes):
         """A row per seed and a column per image (or one) of the runs with these axes, on one data set."""
         runs = self.runs[(self.runs["protocol"] == protocol) & self.runs[column].notna()]
@@ -35,7 +37,7 @@ class Tables:
         assert runs.index.is_unique
         if pd.api.types.is_numeric_dtype(runs):
             return runs.to_frame()
-        return pd.DataFrame([[int(c) for c in row] for row in runs], index=runs.index)
+        return pd.DataFrame(np.array([list(row) for row in runs], dtype=int), index=runs.index)
 
     def probe(self, dataset, level, at="pool", backbone=LITE[0], column="hits"):
         return self.of("linear_probe", column, dataset, level=level, at=at, backbone=backbone)

@@ -87,13 +87,13 @@ class Mean:
         unknown = {*self.axes, self.value, "seed"} - set(runs.columns)
         if unknown:
             raise LearnerError(f"This table has no columns {sorted(unknown)}, which a claim is about.")
-        chosen = runs[runs["protocol"] == self.protocol]
+        chosen = (runs["protocol"] == self.protocol) & runs[self.value].notna()
         for name, value in self.axes.items():
-            chosen = chosen[chosen[name].isin(values_of(value))]
-        return chosen.dropna(subset=[self.value])
+            chosen &= runs[name].isin(values_of(value))
+        return runs[chosen]
 
-    def per_seed(self, runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
-        """Return a row per seed and a column per image (or one), the mean over the axes with several values.
+    def per_seed(self, runs: pd.DataFrame, dataset: str) -> dict[int, np.ndarray]:
+        """Return by seed a number of each image (or one), the mean over the axes with several values.
 
         A seed that lacks one of the runs to average over does not count.
 
@@ -113,12 +113,10 @@ class Mean:
             )
             rows = rows.groupby([*several, "seed"], sort=False).head(1)
         wanted = prod(len(values_of(self.axes[k])) for k in several)
-        found = {
-            seed: np.mean([_numbers(value) for value in own[self.value]], axis=0)
-            for seed, own in rows.groupby("seed")
-            if len(own) == wanted
-        }
-        return pd.DataFrame.from_dict(found, orient="index")
+        found: dict[int, list[np.ndarray]] = {}
+        for seed, value in zip(rows["seed"], rows[self.value], strict=True):
+            found.setdefault(seed, []).append(_numbers(value))
+        return {seed: np.mean(own, axis=0) for seed, own in found.items() if len(own) == wanted}
 
 
 @dataclass(frozen=True)
@@ -178,25 +176,29 @@ class Contrast:
         tables = {}
         for name in dict.fromkeys(chain.from_iterable(mean.datasets for mean in self.means())):
             own = [(w, m, m.per_seed(evidence.runs, name)) for w, m in self.terms if name in m.datasets]
-            shared = sorted(set.intersection(*(set(table.index) for _, _, table in own)))
+            shared = sorted(set.intersection(*(set(table) for _, _, table in own)))
             if shared:
-                tables[name] = [(weight, mean, table.loc[shared]) for weight, mean, table in own]
+                tables[name] = own, shared
         if not all(set(mean.datasets) & set(tables) for mean in self.means()):
             return None
-        judged: dict[str, pd.DataFrame] = {}
-        for name, own in tables.items():
-            table = sum(w / len(set(m.datasets) & set(tables)) * part for w, m, part in own)
-            by = own[0][1].judges or name
-            judged[by] = judged[by] + table if by in judged else table
+        judged: dict[str, list[dict[int, np.ndarray]]] = {}
+        for name, (own, shared) in tables.items():
+            shares = [weight / len(set(mean.datasets) & set(tables)) for weight, mean, _ in own]
+            judged.setdefault(own[0][1].judges or name, []).append(
+                {s: np.dot(shares, [part[s] for _, _, part in own]) for s in shared}
+            )
         total = SampleMean(0.0, 0.0, 1)
-        for name, table in judged.items():
-            table = table.dropna()  # of the seeds that all data sets have
+        for name, parts in judged.items():
+            seeds = sorted(set.intersection(*map(set, parts)))
+            if not seeds:
+                return None
+            table = np.stack([np.sum([part[seed] for part in parts], axis=0) for seed in seeds])
             judges = evidence.images[evidence.images["dataset"] == name]
             weights, groups = None, None
             if table.shape[1] == len(judges):
                 weights, groups = 1 / judges.groupby("label")["label"].transform("size"), judges["group"]
             total += two_way_mean(table, weights=weights, groups=groups)
-        return total, min(len(own[0][2]) for own in tables.values())
+        return total, min(len(shared) for _, shared in tables.values())
 
 
 Effect = Mean | Contrast
