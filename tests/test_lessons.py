@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -91,6 +92,34 @@ def test_data_sets_and_lessons_are_listed(lesson, capsys):
     assert "elpv-defects" in said
     assert "Solar cells" in said
     assert "07  How much is two and two?" in said
+
+
+def test_copies_to_work_in_show_no_answer_and_never_replace_what_a_learner_wrote(tmp_path, capsys):
+    place = tmp_path / "my course"
+    assert cli.main(["lab", str(place)]) == 0
+    for original in [*lessons.folder().glob("*.ipynb"), *lessons.folder().glob("assignments/*.ipynb")]:
+        copy = nbformat.read(place / original.relative_to(lessons.folder()), as_version=4)
+        assert [cell.source for cell in copy.cells] == [
+            cell.source for cell in nbformat.read(original, as_version=4).cells
+        ]
+        assert not [c for c in copy.cells if c.cell_type == "code" and (c.outputs or c.execution_count)]
+    mine = place / "00_six_steps.ipynb"
+    mine.write_text("what I wrote", encoding="utf-8")
+    (place / "02_linear_probing.ipynb").unlink()
+    assert cli.main(["lab", str(place)]) == 0
+    assert mine.read_text(encoding="utf-8") == "what I wrote"
+    assert (place / "02_linear_probing.ipynb").exists()
+    assert "Files written: 1." in capsys.readouterr().out
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_every_link_of_a_lesson_leads_to_a_file_that_is_laid_with_it():
+    for path in [*lessons.folder().glob("*.ipynb"), *lessons.folder().glob("assignments/*.ipynb")]:
+        text = "".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+        for link in re.findall(r"\]\((?!https?://|#|data:|attachment:)([^)#]+)", text):
+            target = (path.parent / link).resolve()
+            assert target.is_relative_to(lessons.folder().resolve()), (path.name, link)
+            assert target.exists(), (path.name, link)
 
 
 @pytest.mark.parametrize("place", ["docs", "docs/full"])

@@ -1,9 +1,10 @@
-"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `data`, `reproduce`."""
+"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `lab`, `data`, `reproduce`."""
 
 import argparse
 import ast
 import io
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=runtime.user_path, help="folder for the page (default: in the cache folder)"
     )
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
+    lab = verbs.add_parser("lab", help="lay copies of the lessons without outputs, to work in")
+    lab.add_argument("folder", type=runtime.user_path, help="where to; what is there stays as it is")
     verbs.add_parser("data", help="list the data sets")
     again = verbs.add_parser("reproduce", help="measure what lectures and papers claim; goes on after a stop")
     again.add_argument("--full", action="store_true", help="more seeds, images and data sets: some hours")
@@ -68,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
                 _list_lessons()
             case "lesson":
                 _run_lesson(arguments)
+            case "lab":
+                _lay_copies(arguments.folder)
             case "data":
                 _list_data()
             case "reproduce":
@@ -85,6 +90,15 @@ def _list_lessons() -> None:
     """Print number, title and file of each lesson."""
     for lesson in lessons.catalog():
         print(f"{lesson.number}  {lesson.title}  ({lesson.path})")
+
+
+def _lay_copies(folder: Path) -> None:
+    """Lay copies of the lessons, and print what to do with them."""
+    copies = lessons.write_copies(folder)
+    kept = [path.name for path, written in copies.items() if not written]
+    print(f"Files written: {len(copies) - len(kept)}. Open them with: jupyter lab {shlex.quote(str(folder))}")
+    if kept:
+        print(f"{len(kept)} were there and stay as they are: {', '.join(kept)}")
 
 
 def _list_data() -> None:

@@ -228,6 +228,43 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def write_copies(to: str | Path) -> dict[Path, bool]:
+    """Write a copy of each lesson and assignment to work in, without outputs: nothing gives an answer away.
+
+    A file that is there stays as it is. Returns the path of each copy, and whether it was written now.
+
+    Args:
+        to: The folder; it is made if need be.
+
+    Raises:
+        LearnerError: For a folder that cannot be written.
+
+    Example:
+        >>> from tlutils import lessons
+        >>> copies = lessons.write_copies("my course")
+        >>> next(iter(copies)).name, all(copies.values())
+        ('00_six_steps.ipynb', True)
+        >>> any(lessons.write_copies("my course").values())
+        False
+    """
+    target, source, copies = runtime.user_path(to), folder(), {}
+    for path in [p for kind in ("*.ipynb", "*.md", "assignments/*.ipynb") for p in sorted(source.glob(kind))]:
+        copy = target / path.relative_to(source)
+        copies[copy] = not os.path.lexists(copy)
+        if not copies[copy]:
+            continue
+        with runtime.atomic_write(copy) as temporary:
+            if path.suffix == ".ipynb":
+                notebook = nbformat.read(path, as_version=4)
+                for cell in notebook.cells:
+                    if cell.cell_type == "code":
+                        cell.outputs, cell.execution_count = [], None
+                nbformat.write(notebook, temporary)
+            else:
+                temporary.write_bytes(path.read_bytes())
+    return copies
+
+
 PAGE = """{% extends 'lab/index.html.j2' %}
 {% macro described(output, kind, picture) %}
 {% set words = output | get_metadata('alt', kind) or output.data.get('text/plain', '') %}
