@@ -331,7 +331,7 @@ def place(heat):
 
 
 def inside(row, column, box):
-    top, left, bottom, right = box
+    left, top, right, bottom = box
     return top <= row < bottom and left <= column < right
 
 
@@ -345,7 +345,7 @@ def inside(row, column, box):
         (lambda heat, box: inside(*place(heat), (*box[:2], box[2] + 1, box[3] + 1)), "*outside*"),
         (lambda heat, box: inside(*place(heat), (box[0] + 1, box[1] + 1, *box[2:])), "Top and left"),
         (lambda heat, box: inside(*divmod(int(heat.argmax()), heat.shape[0]), box), "*width*"),
-        (lambda heat, box: heat[box[0] : box[2], box[1] : box[3]].sum() > heat.sum() / 2, "most of the heat"),
+        (lambda heat, box: heat[box[1] : box[3], box[0] : box[2]].sum() > heat.sum() / 2, "most of the heat"),
         (lambda heat, box: not inside(*place(heat), box), "misses"),
         (lambda heat, box: True, "numbers are not"),
         (lambda heat, box: heat > 0, "stopped with RuntimeError"),

@@ -167,6 +167,6 @@ def test_a_one_channel_model_gets_grey(photo):
 
 
 def test_a_model_with_other_channels_is_refused():
-    model = models.describe(nn.Conv2d(4, 8, 3), input_size=(4, 32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
+    model = models.set_info(nn.Conv2d(4, 8, 3), input_size=(4, 32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
     with pytest.raises(LearnerError, match="4 channels"):
         data.transform_for(model)

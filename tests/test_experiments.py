@@ -152,7 +152,7 @@ def test_whatever_decides_a_result_makes_a_new_row(tmp_path, notes, monkeypatch,
         ([], {}, "at least one"),
         ([{"size": 1}], {}, "seed"),
         ([RUNS[0], RUNS[0]], {}, "twice"),
-        ([{"size": object(), "seed": 0}], {}, "plain value"),
+        ([{"size": object(), "seed": 0}], {}, "not a number, a text or a bool"),
         (RUNS, {"n_jobs": 0}, "n_jobs=0"),
     ],
 )

@@ -75,7 +75,7 @@ def test_pointing_game_counts_peaks_in_boxes():
     maps = torch.zeros(4, 10, 10)
     for i, (row, column) in enumerate([(2, 2), (5, 5), (9, 9), (0, 7)]):
         maps[i, row, column] = 1
-    boxes = [(0, 0, 3, 3), (0, 0, 5, 5), (9, 9, 10, 10), (0, 7, 1, 8)]
+    boxes = [(0, 0, 3, 3), (0, 0, 5, 5), (9, 9, 10, 10), (7, 0, 8, 1)]
     found = explain.pointing_game(maps, boxes)
     assert found.hits.tolist() == [True, False, True, True]
     assert found.rate == 0.75
@@ -99,7 +99,7 @@ def pasted(lite0, count, seed=0):
         picture = grounds[i % 3].copy()
         picture.paste(face, (left, top))
         pictures.append(to_tensor(picture))
-        boxes.append((top, left, top + 96, left + 96))
+        boxes.append((left, top, left + 96, top + 96))
     return explain.to_input(lite0, torch.stack(pictures)), boxes
 
 

@@ -141,7 +141,7 @@ class Window(nn.Module):
 @pytest.mark.parametrize("pad_after", [False, True])
 @pytest.mark.parametrize("at", ["conv1", "maxpool", "conv2"])
 def test_receptive_boxes_are_exact_by_brute_force(pad_after, at):
-    model, side = models.describe(Window(pad_after).eval(), input_size=(3, 32, 32)), 32
+    model, side = models.set_info(Window(pad_after).eval(), input_size=(3, 32, 32)), 32
     # One pixel of each image is NaN: what becomes NaN depends on it.
     x = torch.zeros(side * side, 3, side, side)
     for row in range(side):
@@ -156,7 +156,7 @@ def test_receptive_boxes_are_exact_by_brute_force(pad_after, at):
     expected = []
     for r, c in units:
         rows, columns = touched[:, :, r, c].nonzero(as_tuple=True)
-        expected.append((int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1))
+        expected.append((int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1))
     assert channels.receptive_boxes(model, images(1, 32), units, at=at) == expected
 
 
@@ -164,7 +164,7 @@ def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
     stages = surgery.stages(lite0)
     for name in ("stem", "stage1", "stage2", "stage3"):
         shape = explain.activations(lite0, images(1, 224), at=[name])[name].shape
-        ((top, left, bottom, right),) = channels.receptive_boxes(
+        ((left, top, right, bottom),) = channels.receptive_boxes(
             lite0, images(1, 224), [(shape[2] // 2, shape[3] // 2)], at=name
         )
         assert bottom - top == right - left == stages[name].receptive_field
@@ -173,7 +173,7 @@ def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
 
 
 def test_top_patches_are_the_pixels_that_activate_a_channel():
-    model = models.describe(Window().eval(), input_size=(3, 32, 32))
+    model = models.set_info(Window().eval(), input_size=(3, 32, 32))
     with torch.no_grad():
         model.conv1.weight[0] = 1.0  # a detector of bright squares
         model.conv1.weight[1] = -1.0
@@ -188,7 +188,7 @@ def test_top_patches_are_the_pixels_that_activate_a_channel():
     assert [p.image for p in patches] == [3, 1, 4]
     assert [p.value for p in patches] == sorted([p.value for p in patches], reverse=True)
     for patch in patches:
-        top, left, bottom, right = patch.box
+        left, top, right, bottom = patch.box
         assert torch.equal(patch.pixels, x[patch.image, :, top:bottom, left:right])
         row, column, value = spots[patch.image]
         assert top <= row + 1 < bottom
@@ -206,7 +206,7 @@ def test_top_patches_are_the_pixels_that_activate_a_channel():
 
 
 def wide(layout):
-    return models.describe(Wide(layout).eval(), input_size=Wide.size)
+    return models.set_info(Wide(layout).eval(), input_size=Wide.size)
 
 
 def patches(model, x, at):

@@ -31,7 +31,7 @@ class Net(nn.Module):
 
 def net(stage: str | None = None) -> Net:
     torch.manual_seed(0)
-    model = models.describe(Net(), input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
+    model = models.set_info(Net(), input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
     if stage:
         surgery.freeze_to(model, stage)
     return model.train()

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=runtime.user_path, help="folder for the page (default: in the cache folder)"
     )
     run.add_argument("--update", action="store_true", help="write the executed notebook back (for authors)")
-    lab = verbs.add_parser("lab", help="lay copies of the lessons without outputs, to work in")
+    lab = verbs.add_parser("lab", help="write copies of the lessons without outputs, to work in")
     lab.add_argument("folder", type=runtime.user_path, help="where to; what is there stays as it is")
     verbs.add_parser("data", help="list the data sets")
     again = verbs.add_parser("reproduce", help="measure what lectures and papers claim; goes on after a stop")
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             case "lesson":
                 _run_lesson(arguments)
             case "lab":
-                _lay_copies(arguments.folder)
+                _write_copies(arguments.folder)
             case "data":
                 _list_data()
             case "reproduce":
@@ -92,8 +92,8 @@ def _list_lessons() -> None:
         print(f"{lesson.number}  {lesson.title}  ({lesson.path})")
 
 
-def _lay_copies(folder: Path) -> None:
-    """Lay copies of the lessons, and print what to do with them."""
+def _write_copies(folder: Path) -> None:
+    """Write copies of the lessons, and print what to do with them."""
     copies = lessons.write_copies(folder)
     kept = [path.name for path, written in copies.items() if not written]
     print(f"Files written: {len(copies) - len(kept)}. Open them with: jupyter lab {shlex.quote(str(folder))}")
@@ -153,7 +153,7 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         print(f"\nThe table, with all trials: {out / claims.PILOT}")
         return
     for name, why in claims.missing_datasets(claims.select_runs(tier, arguments.only)).items():
-        print(f"{name} can't be had here; its runs are taken from the committed evidence. {why}\n")
+        print(f"{name} is not available here; its runs are taken from the committed evidence. {why}\n")
     known = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
     for verdict in claims.verdicts(known, only=arguments.only):
         print(verdict)

@@ -73,7 +73,8 @@ def run_grid(
     Args:
         function: called with a run's axes as keywords; returns a mapping from names to numbers or texts. It
             decides by its axes alone, so that a row can be made again.
-        runs: one mapping from axes to plain values per run, `seed` among them, as `grid` makes them.
+        runs: one mapping per run from axes to numbers, texts or bools, `seed` among them, as `grid` makes
+            them.
         out: the folder of the rows.
         version: raise it with every change to the function that changes results.
         n_jobs: how many runs go on at once, as in joblib (loky, or the backend of a surrounding
@@ -117,7 +118,7 @@ def key_of(protocol: str, run: Run, version: str = "") -> str:
         version: that of the function.
 
     Raises:
-        LearnerError: an axis is no plain value.
+        LearnerError: an axis is not a number, a text or a bool.
 
     Example:
         >>> from tlutils.experiments import key_of
@@ -128,7 +129,9 @@ def key_of(protocol: str, run: Run, version: str = "") -> str:
     try:
         text = json.dumps([protocol, run, version, libraries], sort_keys=True, default=_plain)
     except TypeError as error:
-        raise LearnerError(f"The run {run} has an axis that is no plain value ({error}).") from error
+        raise LearnerError(
+            f"The run {run} has an axis that is not a number, a text or a bool ({error})."
+        ) from error
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

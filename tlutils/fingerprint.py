@@ -3,8 +3,8 @@
 There is no list of what may be in a model or a transform. Whatever can be reached from it takes part: code,
 defaults, closures, the globals that its code reads, attributes, hooks, tensors, and the state of its random
 generators. What an object holds is what it would hand to `pickle`. Installed libraries go by name: their
-versions belong in a key of their own. So does what no reading of a program can show, such as a change inside
-a library: compare what it *does*, on a few inputs, as `features.extract` does.
+versions belong in a key of their own. Some changes cannot be found by reading code, such as an edit inside a
+library: for those, compare the outputs on a few inputs, as `features.extract` does.
 """
 
 import dis

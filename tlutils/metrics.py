@@ -47,7 +47,7 @@ class Report:
         accuracy: share of images that are right, with its interval.
         balanced_accuracy: mean recall over the classes that occur, with its interval.
         log_loss: mean negative log probability of the true class, in nats, with its interval.
-        calibration_error: expected calibration error of the predicted class, 15 bins, with its interval.
+        calibration_error: expected calibration error (ECE) of the predicted class, 15 bins, with interval.
         per_class: one row per class: support, precision and recall with their intervals. Precision and recall
             of a class without images are NaN: unknown, and not 0.
         confusion: counts of (true, predicted) pairs, (C, C).

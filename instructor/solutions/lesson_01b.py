@@ -77,7 +77,7 @@ lesson_01b.check_grad_cam(lambda maps, g: torch.einsum("nc,nchw->nhw", g.mean((2
 
 def hit(heat, box):
     row, column = divmod(int(heat.argmax()), heat.shape[1])
-    top, left, bottom, right = box
+    left, top, right, bottom = box
     return top <= row < bottom and left <= column < right
 
 

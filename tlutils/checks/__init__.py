@@ -1,8 +1,8 @@
 """What a lesson tells its learner: results in stable words, guesses compared, exercises checked.
 
 What every lesson says is here; the exercises of lesson 03 are in `tlutils.checks.lesson_03`.
-Each `check_*` passes in a sentence, or names the mistake that it sees; one of an assignment raises it,
-since a grader reads errors.
+Each `check_*` prints that the answer is right, or names the mistake; those of an assignment raise the mistake
+as an error, since graders look for errors.
 """
 
 from . import (

@@ -464,22 +464,22 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
     """Print whether a function says if the strongest pixel of a map lies in its box (Zhang et al. 2016).
 
     Args:
-        function: The learner's `function(heat, box)` for a map (H, W) and (top, left, bottom, right), bottom
-            and right excluded: True or False.
+        function: The learner's `function(heat, box)` for a map (H, W) and (left, top, right, bottom), right
+            and bottom excluded: True or False.
 
     Example:
         >>> from tlutils.checks import lesson_01b
         >>> def inside(heat, box):
         ...     row, column = divmod(int(heat.argmax()), heat.shape[1])
-        ...     return box[0] <= row <= box[2] and box[1] <= column <= box[3]
+        ...     return box[1] <= row <= box[3] and box[0] <= column <= box[2]
         >>> lesson_01b.check_pointing_game(inside)
         Bottom and right are the first row and column *outside* the box.
     """
     # The peak (row, column): inside, outside, in the first corner, on both excluded edges; then other boxes,
     # where rows and columns differ, and where most of the heat lies elsewhere than the peak.
-    box = (1, 3, 4, 6)
+    box = (3, 1, 6, 4)
     games = [((2, 4), box), ((5, 8), box), ((1, 3), box), ((4, 4), box), ((2, 6), box)]
-    games += [((1, 7), (0, 5, 3, 9)), ((5, 1), (0, 0, 5, 9)), ((3, 1), (0, 3, 2, 9))]
+    games += [((1, 7), (5, 0, 9, 3)), ((5, 1), (0, 0, 9, 5)), ((3, 1), (3, 0, 9, 2))]
     heats = [
         torch.full((6, 9), 0.1).index_put_(tuple(map(torch.tensor, peak)), torch.tensor(1.0))
         for peak, _ in games
@@ -488,19 +488,19 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
     def judged(rule: Callable[..., bool]) -> Tensor:
         return torch.tensor([rule(*peak, *box) for peak, box in games])
 
-    right = judged(lambda y, x, top, left, bottom, right: top <= y < bottom and left <= x < right)
+    right = judged(lambda y, x, left, top, right, bottom: top <= y < bottom and left <= x < right)
     mistakes = {
-        "Rows and columns are swapped somewhere: a box is (top, left, bottom, right).": judged(
-            lambda y, x, top, left, bottom, right: top <= x < bottom and left <= y < right
+        "Rows and columns are swapped somewhere: a box is (left, top, right, bottom).": judged(
+            lambda y, x, left, top, right, bottom: top <= x < bottom and left <= y < right
         ),
         "Bottom and right are the first row and column *outside* the box.": judged(
-            lambda y, x, top, left, bottom, right: top <= y <= bottom and left <= x <= right
+            lambda y, x, left, top, right, bottom: top <= y <= bottom and left <= x <= right
         ),
         "Top and left belong to the box.": judged(
-            lambda y, x, top, left, bottom, right: top < y < bottom and left < x < right
+            lambda y, x, left, top, right, bottom: top < y < bottom and left < x < right
         ),
         "A place number divided by the *width* gives the row; you divided by the height.": judged(
-            lambda y, x, top, left, bottom, right: (
+            lambda y, x, left, top, right, bottom: (
                 top <= (9 * y + x) // 6 < bottom and left <= (9 * y + x) % 6 < right
             )
         ),
@@ -508,7 +508,7 @@ def check_pointing_game(function: Callable[[Tensor, tuple[int, int, int, int]], 
             torch.tensor(
                 [
                     bool(heat[top:bottom, left:right].sum() > heat.sum() / 2)
-                    for heat, (_, (top, left, bottom, right)) in zip(heats, games, strict=True)
+                    for heat, (_, (left, top, right, bottom)) in zip(heats, games, strict=True)
                 ]
             )
         ),

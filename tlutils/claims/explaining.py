@@ -136,11 +136,11 @@ def crop_square(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def compose(thing: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """Return a picture on a texture at a random place, and its box (top, left, bottom, right)."""
+    """Return a picture on a texture at a random place, and its box (left, top, right, bottom)."""
     ground = load_photo(str(rng.choice(GROUNDS))).resize((CANVAS, CANVAS)).copy()
     top, left = (int(rng.integers(0, CANVAS - SIDE + 1)) for _ in range(2))
     ground.paste(thing.resize((SIDE, SIDE)), (left, top))
-    return ground, (top, left, top + SIDE, left + SIDE)
+    return ground, (left, top, left + SIDE, top + SIDE)
 
 
 @cache

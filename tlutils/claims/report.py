@@ -34,8 +34,8 @@ image by image. Its interval, of 95 %, is that of a two-way analysis of variance
 of the training images, start, order) and the judging images could have been others; crops of one photograph
 count once. Data sets are averaged, not drawn.
 
-- **{HOLDS}**: the effect is surely above 0 (for advice to take the cheaper of two: surely not below minus the
-  margin). **{REVERSED}**: surely below. "Surely" is p < 0.05.
+- **{HOLDS}**: the effect is surely above 0 (for advice to take the cheaper of two: the cheaper one is
+  surely not worse by more than the margin). **{REVERSED}**: surely below. "Surely" is p < 0.05.
 - **{SAME}**: surely smaller than the margin in either direction, by two one-sided tests (TOST).
 - **{MIXED}**: it holds on one of the data sets and is reversed on another.
 - **{BROKEN}**: a strategy that the claim compares did not get a fair chance: training from scratch is surely

@@ -80,7 +80,7 @@ def select_runs(tier: Tier, only: Iterable[str] = ()) -> Plan:
 
 
 def missing_datasets(plan: Plan) -> dict[str, str]:
-    """Return which data sets of some runs can't be had here, and why.
+    """Return which data sets of some runs are not available here, and why.
 
     Args:
         plan: runs by protocol, as `select_runs` returns them.
@@ -138,8 +138,8 @@ def reproduce(
     """Return all runs of a tier, one row each; what is finished already is not run again.
 
     Every finished run is a file, so the same call goes on after a kill, and does nothing when all is there.
-    Runs on data sets that can't be had here are taken from the committed evidence of the tier; the column
-    `origin` says so.
+    Runs on data sets that are not available here are taken from the committed evidence of the tier; the
+    column `origin` says so.
 
     Args:
         tier: `QUICK` or `FULL`.

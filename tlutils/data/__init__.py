@@ -64,9 +64,9 @@ def load(
     as `folder/class/{train,val,test}/…`, images at any depth. Folders that hold the same folders are splits;
     a word in their names says which, as in `seg_train`, `training_set`, `dev` or `holdout`. Every image is
     decoded once, and what was found is kept in the cache; what cannot be used, or is doubtful, is listed in
-    the result's `problems`. Copies of one picture never lie in two splits. Where the splits are drawn by
-    seed, file names decide, and a picture stays where it was at the last load on this machine: new files
-    move none.
+    the result's `problems`. Copies of one picture never lie in two splits. Where splits are
+    drawn, seed and file names decide; adding files later moves no image that was loaded before on this
+    machine.
 
     Args:
         name_or_path: a name of `catalog`, or a path. A text that is no known name is taken for a path.

@@ -45,7 +45,7 @@ class Preprocess:
     Attributes:
         size: (height, width) in pixels.
         crop_pct: share of the resized picture's side that the crop keeps, in (0, 1].
-        interpolation: "bilinear", "bicubic" or "nearest".
+        interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
         mean: of each channel, subtracted from values in [0, 1].
         std: of each channel, by which they are divided.
         crop_mode: "center"; "squash" gives up the aspect instead of cropping, "border" pads.

@@ -114,7 +114,7 @@ class Patch:
         image: The number of the image, in the order in which they came.
         value: The activation of the strongest unit.
         unit: Its place (row, column) on the activation map.
-        box: What this unit sees: (top, left, bottom, right) in pixels, bottom and right excluded.
+        box: What this unit sees: (left, top, right, bottom) in pixels, right and bottom excluded.
         pixels: The preprocessed image there (C, h, w).
     """
 
@@ -144,8 +144,8 @@ def top_patches(
 
     Returns:
         {channel: patches}, the strongest first. A patch has the number of its `image`, the `value` and place
-        (row, column) of its `unit`, the `box` (top, left, bottom, right) that this unit sees, bottom and
-        right excluded, and the `pixels` (C, h, w) there.
+        (row, column) of its `unit`, the `box` (left, top, right, bottom) that this unit sees, right and
+        bottom excluded, and the `pixels` (C, h, w) there.
 
     Raises:
         LearnerError: If no batch arrives, what leaves there has no height and width, there is no such place
@@ -190,17 +190,18 @@ def top_patches(
 def _patch(
     value: float, image: int, unit: tuple[int, int], x: Tensor, box: tuple[int, int, int, int]
 ) -> Patch:
-    top, left, bottom, right = box
+    left, top, right, bottom = box
     return Patch(image, value, unit, box, x[:, top:bottom, left:right])
 
 
 def receptive_boxes(
     model: nn.Module, x: Tensor, units: Sequence[tuple[int, int]], *, at: str
 ) -> list[tuple[int, int, int, int]]:
-    """Return the receptive field of units of a stage: (top, left, bottom, right) in the image for each.
+    """Return the receptive field of units of a stage: (left, top, right, bottom) in the image for each.
 
-    Measured, not derived from kernel sizes, so padding of any kind is right: pixels that become NaN make NaN
-    of every unit that depends on them. Three units per axis are bisected; the others lie a stride apart.
+    Measured, not derived from kernel sizes, so padding of any kind is right: pixels are set to NaN to see
+    which units become NaN. Binary search finds the fields of three units per axis; the others follow from
+    the stride.
 
     Args:
         model: An image classifier; it and its gradients stay as they were.
@@ -209,7 +210,7 @@ def receptive_boxes(
         at: The stage or module after which activations are read.
 
     Returns:
-        (top, left, bottom, right) in pixels for each unit, bottom and right excluded.
+        (left, top, right, bottom) in pixels for each unit, right and bottom excluded.
 
     Raises:
         LearnerError: If what leaves there has no height and width, there is no such place, or the batch is
@@ -222,7 +223,7 @@ def receptive_boxes(
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
         ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
         >>> channels.receptive_boxes(model, torch.randn(1, 3, 16, 16), [(0, 0), (1, 2)], at="stage2")
-        [(0, 0, 7, 7), (4, 8, 11, 15)]
+        [(0, 0, 7, 7), (8, 4, 15, 11)]
     """
     with examining(model, x[:1]) as (model, x), torch.no_grad():
         reader = Reader(model, [at], like=x)
@@ -239,7 +240,7 @@ def receptive_boxes(
     boxes = []
     for unit in units:
         (top, bottom), (left, right) = (side(index) for side, index in zip(sides, unit, strict=True))
-        boxes.append((top, left, bottom, right))
+        boxes.append((left, top, right, bottom))
     return boxes
 
 

@@ -258,7 +258,7 @@ def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
 
     Args:
         maps: One map per image (N, H, W).
-        boxes: One box per map (N, 4), as (top, left, bottom, right) in pixels; bottom and right are excluded.
+        boxes: One box per map (N, 4), as (left, top, right, bottom) in pixels; right and bottom are excluded.
 
     Returns:
         The `hits` (N,), their `rate`, and the ends `low` and `high` of its Wilson interval.
@@ -283,7 +283,7 @@ def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
         )
     peak = maps.flatten(1).argmax(1).cpu()
     row, column = peak // maps.shape[2], peak % maps.shape[2]
-    top, left, bottom, right = boxes.cpu().unbind(1)
+    left, top, right, bottom = boxes.cpu().unbind(1)
     hits = (top <= row) & (row < bottom) & (left <= column) & (column < right)
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
     return HitRate(hits, float(hits.float().mean()), float(interval.low), float(interval.high))

@@ -38,7 +38,7 @@ def _statistics(model: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Return images in [0, 1] as the model's preprocessed batch, by its own mean and standard deviation.
+    """Return images in [0, 1], normalised by the model's own mean and standard deviation.
 
     Args:
         model: The model that will read them.
@@ -56,7 +56,7 @@ def to_input(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def to_image(model: nn.Module, x: Tensor) -> Tensor:
-    """Return a preprocessed batch as images in [0, 1]; values outside are cut off.
+    """Return a preprocessed batch, denormalised to images in [0, 1]; values outside are cut off.
 
     Args:
         model: The model for which the batch was prepared.

@@ -1,4 +1,4 @@
-"""Own rules for the way back through ReLUs, whichever way a model spells them."""
+"""Custom backward rules for ReLU, whichever way a model spells it."""
 
 from collections.abc import Callable
 from typing import Any

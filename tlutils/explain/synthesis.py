@@ -206,7 +206,7 @@ def fooling_images(
     lr: float = 0.002,
     on_step: OnStep | None = None,
 ) -> FoolingImages:
-    """Return x, changed by gradient ascent until the model just predicts another class.
+    """Return x, changed by gradient ascent until the model just predicts another class: adversarial examples.
 
     Each image stops changing once the model is fooled. Szegedy et al. 2014; CS231n assignment 3.
 

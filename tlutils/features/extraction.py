@@ -58,9 +58,9 @@ def extract(
     each alone, and compared with their stored rows: where they differ, all are computed again. After a kill
     the work goes on where it was; a second process waits for the first and does not repeat its work.
 
-    Features that an image does not have by itself are not kept, and a warning says why: a model that draws
-    random numbers in evaluation mode, one that mixes the images of a batch, files that have changed since the
-    data set was loaded. Their files go with the store.
+    Features that depend on more than the image are not kept, and a warning says why: those of a model that
+    draws random numbers in evaluation mode, or mixes the images of a batch, and of files that have changed
+    since the data set was loaded. Their files go with the store.
 
     Args:
         model: Any image classifier.

@@ -62,7 +62,7 @@ class FeatureStore:
         if not shelf.complete or shelf.state["arrays"] != entry["arrays"]:
             raise LearnerError(
                 f"The features in {shelf.folder} are no longer those of this store: they were removed or "
-                "damaged, or are being made again. Call features.extract again, which makes what lacks."
+                "damaged, or are being made again. Call features.extract again: it computes what is missing."
             )
         arrays = tuple(with_groups(array, self.groups) for array in shelf.read())
         return arrays[0] if len(arrays) == 1 else arrays

@@ -277,7 +277,7 @@ def _checked(about: Any, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict
     if any(not isinstance(options[name], bool) for name in OPTIONS[:2] if name in options):
         raise LearnerError(f"options is {options!r}; expected true or false.")
     if (facts.source == "transformers") != isinstance(options.get("config"), dict):
-        raise LearnerError("the configuration that goes with a model of transformers does not stand there.")
+        raise LearnerError("the configuration that goes with a model of transformers is missing.")
     if not isinstance(loose, list) or any(name not in tensors for name in map(str, loose)):
         raise LearnerError(f"loose is {loose!r}; expected names of tensors in the file.")
     return facts, options, list(map(str, loose))

@@ -13,11 +13,6 @@ CROPS = ("center", "squash", "border")
 TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
 LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
 GUESSED = "the input size "  # begins the note on a size that was tried out
-SOURCES = ("package", "torchvision", "timm", "transformers", "custom")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-CROPS = ("center", "squash", "border")
-TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
-LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
 ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
 
 
@@ -33,7 +28,7 @@ class ModelInfo:
         input_size: Channels, height, width.
         mean: Mean of each channel that is taken off.
         std: Standard deviation of each channel that is divided by.
-        interpolation: "bilinear" or "bicubic".
+        interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
         crop_pct: Side of the crop over side of the resized image, in (0, 1].
         num_classes: Width of the output; 0 when the head is gone.
         pretrained: Whether the weights were trained; None where a bare model does not say.
@@ -91,7 +86,7 @@ class ModelInfo:
 
 
 def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
-    """Return the facts with some fields changed, checked as `describe` promises."""
+    """Return the facts with some fields changed, checked as `set_info` promises."""
     known = {item.name for item in fields(ModelInfo)}
     for name in changes:
         if name not in known:
@@ -133,7 +128,7 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
 def from_json(values: Any) -> ModelInfo:
     """Return the facts that a file holds; LearnerError names the first that cannot be true."""
     if not isinstance(values, dict):
-        raise LearnerError(f"info is {_shown(values)}; expected names with values.")
+        raise LearnerError(f"info is {_shown(values)}; expected a JSON object: names with values.")
     missing = [item.name for item in fields(ModelInfo) if item.name not in values and item.default is MISSING
                and item.default_factory is MISSING]  # fmt: skip
     if missing:

@@ -115,7 +115,7 @@ def _torchvision(
     weights = known_weights(name, tag)
     categories = weights.meta["categories"]
     if categories is None:
-        raise LearnerError(f"torchvision's {weights} are features without a classifier; leave the tag away.")
+        raise LearnerError(f"torchvision's {weights} are features without a classifier; leave out the tag.")
     arguments: dict[str, Any] = {"num_classes": num_classes or len(categories)}
     builder = get_model_builder(name)
     side = _side(name, size) if size else weights.transforms().crop_size[0]

@@ -24,7 +24,7 @@ def channel(
         photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1].
         values: The activation map (h, w).
         patches: Images of any size, as `photo`.
-        box: (top, left, bottom, right) on the photograph: what the strongest place of the map sees.
+        box: (left, top, right, bottom) on the photograph: what the strongest place of the map sees.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
@@ -46,8 +46,8 @@ def channel(
 
 
 def _outline(ax: Any, box: Sequence[int]) -> None:
-    """Draw the border of pixels (top, left, bottom, right), the last two excluded; changes `ax`."""
-    top, left, bottom, right = box
+    """Draw the border of pixels (left, top, right, bottom), the last two excluded; changes `ax`."""
+    left, top, right, bottom = box
     corner = (left - 0.5, top - 0.5)
     ax.add_patch(
         Rectangle(corner, right - left, bottom - top, fill=False, lw=2, edgecolor=COLOURS["scratch"])
@@ -83,7 +83,7 @@ def covered(
         photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1], covered already.
         before: {class: probability} of the whole photograph; the first is the class that is asked about.
         after: The same classes with their probabilities now.
-        box: The square, (top, left, bottom, right) in pixels.
+        box: The square, (left, top, right, bottom) in pixels.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 

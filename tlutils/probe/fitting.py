@@ -125,8 +125,8 @@ def fit_probe(
     among the nearest rows by cosine; "sgd" trains the softmax head by SGD for `epochs`, on the same objective
     and with the penalty that the solver chose. The setting (a penalty, or a number of neighbours) is the one
     with the lowest log loss in cross-validation; a single setting is taken as it is. Cross-validation also
-    says whether features that hardly vary count as much as others, or are held down. Scaling and class
-    weights come from the fitted rows alone.
+    chooses how features of tiny variance are scaled: to unit variance like the others, or kept small. Scaling
+    and class weights come from the fitted rows alone.
 
     Args:
         x: Features (n, D), an array or tensor.

@@ -40,9 +40,10 @@ def replace_head(
 ) -> nn.Module:
     """Put a freshly initialised head for `num_classes` classes on `model`, in place, and return the model.
 
-    Only the last layer changes (each of them, where a model has distilled or auxiliary heads): pooling, norms
-    and dropout before it stay, and every other tensor is bit-identical. The new head has the old one's data
-    type, device and kind (a cosine layer stays one), and it trains.
+    As timm's `reset_classifier`, on any network. Only the last layer changes (each of them, where a model has
+    distilled or auxiliary heads): pooling, norms and dropout before it stay, and every other tensor is
+    bit-identical. The new head has the old one's data type, device and kind (a cosine layer stays one), and
+    it trains.
 
     Args:
         model: An image classifier.
@@ -90,7 +91,7 @@ def replace_head(
     if dropout is not None:
         for name in trial.dropouts:
             bare.get_submodule(name).p = dropout  # type: ignore[assignment]
-    models.describe(bare, num_classes=num_classes, classes=None)
+    models.set_info(bare, num_classes=num_classes, classes=None)
     return model
 
 

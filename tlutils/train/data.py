@@ -156,7 +156,7 @@ def prepare_inputs(
     train_transform = data.transform_for(model, train=recipe.augment)
     val_transform = data.transform_for(model)
     names = [stage.name for stage in surgery.stages(model)]
-    from_stage = surgery.frozen_to(model) or names[0]
+    from_stage = surgery.trains_from(model) or names[0]
     views = int(not recipe.augment) if recipe.views is None else recipe.views
     if not views or from_stage == names[0]:
         shared: dict[str, Any] = {"seed": recipe.seed, "dtype": dtype_of(model)}

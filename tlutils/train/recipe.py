@@ -51,9 +51,9 @@ class Recipe:
         name: What results call this recipe.
         phases: The phases, one after another, at least one.
         batch_size: Images in one optimizer step, over all processes, 2 or more.
-        micro_batches: Forward passes that a step is split into, to save memory; 1 to `batch_size`. The step
-            stays the same but for BatchNorm, which sees the images of one pass together, and for random
-            layers such as dropout.
+        micro_batches: Forward passes that a step is split into, to save memory (gradient accumulation); 1 to
+            `batch_size`. The step stays the same but for BatchNorm, which sees the images of one pass
+            together, and for random layers such as dropout.
         optimizer: "adamw", or "sgd" with momentum 0.9.
         weight_decay: Weight decay, 0 or more; norms, biases and position embeddings are spared.
         layer_decay: Learning rate of a stage divided by that of the stage after it, above 0; 1 makes all

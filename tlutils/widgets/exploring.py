@@ -88,7 +88,7 @@ def explore_channels(
         values = maps(stage, image)[channel]
         ranked = patches(stage)[channel]  # of every picture, so the one that is shown is among them
         best, own = ranked[:count], next(patch for patch in ranked if patch.image == image)
-        seen = own.box[2] - own.box[0], own.box[3] - own.box[1]
+        seen = own.box[3] - own.box[1], own.box[2] - own.box[0]
         alt = (
             f"{stage}, channel {channel} of {sizes[stage]}, picture {image}: the activation map has "
             f"{values.shape[0]}×{values.shape[1]} places. {_strength(values)} "
@@ -167,8 +167,8 @@ def explore_occlusion(
 
     def draw(row: int, column: int, size: int) -> plots.Picture:
         hidden, (top, left) = x.clone(), (row - size // 2, column - size // 2)
-        box = max(0, top), max(0, left), min(height, top + size), min(width, left + size)
-        hidden[:, :, box[0] : box[2], box[1] : box[3]] = 0
+        box = max(0, left), max(0, top), min(width, left + size), min(height, top + size)
+        hidden[:, :, box[1] : box[3], box[0] : box[2]] = 0
         after = explain.score_classes(model, hidden)[0][0].cpu()
         fall = float(before[index] - after[index])
         now, moved = int(after.argmax()), f"{'falls' if fall >= 0 else 'rises'} by {abs(fall):.1f}"

@@ -53,7 +53,7 @@ def trial_findings(model: nn.Module, trial: layers.Layers, num_classes: int | No
             "No output depends on it, so it cannot learn. A layer assigned under a name that the model's "
             "forward does not call, as in model.fc = ..., changes nothing; the class scores come from "
             f"{head}.",
-            "Take it away, and put a new head where the model keeps it: replace_head(model, num_classes).",
+            "Remove it, and put a new head where the model keeps it: replace_head(model, num_classes).",
         )
 
 
