@@ -391,7 +391,7 @@ def flat():
 def test_a_store_knows_the_views_and_the_copies_of_a_picture(flat):
     split = Copies()
     (first, *_) = surgery.stages(flat).names
-    transform = data.transform_for(flat, train=True)
+    transform = data.transform_for(flat, augment=True)
     copies = features_of(flat, split, at=first)
     views = features_of(flat, split, at=first, transform=transform, views=2)
     assert copies.groups.tolist() == split.groups

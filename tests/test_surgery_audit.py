@@ -327,7 +327,7 @@ def test_the_weights_own_transform_is_in_order_however_it_is_written(train):
     model = net()
     own = T.Compose([T.RandomResizedCrop(32), T.RandomHorizontalFlip(), T.ToTensor(), NORMALISE])
     assert surgery.audit(model, transform=own).ok
-    assert surgery.audit(model, transform=data.transform_for(model, train=train)).ok
+    assert surgery.audit(model, transform=data.transform_for(model, augment=train)).ok
 
 
 def test_a_size_that_the_model_cannot_take_is_an_error():

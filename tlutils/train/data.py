@@ -153,7 +153,7 @@ def prepare_inputs(
     That is the model, fed with images; or its suffix, fed with the outputs of the frozen prefix, which runs
     here, once per image and view.
     """
-    train_transform = data.transform_for(model, train=recipe.augment)
+    train_transform = data.transform_for(model, augment=recipe.augment)
     val_transform = data.transform_for(model)
     names = [stage.name for stage in surgery.stages(model)]
     from_stage = surgery.trains_from(model) or names[0]
