@@ -132,7 +132,7 @@ def test_what_is_no_picture_is_refused_with_what_arrived(lite, wrong, words):
 
 
 def test_evaluation_is_deterministic_and_training_varies_under_the_seed(photo, lite):
-    steady, varied = data.transform_for(lite), data.transform_for(lite, augment=True)
+    steady, varied = data.transform_for(lite), data.transform_for(lite, train=True)
     assert torch.equal(steady(photo), steady(photo))
     with runtime.seeded(0):
         first = [varied(photo) for _ in range(4)]
@@ -145,7 +145,7 @@ def test_evaluation_is_deterministic_and_training_varies_under_the_seed(photo, l
 
 def test_training_pictures_are_mirrored_half_of_the_time(lite):
     ramp = np.tile(np.linspace(0, 1, 200), (200, 1))
-    varied = data.transform_for(lite, augment=True)
+    varied = data.transform_for(lite, train=True)
     with runtime.seeded(0):
         rising = [bool(t[0, 100, -1] > t[0, 100, 0]) for t in (varied(ramp) for _ in range(40))]
     assert 10 <= sum(rising) <= 30
@@ -157,7 +157,7 @@ def test_it_pickles_compares_by_value_and_has_a_stable_name(lite):
     assert copy == transform
     assert copy.fingerprint == transform.fingerprint
     assert "0x" not in repr(transform)
-    assert transform.fingerprint != data.transform_for(lite, augment=True).fingerprint
+    assert transform.fingerprint != data.transform_for(lite, train=True).fingerprint
     assert (transform.mean, transform.size) == ((0.5, 0.5, 0.5), (224, 224))
 
 
@@ -167,6 +167,6 @@ def test_a_one_channel_model_gets_grey(photo):
 
 
 def test_a_model_with_other_channels_is_refused():
-    model = models.set_info(nn.Conv2d(4, 8, 3), input_size=(4, 32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
+    model = models.describe(nn.Conv2d(4, 8, 3), input_size=(4, 32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
     with pytest.raises(LearnerError, match="4 channels"):
         data.transform_for(model)

@@ -473,7 +473,7 @@ class Silent(nn.Module):
 @pytest.mark.parametrize("kind", [dynamic, static, Silent])
 def test_a_model_without_gradients_is_refused_in_words_and_occluded(kind):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    model, x = models.set_info(kind(net.eval()), input_size=16, mean=0.5, std=0.5), images(1, 16)
+    model, x = models.describe(kind(net.eval()), input_size=16, mean=0.5, std=0.5), images(1, 16)
     for name in ("saliency", "smoothgrad", "integrated_gradients"):
         with pytest.raises(LearnerError, match=r"No gradient.*explain\.occlusion"):
             run(name, model, x, 1)

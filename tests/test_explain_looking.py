@@ -141,7 +141,7 @@ class Window(nn.Module):
 @pytest.mark.parametrize("pad_after", [False, True])
 @pytest.mark.parametrize("at", ["conv1", "maxpool", "conv2"])
 def test_receptive_boxes_are_exact_by_brute_force(pad_after, at):
-    model, side = models.set_info(Window(pad_after).eval(), input_size=(3, 32, 32)), 32
+    model, side = models.describe(Window(pad_after).eval(), input_size=(3, 32, 32)), 32
     # One pixel of each image is NaN: what becomes NaN depends on it.
     x = torch.zeros(side * side, 3, side, side)
     for row in range(side):
@@ -173,7 +173,7 @@ def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
 
 
 def test_top_patches_are_the_pixels_that_activate_a_channel():
-    model = models.set_info(Window().eval(), input_size=(3, 32, 32))
+    model = models.describe(Window().eval(), input_size=(3, 32, 32))
     with torch.no_grad():
         model.conv1.weight[0] = 1.0  # a detector of bright squares
         model.conv1.weight[1] = -1.0
@@ -206,7 +206,7 @@ def test_top_patches_are_the_pixels_that_activate_a_channel():
 
 
 def wide(layout):
-    return models.set_info(Wide(layout).eval(), input_size=Wide.size)
+    return models.describe(Wide(layout).eval(), input_size=Wide.size)
 
 
 def patches(model, x, at):

@@ -10,7 +10,7 @@ from tlutils.errors import LearnerError
 
 def toy(**options):
     """A small network that says how its images are normalised, unlike any default."""
-    return models.set_info(
+    return models.describe(
         Net("inplace", **options), input_size=(3, 32, 32), mean=(0.3, 0.4, 0.6), std=(0.1, 0.2, 0.4)
     )
 

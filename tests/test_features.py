@@ -77,7 +77,7 @@ def test_pooled_features_are_averages_over_space():
 def test_tokens_and_maps_of_either_layout_become_one_number_a_channel(build):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.set_info(build().eval(), input_size=(3, SIZE, SIZE))
+        model = models.describe(build().eval(), input_size=(3, SIZE, SIZE))
     stages = surgery.stages(model)
     store = extract(model, Photos(8), at=stages.names[:-1])
     images = torch.stack([as_tensor(Photos()[i][0]) for i in range(8)])
@@ -222,7 +222,7 @@ def test_a_stage_that_several_values_leave_gives_a_tuple():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Skips().eval()
-    models.set_info(model, input_size=(3, SIZE, SIZE))
+    models.describe(model, input_size=(3, SIZE, SIZE))
     whole = extract(model, Photos(), at=["stage2"], pool=False)
     assert [a.shape for a in whole["stage2"]] == [(24, 4, 16, 16), (24, 256, 4)]
     pooled = extract(model, Photos(), at=["stage2"])
@@ -256,7 +256,7 @@ def wide(image):
 def test_wide_images_are_averaged_over_space_wherever_a_network_keeps_it():
     found = {}
     for layout in ("NCHW", "NHWC", "NTC"):
-        model = models.set_info(Wide(layout).eval(), input_size=Wide.size)
+        model = models.describe(Wide(layout).eval(), input_size=Wide.size)
         at = [s.name for s in surgery.stages(model) if s.modules[:1] in (("one",), ("two",), ("three",))]
         pooled, whole = (
             extract(model, Photos(6), at=at, transform=wide, pool=pool) for pool in (True, False)
@@ -315,7 +315,7 @@ def test_a_store_reads_well_pickles_and_names_what_made_it():
 
 
 def test_the_transform_of_the_weights_is_the_default():
-    model = models.set_info(network(), input_size=(3, SIZE, SIZE))
+    model = models.describe(network(), input_size=(3, SIZE, SIZE))
     one = features.extract(model, Photos(), at=body())
     photos = Photos()
     two = features.extract(model, photos, at=body(), transform=data.transform_for(model))

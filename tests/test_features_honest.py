@@ -303,7 +303,7 @@ NOT_THE_IMAGES_OWN = {
 def test_what_an_image_does_not_have_by_itself_is_not_kept_and_said(kind, caplog):
     model = network()
     model.middle = nn.Sequential(*model.middle, Noise(NOT_THE_IMAGES_OWN[kind]))
-    models.set_info(model, input_size=(3, SIZE, SIZE))
+    models.describe(model, input_size=(3, SIZE, SIZE))
     with caplog.at_level(logging.WARNING):
         store = extract(model, Photos(12), at=["pool"])
     assert "not kept" in caplog.text
@@ -408,7 +408,7 @@ def test_a_file_that_changes_while_it_is_read_poisons_no_key(folder):
 
 
 def test_a_packaged_picture_that_was_edited_or_deleted_is_mended():
-    model = models.set_info(network(), input_size=(3, 8, 8))
+    model = models.describe(network(), input_size=(3, 8, 8))
     split = data.load("digits").train.select(range(8))
     right = rows(extract(model, split, at=["stage1"]))
     shutil.rmtree(Path(os.environ["TLUTILS_CACHE"]) / "features")

@@ -299,7 +299,7 @@ class Returning(nn.Module):
 
 def returning(name):
     model = Returning(FORMS[name]).eval()
-    return models.set_info(model, input_size=(3, 16, 16), mean=0.5, std=0.5), tiny_net()
+    return models.describe(model, input_size=(3, 16, 16), mean=0.5, std=0.5), tiny_net()
 
 
 several_forms = pytest.mark.parametrize("form", ["tuple", "dict", "dataclass", "dataclass without the word"])

@@ -60,7 +60,7 @@ class Images:
 
 
 def test_the_loop_of_the_lesson_and_train_fit_reach_the_same_weights(written):
-    net = models.set_info(tiny_net(), input_size=(3, 32, 32), mean=0.5, std=0.25)
+    net = models.describe(tiny_net(), input_size=(3, 32, 32), mean=0.5, std=0.25)
     (head,) = (name for name, module in net.named_modules() if isinstance(module, nn.Linear))
     images, by_hand, by_fit = Images(11), copy.deepcopy(net), copy.deepcopy(net)
     prepare = data.transform_for(net)

@@ -191,7 +191,7 @@ def test_what_is_no_model_is_refused_in_words():
 
 
 def test_the_catalog_loads_and_offline_lists_what_is_here():
-    names = models.list_models()
+    names = models.catalog()
     assert names[:3] == LITE
     assert {"vgg16", "resnet50", "timm/resnet18", "convnext_atto"} <= set(names)
     assert len(names) == len(set(names))

@@ -96,7 +96,7 @@ class Tied(nn.Module):
 
 
 def test_tied_weights_and_own_classes_survive(tmp_path):
-    model = models.set_info(Tied().eval(), input_size=8, mean=0.2, std=0.3)
+    model = models.describe(Tied().eval(), input_size=8, mean=0.2, std=0.3)
     path = models.save(model, tmp_path / "tied", classes=["a", "b"])
     with pytest.raises(LearnerError, match=r"your own class Tied.*into="):
         models.load(path)
@@ -478,7 +478,7 @@ class Shifting(nn.Module):
 
 
 def test_tensors_that_are_no_buffers_come_back_too(tmp_path):
-    model = models.set_info(Shifting(2.0).eval(), input_size=16)
+    model = models.describe(Shifting(2.0).eval(), input_size=16)
     path = models.save(model, tmp_path / "shifting")
     again = models.load(path, into=Shifting())
     assert torch.equal(logits(again), logits(model))

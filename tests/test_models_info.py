@@ -78,7 +78,7 @@ def test_an_own_network_is_tried_and_what_is_assumed_is_said():
     assert (info.name, info.source, info.input_size, info.num_classes) == ("Own", "custom", (1, 28, 28), 10)
     assert "assumed" in info.notes[0]
     assert "28 is the first of the usual sizes" in info.notes[1]
-    told = models.info(models.set_info(Own(), input_size=28))
+    told = models.info(models.describe(Own(), input_size=28))
     assert (told.assumed, told.notes) == (info.assumed, info.notes[:1])
     assert not calls, "the caller's hooks saw the trial"
     assert model.training
@@ -86,7 +86,7 @@ def test_an_own_network_is_tried_and_what_is_assumed_is_said():
 
 
 def test_describe_corrects_the_facts_of_an_own_network():
-    model = models.set_info(Own(), mean=0.1, std=[0.3], classes=[str(n) for n in range(10)])
+    model = models.describe(Own(), mean=0.1, std=[0.3], classes=[str(n) for n in range(10)])
     info = models.info(model)
     assert (info.mean, info.std, info.classes[3]) == ((0.1,), (0.3,), "3")
     for wrong, words in (
@@ -97,7 +97,7 @@ def test_describe_corrects_the_facts_of_an_own_network():
         ({"crop_pct": 1.5}, "crop_pct"),
     ):
         with pytest.raises(LearnerError, match=words):
-            models.set_info(model, **wrong)
+            models.describe(model, **wrong)
     assert models.info(model) == info
 
 
@@ -137,7 +137,7 @@ def headless():
 
 
 def test_a_model_around_a_known_network_prepares_images_for_that_network():
-    other = models.set_info(trunk(), mean=(0.4, 0.5, 0.6), std=0.25, crop_pct=0.9)
+    other = models.describe(trunk(), mean=(0.4, 0.5, 0.6), std=0.25, crop_pct=0.9)
     for model, inner in (
         (around(trunk()), trunk()),
         (around(other), other),
@@ -166,7 +166,7 @@ def test_a_model_around_a_known_network_prepares_images_for_that_network():
     ],
 )
 def test_a_model_that_normalises_by_itself_gets_images_that_its_network_then_sees_rightly(into, mean, std):
-    inner = models.set_info(trunk(), mean=(0.4, 0.5, 0.6), std=0.25)
+    inner = models.describe(trunk(), mean=(0.4, 0.5, 0.6), std=0.25)
     info = models.info(around(inner, into=into))
     assert (info.mean, info.std) == (pytest.approx(mean, abs=1e-5), pytest.approx(std, rel=1e-4))
     image = torch.rand(3, 8, 8)
@@ -179,7 +179,7 @@ def test_a_model_that_normalises_by_itself_gets_images_that_its_network_then_see
     [
         around(trunk(), into=lambda x: x[:, [2, 1, 0]]),
         around(trunk(), into=lambda x: x.clamp(0, 1)),
-        around(trunk(), models.set_info(trunk(1), mean=0.1, std=0.1)),
+        around(trunk(), models.describe(trunk(1), mean=0.1, std=0.1)),
         nn.Sequential(nn.Conv2d(3, 3, 1), trunk()),
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
     ],
@@ -190,7 +190,7 @@ def test_where_nothing_is_known_the_preprocessing_is_assumed_and_said_where_it_i
     data.transform_for(model)
     assert "preprocessing is assumed" in caplog.text
     caplog.clear()
-    data.transform_for(models.set_info(model, mean=0.5, std=0.5))
+    data.transform_for(models.describe(model, mean=0.5, std=0.5))
     assert not caplog.text
 
 
@@ -203,7 +203,7 @@ def test_a_fixed_architecture_is_built_for_the_size_asked_for(name):
     with pytest.raises(LearnerError, match=r"96x96 and got 224x224"):
         models.check_input(model, torch.zeros(1, 3, 224, 224))
     with pytest.raises(LearnerError, match=r"96x96 and got 64x64"):
-        models.set_info(model, input_size=64)
+        models.describe(model, input_size=64)
 
 
 def test_a_model_that_timm_built_for_another_size_tells_it_or_is_told_it():
@@ -211,7 +211,7 @@ def test_a_model_that_timm_built_for_another_size_tells_it_or_is_told_it():
     assert models.info(mixer).input_size == (3, 64, 64)
     hiera = timm.create_model("hiera_tiny_224", img_size=64)  # which does not keep its size
     assert "made for another size" in models.info(hiera).notes[-1]
-    assert models.info(models.set_info(hiera, input_size=64)).input_size == (3, 64, 64)
+    assert models.info(models.describe(hiera, input_size=64)).input_size == (3, 64, 64)
     with pytest.raises(LearnerError, match=r"224x224 and got 64x64"):
         models.check_input(models.load("hiera_tiny_224", pretrained=False), torch.zeros(1, 3, 64, 64))
 

@@ -99,7 +99,7 @@ def test_a_folder_loads_with_a_new_head_and_comes_back_from_a_file(folder, tmp_p
 
 @pytest.mark.parametrize("name", ["vit", "resnet", "convnext", "beit", "deit", slow("regnet")])
 def test_surgery_takes_them_as_it_takes_any_classifier(name):
-    model = models.set_info(tiny(name), input_size=32, mean=0.5, std=0.5)
+    model = models.describe(tiny(name), input_size=32, mean=0.5, std=0.5)
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(x).logits
@@ -114,7 +114,7 @@ def test_surgery_takes_them_as_it_takes_any_classifier(name):
 
 @pytest.mark.parametrize("name", ["vit", "resnet", *map(slow, ("convnext", "beit", "deit", "regnet"))])
 def test_they_train_predict_and_give_features_as_any_classifier(name):
-    model = models.set_info(tiny(name), input_size=32, mean=0.5, std=0.5)
+    model = models.describe(tiny(name), input_size=32, mean=0.5, std=0.5)
     images = tiny_data(train=6, val=3)
     surgery.replace_head(model, 3, seed=0)
     surgery.freeze_to(model, "head")
@@ -130,7 +130,7 @@ def test_they_train_predict_and_give_features_as_any_classifier(name):
 
 @pytest.mark.parametrize("name", ["resnet", "convnext", "regnet"])
 def test_grad_cam_explains_those_that_have_feature_maps(name):
-    model = models.set_info(tiny(name), input_size=32, mean=0.5, std=0.5)
+    model = models.describe(tiny(name), input_size=32, mean=0.5, std=0.5)
     assert explain.grad_cam(model, torch.rand(1, 3, 32, 32)).shape == (1, 32, 32)
 
 
@@ -181,7 +181,7 @@ class Trainer(nn.Module):
 
 
 def test_a_trainer_around_one_is_looked_through():
-    model = models.set_info(tiny("beit"), mean=0.3, std=0.2)
+    model = models.describe(tiny("beit"), mean=0.3, std=0.2)
     assert unwrap(Trainer(model)) is model
     assert data.transform_for(Trainer(model)) == data.transform_for(model)
 

@@ -60,7 +60,7 @@ def explanations(model, x):
 
 @each_type
 def test_everything_explains_a_model_of_any_number_type(dtype):
-    model, x = models.set_info(Net(), input_size=(3, 32, 32)).to(dtype), images(1, 32)
+    model, x = models.describe(Net(), input_size=(3, 32, 32)).to(dtype), images(1, 32)
     assert explain.nearest(images(3).to(dtype), n_neighbors=1)[0].shape == (3, 1)
     with unchanged(model):
         found = explanations(model, x)
@@ -116,7 +116,7 @@ def test_parts_of_other_number_types_keep_them(dtype):
         def forward(self, x):
             return self.fc(self.pool(self.last(self.body(self.stem(x)))).to(dtype))
 
-    net = models.set_info(Mixed().eval(), input_size=(3, 16, 16))
+    net = models.describe(Mixed().eval(), input_size=(3, 16, 16))
     net.fc.to(dtype)
     before = {name: t.dtype for name, t in net.state_dict().items()}
     if dtype != torch.float64:  # a head of 16 bits is fed with 16 bits, so it can only be judged
@@ -167,7 +167,7 @@ KINDS = {
 )
 def test_scores_in_any_kind_of_output_are_found_everywhere(kind):
     plain = tiny_net()
-    net = models.set_info(
+    net = models.describe(
         Answers(KINDS[kind], tiny_net()), input_size=(3, 16, 16), mean=(0.5,) * 3, std=(0.5,) * 3
     )
     dataset, x = tiny_data(train=6, val=6), images(2, 16)

@@ -385,13 +385,13 @@ def flat():
     """A network whose pooled features are some pixels."""
     with runtime.seeded(0):
         network = nn.Sequential(nn.Conv2d(3, 48, 4, 4), nn.Flatten(), nn.Linear(768, 2))
-    return models.set_info(network, input_size=(3, 16, 16))
+    return models.describe(network, input_size=(3, 16, 16))
 
 
 def test_a_store_knows_the_views_and_the_copies_of_a_picture(flat):
     split = Copies()
     (first, *_) = surgery.stages(flat).names
-    transform = data.transform_for(flat, augment=True)
+    transform = data.transform_for(flat, train=True)
     copies = features_of(flat, split, at=first)
     views = features_of(flat, split, at=first, transform=transform, views=2)
     assert copies.groups.tolist() == split.groups

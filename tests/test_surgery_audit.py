@@ -31,7 +31,7 @@ class Net(nn.Module):
 
 def net(stage: str | None = None) -> Net:
     torch.manual_seed(0)
-    model = models.set_info(Net(), input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
+    model = models.describe(Net(), input_size=(3, 32, 32), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
     if stage:
         surgery.freeze_to(model, stage)
     return model.train()
@@ -327,7 +327,7 @@ def test_the_weights_own_transform_is_in_order_however_it_is_written(train):
     model = net()
     own = T.Compose([T.RandomResizedCrop(32), T.RandomHorizontalFlip(), T.ToTensor(), NORMALISE])
     assert surgery.audit(model, transform=own).ok
-    assert surgery.audit(model, transform=data.transform_for(model, augment=train)).ok
+    assert surgery.audit(model, transform=data.transform_for(model, train=train)).ok
 
 
 def test_a_size_that_the_model_cannot_take_is_an_error():

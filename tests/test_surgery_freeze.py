@@ -124,14 +124,14 @@ def test_nothing_before_the_cut_moves_and_everything_behind_it_does(name):
         assert not moved(before, model) & frozen
         # ReLU may leave single tensors without gradient in so few steps; most must move.
         assert len(moved(before, model) & trains) > 0.8 * len(trains)
-        assert surgery.trains_from(model) == stage
+        assert surgery.frozen_to(model) == stage
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
 def test_nothing_before_the_middle_moves_in_any_architecture(entry):
     model, side = entry.build()
-    surgery.replace_head(models.set_info(model, input_size=side), 3)
+    surgery.replace_head(models.describe(model, input_size=side), 3)
     every = surgery.stages(model).names
     stage = every[len(every) // 2]
     surgery.freeze_to(model, stage)
@@ -199,7 +199,7 @@ def test_frozen_stays_frozen_on_every_road(road):
     original = net()
     surgery.freeze_to(original, stage_of(original, "three"))
     model = ROADS[road](original)
-    assert surgery.trains_from(model) == surgery.trains_from(original)
+    assert surgery.frozen_to(model) == surgery.frozen_to(original)
     inner = getattr(model, "_orig_mod", model)
     before = snapshot(inner)
     train(model)
@@ -228,7 +228,7 @@ def test_frozen_stays_frozen_under_ddp(tmp_path):
         before = snapshot(model)
         train(wrapped)
         assert {k.split(".")[0] for k in moved(before, model)} == {"three", "four", "out"}
-        assert surgery.trains_from(wrapped) == surgery.trains_from(model)
+        assert surgery.frozen_to(wrapped) == surgery.frozen_to(model)
         with pytest.raises(LearnerError, match="wrap it again"):
             surgery.freeze_to(wrapped, "head")
     finally:
@@ -249,7 +249,7 @@ def test_the_first_stage_freezes_nothing_and_head_all_but_the_head():
 def test_unfreezing_restores_normal_training():
     model, reference = net(), net()
     surgery.unfreeze(surgery.freeze_to(model, "head"))
-    assert surgery.trains_from(model) is None
+    assert surgery.frozen_to(model) is None
     for each in (model, reference):
         torch.manual_seed(5)
         train(each)
@@ -352,7 +352,7 @@ def test_patterns_freeze_what_they_name_and_count_it():
     assert still == {k for k in before if k.startswith("one.")} | {
         "two.conv.weight", "two.conv.bias", "three.conv.weight", "three.conv.bias", "out.bias"
     }  # fmt: skip
-    assert surgery.trains_from(model) is None
+    assert surgery.frozen_to(model) is None
 
 
 @pytest.mark.parametrize(
@@ -366,14 +366,14 @@ def test_patterns_freeze_what_they_name_and_count_it():
 def test_what_was_frozen_stays_when_more_is_frozen_and_unfreeze_ends_it(first):
     model = net()
     first(model)
-    kept, before = surgery.trains_from(model), snapshot(model)
+    kept, before = surgery.frozen_to(model), snapshot(model)
     train(model)
     still = set(before) - moved(before, model)
     surgery.freeze(model, "three.conv", "out.bias")
     before = snapshot(model)
     train(model)
     assert set(before) - moved(before, model) == still | {"three.conv.weight", "three.conv.bias", "out.bias"}
-    assert surgery.trains_from(model) == kept
+    assert surgery.frozen_to(model) == kept
     surgery.unfreeze(model)
     before = snapshot(model)
     train(model)

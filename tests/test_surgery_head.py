@@ -184,7 +184,7 @@ def test_type_counts_and_repeated_calls():
 
 def test_class_names_of_the_old_head_are_forgotten():
     model = surgery.replace_head(Odd(), 2)
-    models.set_info(model, classes=["ant", "bee"])
+    models.describe(model, classes=["ant", "bee"])
     assert models.info(surgery.replace_head(model, 2)).classes is None
 
 
@@ -298,7 +298,7 @@ def test_impossible_numbers_of_classes_are_refused(number):
 )
 def test_a_grey_image_gives_what_it_gave_in_three_channels(library, name):
     model = make(name, library).eval()
-    models.set_info(model, mean=(0.1, 0.2, 0.3), std=(0.2, 0.2, 0.2))
+    models.describe(model, mean=(0.1, 0.2, 0.3), std=(0.2, 0.2, 0.2))
     original = copy.deepcopy(model)
     if getattr(original, "transform_input", False):
         original.transform_input = False

@@ -39,7 +39,7 @@ class Net(nn.Module):
 
 def made(kind: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
-    return models.set_info(kind(), input_size=32, mean=0.5, std=0.5)
+    return models.describe(kind(), input_size=32, mean=0.5, std=0.5)
 
 
 def frozen(kind: type[nn.Module]) -> nn.Module:
@@ -190,7 +190,7 @@ class DropsBeforeANorm(nn.Module):
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d(8), nn.LayerNorm(8), nn.GroupNorm(2, 8)])
 def test_a_function_that_drops_right_before_the_head_belongs_to_it(norm):
-    model = models.set_info(DropsBeforeANorm(norm), input_size=32)
+    model = models.describe(DropsBeforeANorm(norm), input_size=32)
     surgery.freeze_to(model, "head")
     prefix, _ = surgery.split_at(model.train(), "head")
     assert torch.equal(prefix.train()(X), prefix(X))
@@ -342,7 +342,7 @@ def test_looking_runs_no_layer_of_the_model_itself(keep):
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, 2), block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
     )
-    models.set_info(model.train(), input_size=32)
+    models.describe(model.train(), input_size=32)
     before, calls = state(block), getattr(block.run, "calls", [0])[0]
     surgery.stages(model)
     surgery.audit(model)
@@ -462,7 +462,7 @@ class Adapted(nn.Module):
 
 
 def test_adapters_train_and_what_they_adapt_stays_as_it_was():
-    inner = models.set_info(tiny_net().requires_grad_(False), mean=0.2, std=0.3)
+    inner = models.describe(tiny_net().requires_grad_(False), mean=0.2, std=0.3)
     inner.last[0] = LowRank(inner.last[0])
     inner.fc.requires_grad_(True)
     model = Adapted(inner)
@@ -500,7 +500,7 @@ def test_statistics_that_are_held_are_not_counted_again_by_an_average():
     model = frozen(Net)
     model(X)
     average = AveragedModel(model)
-    assert surgery.trains_from(average) == surgery.trains_from(model)
+    assert surgery.frozen_to(average) == surgery.frozen_to(model)
     before = {k: v.clone() for k, v in average.named_buffers()}
     update_bn([X], average)
     assert all(torch.equal(v, before[k]) for k, v in average.named_buffers())
@@ -545,7 +545,7 @@ def test_freezing_between_two_uses_of_a_weight_is_refused(kind):
     with pytest.raises(LearnerError, match=r"(norm|scale).* is used before .* and again behind"):
         surgery.freeze_to(model, before)
     assert all(p.requires_grad for p in model.parameters())
-    assert surgery.trains_from(surgery.freeze_to(model, "head")) == "head"
+    assert surgery.frozen_to(surgery.freeze_to(model, "head")) == "head"
 
 
 # Weights that are made at each pass.
@@ -757,7 +757,7 @@ class Pooled(Net):
 
 
 def pooled(**settings: Any) -> nn.Module:
-    return models.set_info(Pooled(**settings), input_size=32)
+    return models.describe(Pooled(**settings), input_size=32)
 
 
 def pools_by_method() -> nn.Module:

@@ -88,7 +88,7 @@ def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
         def forward(self, x):
             return self.fc((self.scale * x).mean((2, 3)))
 
-    net = models.set_info(Odd(), input_size=(3, 16, 16))
+    net = models.describe(Odd(), input_size=(3, 16, 16))
     with pytest.raises(LearnerError, match="scale"):
         train.fit(net, tiny_data(), Recipe.scratch(epochs=1))
 

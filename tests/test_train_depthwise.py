@@ -87,7 +87,7 @@ class Net(nn.Module):
 def test_training_with_it_ends_where_training_without_it_ends():
     def trained(padding):
         torch.manual_seed(0)
-        model = models.set_info(Net(padding), input_size=(3, 16, 16), mean=0.5, std=0.5)
+        model = models.describe(Net(padding), input_size=(3, 16, 16), mean=0.5, std=0.5)
         train.fit(model, tiny_data(), train.Recipe.finetune(epochs=2, lr=0.1, optimizer="sgd", keep="last"))
         return model
 

@@ -92,7 +92,7 @@ class Flattens(nn.Module):
     ],
 )
 def test_a_network_that_counts_on_the_order_in_memory_is_used_everywhere(flatten):
-    net, dataset = models.set_info(Flattens(flatten), input_size=16, mean=0.5, std=0.5), tiny_data()
+    net, dataset = models.describe(Flattens(flatten), input_size=16, mean=0.5, std=0.5), tiny_data()
     x = torch.stack([data.transform_for(net)(image) for image, _ in dataset.val])
     with torch.no_grad():
         wanted = net.eval()(x)

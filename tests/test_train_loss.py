@@ -99,7 +99,7 @@ class WithAuxiliary(TinyNet):
 
 def test_auxiliary_heads_add_their_share_of_the_loss():
     net, dataset = WithAuxiliary(norm=False), tiny_data()
-    models.set_info(net.eval(), input_size=(3, 16, 16))
+    models.describe(net.eval(), input_size=(3, 16, 16))
     seen = recorded(net)
     history = train.fit(net, dataset, STILL)
     truth = torch.tensor([dataset.train.labels[i] for i in images_trained_on(dataset)])

@@ -43,15 +43,15 @@ def other_statistics():
 
 
 def other_size():
-    return models.set_info(tiny_net(), input_size=(3, 24, 24))
+    return models.describe(tiny_net(), input_size=(3, 24, 24))
 
 
 def other_normalisation():
-    return models.set_info(tiny_net(), mean=(0.4, 0.5, 0.5))
+    return models.describe(tiny_net(), mean=(0.4, 0.5, 0.5))
 
 
 def other_crop():
-    return models.set_info(tiny_net(), crop_pct=0.5)
+    return models.describe(tiny_net(), crop_pct=0.5)
 
 
 def other_dropout():

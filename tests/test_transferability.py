@@ -19,7 +19,7 @@ def network(mean=0.0, variance=1.0):
     norm.running_mean.fill_(mean)
     norm.running_var.fill_(variance)
     model = nn.Sequential(norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    return models.set_info(model, input_size=(3, 4, 4), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0)
+    return models.describe(model, input_size=(3, 4, 4), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0)
 
 
 def halves(low, high):

@@ -145,7 +145,7 @@ def test_a_method_that_has_no_meaning_on_a_model_says_so_and_the_other_is_shown(
         nn.Conv2d(3, 4, 3, 2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     )
     explorer = widgets.explore_attributions(
-        models.set_info(smooth.eval(), input_size=(3, 32, 32)), photos()[0]
+        models.describe(smooth.eval(), input_size=(3, 32, 32)), photos()[0]
     )
     words = moved(explorer, right="guided_backprop")[1]
     assert "saliency is strongest" in words
@@ -171,7 +171,7 @@ def test_where_to_cut_shows_what_trains_what_it_costs_and_what_was_measured():
     assert "nothing is frozen" in words
     assert "100% of training everything" in words
     assert "easured" not in widgets.explore_freezing(model).screen.message
-    assert surgery.trains_from(model) is None  # only looked at
+    assert surgery.frozen_to(model) is None  # only looked at
 
 
 def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
@@ -304,7 +304,7 @@ def token_net():
         def forward(self, x):
             return self.head(self.embed(x.flatten(1)).relu())
 
-    return models.set_info(Tokens().eval(), input_size=(3, 32, 32))
+    return models.describe(Tokens().eval(), input_size=(3, 32, 32))
 
 
 ONE = photos()[0]

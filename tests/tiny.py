@@ -102,7 +102,7 @@ def tiny_net(classes: int = 3, *, seed: int = 0, norm: bool = True, dropout: flo
     """A `TinyNet` with weights drawn from `seed`."""
     with runtime.seeded(seed):
         net = TinyNet(classes, norm=norm, dropout=dropout)
-    return models.set_info(net.eval(), input_size=(3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
+    return models.describe(net.eval(), input_size=(3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ def photos(count=3, side=32):
 
 
 def named_net(classes=3):
-    return models.set_info(tiny_net(classes), classes=["red", "green", "blue"][:classes])
+    return models.describe(tiny_net(classes), classes=["red", "green", "blue"][:classes])
 
 
 def table(reached, epochs=3):

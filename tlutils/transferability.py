@@ -56,7 +56,7 @@ def domain_distance(
         >>> from torch import nn
         >>> from tlutils import data, models, transferability
         >>> net = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        >>> net = models.set_info(net, input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+        >>> net = models.describe(net, input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
         >>> digits = data.load("digits").train.subsample(2)
         >>> round(transferability.domain_distance(net, digits).value, 1)
         0.2

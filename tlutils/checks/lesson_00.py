@@ -53,7 +53,7 @@ def check_frozen_before(model: nn.Module, stage: str) -> None:
         >>> lesson_00.check_frozen_before(surgery.freeze_to(model, "stage2"), "stage3")
         You froze too little: the cut lies before the stage that was asked for.
     """
-    names, found = surgery.stages(model).names, surgery.trains_from(model)
+    names, found = surgery.stages(model).names, surgery.frozen_to(model)
     trains = [parameter.requires_grad for parameter in model.parameters()]
     if all(trains):
         print("Nothing is frozen yet. Freeze what lies before the stage.")

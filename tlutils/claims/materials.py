@@ -192,7 +192,7 @@ def small_network(classes: int, seed: int) -> nn.Module:
         model = nn.Sequential(
             *blocks, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * WIDTHS[-1], classes)
         )
-    return models.set_info(
+    return models.describe(
         model, input_size=(3, SIZE, SIZE), mean=(0.5,) * 3, std=(0.25,) * 3, crop_pct=0.875
     )
 

@@ -37,7 +37,7 @@ LARGEST = 4
 class Preprocess:
     """A callable: any image in, a float32 tensor (C, H, W) out. Pickles, and compares by value.
 
-    The picture is resized to cover size / crop_pct, cropped in the middle, and normalised. With `augment`, a
+    The picture is resized to cover size / crop_pct, cropped in the middle, and normalised. With `train`, a
     random part of it is resized instead and half of the pictures are mirrored; with "shift", it only moves a
     little, since a mirrored digit or letter is none. Both are drawn from torch's global generator; without,
     the same picture always gives the same tensor.
@@ -49,7 +49,7 @@ class Preprocess:
         mean: of each channel, subtracted from values in [0, 1].
         std: of each channel, by which they are divided.
         crop_mode: "center"; "squash" gives up the aspect instead of cropping, "border" pads.
-        augment: whether to crop and mirror at random; "shift" moves the picture at random instead.
+        train: whether to crop and mirror at random; "shift" moves the picture at random instead.
     """
 
     size: tuple[int, int]
@@ -58,7 +58,7 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_mode: str = "center"
-    augment: bool | Literal["shift"] = False
+    train: bool | Literal["shift"] = False
 
     @property
     def fingerprint(self) -> str:
@@ -69,8 +69,8 @@ class Preprocess:
         picture = to_pil_image(image)
         if len(self.mean) == 1:
             picture = picture.convert("L")
-        crop = self._random_crop(picture) if self.augment is True else self._whole(picture)
-        if self.augment == "shift":
+        crop = self._random_crop(picture) if self.train is True else self._whole(picture)
+        if self.train == "shift":
             crop = self._shifted(crop)
         return F.normalize(F.to_tensor(crop), self.mean, self.std)
 
@@ -122,15 +122,15 @@ class Preprocess:
         return ground
 
 
-def transform_for(model: nn.Module, *, augment: bool | Literal["shift"] = False) -> Preprocess:
+def transform_for(model: nn.Module, *, train: bool | Literal["shift"] = False) -> Preprocess:
     """Return the preprocessing that the model's own weights state; the model stays as it is.
 
     A warning in the log says so where nobody stated it, and mean and std 0.5 are assumed.
 
     Args:
         model: its size, crop, interpolation, mean and std come from `models.info(model)`.
-        augment: a random resized crop, mirrored in half of the cases, replaces the crop in the middle;
-            "shift" moves that by up to 8 % of its side instead.
+        train: a random resized crop, mirrored in half of the cases, replaces the crop in the middle; "shift"
+            moves that by up to 8 % of its side instead.
 
     Raises:
         LearnerError: the model takes neither 3 channels nor 1.
@@ -158,7 +158,7 @@ def transform_for(model: nn.Module, *, augment: bool | Literal["shift"] = False)
         mean,
         std,
         crop_mode=info.crop_mode,
-        augment=augment,
+        train=train,
     )
 
 

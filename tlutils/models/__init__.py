@@ -1,6 +1,6 @@
 """One front door to models: packaged weights, torchvision, timm, transformers, and files that `save` wrote.
 
-`load` gives a model, `info` says what it expects, `set_info` corrects that for a model of your own, `save`
+`load` gives a model, `info` says what it expects, `describe` corrects that for a model of your own, `save`
 keeps one in a file, and `load_weights` reads a checkpoint of somebody else's.
 """
 
@@ -16,8 +16,8 @@ from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
 from .fetch import list_offline
 from .metadata import ModelInfo
-from .recognise import check_input, info, set_info
-from .registry import list_models
+from .recognise import check_input, describe, info
+from .registry import catalog
 from .zoo import build
 
 DEFAULT = "tf_efficientnet_lite0"
@@ -26,15 +26,15 @@ __all__ = [
     "DEFAULT",
     "LoadReport",
     "ModelInfo",
+    "catalog",
     "check_input",
+    "describe",
     "info",
     "layers",
-    "list_models",
     "list_offline",
     "load",
     "load_weights",
     "save",
-    "set_info",
 ]
 
 

@@ -147,7 +147,7 @@ def facts(model: nn.Module, stated: dict[str, Any] | None = None) -> ModelInfo:
     classes = [str(labels[key]) for key in sorted(labels, key=int)]
     channels = getattr(config, "num_channels", 3)
     name = getattr(config, "_name_or_path", "") or config.model_type
-    advice = "say what is right with models.set_info(model, mean=..., std=..., ...)"
+    advice = "say what is right with models.describe(model, mean=..., std=..., ...)"
     return ModelInfo(
         name=f"transformers/{name}", source="transformers", num_classes=len(classes), pretrained=None,
         classes=None if all(label.startswith("LABEL_") for label in classes) else classes,

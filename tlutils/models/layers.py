@@ -147,7 +147,7 @@ def find_layers(model: nn.Module) -> Layers:
     raise LearnerError(
         f"{type(model).__name__} could not run on a batch of shape {shape}: "
         f"{type(failures[shape]).__name__}: {failures[shape]}. Expected a model that maps images to class "
-        "scores. If it takes another size, say so: models.set_info(model, input_size=(C, H, W))."
+        "scores. If it takes another size, say so: models.describe(model, input_size=(C, H, W))."
     ) from failures[shape]
 
 

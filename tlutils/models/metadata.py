@@ -86,7 +86,7 @@ class ModelInfo:
 
 
 def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
-    """Return the facts with some fields changed, checked as `set_info` promises."""
+    """Return the facts with some fields changed, checked as `describe` promises."""
     known = {item.name for item in fields(ModelInfo)}
     for name in changes:
         if name not in known:

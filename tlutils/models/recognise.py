@@ -35,7 +35,7 @@ def info(model: nn.Module) -> ModelInfo:
 
     Works for models from `load`, for raw models of torchvision, timm and transformers, within wrappers, and
     for models of your own that give their images to such a network. For any other module the input size is
-    found by trying, and 0.5 is assumed for mean and std: `assumed` says so, and `set_info` corrects it.
+    found by trying, and 0.5 is assumed for mean and std: `assumed` says so, and `describe` corrects it.
 
     Args:
         model: Any model.
@@ -67,7 +67,7 @@ def attach(model: nn.Module, info: ModelInfo) -> nn.Module:
     return model
 
 
-def set_info(model: nn.Module, **changes: Any) -> nn.Module:
+def describe(model: nn.Module, **changes: Any) -> nn.Module:
     """Return the same model with what `info` says of it corrected.
 
     Args:
@@ -82,7 +82,7 @@ def set_info(model: nn.Module, **changes: Any) -> nn.Module:
         >>> from torch import nn
         >>> from tlutils import models
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
-        >>> models.info(models.set_info(net, input_size=(1, 28, 28), mean=0.13, std=0.31)).mean
+        >>> models.info(models.describe(net, input_size=(1, 28, 28), mean=0.13, std=0.31)).mean
         (0.13,)
     """
     return attach(model, changed(info(model), changes))
@@ -287,7 +287,7 @@ def _raw_timm(model: nn.Module) -> ModelInfo:
     known = timm.get_pretrained_cfg(name) if timm.models.is_model(name) else None
     facts = timm_facts(timm_name(name, tag if known is None or tag != known.tag else None), model)
     if facts.fixed_size and built_for(model) is None:  # made with another img_size, it would not tell
-        note = "if it was made for another size of images, say so: models.set_info(model, input_size=...)"
+        note = "if it was made for another size of images, say so: models.describe(model, input_size=...)"
         return replace(facts, fixed_size=False, notes=(*facts.notes, note))
     return facts
 
@@ -302,7 +302,7 @@ def _custom(model: nn.Module) -> ModelInfo:
         mean=(0.5,) * channels, std=(0.5,) * channels, interpolation="bilinear", crop_pct=1.0,
         num_classes=outputs, pretrained=None,
         notes=(
-            f"{ASSUMED}mean and std are 0.5; correct them with models.set_info(model, mean=..., std=...)",
+            f"{ASSUMED}mean and std are 0.5; correct them with models.describe(model, mean=..., std=...)",
             f"{GUESSED}{side or 224} is {size}",
         ),
     )  # fmt: skip

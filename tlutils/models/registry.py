@@ -49,7 +49,7 @@ def torchvision_names() -> list[str]:
     return torchvision.models.list_models(module=torchvision.models)
 
 
-def list_models() -> list[str]:
+def catalog() -> list[str]:
     """Return every name that `load` takes, without pretrained tags: packaged, torchvision, timm.
 
     A name that several sources have means the first of them; "timm/resnet18" asks for a later one. Beside
@@ -57,7 +57,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> from tlutils import models
-        >>> models.list_models()[:3]
+        >>> models.catalog()[:3]
         ['tf_efficientnet_lite0', 'tf_efficientnet_lite1', 'tf_efficientnet_lite2']
     """
     first = [*PACKAGES, *torchvision_names()]
@@ -89,10 +89,7 @@ def resolve(name: str) -> tuple[str, str, str | None]:
     if wanted in sources:
         raise unknown(f"{wanted} model", base, sources[wanted])
     raise unknown(
-        "model",
-        name,
-        list_models(),
-        hint="models.list_models() lists all names; a file is given by its path.",
+        "model", name, catalog(), hint="models.catalog() lists all names; a file is given by its path."
     )
 
 

@@ -1,7 +1,7 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
 from .auditing import Audit, Finding, audit
-from .freeze import fixed_parameters, freeze, freeze_batchnorm, freeze_to, trains_from, unfreeze
+from .freeze import fixed_parameters, freeze, freeze_batchnorm, freeze_to, frozen_to, unfreeze
 from .head import head_layers, replace_head
 from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
@@ -20,6 +20,7 @@ __all__ = [
     "freeze",
     "freeze_batchnorm",
     "freeze_to",
+    "frozen_to",
     "head_layers",
     "module_layouts",
     "outputs",
@@ -28,7 +29,6 @@ __all__ = [
     "replace_stem",
     "split_at",
     "stages",
-    "trains_from",
     "unchanged",
     "unfreeze",
 ]

@@ -249,7 +249,7 @@ def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, p in floats.items() if not p.requires_grad and name not in ours)
 
 
-def trains_from(model: nn.Module) -> str | None:
+def frozen_to(model: nn.Module) -> str | None:
     """Return the first stage that trains since the last `freeze_to`, by name; None where it was not called.
 
     Args:
@@ -258,7 +258,7 @@ def trains_from(model: nn.Module) -> str | None:
     Example:
         >>> from tlutils import models, surgery
         >>> model = models.load("test_resnet", pretrained=False)
-        >>> surgery.trains_from(surgery.freeze_to(model, "stage2"))
+        >>> surgery.frozen_to(surgery.freeze_to(model, "stage2"))
         'stage2'
     """
     found = record(model)

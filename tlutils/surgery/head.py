@@ -91,7 +91,7 @@ def replace_head(
     if dropout is not None:
         for name in trial.dropouts:
             bare.get_submodule(name).p = dropout  # type: ignore[assignment]
-    models.set_info(bare, num_classes=num_classes, classes=None)
+    models.describe(bare, num_classes=num_classes, classes=None)
     return model
 
 

@@ -87,7 +87,7 @@ def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:
             f"back as it was. Make the model with models.load(..., in_chans={in_chans}) instead."
         ) from error
     facts: dict[str, Any] = {"mean": 0.5, "std": 0.5} if inside else {}
-    models.set_info(bare, input_size=(in_chans, height, width), **facts)
+    models.describe(bare, input_size=(in_chans, height, width), **facts)
     return model
 
 

@@ -219,7 +219,7 @@ def identify(
     be another in another process, and so is what this package notes in a model.
     """
     own = {k: v for k, v in settings.items() if "_hooks " not in k and ":_tlutils" not in k}
-    transform = dataclasses.asdict(data.transform_for(model, augment=recipe.augment))
+    transform = dataclasses.asdict(data.transform_for(model, train=recipe.augment))
     return {
         **{name: repr(getattr(recipe, name)) for name in (f.name for f in dataclasses.fields(recipe))},
         "model": models.info(model).name,

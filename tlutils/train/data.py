@@ -153,10 +153,10 @@ def prepare_inputs(
     That is the model, fed with images; or its suffix, fed with the outputs of the frozen prefix, which runs
     here, once per image and view.
     """
-    train_transform = data.transform_for(model, augment=recipe.augment)
+    train_transform = data.transform_for(model, train=recipe.augment)
     val_transform = data.transform_for(model)
     names = [stage.name for stage in surgery.stages(model)]
-    from_stage = surgery.trains_from(model) or names[0]
+    from_stage = surgery.frozen_to(model) or names[0]
     views = int(not recipe.augment) if recipe.views is None else recipe.views
     if not views or from_stage == names[0]:
         shared: dict[str, Any] = {"seed": recipe.seed, "dtype": dtype_of(model)}

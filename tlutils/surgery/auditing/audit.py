@@ -8,7 +8,7 @@ from torch import nn
 
 from ...errors import LearnerError
 from ...models import layers
-from ..freeze import is_held, trains_from
+from ..freeze import frozen_to, is_held
 from ..stages import require_editable
 from .effects import Effects, try_out
 from .findings import MARKS, Audit, Finding
@@ -87,5 +87,5 @@ def _summary(model: nn.Module, trial: layers.Layers | None) -> str:
     words.append(f"{free:,} of {total:,} parameters train")
     norms = sum(is_held(m) for m in model.modules() if layers.is_norm(m))
     if norms:
-        words.append(f"frozen to {trains_from(model) or 'a pattern'}, {norms} norm layers held")
+        words.append(f"frozen to {frozen_to(model) or 'a pattern'}, {norms} norm layers held")
     return "; ".join(words)
