@@ -137,11 +137,13 @@ class Shrunk:
         return Shrunk(replace(self.split, labels=labels))
 
 
+@cache
 def load_judges(name: str) -> Shrunk:
     """Return the images of a data set that judge, the same for all draws."""
     return Shrunk(load_dataset(name).val)
 
 
+@lru_cache(maxsize=16)
 def draw_sample(name: str, images: int, seed: int) -> tuple[Shrunk, Shrunk]:
     """Return images to learn from, drawn by `seed`, and the judges of a data set.
 
@@ -229,8 +231,12 @@ Change = Callable[[Image.Image, int], Image.Image]
 """What happens to an image, given its number, before a network sees it."""
 
 
+@lru_cache(maxsize=4)
 def prepare_images(model: nn.Module, split: Shrunk, change: Change | None = None) -> torch.Tensor:
-    """Return the images of a split, changed and prepared for a network, (N, 3, SIZE, SIZE)."""
+    """Return the images of a split, changed and prepared for a network, (N, 3, SIZE, SIZE).
+
+    The last ones are kept: the same images judge one run after the other.
+    """
     prepare = data.transform_for(model)
     images = (image for image, _ in split)
     return torch.stack([prepare(change(image, i) if change else image) for i, image in enumerate(images)])

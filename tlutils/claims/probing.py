@@ -28,14 +28,14 @@ def linear_probe(
     """A linear probe of what leaves the stage `at`, its penalty chosen by cross-validation.
 
     Measures `hits` and `score` on the judging images, and `cv`, the cross-validated score, by which a stage
-    can be chosen; of the default backbone's final features also what `judge_shifted` measures. `level` is a
-    name for the number of `images` of each class.
+    can be chosen; of the default backbone's final features, at the level "lots", also what `judge_shifted`
+    measures. `level` is a name for the number of `images` of each class.
     """
     known, judges = draw_sample(dataset, images, seed)
     features, new = (read_features(s, backbone=backbone, at=at, seed=seed) for s in (known, judges))
     probe = probe_split(features, known, seed)
     found = judge_by(judges.labels, probe.predict(new))
-    if (backbone, at) == (BACKBONE, "pool"):
+    if (backbone, at, level) == (BACKBONE, "pool", "lots"):
         model = load_network(BACKBONE)
 
         def guess(split: Shrunk, change: Change | None) -> np.ndarray:

@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from .materials import Change, Shrunk, judge_by, load_dataset, load_judges
+from .materials import Change, Shrunk, judge_by, load_judges
 
 SEVERITY = 4
 OTHER_SOURCE = {"mnist-5k": "digits"}
@@ -26,7 +26,7 @@ def judge_shifted(dataset: str, guess: Callable[[Shrunk, Change | None], np.ndar
     judges = load_judges(dataset)
     found = {"shifted": judge_by(judges.labels, guess(judges, corrupt))["hits"]}
     if dataset in OTHER_SOURCE:
-        other = Shrunk(load_dataset(OTHER_SOURCE[dataset]).val)
+        other = load_judges(OTHER_SOURCE[dataset])
         found["real"] = judge_by(other.labels, guess(other, None))["hits"]
     return found
 

@@ -1,6 +1,7 @@
 """Protocols that train a network: every strategy under the settings that one search chose for it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from .. import train
+from ..probe import Probe
 from ..train import Recipe
 from .materials import (
     BACKBONE,
@@ -76,18 +78,19 @@ def training(
 
     "few" and "more" train from a stage of `FROM_STAGES` on and "lp-ft" trains everything, all three from a
     solved linear probe as the head (Kumar et al. 2022, arXiv:2202.10054); "finetune" trains everything from a
-    random head; "scratch" starts from random weights; `ABLATIONS` are "lp-ft" with one thing set. `shifted`
-    are the hits on the same judges, each under one of the corruptions; `real` on images of the same classes
-    from another source, where there is one. `steps_to_fit` is the logarithm, to base 2, of the steps after
-    which nine of ten training images were right in an epoch (all steps where they never were).
-    `before_loss` and `last_loss` are the training loss at four fifths of the epochs and of the last one:
-    whether it came to a plateau. `stopped` is 1 where the loss was not a finite number any more.
+    random head; "scratch" starts from random weights; `ABLATIONS` are "lp-ft" with one thing set.
+    At the level "lots", `shifted` are the hits of "finetune" and "lp-ft" on the same judges, each under one
+    of the corruptions, and `real` on images of the same classes from another source, where there is one.
+    `steps_to_fit` is the logarithm, to base 2, of the steps after which nine of ten training images were
+    right in an epoch (all steps where they never were). `before_loss` and `last_loss` are the training loss
+    at four fifths of the epochs and of the last one: whether it came to a plateau. `stopped` is 1 where the
+    loss was not a finite number any more.
     """
     known, judges = draw_sample(dataset, images, seed)
     settings = Settings(lr=lr, steps=steps, augment=augment, train_bn=train_bn, network=network)
     model, history = train_strategy(known, strategy, settings, seed)
     found = judge_by(judges.labels, predict(model, prepare_images(model, judges)))
-    if strategy in ("finetune", "lp-ft"):
+    if level == "lots" and strategy in ("finetune", "lp-ft"):
         found |= judge_shifted(
             dataset, lambda split, change: predict(model, prepare_images(model, split, change))
         )
@@ -138,5 +141,10 @@ def train_strategy(
 
 def install_probe(model: nn.Module, known: Shrunk, seed: int) -> None:
     """Solve a linear probe on the pretrained final features, and make it the head of `model`, in place."""
-    features = read_features(known, backbone=BACKBONE, at="pool")
-    find_head(model).load_state_dict(probe_split(features, known, seed).head().state_dict())
+    find_head(model).load_state_dict(_solve_probe(known, seed).head().state_dict())
+
+
+@lru_cache(maxsize=16)
+def _solve_probe(known: Shrunk, seed: int) -> Probe:
+    """Return the linear probe that several strategies begin with."""
+    return probe_split(read_features(known, backbone=BACKBONE, at="pool"), known, seed)
