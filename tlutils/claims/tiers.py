@@ -55,6 +55,7 @@ class Tier:
         probed: data sets on which nothing but heads is trained.
         trained: data sets on which networks are trained.
         seeds: each run is made once with each.
+        draws: the seeds of linear probes with little data, which cost least and differ most by the draw.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Tier:
     probed: tuple[str, ...]
     trained: tuple[str, ...]
     seeds: range
+    draws: range
 
 
 QUICK = Tier(
@@ -70,6 +72,7 @@ QUICK = Tier(
     probed=(*NEAR, *FAR, "scenes"),
     trained=("hymenoptera", "mnist-5k"),
     seeds=range(3),
+    draws=range(3),
 )
 FULL = Tier(
     name="full",
@@ -77,6 +80,7 @@ FULL = Tier(
     probed=(*NEAR, *FAR, "dtd", "scenes"),
     trained=(*NEAR, *FAR),
     seeds=range(100, 108),
+    draws=range(100, 124),
 )
 
 
@@ -95,12 +99,14 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
     probes, trainings, neighbours = [], [], []
     for dataset in tier.probed:
         for level, images in tier.levels.items():
-            shared: Run = {"dataset": dataset, "level": level, "images": images, "seed": seeds}
-            probes += grid(backbone=[BACKBONE, "random"], at="pool", **shared)
-            probes += grid(backbone="pixels", at="pixels", **shared)
+            shared: Run = {"dataset": dataset, "level": level, "images": images}
+            draws = tier.draws if level == "little" else seeds
+            probes += grid(backbone=BACKBONE, at="pool", **shared, seed=draws)
+            probes += grid(backbone="random", at="pool", **shared, seed=seeds)
+            probes += grid(backbone="pixels", at="pixels", **shared, seed=seeds)
             if dataset in (*NEAR, *FAR) and level != "some":
-                probes += grid(backbone=BACKBONE, at=STAGES[:-1], **shared)
-                probes += grid(backbone=LARGER, at="pool", **shared)
+                probes += grid(backbone=BACKBONE, at=STAGES[:-1], **shared, seed=draws)
+                probes += grid(backbone=LARGER, at="pool", **shared, seed=draws)
         for backbone, at in ((BACKBONE, "pool"), ("random", "pool"), ("pixels", "pixels")):
             own = {"dataset": dataset, "images": tier.levels["lots"], "seed": seeds}
             neighbours += grid(backbone=backbone, at=at, **own)
