@@ -119,6 +119,8 @@ def page(known: Evidence, tier: Tier, found: Sequence[Verdict], drawn: Sequence[
         f"images with seeds that no run here has (`{PILOT}` has every trial); the number of steps goes with "
         "the square root of the number of images. The linear probe has seven penalties to choose from, in "
         "each run.",
+        f"Every run is made with {len(tier.seeds)} seeds, linear probes with little data with "
+        f"{len(tier.draws)}. {tier.note}",
         *(["## Every strategy beside its controls", *_strategies(known, tier)] if whole else []),
         "## Pictures",
         *drawn,
