@@ -1,6 +1,7 @@
-"""Protocols about how gently to train: learning rates, and which block to tune when something changes."""
+"""Protocols about how gently to train: rates, corrupted images, and which block to tune after a shift."""
 
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,6 +45,43 @@ def rate_scan(
         old, new = (final_features(model, prepare_images(model, split)) for split in (learn, test))
         found["kept"] = judge_by(test.labels, probe_split(old, learn, seed).predict(new))["hits"]
     return found
+
+
+CORRUPTED = {severity: partial(corrupt, severity=severity) for severity in (1, 2, 3, 4, 5)}
+"""Corruptions by severity."""
+
+
+def corruption_severity(
+    *,
+    dataset: str,
+    strategy: str,
+    images: int,
+    lr: float,
+    steps: int,
+    augment: bool | Literal["shift"],
+    train_bn: bool,
+    network: Literal["backbone", "small"],
+    seed: int,
+) -> dict[str, Any]:
+    """Balanced accuracy under corruptions of severity k: `probe_k` of a linear probe, `tuned_k` finetuned.
+
+    As in `training`, with the settings of a strategy; each judge meets one of the corruptions.
+    """
+    known, judges = draw_sample(dataset, images, seed)
+    settings = Settings(lr=lr, steps=steps, augment=augment, train_bn=train_bn, network=network)
+    found: dict[str, Any] = {"labels": len(known)}
+
+    def judge(name: str, model: nn.Module) -> None:
+        for severity, change in CORRUPTED.items():
+            predicted = predict(model, prepare_images(model, judges, change))
+            found[f"{name}_{severity}"] = judge_by(judges.labels, predicted)["score"]
+
+    model = reset_network(len(known.classes), seed)
+    install_probe(model, known, seed)
+    judge("probe", model)
+    model, history = train_strategy(known, strategy, settings, seed)
+    judge("tuned", model)
+    return found | {"stopped": int(bool(history.stopped))}
 
 
 BLOCKS = {

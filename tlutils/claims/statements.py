@@ -1,14 +1,15 @@
 """What lectures and papers say beside the matrix, and the list of all claims."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..errors import unknown
+from ..experiments import interval
 from .effects import Contrast, Evidence, Mean, Measurement
 from .materials import BACKBONE, FAR, NEAR, STAGES
 from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training
-from .rates import SOURCE
+from .rates import CORRUPTED, SOURCE
 from .tiers import LARGER, RATES
 from .training import WHOLE
 from .verdicts import Claim
@@ -67,6 +68,29 @@ def crossing(evidence: Evidence) -> str:
         if words
         else ""
     )
+
+
+def by_severity(first: tuple[str, str], second: tuple[str, str]) -> Callable[[Evidence], str]:
+    """Return a function that says how far one way is ahead of another under each severity of corruption.
+
+    A way is the strategy of a run and what of it was judged: "probe" or "tuned".
+    """
+
+    def say(evidence: Evidence) -> str:
+        runs = evidence.runs[evidence.runs["protocol"] == "corruption_severity"]
+        if runs.empty:
+            return ""
+        table = runs.set_index(["dataset", "seed"])
+        leads = []
+        for severity in CORRUPTED:
+            one, other = (
+                table.loc[table["strategy"] == strategy, f"{judged}_{severity}"]
+                for strategy, judged in (first, second)
+            )
+            leads.append(f"{severity}: {interval((one - other).groupby('seed').mean())}")
+        return f"By severity, on {' and '.join(dict.fromkeys(runs['dataset']))}: {'; '.join(leads)}."
+
+    return say
 
 
 def trend(means: Sequence[Mean | Contrast]) -> Contrast:
@@ -271,6 +295,7 @@ OTHERS = [
         effect=training(strategy="lp-ft", dataset=ALL, level="lots", value="shifted")
         - training(strategy="finetune", dataset=ALL, level="lots", value="shifted"),
         contrast="as kumar-id, with lots of images and judged on corrupted ones, severity 4",
+        also=by_severity(("lp-ft", "tuned"), ("finetune", "tuned")),
     ),
     Claim(
         id="kumar-probe-ood",
@@ -279,6 +304,7 @@ OTHERS = [
         effect=probe(dataset=ALL, level="lots", value="shifted")
         - training(strategy="finetune", dataset=ALL, level="lots", value="shifted"),
         contrast="linear probe minus finetuning from a random head, judged on corrupted images, severity 4",
+        also=by_severity(("finetune", "probe"), ("finetune", "tuned")),
     ),
     Claim(
         id="kumar-probe-source",
