@@ -8,8 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlutils import claims
-from tlutils.claims import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Claim, Evidence, Measurement, judge
+from tlutils import claims, data
+from tlutils.claims import (
+    BROKEN,
+    CLAIMS,
+    HOLDS,
+    MIXED,
+    OPEN,
+    REVERSED,
+    SAME,
+    Claim,
+    Evidence,
+    Measurement,
+    judge,
+    shifts,
+)
 from tlutils.claims.effects import Contrast
 from tlutils.claims.verdicts import adjust
 from tlutils.errors import LearnerError
@@ -295,3 +308,27 @@ def test_training_and_probing_of_a_seed_see_the_same_images_and_judges():
     assert not set(judges.split.hashes) & set(more.split.hashes)
     other, _ = draw_sample("scenes", 3, 2)
     assert other.split.hashes != few.split.hashes
+
+
+def test_the_lead_under_corruption_is_told_by_severity_over_seeds():
+    rows = [
+        {"protocol": "corruption_severity", "dataset": name, "seed": seed, "strategy": strategy}
+        | {f"tuned_{k}": level - 0.1 * k + 0.01 * seed for k in range(1, 6)}
+        for name in ("hymenoptera", "mnist-5k")
+        for seed in (0, 1)
+        for strategy, level in (("lp-ft", 0.9), ("finetune", 0.8 if name == "mnist-5k" else 0.7))
+    ]
+    known = Evidence(pd.DataFrame(rows), pd.DataFrame())
+    said = CLAIMS["kumar-lp-ft-ood"].also(known)
+    assert "on hymenoptera and mnist-5k: 1: 0.150 [0.150, 0.150]; 2:" in said
+    assert said.endswith("5: 0.150 [0.150, 0.150].")
+    assert CLAIMS["kumar-lp-ft-ood"].also(Evidence(known.runs[:0], known.images)) == ""
+
+
+def test_images_get_worse_with_the_severity_of_every_corruption():
+    photo = data.load_photograph("cat").resize((96, 96))
+    for kind in shifts.CORRUPTIONS:
+        changed = [shifts.corrupt(photo, 0, kind=kind, severity=severity) for severity in range(1, 6)]
+        far = [np.abs(np.asarray(one, dtype=float) - np.asarray(photo)).mean() for one in changed]
+        assert far == sorted(far), kind
+        assert far[0] > 0, kind

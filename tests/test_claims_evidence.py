@@ -29,7 +29,7 @@ def test_every_run_of_a_tier_is_there_with_seed_seconds_and_environment(tier, fo
     table = claims.evidence(folder).runs
     planned = claims.runs(tier)
     assert len(table) == sum(map(len, planned.values()))
-    for name, own in planned.items():
+    for name, own in ((name, own) for name, own in planned.items() if own):
         axes = sorted(own[0])
         rows = table[table["protocol"] == name]
         have = rows[axes].sort_values(axes, ignore_index=True)
