@@ -256,15 +256,20 @@ def test_corners_has_one_panel_per_corner_and_one_dot_per_strategy():
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_effects_are_coloured_by_verdict_and_wide_intervals_are_cut(verdict):
-    row = {"id": "one", "effect": 0.1, "low": -5.0, "high": 5.0, "margin": 0.01, "verdict": verdict}
-    picture = plots.effects([row], xlabel="effect", title="t", alt="a")
-    (ax,) = picture.axes
+def test_effects_are_coloured_by_verdict(verdict):
+    row = {"id": "one", "effect": 0.1, "low": 0.0, "high": 0.2, "margin": 0.01, "verdict": verdict}
+    (ax,) = plots.effects([row], xlabel="effect", title="t", alt="a").axes
     (dot,) = dots(ax)
     assert float(dot.get_xdata()[0]) == 0.1
     assert dot.get_color() == plots.COLOURS[VERDICTS[verdict]]
-    assert ax.get_xlim()[1] < 1
     assert [label.get_text() for label in ax.get_yticklabels()] == ["one"]
+
+
+def test_intervals_of_effects_are_shown_whole_unless_they_have_no_end():
+    row = {"id": "one", "effect": 0.1, "low": -0.6, "high": 0.8, "margin": 0.01, "verdict": "undecided"}
+    endless = row | {"low": -np.inf, "high": np.inf}
+    (ax,) = plots.effects([row, endless], xlabel="effect", title="t", alt="a").axes
+    assert 0.8 < ax.get_xlim()[1] < 1
 
 
 def test_shares_are_drawn_stem_at_the_top():

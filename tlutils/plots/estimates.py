@@ -117,7 +117,8 @@ def effects(rows: Sequence[Mapping[str, Any]], *, xlabel: str, title: str, alt: 
     """
     picture, axes = figure(7.5, 0.9 + 0.24 * len(rows), title=title, alt=alt)
     ax = axes[0, 0]
-    reach = max((abs(r["effect"]) for r in rows), default=1.0) * 1.25
+    ends = np.abs([row[end] for row in rows for end in ("effect", "low", "high")])
+    reach = max(ends[np.isfinite(ends)], default=1.0) * 1.05  # an infinite interval is cut by the frame
     for place, row in enumerate(rows):
         colour = COLOURS[VERDICTS[row["verdict"]]]
         low, high = np.clip([row["low"], row["high"]], -reach, reach)
