@@ -1,7 +1,7 @@
 """Protocols about how gently to train: rates, corrupted images, and which block to tune after a shift."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,23 +52,13 @@ CORRUPTED = {severity: partial(corrupt, severity=severity) for severity in (1, 2
 
 
 def corruption_severity(
-    *,
-    dataset: str,
-    strategy: str,
-    images: int,
-    lr: float,
-    steps: int,
-    augment: bool | Literal["shift"],
-    train_bn: bool,
-    network: Literal["backbone", "small"],
-    seed: int,
+    *, dataset: str, strategy: str, images: int, seed: int, **settings: Any
 ) -> dict[str, Any]:
     """Balanced accuracy under corruptions of severity k: `probe_k` of a linear probe, `tuned_k` finetuned.
 
-    As in `training`, with the settings of a strategy; each judge meets one of the corruptions.
+    As in `training`, with the `Settings` of a strategy; each judge meets one of the corruptions.
     """
     known, judges = draw_sample(dataset, images, seed)
-    settings = Settings(lr=lr, steps=steps, augment=augment, train_bn=train_bn, network=network)
     found: dict[str, Any] = {"labels": len(known)}
 
     def judge(name: str, model: nn.Module) -> None:
@@ -79,7 +69,7 @@ def corruption_severity(
     model = reset_network(len(known.classes), seed)
     install_probe(model, known, seed)
     judge("probe", model)
-    model, history = train_strategy(known, strategy, settings, seed)
+    model, history = train_strategy(known, strategy, Settings(**settings), seed)
     judge("tuned", model)
     return found | {"stopped": int(bool(history.stopped))}
 
