@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import joblib
@@ -88,6 +89,22 @@ def test_results_do_not_depend_on_how_many_run_at_once(tmp_path):
     pd.testing.assert_frame_equal(results(alone), results(together))
     # Threads share the cores, and with them the order in which sums are added up.
     assert alone["score"].tolist() == pytest.approx(threaded["score"].tolist(), rel=1e-5)
+
+
+KEPT = []
+
+
+def keep(seed: int) -> dict:
+    """Keep 400 MB, as a worker keeps networks, and tell who does: loky looks once a second."""
+    KEPT.append(b"x" * 400_000_000 if len(KEPT) == 1 else b"")
+    time.sleep(1.1)
+    return {"worker": os.getpid()}
+
+
+def test_a_worker_that_keeps_networks_is_not_renewed(tmp_path):
+    table = run_grid(keep, grid(seed=range(6)), out=tmp_path, n_jobs=2)
+    assert table["error"].tolist() == [""] * 6
+    assert table["worker"].nunique() == 2
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

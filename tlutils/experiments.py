@@ -3,8 +3,8 @@
 import hashlib
 import json
 import platform
+import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version as installed
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky import process_executor
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
@@ -100,12 +101,9 @@ def run_grid(
     missing = [(key, run) for key, run in zip(keys, runs, strict=True) if _read(files[key]).get("error", "?")]
     if missing:
         tasks = (delayed(_run_one)(function, run, files[key], key, threads) for key, run in missing)
-        with warnings.catch_warnings():
-            # loky renews a worker whose memory has grown, by the networks that it keeps: nothing is lost.
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-            done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
-            for _ in runtime.progress(done, desc=name, total=len(missing)):
-                pass
+        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
+        for _ in runtime.progress(done, desc=name, total=len(missing)):
+            pass
     return tidy([_read(files[key]) for key in keys])
 
 
@@ -236,6 +234,8 @@ def _run_one(
     function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int
 ) -> None:
     """Make one run and write its row, in whatever process this is."""
+    # loky takes networks that a worker keeps for a leak, and would renew it: imports and all that is kept again.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     values: Mapping[str, Any] = {}
     error, begin = "", time.perf_counter()
     with limited(threads):

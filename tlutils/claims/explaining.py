@@ -73,11 +73,12 @@ def cascading_randomization(*, method: str, seed: int) -> dict[str, Any]:
     return {"similarity": float(torch.stack(list(stages.values())[:TOP]).mean())}
 
 
-def data_randomization(*, method: str, seed: int) -> dict[str, Any]:
-    """How alike a map is from a network that learned digits and one that learned random labels: `similarity`.
+def data_randomization(*, seed: int) -> dict[str, Any]:
+    """How alike two maps are, of a network that learned digits and one that learned random labels.
 
-    The second half of the test of Adebayo et al. 2018 (section 4): a map that looks the same shows the
-    picture, not what was learned. Both networks fit their training images.
+    `saliency` and `guided_backprop` are the rank correlations of these maps, -1 to 1: the second half of the
+    test of Adebayo et al. 2018 (section 4). A map that looks the same shows the picture, not what was
+    learned. Both networks fit their training images.
     """
     from scipy import stats
 
@@ -87,9 +88,12 @@ def data_randomization(*, method: str, seed: int) -> dict[str, Any]:
     shuffled = known.relabelled(np.random.default_rng([seed, 5]).permutation(known.labels).tolist())
     false, _ = train_strategy(shuffled, "scratch", settings, seed)
     x = prepare_images(true, judges.select(range(0, len(judges), 25)))
-    own, other = (getattr(explain, method)(model, x).abs().flatten(1).numpy() for model in (true, false))
-    pairs = zip(own, other, strict=True)
-    return {"similarity": float(np.mean([stats.spearmanr(a, b).statistic for a, b in pairs]))}
+    found = {}
+    for method in (explain.saliency, explain.guided_backprop):
+        own, other = (method(model, x).abs().flatten(1).numpy() for model in (true, false))
+        pairs = zip(own, other, strict=True)
+        found[method.__name__] = float(np.mean([stats.spearmanr(a, b).statistic for a, b in pairs]))
+    return found
 
 
 def domain_distance(*, dataset: str, images: int, seed: int) -> dict[str, Any]:

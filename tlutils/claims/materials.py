@@ -23,6 +23,9 @@ STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", 
 SIZE, SHORT = 96, 128
 """In pixels: side of the input, alike for all data sets; short side to which pictures are shrunk."""
 
+LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")
+"""Other networks, where a claim compares networks: on little that is different, and lots that is similar."""
+
 WIDTHS = (32, 64, 128)
 """Channels of the blocks of the small network that is trained from scratch."""
 

@@ -11,7 +11,7 @@ from ..experiments import ABOUT, Run, run_grid
 from .effects import Evidence
 from .materials import MATERIALS, load_dataset
 from .statements import CLAIMS, claim
-from .tiers import FULL, PROTOCOLS, QUICK, VERSION, Tier, runs
+from .tiers import FULL, PROTOCOLS, QUICK, VERSIONS, Tier, runs
 from .verdicts import Verdict, adjust, judge, needs_run
 
 TABLE, IMAGES, VERDICTS = "reproduction.csv", "reproduction-images.csv", "reproduction-claims.csv"
@@ -155,7 +155,9 @@ def reproduce(
     folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / tier.name
     missing = missing_datasets(plan)
     tables = [
-        run_grid(PROTOCOLS[protocol], here, out=folder, version=VERSION, n_jobs=n_jobs).assign(origin="here")
+        run_grid(PROTOCOLS[protocol], here, out=folder, version=VERSIONS[protocol], n_jobs=n_jobs).assign(
+            origin="here"
+        )
         for protocol, own in plan.items()
         if (here := [run for run in own if run.get("dataset") not in missing])
     ]

@@ -7,11 +7,10 @@ import numpy as np
 from ..errors import unknown
 from ..experiments import interval
 from .effects import Contrast, Evidence, Mean, Measurement
-from .materials import BACKBONE, FAR, NEAR, STAGES
+from .materials import BACKBONE, FAR, LARGER, NEAR, STAGES
 from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training
-from .rates import CORRUPTED, SOURCE
-from .tiers import LARGER, RATES
-from .training import WHOLE
+from .rates import CORRUPTED, RATES, SOURCE
+from .training import ABLATION, WHOLE
 from .verdicts import Claim
 
 ALL = (*NEAR, *FAR)
@@ -22,7 +21,7 @@ transferred = Measurement("layer_transfer", defaults={"layers": "frozen"})
 gabor = Measurement("gabor_likeness", "similarity")
 pointing = Measurement("pointing_game")
 cascade = Measurement("cascading_randomization", "similarity")
-relearned = Measurement("data_randomization", "similarity")
+relearned = Measurement("data_randomization")
 distance = Measurement("domain_distance", "distance")
 VISUAL = "CS231n lectures, visualizing and understanding"
 LAYERS = (1, 2, 3, 4, 5)
@@ -188,8 +187,8 @@ OTHERS = [
         id="batchnorm-drift",
         says="BatchNorm left on in finetuning with little data costs accuracy.",
         source="common practice in finetuning on small batches; lesson 04 of this course",
-        effect=training(strategy="BatchNorm frozen", dataset=ALL, level="little")
-        - training(strategy="BatchNorm on", dataset=ALL, level="little"),
+        effect=training(strategy="lp-ft", dataset=ALL, level="little")
+        - training(strategy=ABLATION, dataset=ALL, level="little"),
         contrast="finetuning with BatchNorm frozen minus with BatchNorm on, all else equal",
     ),
     Claim(
@@ -397,7 +396,7 @@ OTHERS = [
         id="guided-backprop-labels",
         says="Guided backpropagation shows the picture more than the network: it survives random labels.",
         source="Adebayo et al. 2018, section 4, data randomization test",
-        effect=relearned(method="guided_backprop") - relearned(method="saliency"),
+        effect=relearned(value="guided_backprop") - relearned(value="saliency"),
         contrast=("similarity of maps of networks that learned true and shuffled labels, guided minus plain"),
         margin=0.1,
         why="a tenth of a rank correlation can hardly be seen in two maps side by side",

@@ -38,8 +38,8 @@ WHOLE = "finetune"
 """What "finetune all layers" means where a claim says no more: of two ways the one that the search scored
 higher on every data set."""
 
-ABLATIONS = {"BatchNorm frozen": False, "BatchNorm on": True}
-"""`train_bn` of two trainings that are "lp-ft" otherwise."""
+ABLATION = "BatchNorm on"
+"""What is "lp-ft" otherwise, for which the search chose to freeze BatchNorm on every data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def training(
 
     "few" and "more" train from a stage of `FROM_STAGES` on and "lp-ft" trains everything, all three from a
     solved linear probe as the head (Kumar et al. 2022, arXiv:2202.10054); "finetune" trains everything from a
-    random head; "scratch" starts from random weights; `ABLATIONS` are "lp-ft" with one thing set.
+    random head; "scratch" starts from random weights; `ABLATION` is "lp-ft" with BatchNorm on.
     At the level "lots", `shifted` are the hits of "finetune" and "lp-ft" on the same judges, each under one
     of the corruptions, and `real` on images of the same classes from another source, where there is one.
     `steps_to_fit` is the logarithm, to base 2, of the steps after which nine of ten training images were
