@@ -234,7 +234,7 @@ def _run_one(
     function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int
 ) -> None:
     """Make one run and write its row, in whatever process this is."""
-    # loky takes networks that a worker keeps for a leak, and would renew it: imports and all that is kept again.
+    # loky takes networks that a worker keeps for a leak, and would renew it, with all that it keeps.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     values: Mapping[str, Any] = {}
     error, begin = "", time.perf_counter()
