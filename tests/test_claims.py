@@ -1,6 +1,7 @@
 """A verdict follows from the runs: hand-made tables give all six, and an edited number turns it round."""
 
 import json
+from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -281,6 +282,18 @@ def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
         assert row["lr"] == pytest.approx(best["lr"], rel=1e-5)
         for name in ("steps", "augment", "train_bn", "network"):
             assert str(row[name]) == str(best[name])
+
+
+def test_what_differs_from_finetuning_after_a_probe_by_batchnorm_differs_by_it_alone():
+    for dataset in (*claims.NEAR, *claims.FAR):
+        assert not claims.chosen_settings(dataset, "lp-ft", 5).train_bn
+    on = [run for run in claims.runs(claims.QUICK)["training"] if run["strategy"] == claims.training.ABLATION]
+    for run in on:
+        settings = claims.Settings(**{f.name: run[f.name] for f in fields(claims.Settings)})
+        assert replace(settings, train_bn=False) == claims.chosen_settings(
+            run["dataset"], "lp-ft", run["images"]
+        )
+    assert len(on) == len(claims.QUICK.trained) * len(claims.QUICK.seeds)
 
 
 def test_finetuning_everything_is_the_way_that_the_search_scored_higher():

@@ -85,14 +85,6 @@ def tuned(t, shift, block):
     return t.of("surgical_finetuning", shift=shift, tune=block)
 
 
-def like(protocol):
-    def contrast(t):
-        first, second = (t.of(protocol, "similarity", method=m) for m in ("guided_backprop", "saliency"))
-        return first - second
-
-    return same(contrast)
-
-
 def forgotten(t, dataset):
     small, large = (t.of("rate_scan", "kept", dataset, lr=lr, head_factor=10) for lr in (RATES[0], RATES[-1]))
     return small - large
@@ -152,7 +144,7 @@ CONTRASTS = {
     ),
     "batchnorm-drift": over(
         ALL,
-        lambda t, d: t.train(d, "little", "BatchNorm frozen") - t.train(d, "little", "BatchNorm on"),
+        lambda t, d: t.train(d, "little", "lp-ft") - t.train(d, "little", "BatchNorm on"),
     ),
     "random-control": over(
         ALL,
@@ -216,8 +208,18 @@ CONTRASTS = {
             - mean([t.of("pointing_game", method=m) for m in ("edges", "random weights")])
         )
     ),
-    "guided-backprop-weights": like("cascading_randomization"),
-    "guided-backprop-labels": like("data_randomization"),
+    "guided-backprop-weights": same(
+        lambda t: (
+            t.of("cascading_randomization", "similarity", method="guided_backprop")
+            - t.of("cascading_randomization", "similarity", method="saliency")
+        )
+    ),
+    "guided-backprop-labels": same(
+        lambda t: (
+            t.of("data_randomization", "guided_backprop").set_axis([0], axis=1)
+            - t.of("data_randomization", "saliency").set_axis([0], axis=1)
+        )
+    ),
 }
 
 
