@@ -30,12 +30,11 @@ def layer_transfer(*, source: str, copied: int, layers: str, seed: int) -> dict[
         own = {k: v for k, v in giver.items() if int(k.partition(".")[0]) < 2 * copied}
         model.load_state_dict({**model.state_dict(), **own})
     x, y, new, truth = draw_digits("same", seed)
-    names = {
-        n
-        for n, _ in model.named_parameters()
-        if layers == "finetuned" or int(n.partition(".")[0]) >= 2 * copied
-    }
-    loss = train_parameters(model, names, x, y, steps=STEPS, lr=RATE, seed=seed)
+    cut = 2 * copied if layers == "frozen" else 0
+    with torch.no_grad():
+        known = model[:cut](x)  # what is frozen runs once
+    names = {n for n, _ in model[cut:].named_parameters()}
+    loss = train_parameters(model[cut:], names, known, y, steps=STEPS, lr=RATE, seed=seed)
     return judge_by(truth, predict(model, new)) | {"last_loss": loss, "labels": len(x)}
 
 

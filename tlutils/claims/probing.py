@@ -1,5 +1,6 @@
 """Protocols without training of a network: linear probes by depth, and nearest neighbours."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,16 @@ def linear_probe(
     probe = probe_split(features, known, seed)
     found = judge_by(judges.labels, probe.predict(new))
     if (backbone, at, level) == (BACKBONE, "pool", "lots"):
-        model = load_network(BACKBONE)
-
-        def guess(split: Shrunk, change: Change | None) -> np.ndarray:
-            return probe.predict(final_features(model, prepare_images(model, split, change)))
-
-        found |= judge_shifted(dataset, guess)
+        found |= judge_shifted(dataset, lambda *shifted: probe.predict(_read_shifted(*shifted)))
     cv = probe.cv.loc[probe.cv["chosen"], "balanced_accuracy"].item()
     return found | {"cv": cv, "labels": len(known)}
+
+
+@lru_cache(maxsize=4)
+def _read_shifted(split: Shrunk, change: Change | None) -> np.ndarray:
+    """Return the final features of changed images, which are the same after each draw of others."""
+    model = load_network(BACKBONE)
+    return final_features(model, prepare_images(model, split, change))
 
 
 def nearest_neighbour(*, dataset: str, backbone: str, at: str, images: int, seed: int) -> dict[str, Any]:
