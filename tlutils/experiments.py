@@ -31,6 +31,7 @@ ABOUT = ("seconds", "error", "threads", "machine", "versions", "key")
 """Columns of every table that are about how a run went, beside its axes and what it measured."""
 
 Run = dict[str, Any]
+Protocol = Callable[..., Mapping[str, Any]]
 
 
 def grid(**axes: Any) -> list[Run]:
@@ -57,7 +58,7 @@ def grid(**axes: Any) -> list[Run]:
 
 
 def run_grid(
-    function: Callable[..., Mapping[str, Any]],
+    function: Protocol,
     runs: Sequence[Run],
     *,
     out: str | Path,
@@ -94,17 +95,55 @@ def run_grid(
         >>> table[["size", "seed", "score"]].values.tolist()
         [[1, 0, 2], [2, 0, 4]]
     """
-    folder, name = runtime.user_path(out), function.__name__
-    keys = [key_of(name, run, version) for run in runs]
-    _check(runs, keys, n_jobs, threads)
-    files = {key: folder / f"{name}-{key}.json" for key in keys}
-    missing = [(key, run) for key, run in zip(keys, runs, strict=True) if _read(files[key]).get("error", "?")]
+    versions = {function.__name__: version}
+    return run_grids({function: runs}, out=out, versions=versions, n_jobs=n_jobs, threads=threads)
+
+
+def run_grids(
+    grids: Mapping[Protocol, Sequence[Run]],
+    *,
+    out: str | Path,
+    versions: Mapping[str, str],
+    n_jobs: int = 1,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Return one row per run of several functions, as `run_grid` does, with no wait between one and the next.
+
+    Args:
+        grids: by function, its runs. Give first what takes longest: then no worker is left alone at the end.
+        out: as in `run_grid`, like `n_jobs` and `threads`.
+        versions: by the functions' names.
+        n_jobs: how many runs go on at once.
+        threads: threads of each run.
+
+    Raises:
+        LearnerError: as in `run_grid`.
+
+    Example:
+        >>> from tlutils.experiments import grid, run_grids
+        >>> def double(size, seed):
+        ...     return {"twice": 2 * size}
+        >>> def square(size, seed):
+        ...     return {"squared": size**2}
+        >>> runs = grid(size=[3], seed=[0])
+        >>> table = run_grids({double: runs, square: runs}, out="rows", versions={"double": "", "square": ""})
+        >>> table[["protocol", "twice", "squared"]].values.tolist()
+        [['double', 6.0, nan], ['square', nan, 9.0]]
+    """
+    tasks: list[tuple[Protocol, Run, Path, str]] = []
+    for function, runs in grids.items():
+        name = function.__name__
+        keys = [key_of(name, run, versions[name]) for run in runs]
+        _check(runs, keys, n_jobs, threads)
+        files = [runtime.user_path(out) / f"{name}-{key}.json" for key in keys]
+        tasks += [(function, *rest) for rest in zip(runs, files, keys, strict=True)]
+    missing = [task for task in tasks if _read(task[2]).get("error", "?")]
     if missing:
-        tasks = (delayed(_run_one)(function, run, files[key], key, threads) for key, run in missing)
-        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=None)(tasks)
-        for _ in runtime.progress(done, desc=name, total=len(missing)):
+        calls = (delayed(_run_one)(*task, threads) for task in missing)
+        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=None)(calls)
+        for _ in runtime.progress(done, desc="runs", total=len(missing)):
             pass
-    return tidy([_read(files[key]) for key in keys])
+    return tidy([_read(file) for _, _, file, _ in tasks])
 
 
 def key_of(protocol: str, run: Run, version: str = "") -> str:
@@ -230,9 +269,7 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
-def _run_one(
-    function: Callable[..., Mapping[str, Any]], run: Run, file: Path, key: str, threads: int
-) -> None:
+def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -> None:
     """Make one run and write its row, in whatever process this is."""
     # loky takes networks that a worker keeps for a leak, and would renew it, with all that it keeps.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .. import runtime
+from ..experiments import key_of
 from .materials import judge_by, load_dataset, predict
 from .rates import train_parameters
 
@@ -49,11 +50,17 @@ def make_network(seed: int) -> nn.Sequential:
 
 @cache
 def train_half(half: str, seed: int) -> dict[str, torch.Tensor]:
-    """Return the weights of a network trained on one half of the classes."""
-    model = make_network(seed)
-    x, y, _, _ = draw_digits(half, seed)
-    train_parameters(model, {n for n, _ in model.named_parameters()}, x, y, steps=STEPS, lr=RATE, seed=seed)
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+    """Return the weights of a network trained on one half of the classes, kept in a file for all workers."""
+    path = runtime.cache_dir("claims") / f"half-{key_of('train_half', {'half': half, 'seed': seed})}.pt"
+    with runtime.file_lock(path):
+        if not path.exists():
+            model = make_network(seed)
+            x, y, _, _ = draw_digits(half, seed)
+            names = {n for n, _ in model.named_parameters()}
+            train_parameters(model, names, x, y, steps=STEPS, lr=RATE, seed=seed)
+            with runtime.atomic_write(path) as temporary:
+                torch.save(model.state_dict(), temporary)
+        return torch.load(path)
 
 
 @cache

@@ -95,8 +95,8 @@ def surgical_finetuning(
 
     `shift` "noise" is one of the input, "source" a real one (images of the same classes from elsewhere), and
     "relabel", in which every class takes the name of the next, one of the output. `tune` names a block of
-    `BLOCKS`; its rate is chosen of `BLOCK_RATES` on a quarter of the few images. `before` are the hits
-    without tuning. Lee et al. 2023 (arXiv:2210.11466).
+    `BLOCKS`; its rate is chosen of `BLOCK_RATES` on a quarter of the few images. Lee et al. 2023
+    (arXiv:2210.11466).
     """
     from sklearn.model_selection import StratifiedShuffleSplit
 
@@ -122,12 +122,11 @@ def surgical_finetuning(
         train_parameters(model, names, x[chosen], torch.from_numpy(y)[chosen], steps=steps, lr=lr, seed=seed)
         return model
 
-    before = judge_by(truth, predict(model, new))["hits"]
     ((learn, rest),) = StratifiedShuffleSplit(1, test_size=0.25, random_state=seed).split(y, y)
     scores = [judge_by(y[rest], predict(tuned(learn, lr), x[rest]))["score"] for lr in BLOCK_RATES]
     lr = BLOCK_RATES[int(np.argmax(scores))]
     found = judge_by(truth, predict(tuned(np.arange(len(y)), lr), new))
-    return found | {"before": before, "chosen_lr": lr, "labels": len(few)}
+    return found | {"chosen_lr": lr, "labels": len(few)}
 
 
 def train_parameters(

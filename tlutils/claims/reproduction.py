@@ -7,7 +7,7 @@ import pandas as pd
 
 from .. import runtime
 from ..errors import LearnerError
-from ..experiments import ABOUT, Run, run_grid
+from ..experiments import ABOUT, Run, run_grids
 from .effects import Evidence
 from .materials import MATERIALS, load_dataset
 from .statements import CLAIMS, claim
@@ -154,13 +154,14 @@ def reproduce(
     plan = select_runs(tier, only)
     folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / tier.name
     missing = missing_datasets(plan)
-    tables = [
-        run_grid(PROTOCOLS[protocol], here, out=folder, version=VERSIONS[protocol], n_jobs=n_jobs).assign(
-            origin="here"
-        )
+    grids = {
+        PROTOCOLS[protocol]: here
         for protocol, own in plan.items()
         if (here := [run for run in own if run.get("dataset") not in missing])
-    ]
+    }
+    tables = []
+    if grids:
+        tables.append(run_grids(grids, out=folder, versions=VERSIONS, n_jobs=n_jobs).assign(origin="here"))
     images = [list_judges(name for name in _list_datasets(plan) if name not in missing)]
     if missing:
         known = evidence(committed_folder(tier))

@@ -78,7 +78,7 @@ QUICK = Tier(
     name="quick",
     levels={"little": 5, "lots": 20},
     probed=(*NEAR, *FAR),
-    trained=("mnist-5k", "hymenoptera"),  # the longer runs first, so that no worker waits for one at the end
+    trained=("mnist-5k", "hymenoptera"),
     seeds=range(3),
     draws=range(3),
     scanned=("hymenoptera",),
@@ -131,25 +131,25 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
         for level in tier.levels:
             trainings += list(_trainings(tier, dataset, level))
     small = {"images": tier.levels["little"], "seed": seeds}
-    found = {
-        "linear_probe": probes,
-        "nearest_neighbour": neighbours,
+    found = {  # what takes longest first
         "training": trainings,
-        "rate_scan": grid(dataset=tier.scanned, lr=RATES, head_factor=[1, 10], steps=20, **small),
-        "corruption_severity": list(_severities(tier)),
         "surgical_finetuning": [
             run
             for shift, block in (("noise", "first"), ("source", "middle"), ("relabel", "last"))
             for run in grid(dataset="mnist-5k", shift=shift, tune=["all", block], steps=16, **small)
         ],
+        "data_randomization": grid(seed=seeds),
+        "rate_scan": grid(dataset=tier.scanned, lr=RATES, head_factor=[1, 10], steps=20, **small),
+        "corruption_severity": list(_severities(tier)),
         "layer_transfer": grid(source="same", copied=0, layers="frozen", seed=seeds)
         + grid(source=["same", "other"], copied=range(1, LAYERS + 1), layers="frozen", seed=seeds)
         + grid(source=["same", "other"], copied=[2, 4], layers="finetuned", seed=seeds),
-        "gabor_likeness": grid(backbone=[BACKBONE, "random"], seed=seeds),
-        "pointing_game": grid(method=["saliency", "random weights", "edges", "noise"], seed=seeds),
+        "linear_probe": probes,
+        "nearest_neighbour": neighbours,
         "cascading_randomization": grid(method=["saliency", "guided_backprop"], seed=seeds),
-        "data_randomization": grid(seed=seeds),
         "domain_distance": grid(dataset=[*tier.probed, "photographs", "noise"], images=60, seed=seeds),
+        "pointing_game": grid(method=["saliency", "random weights", "edges", "noise"], seed=seeds),
+        "gabor_likeness": grid(backbone=[BACKBONE, "random"], seed=seeds),
     }
     return {
         protocol: [run for run in own if tier.unclaimed or _is_claimed({"protocol": protocol} | run)]
