@@ -234,13 +234,13 @@ Change = Callable[[Image.Image, int], Image.Image]
 """What happens to an image, given its number, before a network sees it."""
 
 
-@lru_cache(maxsize=4)
 def prepare_images(model: nn.Module, split: Shrunk, change: Change | None = None) -> torch.Tensor:
-    """Return the images of a split, changed and prepared for a network, (N, 3, SIZE, SIZE).
+    """Return the images of a split, changed and prepared for a network, (N, 3, SIZE, SIZE)."""
+    return _prepare_images(data.transform_for(model), split, change)
 
-    The last ones are kept: the same images judge one run after the other.
-    """
-    prepare = data.transform_for(model)
+
+@lru_cache(maxsize=6)  # the same images judge one run after the other
+def _prepare_images(prepare: data.Preprocess, split: Shrunk, change: Change | None) -> torch.Tensor:
     images = (image for image, _ in split)
     return torch.stack([prepare(change(image, i) if change else image) for i, image in enumerate(images)])
 

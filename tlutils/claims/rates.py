@@ -78,6 +78,8 @@ def corruption_severity(
     return found | {"stopped": int(bool(history.stopped))}
 
 
+NOISE = partial(corrupt, kind="noise")
+
 BLOCKS = {
     "first": ("stem", "stage1", "stage2"),
     "middle": ("stage3", "stage4", "stage5"),
@@ -109,7 +111,7 @@ def surgical_finetuning(
     model = reset_network(classes, seed)
     install_probe(model, source, seed)
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    change = (lambda image, i: corrupt(image, i, kind="noise")) if shift == "noise" else None
+    change = NOISE if shift == "noise" else None
     x, new = (prepare_images(model, split, change) for split in (few, judges))
     x = x.to(memory_format=torch.channels_last)  # as `train.fit` has them: a step takes a quarter less
     turn = int(shift == "relabel")

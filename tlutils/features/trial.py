@@ -1,4 +1,4 @@
-"""What the way from an image to its features does, seen on two images of the split."""
+"""What the way from an image to its features does, seen on one or two images of the split."""
 
 import os
 import random
@@ -38,7 +38,7 @@ class Trial:
 
     Each image is run alone. What differs between the two runs, such as a hook's counter or a map that a model
     keeps, is working memory and no setting: it has no part in a key. What it does shows in the rows. A model
-    with the settings of its last trial is known to be such, and runs both images at once.
+    with the settings of its last trial is known to be such, and one image is enough.
     """
 
     def __init__(
@@ -50,35 +50,42 @@ class Trial:
         images: int,
         arithmetic: str,
     ) -> None:
-        self.images = (images // 4, 3 * images // 4)
-        self.forward = forward
+        self.forward, self.load = forward, load
         self.draws_images = self.asks_system = self.own_generator = self.draws_model = False
         self.trouble: Exception | None = None
+        self.images: list[int] = []
         self._inputs: list[torch.Tensor] = []
         self._rows: dict[str, list[dict[str, Arrays]]] = {}
-        readings: list[fingerprint.Settings] = []
-        for i in self.images:
-            # Another seed than the one that features are made under: what follows it, differs.
-            with runtime.seeded(1), _draws() as drawn:
-                self._inputs.append(load(i)[:1])
-            readings.append(fingerprint.of_settings(transform))
-            self.draws_images |= "shared" in drawn
-            self.asks_system |= "system" in drawn
-            self.own_generator |= readings[0].generators != readings[-1].generators
-        self.transform = _without(readings[0], _changed(*readings))
+        readings = [fingerprint.of_settings(transform)]
         with evaluating(forward.trunk):
-            known = self._run_both(model, arithmetic) or self._run_each(model, arithmetic)
+            readings.append(self._prepare(images // 4, transform))
+            known = self._run_known(model, arithmetic)
+            if known is None:
+                readings = [readings[1], self._prepare(3 * images // 4, transform)]
+                known = self._run_each(model, arithmetic)
+        self.own_generator = readings[0].generators != readings[1].generators
+        self.transform = _without(readings[0], _changed(*readings))
         self.model = _without(*known)
 
-    def _run_both(self, model: nn.Module, arithmetic: str) -> _Known | None:
-        """Run both images at once; return None unless the model is the one of its last trial."""
+    def _prepare(self, i: int, transform: Callable[[Any], Any]) -> fingerprint.Settings:
+        """Load an image, note what that draws, and return the settings of the transform after it."""
+        # Another seed than the one that features are made under: what follows it, differs.
+        with runtime.seeded(1), _draws() as drawn:
+            self._inputs.append(self.load(i)[:1])
+        self.images.append(i)
+        self.draws_images |= "shared" in drawn
+        self.asks_system |= "system" in drawn
+        return fingerprint.of_settings(transform)
+
+    def _run_known(self, model: nn.Module, arithmetic: str) -> _Known | None:
+        """Run the first image; return None unless the model is the one of its last trial."""
         known = _KNOWN.get(model)
-        if known is None or self._inputs[0].shape != self._inputs[1].shape:
+        if known is None:
             return None
         with runtime.seeded(1):
             before = fingerprint.of_generators()
             try:
-                out = self.forward.run(torch.cat(self._inputs), arithmetic)
+                out = self.forward.run(self._inputs[0], arithmetic)
             except Exception:  # each alone will tell what it is
                 return None
             drawn = before != fingerprint.of_generators()
@@ -89,10 +96,7 @@ class Trial:
             or _changed(now, known.settings) - known.memory
         ):
             return None
-        self._rows[arithmetic] = [
-            {stage: tuple(array[i : i + 1] for array in arrays) for stage, arrays in out.items()}
-            for i in range(len(self.images))
-        ]
+        self._rows[arithmetic] = [out]
         return known
 
     def _run_each(self, model: nn.Module, arithmetic: str) -> _Known:
