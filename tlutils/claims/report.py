@@ -279,6 +279,7 @@ def _strategies(known: Evidence, tier: Tier) -> Iterator[str]:
     yield (
         "`few` finetunes the last stages, `more` from the middle on, `finetune` everything from a random "
         "head, `lp-ft` everything from the solved probe; `random` is a probe of an untrained frozen backbone."
+        + ("" if tier.unclaimed else " – stands for what no claim asks about, which this tier does not run.")
     )
 
 
