@@ -4,7 +4,7 @@
     python benchmarks/fingerprint.py --images 200 --size 128 --rounds 7
 
 In each round an extraction into an empty cache is timed and then one from the full cache, and within both the
-parts that only serve to know: the trial of two images with a look at all that the model and the transform are
+parts that only serve to know: the trial of images with a look at all that the model and the transform are
 made of, the keys, the repeated transform of a small picture, the hashes of files and the checksums of arrays.
 Processor time of one thread, which what else the machine does leaves alone. Medians are printed.
 """
