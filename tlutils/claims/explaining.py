@@ -13,7 +13,7 @@ from scipy import ndimage
 from .. import data, explain, transferability
 from ..errors import LearnerError
 from ..inference import evaluating, logits_of
-from .materials import BACKBONE, SIZE, draw_sample, load_dataset, load_network, prepare_images
+from .materials import BACKBONE, MATERIALS, SIZE, draw_sample, load_dataset, load_network, prepare_images
 from .training import Settings, train_strategy
 
 GROUNDS = ("brick", "grass", "gravel")
@@ -109,8 +109,8 @@ def draw_images(name: str, images: int, seed: int) -> list[tuple[Image.Image, in
     """Return images of a data set with their labels, or of the two ends of the scale of distances.
 
     Args:
-        name: a data set, "photographs" (parts of the colour photographs that scenes are cut from), or
-            "noise".
+        name: a data set, a folder, "photographs" (parts of the colour photographs that scenes are cut from),
+            or "noise".
         images: how many.
         seed: what they are drawn by.
 
@@ -128,7 +128,7 @@ def draw_images(name: str, images: int, seed: int) -> list[tuple[Image.Image, in
         return [
             (crop_square(load_photo(label), rng), 0) for label in rng.choice(list(data.PHOTOGRAPHS), images)
         ]
-    split = load_dataset(name).train
+    split = (load_dataset(name) if name in MATERIALS else data.load(name)).train
     return [split[int(i)] for i in rng.choice(len(split), images, replace=False)]
 
 
