@@ -127,14 +127,15 @@ def grade(name: str, students: int) -> None:
         command = [sys.executable, "-W", "ignore", "-c", f"import grader; grader.grade({folder!r})"]
         subprocess.run(command, env=env, check=True)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # from KiB, as on Linux
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20  # KiB on Linux
         graded = json.loads((course / "grades.json").read_text(encoding="utf-8"))
         points = [graded[f"s{student}"][name] for student in range(students)]
         totals = {sum(value for cell, value in row.items() if cell != "errors") for row in points}
         print(f"points of those who solved it: {totals}")
         print(
-            f"{len(graded)} submissions, one of them untouched, in {seconds:.0f} s: "
-            f"{seconds / len(graded):.0f} s for each, {peak:.1f} GiB at most"
+            f"{len(graded)} submissions, one of them untouched, in {seconds:.0f} s: {seconds / len(graded):.0f} s "
+            f"({cpu / len(graded):.0f} s of a processor) for each, {peak:.1f} GiB at most"
         )
 
 
