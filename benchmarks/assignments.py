@@ -134,7 +134,7 @@ def grade(name: str, students: int) -> None:
         totals = {sum(value for cell, value in row.items() if cell != "errors") for row in points}
         print(f"points of those who solved it: {totals}")
         print(
-            f"{len(graded)} submissions, one of them untouched, in {seconds:.0f} s: {seconds / len(graded):.0f} s "
+            f"{len(graded)} submissions, one untouched, in {seconds:.0f} s: {seconds / len(graded):.0f} s "
             f"({cpu / len(graded):.0f} s of a processor) for each, {peak:.1f} GiB at most"
         )
 
