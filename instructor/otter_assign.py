@@ -21,7 +21,8 @@ CONFIG = "# ASSIGNMENT CONFIG\nexport_cell: false\ntests:\n  ok_format: false\ng
 def convert(notebook: NotebookNode) -> NotebookNode:
     """Return a solved notebook with nbgrader's metadata as one for Otter Assign.
 
-    An answer's cell comes right before its check's, as in all assignments.
+    An answer's cell comes right before its check's, and right after what is asked where it is read by
+    hand, as in all assignments.
     """
     cells, waiting = [new_raw_cell(CONFIG)], None
     for cell in notebook.cells:
@@ -29,7 +30,14 @@ def convert(notebook: NotebookNode) -> NotebookNode:
         if about.get("solution") and about.get("grade"):  # read by hand
             answer = re.sub(r"=== (BEGIN|END) SOLUTION ===\n?", "", cell.source)
             question = f"# BEGIN QUESTION\nname: {about['grade_id']}\npoints: {about['points']}\nmanual: true"
-            cells += _between("SOLUTION", [new_markdown_cell(answer)], question)
+            cells += [
+                new_raw_cell(question),
+                cells.pop(),  # what is asked: Otter prints question and answer together
+                new_raw_cell("# BEGIN SOLUTION"),
+                new_markdown_cell(answer),
+                new_raw_cell("# END SOLUTION"),
+                new_raw_cell("# END QUESTION"),
+            ]
         elif about.get("solution"):
             waiting = new_code_cell(cell.source.replace("### BEGIN", "# BEGIN").replace("### END", "# END"))
         elif about.get("grade"):
@@ -50,12 +58,6 @@ def convert(notebook: NotebookNode) -> NotebookNode:
     for index, cell in enumerate(cells):
         cell.id = f"cell-{index:02d}"
     return new_notebook(cells=cells, metadata=notebook.metadata)
-
-
-def _between(kind: str, cells: list[NotebookNode], question: str) -> list[NotebookNode]:
-    """Return a question of its own around cells."""
-    inner = [new_raw_cell(f"# BEGIN {kind}"), *cells, new_raw_cell(f"# END {kind}")]
-    return [new_raw_cell(question), *inner, new_raw_cell("# END QUESTION")]
 
 
 def _test(source: str, name: str, points: float, *config: str) -> NotebookNode:

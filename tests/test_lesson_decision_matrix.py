@@ -1,4 +1,4 @@
-"""Lesson 05: what it writes out is what the library does; its checks and its explorer say what they see."""
+"""Lesson 05: what it writes out is what the library does; its explorer says what it sees."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tlutils import claims, models, transferability, widgets
-from tlutils.checks import lesson_05
 from tlutils.errors import LearnerError
 from tlutils.intervals import two_way_mean
 
@@ -48,70 +47,6 @@ def test_the_small_network_is_that_of_the_study(lesson):
         for net in (lesson["small_network"](10), small_network(10, 0))
     ]
     assert shapes[0] == shapes[1]
-
-
-def paired(hits):
-    best = max(hits, key=lambda name: hits[name].mean())
-    return next(n for n in hits if n == best or two_way_mean(hits[n] - hits[best]).interval().high >= 0)
-
-
-def unpaired(hits):
-    best = max(hits, key=lambda name: hits[name].mean())
-    floor = two_way_mean(hits[best]).interval().low
-    return next(name for name in hits if two_way_mean(hits[name]).interval().high >= floor)
-
-
-@pytest.mark.parametrize(
-    ("choose", "says"),
-    [
-        (None, "Not written yet"),
-        (paired, "Right"),
-        (unpaired, "Subtract image by image"),
-        (lambda hits: max(hits, key=lambda name: hits[name].mean()), "by the mean alone"),
-        (lambda hits: next(iter(hits)), "keep a cheaper one"),
-        (lambda hits: 0, "Expected one of probe"),
-        (lambda hits: hits["scratch"], "stopped with KeyError"),
-    ],
-)
-def test_the_check_of_a_choice_names_the_mistake(choose, says, capsys):
-    lesson_05.check_cheapest(choose)
-    assert says in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("is_fair", "says"),
-    [
-        (None, "Not written yet"),
-        (lambda scratch, pixels: not two_way_mean(scratch - pixels).interval().high < 0, "Right"),
-        (lambda scratch, pixels: two_way_mean(pixels - scratch).interval().low <= 0, "Right"),
-        (lambda scratch, pixels: scratch.mean() >= pixels.mean(), "less than the noise"),
-        (lambda scratch, pixels: two_way_mean(scratch - pixels).interval().low > 0, "less than the noise"),
-        (lambda scratch, pixels: True, "far below the pixels"),
-        (lambda scratch, pixels: scratch.mean() < pixels.mean(), "ahead of the pixels"),
-        (lambda scratch, pixels: scratch.tobias(), "stopped with AttributeError"),
-    ],
-)
-def test_the_check_of_the_gate_names_the_mistake(is_fair, says, capsys):
-    lesson_05.check_gate(is_fair)
-    assert says in capsys.readouterr().out
-
-
-def test_the_check_of_endless_seeds_names_the_mistake(capsys):
-    rng = np.random.default_rng(0)
-    hits = (rng.random((4, 200)) < rng.random(200)).astype(float)
-    judges = 4 * hits.mean(0).var(ddof=1)
-    rest = ((hits - hits.mean(1, keepdims=True) - hits.mean(0) + hits.mean()) ** 2).sum() / (3 * 199)
-    low, high = two_way_mean(hits).interval()[1:]
-    for answer, says in [
-        (None, "Not answered"),
-        (1.96 * ((judges - rest) / 800) ** 0.5, "Right"),
-        (0.0, "so does their luck"),
-        (1.96 * (judges / 800) ** 0.5, "averages out"),
-        ((high - low) / 2, "the seeds that you have"),
-        (0.5, "two are left"),
-    ]:
-        lesson_05.check_endless_seeds(answer, hits)
-        assert says in capsys.readouterr().out
 
 
 def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():

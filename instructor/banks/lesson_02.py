@@ -1,0 +1,117 @@
+"""Answers to the exercises of lesson 02: check -> (answer, word of what is said of it)."""
+
+import numpy as np
+
+from tlutils.checks import lesson_02
+from tlutils.probe import fit_probe
+
+ANSWERS = {}
+
+
+def by(x, like):
+    std = like.std(0)
+    return (x - like.mean(0)) / np.where(std > 0, std, 1)
+
+
+def in_place(known, new):
+    new -= known.mean(0)
+    new /= np.maximum(known.std(0), 1e-9)
+    return new
+
+
+ANSWERS[lesson_02.check_standardise] = [
+    (None, "Not answered"),
+    (lambda known, new: None, "Not answered"),
+    (lambda known, new: new.no_such_thing, "AttributeError"),
+    (lambda known, new: by(new, known), "Right"),
+    (lambda known, new: by(new, new), "own mean"),
+    (lambda known, new: by(new, np.vstack([known, new])), "took part"),
+    (lambda known, new: (new - known.mean()) / known.std(), "One mean for all"),
+    (lambda known, new: new - known.mean(0), "nothing is divided"),
+    (lambda known, new: (new - known.mean(0)) / (known.var(0) + 1e-12), "variance"),
+    (lambda known, new: new / np.maximum(known.std(0), 1e-9), "no mean"),
+    (lambda known, new: (new - known.mean(0)) / known.std(0), "divided by 0"),
+    (in_place, "writes into"),
+    (lambda known, new: by(known, new), "shape"),
+    (lambda known, new: new, "Not yet"),
+    (lambda known, new: "done", "A str arrived"),
+]
+
+
+def softmax(logits, axis=1):
+    e = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def step(link=softmax, sign=1, scale=1.0, of_weight=1.0, of_bias=0.0, swap=1):
+    def softmax_step(W, b, z, y, lr, penalty):
+        gap = swap * (link(z @ W.T + b) - np.eye(len(b))[y])
+        of_W = scale * gap.T @ z / len(z) + of_weight * penalty * W
+        of_b = scale * gap.mean(0) + of_bias * penalty * b
+        return W - sign * lr * of_W, b - sign * lr * of_b
+
+    return softmax_step
+
+
+def changing_its_inputs(W, b, *others):
+    W[:], b[:] = step()(W, b, *others)
+    return W, b
+
+
+ANSWERS[lesson_02.check_softmax_step] = [
+    (None, "Not answered"),
+    (step(), "Right"),
+    (lambda W, b, *others: (W, b), "Nothing moved"),
+    (step(sign=-1), "uphill"),
+    (step(swap=-1), "wrong way round"),
+    (step(scale=9), "divide by their number"),
+    (step(of_weight=0), "penalty is missing"),
+    (step(of_weight=0.5), "Half the penalty"),
+    (step(of_weight=2), "Twice the penalty"),
+    (step(of_bias=1), "W alone"),
+    (step(link=lambda logits: logits), "softmax is missing"),
+    (step(link=lambda logits: 1 / (1 + np.exp(-logits))), "sigmoid"),
+    (step(link=lambda logits: softmax(logits, axis=0)), "over the images"),
+    (lambda W, b, *others: (step()(W, b, *others)[0], b), "biases did not move"),
+    (changing_its_inputs, "changes the arrays"),
+    (lambda W, b, *others: step()(W, b, *others)[0], "Two arrays"),
+    (lambda W, b, *others: (step()(W, b, *others)[0].T, b), "Shapes"),
+    (step(scale=0.3), "Not yet"),
+]
+
+
+def nearest_in_distance(query, bank):
+    return np.argmin(np.linalg.norm(bank - query, axis=1))
+
+
+def furthest(query, bank):
+    return np.argmin(bank @ query / np.linalg.norm(bank, axis=1))
+
+
+def dot_product(query, bank):
+    return np.argmax(bank @ query)
+
+
+def cosine(query, bank):
+    return np.argmax(bank @ query / np.linalg.norm(bank, axis=1) / np.linalg.norm(query))
+
+
+ANSWERS[lesson_02.check_nearest_neighbour] = [
+    (None, "Not written yet"),
+    (cosine, "Right"),
+    (dot_product, "long row"),
+    (nearest_in_distance, "nearest in distance"),
+    (furthest, "least"),
+    (lambda query, bank: bank @ query, "one integer"),
+    (lambda query, bank: 17, "does not exist"),
+]
+
+
+def penalty(answer):
+    rng = np.random.default_rng(0)
+    table = fit_probe(rng.normal(size=(60, 5)), np.arange(60) % 2, penalties=[10, 1, 0.1]).cv
+    table["log_loss"], table["balanced_accuracy"] = [0.5, 0.4, 0.6], [0.7, 0.7, 0.8]
+    lesson_02.check_penalty(answer, table)
+
+
+ANSWERS[penalty] = [(None, "Not answered"), (1, "Right"), (0.1, "by a hair"), (10, "Not yet")]

@@ -1,0 +1,174 @@
+"""Answers to the exercises of lesson 03: check -> (answer, word of what is said of it)."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tlutils import surgery
+from tlutils.checks import lesson_03
+
+ANSWERS = {}
+
+
+def by_folds(pick=max, parts=4, shuffle=True, name=lambda cuts, score: max(cuts, key=score.get)):
+    """A way to choose, right as it stands."""
+
+    def choose_cut(cuts, labels, hits):
+        order = np.random.default_rng(0).permutation(len(labels)) if shuffle else np.arange(len(labels))
+        folds = np.array_split(order, parts)
+        score = {
+            cut: np.concatenate([hits(cut, np.setdiff1d(order, held), held) for held in folds]).mean()
+            for cut in cuts
+        }
+        return name(cuts, score)
+
+    return choose_cut
+
+
+def leaking(cuts, labels, hits):
+    rows = np.arange(len(labels))
+    return max(cuts, key=lambda cut: hits(cut, rows, rows[::2]).mean())
+
+
+def two_judges(cuts, labels, hits):
+    return max(cuts, key=lambda cut: hits(cut, range(4, 36), [0, 39]).mean())
+
+
+def one_cut(cuts, labels, hits):
+    hits(cuts[0], range(0, 40, 2), range(1, 40, 2))
+    return "stage8"
+
+
+def other_judges(cuts, labels, hits):
+    rows = np.arange(40)
+    return max(cuts, key=lambda cut: hits(cut, rows[::2], rows[1 : 19 + 2 * len(cut) : 2]).mean())
+
+
+ANSWERS[lesson_03.check_choose_cut] = [
+    (None, "Not answered"),
+    (lambda cuts, labels, hits: None, "Not answered"),
+    (by_folds(), "Right"),
+    (leaking, "by heart"),
+    (by_folds(shuffle=False, parts=2), "sorted by class"),
+    (by_folds(name=lambda cuts, score: max(reversed(cuts), key=score.get)), "more expensive"),
+    (by_folds(name=lambda cuts, score: min(cuts, key=score.get)), "which way round"),
+    (by_folds(name=lambda cuts, score: cuts.index(max(cuts, key=score.get))), "A int arrived"),
+    (by_folds(name=lambda cuts, score: max(score.values())), "return the cut's name"),
+    (by_folds(name=lambda cuts, score: cuts[-1]), "Not the cut"),
+    (lambda cuts, labels, hits: "stage8", "Nothing was trained"),
+    (two_judges, "choosing by luck"),
+    (one_cut, "Not every cut"),
+    (other_judges, "different numbers"),
+    (
+        lambda cuts, labels, hits: max(cuts, key=lambda cut: len(hits(cut, range(40), []))),
+        "Nobody judges",
+    ),
+    (lambda cuts, labels, hits: hits("stage9", [0], [1]), "KeyError"),
+]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.two(self.one(x)).mean((2, 3)))
+
+
+def frozen_by_flag(part):
+    part.requires_grad_(False)
+
+
+def frozen_once(part):
+    part.requires_grad_(False).eval()
+
+
+def statistics_only(part):
+    part.train = lambda mode=True: part
+    part.eval()
+    for module in part.modules():
+        module.training = False
+
+
+def batchnorm_alone(part):
+    part.requires_grad_(False)
+    for module in part.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            statistics_only(module)
+
+
+def by_a_subclass(part):
+    part.requires_grad_(False)
+    for module in part.modules():
+        module.training = False
+        kind = type(module)
+        module.__class__ = type(kind.__name__, (kind,), {"train": lambda self, mode=True: self})
+
+
+def frozen(part):
+    part.requires_grad_(False)
+    statistics_only(part)
+
+
+ANSWERS[lesson_03.check_freeze] = [
+    (lambda part: None, "Nothing is frozen"),
+    (frozen_by_flag, "statistics drift"),
+    (frozen_once, "undoes eval"),
+    (statistics_only, "what about requires_grad"),
+    (batchnorm_alone, "dropout still draws"),
+    (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),
+    (lambda part: part[1].register_forward_pre_hook(lambda *_: None), "Nothing is frozen"),
+    (frozen, "Right"),
+    (by_a_subclass, "Right"),
+]
+
+stages = surgery.stages(Net())
+sizes = [stage.num_params for stage in stages]
+
+
+def trainable_parameters(answer):
+    lesson_03.check_trainable_parameters(answer, stages, stages.names[1])
+
+
+ANSWERS[trainable_parameters] = [
+    (None, "Not answered"),
+    (sum(sizes[1:]), "Right"),
+    (sizes[0], "what is frozen"),
+    (sum(sizes[2:]), "froze the stage itself"),
+    (sum(sizes), "whole network"),
+    (-1, "Not yet"),
+]
+
+
+def renewed_optimizer(renew):
+    """Train the head, unfreeze all, and let the answer renew the optimizer."""
+    model = Net()
+    surgery.freeze_to(model, "head")
+    optimizer = torch.optim.AdamW(surgery.param_groups(model, 1e-3))
+    F.cross_entropy(model.train()(torch.rand(4, 3, 32, 32)), torch.arange(4) % 3).backward()
+    optimizer.step()
+    surgery.freeze_to(model, stages.names[0])
+    lesson_03.check_optimizer(model, renew(model, optimizer))
+
+
+def with_the_unfrozen(model, optimizer):
+    surgery.add_unfrozen(optimizer, model)
+    return optimizer
+
+
+def with_a_group_twice(model, optimizer):
+    optimizer = with_the_unfrozen(model, optimizer)
+    optimizer.param_groups.append(dict(optimizer.param_groups[0]))
+    return optimizer
+
+
+ANSWERS[renewed_optimizer] = [
+    (lambda model, optimizer: optimizer, "never heard of"),
+    (lambda model, optimizer: torch.optim.AdamW(model.parameters()), "this optimizer is new"),
+    (with_the_unfrozen, "Right"),
+    (with_a_group_twice, "twice"),
+]

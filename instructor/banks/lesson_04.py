@@ -1,0 +1,166 @@
+"""Answers to the exercises of lesson 04: check -> (answer, word of what is said of it)."""
+
+import copy
+
+import torch
+from torch.nn import functional as F
+
+from tlutils.checks import lesson_04
+
+ANSWERS = {}
+
+
+def groups(rate, keep=lambda layers: [m for m in layers if list(m.parameters())]):
+    """Groups whose rates are `rate(steps back from the layer before the head, lr, decay, head_lr)`."""
+
+    def discriminative(layers, lr, decay, head_lr):
+        *body, head = keep(layers)
+        rates = [rate(len(body) - 1 - k, lr, decay, head_lr) for k in range(len(body))]
+        return [{"params": list(m.parameters()), "lr": r} for m, r in zip(body, rates, strict=True)] + [
+            {"params": list(head.parameters()), "lr": head_lr}
+        ]
+
+    return discriminative
+
+
+def backwards(layers, lr, decay, head_lr):
+    found = [{"params": layers[-1].parameters(), "lr": head_lr}]
+    for layer in reversed(layers[:-1]):
+        if sum(1 for _ in layer.parameters()):
+            found.append({"params": list(layer.parameters()), "lr": lr})
+            lr *= decay
+    return found
+
+
+def weights_alone(layers, lr, decay, head_lr):
+    return [{"params": [m.weight], "lr": lr} for m in layers if hasattr(m, "weight")]
+
+
+def twice(layers, lr, decay, head_lr):
+    found = groups(lambda k, lr, decay, head_lr: lr * decay**k)(layers, lr, decay, head_lr)
+    return [*found, found[0]]
+
+
+def head_at_lr(layers, lr, decay, head_lr):
+    return backwards(layers, lr, decay, lr)
+
+
+ANSWERS[lesson_04.check_discriminative] = [
+    (None, "Not answered"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay**k), "Right"),
+    (backwards, "Right"),
+    (groups(lambda k, lr, decay, head_lr: head_lr), "one rate"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay ** (2 - k)), "wrong way round"),
+    (groups(lambda k, lr, decay, head_lr: lr / decay**k), "do not divide"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay ** (k + (k > 0))), "ReLU"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay ** (k + 1)), "first step"),
+    (head_at_lr, "head_lr"),
+    (groups(lambda k, lr, decay, head_lr: head_lr * decay ** (k + 1)), "start from head_lr"),
+    (groups(lambda k, lr, decay, head_lr: lr * (decay * k if k else 1)), "power"),
+    (groups(lambda k, lr, decay, head_lr: lr * 0.123), "Not yet"),
+    (weights_alone, "in no group"),
+    (twice, "does not take"),
+    (lambda layers, lr, decay, head_lr: 3, "does not take"),
+]
+
+
+def parts(weigh=lambda n, size: n / 10, zero=True, zero_inside=False, step_inside=False, step=True, cut=None):
+    def accumulate(model, optimizer, x, y, size):
+        if zero:
+            optimizer.zero_grad()
+        for rows, labels in list(zip(x.split(size), y.split(size), strict=True))[:cut]:
+            if zero_inside:
+                optimizer.zero_grad()
+            (F.cross_entropy(model(rows), labels) * weigh(len(rows), size)).backward()
+            if step_inside:
+                optimizer.step()
+        if step and not step_inside:
+            optimizer.step()
+
+    return accumulate
+
+
+def at_once(model, optimizer, x, y, size):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+ANSWERS[lesson_04.check_accumulate] = [
+    (None, "Not answered"),
+    (parts(), "Right"),
+    (parts(weigh=lambda n, size: 1.0), "that is a sum"),
+    (parts(weigh=lambda n, size: 1 / 3), "Each part counts a third"),
+    (parts(weigh=lambda n, size: n), "divide by their number"),
+    (parts(zero=False), "from before"),
+    (parts(zero_inside=True), "Only the last part"),
+    (parts(step_inside=True), "3 steps"),
+    (parts(step=False), "Nothing moved"),
+    (parts(cut=2), "Not every image"),
+    (parts(weigh=lambda n, size: n / 17), "Not yet"),
+    (at_once, "larger than"),
+    (lambda model, optimizer, x, y, size: model.no_such_layer(x), "AttributeError"),
+]
+
+
+def range_test(lr_of=lambda rates, k: rates[k], after=False, fresh=False, zero=True, momentum=0, own=True):
+    def test(model, x, y, rates):
+        start = copy.deepcopy(model)
+        model = copy.deepcopy(model) if own else model
+        optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=momentum)
+        losses = []
+        for k in range(len(rates)):
+            if fresh:
+                model.load_state_dict(start.state_dict())
+            loss = F.cross_entropy(model(x), y)
+            if zero:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.param_groups[0]["lr"] = lr_of(rates, k)
+            optimizer.step()
+            losses.append(F.cross_entropy(model(x), y).item() if after else loss.item())
+        return losses
+
+    return test
+
+
+ANSWERS[lesson_04.check_range_test] = [
+    (None, "Not answered"),
+    (range_test(), "Right"),
+    (lambda model, x, y, rates: [F.cross_entropy(model(x), y) for _ in rates], "no step"),
+    (range_test(after=True), "after each step"),
+    (range_test(after=True, fresh=True), "that is a sweep"),
+    (range_test(lr_of=lambda rates, k: rates[0]), "first rate"),
+    (range_test(lr_of=lambda rates, k: rates[-1]), "last rate"),
+    (range_test(lr_of=lambda rates, k: rates[-1 - k]), "reverse order"),
+    (range_test(zero=False), "zero_grad"),
+    (range_test(momentum=0.9), "Momentum"),
+    (range_test(own=False), "work on a copy"),
+    (range_test(lr_of=lambda rates, k: rates[k] * 3), "Not yet"),
+    (lambda model, x, y, rates: [1.0], "1 losses"),
+    (lambda model, x, y, rates: "low", "Not yet"),
+]
+
+
+def of_counts(weigh):
+    return lambda labels, classes: weigh(
+        torch.bincount(labels, minlength=classes).float(), len(labels), classes
+    )
+
+
+ANSWERS[lesson_04.check_class_weights] = [
+    (None, "Not answered"),
+    (of_counts(lambda counts, n, c: n / (c * counts)), "Right"),
+    (of_counts(lambda counts, n, c: counts), "number of images"),
+    (of_counts(lambda counts, n, c: counts / n), "share"),
+    (of_counts(lambda counts, n, c: counts**-0.5), "Square roots"),
+    (of_counts(lambda counts, n, c: 1 - counts / n), "1 minus"),
+    (of_counts(lambda counts, n, c: torch.ones(c)), "the same"),
+    (of_counts(lambda counts, n, c: 1 / counts / (1 / counts).sum()), "add up to 1"),
+    (of_counts(lambda counts, n, c: n / counts), "number of classes, too"),
+    (of_counts(lambda counts, n, c: 1 / counts), "do not add up"),
+    (of_counts(lambda counts, n, c: counts.max() - counts + 1), "Not yet"),
+    (lambda labels, classes: len(labels) / (classes * torch.bincount(labels)), "four weights"),
+    (lambda labels, classes: torch.ones(len(labels)), "not image"),
+    (lambda labels, classes: "balanced", "Not yet"),
+]
