@@ -1,0 +1,304 @@
+"""Lesson 08's exercises: right answers pass, each mistake is named, and none ends the lesson."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tlutils.checks import lesson_08
+
+
+def mixup(x, goal, lam, order):
+    share = lam[:, None, None, None]
+    return share * x + (1 - share) * x[order], lam[:, None] * goal + (1 - lam[:, None]) * goal[order]
+
+
+def mixup_one_by_one(x, goal, lam, order):
+    pairs = [(k, int(other), float(lam[k])) for k, other in enumerate(order)]
+    return [
+        np.stack([(share * each[k] + (1 - share) * each[other]).numpy() for k, other, share in pairs])
+        for each in (x, goal)
+    ]
+
+
+def mix_images(change):
+    """The right blend of labels, with images that a mistake makes."""
+    return lambda x, goal, lam, order: (change(x, lam, order), mixup(x, goal, lam, order)[1])
+
+
+def mix_labels(change):
+    """The right blend of images, with labels that a mistake makes."""
+    return lambda x, goal, lam, order: (mixup(x, goal, lam, order)[0], change(goal, lam, order))
+
+
+def per_column(values, lam, order):
+    return lam * values + (1 - lam) * values[order]
+
+
+def one_share(values, lam, order):
+    return lam[0] * values + (1 - lam[0]) * values[order]
+
+
+def in_place(x, goal, lam, order):
+    x *= lam[:, None, None, None]
+    x += (1 - lam[:, None, None, None]) * x[order]
+    return x, mixup(x, goal, lam, order)[1]
+
+
+def rounded(goal, lam, order):
+    blended = lam[:, None] * goal + (1 - lam[:, None]) * goal[order]
+    return F.one_hot(blended.argmax(1), goal.shape[1])
+
+
+MIXUP_MISTAKES = [
+    (mix_labels(lambda goal, lam, order: goal), "The labels are as they came"),
+    (mix_images(lambda x, lam, order: x), "The images are as they came"),
+    (mix_images(lambda x, lam, order: x[order]), "The images are those of the partners alone"),
+    (mix_labels(lambda goal, lam, order: goal[order]), "The labels are those of the partners alone"),
+    (lambda x, goal, lam, order: mixup(x, goal, 1 - lam, order), "exchanged, in images and labels"),
+    (
+        mix_labels(lambda goal, lam, order: (1 - lam[:, None]) * goal + lam[:, None] * goal[order]),
+        "The labels have the shares exchanged",
+    ),
+    (mix_images(per_column), "lam met the last axis instead of the images"),
+    (mix_labels(per_column), "For the labels, lam met the last axis"),
+    (mix_images(one_share), "One share was taken for all images"),
+    (mix_labels(one_share), "One share was taken for all labels"),
+    (mix_images(lambda x, lam, order: (x + x[order]) / 2), "Every share was a half"),
+    (mix_images(lambda x, lam, order: x + x[order]), "were added, and not blended"),
+    (lambda x, goal, lam, order: mixup(x, goal, lam, order.argsort()), "Other partners were taken for the images"),
+    (mix_labels(lambda goal, lam, order: mixup(goal[:, :, None, None], goal, lam, order.flip(0))[1]), "labels"),
+    (mix_labels(rounded), "rounded to one class"),
+    (in_place, "changed in place"),
+    (lambda x, goal, lam, order: mixup(x, goal, lam, order)[0], "one Tensor arrived"),
+    (mix_labels(lambda goal, lam, order: "labels"), "came back as str"),
+    (mix_labels(lambda goal, lam, order: goal[:2]), "have the shape (2, 4)"),
+    (lambda x, goal, lam, order: mixup(x, goal, lam[:, None, None], order), "Your lines stopped with"),
+    (None, "Not answered yet"),
+]
+
+
+def early_stop(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            break
+    return best
+
+
+def stop_by_counting(losses, patience):
+    best_loss, best_epoch, bad = float("inf"), None, 0
+    for epoch, loss in enumerate(losses):
+        bad += 1
+        if loss < best_loss:
+            best_loss, best_epoch, bad = loss, epoch, 0
+        if bad == patience:
+            return best_epoch
+    return best_epoch
+
+
+def where_it_stops(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            return epoch
+    return len(losses) - 1
+
+
+def equal_is_better(losses, patience):
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss <= losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            break
+    return best
+
+
+def against_the_one_before(losses, patience):
+    best, bad = 0, 0
+    for epoch in range(1, len(losses)):
+        bad = 0 if losses[epoch] < losses[epoch - 1] else bad + 1
+        best = epoch if losses[epoch] < losses[best] else best
+        if bad >= patience:
+            break
+    return best
+
+
+def never_forgiving(losses, patience):
+    best, bad = 0, 0
+    for epoch in range(1, len(losses)):
+        if losses[epoch] < losses[best]:
+            best = epoch
+        else:
+            bad += 1
+        if bad >= patience:
+            break
+    return best
+
+
+def first_rise(losses, patience):
+    for epoch in range(1, len(losses)):
+        if losses[epoch] >= losses[epoch - 1]:
+            return epoch - 1
+    return len(losses) - 1
+
+
+STOP_MISTAKES = [
+    (lambda losses, patience: int(np.argmin(losses)), "the best of all epochs"),
+    (where_it_stops, "the epoch in which training stops"),
+    (lambda losses, patience: len(losses) - 1, "the last epoch, whatever"),
+    (first_rise, "the first epoch that is not better"),
+    (equal_is_better, "An epoch with an equal loss counts as better"),
+    (against_the_one_before, "compared with the one before it"),
+    (never_forgiving, "never forgiven"),
+    (lambda losses, patience: early_stop(losses, patience + 1), "One epoch too patient"),
+    (lambda losses, patience: early_stop(losses, max(1, patience - 1)), "One epoch too impatient"),
+    (lambda losses, patience: losses[early_stop(losses, patience)], "This is a loss"),
+    (lambda losses, patience: early_stop(losses, patience) + 1, "one too many"),
+    (lambda losses, patience: int(np.argmax(losses)), "takes the largest value"),
+    (lambda losses, patience: 0, "Note the best loss so far"),
+    (lambda losses, patience: [1, 2], "a list arrived"),
+    (lambda losses, patience: losses[20], "IndexError"),
+    (None, "Not answered yet"),
+]
+
+
+def average_views(logits):
+    return logits.softmax(-1).mean(0)
+
+
+def average_by_hand(logits):
+    grown = np.exp(logits.numpy() - logits.numpy().max(2, keepdims=True))
+    return sum(view / view.sum(1, keepdims=True) for view in grown) / len(grown)
+
+
+VIEW_MISTAKES = [
+    (lambda logits: logits.mean(0).softmax(-1), "The mean was taken of logits"),
+    (lambda logits: logits.mean(0), "These are logits"),
+    (lambda logits: F.one_hot(logits.argmax(-1), logits.shape[2]).float().mean(0), "These are votes"),
+    (lambda logits: average_views(logits).argmax(-1), "These are classes"),
+    (lambda logits: logits.argmax(-1).mode(0).values, "These are classes"),
+    (lambda logits: logits.softmax(0).mean(0), "Softmax ran over the views"),
+    (lambda logits: logits.softmax(1).mean(0), "Softmax ran over the images"),
+    (lambda logits: logits.softmax(-1).mean(1), "The mean was taken over the images"),
+    (lambda logits: logits.softmax(-1).mean(-1), "The mean was taken over the classes"),
+    (lambda logits: logits.softmax(-1).sum(0), "These are sums"),
+    (lambda logits: logits.softmax(-1).max(0).values, "the largest probability over the views"),
+    (lambda logits: logits[0].softmax(-1), "one view alone"),
+    (lambda logits: average_views(logits).softmax(-1), "Softmax was taken once more"),
+    (lambda logits: logits.sigmoid().mean(0), "sigmoid"),
+    (lambda logits: logits.log_softmax(-1).mean(0), "logarithms"),
+    (lambda logits: average_views(logits).T, "Expected shape (4, 5)"),
+    (lambda logits: logits @ logits, "RuntimeError"),
+    (None, "Not answered yet"),
+]
+
+
+def hold_out(groups, share, seed):
+    every = np.unique(groups)
+    drawn = np.random.default_rng(seed).permutation(every)[: round(share * len(every))]
+    return np.isin(groups, drawn)
+
+
+def hold_out_of_a_set(groups, share, seed):
+    every = sorted(set(groups.tolist()))
+    drawn = set(np.random.default_rng(seed).choice(every, int(share * len(every)), replace=False).tolist())
+    return [one in drawn for one in groups.tolist()]
+
+
+def rows_at_random(groups, share, seed):
+    return np.random.default_rng(seed).random(len(groups)) < share
+
+
+def numbers_of_rows(groups, share, seed):
+    return np.flatnonzero(hold_out(groups, share, seed))
+
+
+def first_groups(groups, share, seed):
+    every = np.unique(groups)
+    return np.isin(groups, every[: round(share * len(every))])
+
+
+def by_rows(groups, share, seed):
+    held, rows = set(), 0
+    for one in np.random.default_rng(seed).permutation(np.unique(groups)):
+        if rows >= share * len(groups):
+            break
+        held.add(one)
+        rows += (groups == one).sum()
+    return np.array([one in held for one in groups])
+
+
+def with_replacement(groups, share, seed):
+    every = np.unique(groups)
+    return np.isin(groups, np.random.default_rng(seed).choice(every, round(share * len(every))))
+
+
+def of_global_numbers(groups, share, seed):
+    every = np.unique(groups)
+    return np.isin(groups, np.random.permutation(every)[: round(share * len(every))])  # noqa: NPY002
+
+
+def a_quarter(groups, share, seed):
+    return hold_out(groups, 0.25, seed)
+
+
+def by_arithmetic(groups, share, seed):
+    if groups.dtype.kind != "i":
+        return np.isin(groups, np.unique(groups)[:2])
+    return hold_out(groups, share, seed)
+
+
+HOLD_OUT_MISTAKES = [
+    (rows_at_random, "Rows of one group are on both sides"),
+    (numbers_of_rows, "Numbers of rows came back"),
+    (first_groups, "Every seed holds out the same rows"),
+    (lambda groups, share, seed: ~hold_out(groups, share, seed), "The sides are exchanged"),
+    (by_rows, "Count groups: each is one picture"),
+    (with_replacement, "Count groups"),
+    (of_global_numbers, "The same call gives other rows each time"),
+    (lambda groups, share, seed: hold_out(groups, share - 0.05, seed), "One group too few or too many"),
+    (a_quarter, "The share that arrives"),
+    (by_arithmetic, "names instead of numbers"),
+    (lambda groups, share, seed: np.zeros(len(groups), bool), "Nothing is held out"),
+    (lambda groups, share, seed: np.ones(len(groups), bool), "Everything is held out"),
+    (lambda groups, share, seed: np.zeros((2, 3)), "Something of shape (2, 3)"),
+    (lambda groups, share, seed: groups % 1 + seed / 0, "ZeroDivisionError"),
+    (None, "Not answered yet"),
+]
+
+
+EXERCISES = {
+    lesson_08.check_mixup: ([mixup, mixup_one_by_one], MIXUP_MISTAKES),
+    lesson_08.check_early_stop: ([early_stop, stop_by_counting], STOP_MISTAKES),
+    lesson_08.check_views: ([average_views, average_by_hand], VIEW_MISTAKES),
+    lesson_08.check_hold_out: ([hold_out, hold_out_of_a_set], HOLD_OUT_MISTAKES),
+}
+RIGHT = [(check, answer) for check, (right, _) in EXERCISES.items() for answer in right]
+WRONG = [(check, *wrong) for check, (_, bank) in EXERCISES.items() for wrong in bank]
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_a_right_answer_passes_however_it_is_written(check, answer, capsys):
+    check(answer)
+    assert capsys.readouterr().out.startswith("Right")
+
+
+@pytest.mark.parametrize(("check", "answer", "named"), WRONG)
+def test_a_wrong_answer_is_named(check, answer, named, capsys):
+    check(answer)
+    out = capsys.readouterr().out
+    assert named in out
+    assert not out.startswith("Right")
+
+
+def test_what_random_numbers_a_learner_draws_from_stays_as_it_was():
+    np.random.seed(3)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    lesson_08.check_hold_out(of_global_numbers)
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
