@@ -66,8 +66,14 @@ MIXUP_MISTAKES = [
     (mix_labels(one_share), "One share was taken for all labels"),
     (mix_images(lambda x, lam, order: (x + x[order]) / 2), "Every share was a half"),
     (mix_images(lambda x, lam, order: x + x[order]), "were added, and not blended"),
-    (lambda x, goal, lam, order: mixup(x, goal, lam, order.argsort()), "Other partners were taken for the images"),
-    (mix_labels(lambda goal, lam, order: mixup(goal[:, :, None, None], goal, lam, order.flip(0))[1]), "labels"),
+    (
+        lambda x, goal, lam, order: mixup(x, goal, lam, order.argsort()),
+        "Other partners were taken for the images",
+    ),
+    (
+        mix_labels(lambda goal, lam, order: mixup(goal[:, :, None, None], goal, lam, order.flip(0))[1]),
+        "labels",
+    ),
     (mix_labels(rounded), "rounded to one class"),
     (in_place, "changed in place"),
     (lambda x, goal, lam, order: mixup(x, goal, lam, order)[0], "one Tensor arrived"),

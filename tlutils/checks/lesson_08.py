@@ -361,7 +361,8 @@ def check_hold_out(hold_out: Callable[[np.ndarray, float, int], Any] | None) -> 
             "About a quarter of the *rows* is held out, or groups are drawn by their rows, so that the large ones "
             "come first. Count groups: each is one picture.": len(set(shares)) > 1,
             "One group too few or too many: of 20 groups a quarter is 5.": shares[0] in (4, 6),
-            "The share that arrives is not the one that is held out.": shares[0] != 5 or counted(masks[-2]) != 8,
+            "The share that arrives is not the one that is held out.": shares[0] != 5
+            or counted(masks[-2]) != 8,
             "Groups may have names instead of numbers, and then something else comes out.": counted(masks[-1])
             != 5,
         },
