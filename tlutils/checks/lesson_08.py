@@ -1,6 +1,6 @@
 """Checks of lesson 08: mixup, early stopping, the mean over views, and images held out with their views."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -190,9 +190,8 @@ def check_early_stop(early_stop: Callable[[list[float], int], int] | None) -> No
 
     right = each(_stop)
     rules: dict[str, tuple[list[float], ...]] = {
-        "This is the best of all epochs. Training had stopped before some of them: patience was at its end.": (
-            each(lambda own, _: own.index(min(own))),
-        ),
+        "This is the best of all epochs. Training had stopped before some of them: patience was at its "
+        "end.": (each(lambda own, _: own.index(min(own))),),
         "This is the epoch in which training stops. Keep the best one before it.": (
             each(lambda own, patience: _stop(own, patience, last=True)),
         ),
@@ -204,14 +203,13 @@ def check_early_stop(early_stop: Callable[[list[float], int], int] | None) -> No
         "An epoch with an equal loss counts as better here. Only a lower loss is.": (
             each(lambda own, patience: _stop(own, patience, equal=True)),
         ),
-        "Each epoch is compared with the one before it. Compare it with the best so far: a slow recovery is no "
-        "record.": (each(lambda own, patience: _stop(own, patience, before=True)),),
+        "Each epoch is compared with the one before it. Compare it with the best so far: a slow recovery is "
+        "no record.": (each(lambda own, patience: _stop(own, patience, before=True)),),
         "Bad epochs are never forgiven: a new best one starts the count again.": (
             each(lambda own, patience: _stop(own, patience, total=True)),
         ),
-        "One epoch too patient: with a patience of 2 the second epoch without a better loss is the last one.": (
-            each(lambda own, patience: _stop(own, patience + 1)),
-        ),
+        "One epoch too patient: with a patience of 2 the second epoch without a better loss is the last "
+        "one.": (each(lambda own, patience: _stop(own, patience + 1)),),
         "One epoch too impatient: with a patience of 2 one epoch without a better loss is still allowed.": (
             each(lambda own, patience: _stop(own, max(1, patience - 1))),
         ),
@@ -259,8 +257,8 @@ def check_views(average_views: Callable[[Tensor], Tensor] | None) -> None:
         found,
         right,
         {
-            "The mean was taken of logits, and softmax after it: a single view that is very sure then decides "
-            "alone. Take softmax first, and the mean of probabilities.": (
+            "The mean was taken of logits, and softmax after it: a single view that is very sure then "
+            "decides alone. Take softmax first, and the mean of probabilities.": (
                 logits.mean(0).softmax(1),
                 logits.sum(0).softmax(1),
                 product,
@@ -358,8 +356,8 @@ def check_hold_out(hold_out: Callable[[np.ndarray, float, int], Any] | None) -> 
                 np.array_equal(mask, masks[0]) for mask in masks[2:-2]
             ),
             "The sides are exchanged: True is for the share that is held out.": all(n == 15 for n in shares),
-            "About a quarter of the *rows* is held out, or groups are drawn by their rows, so that the large ones "
-            "come first. Count groups: each is one picture.": len(set(shares)) > 1,
+            "About a quarter of the *rows* is held out, or groups are drawn by their rows, so that the large "
+            "ones come first. Count groups: each is one picture.": len(set(shares)) > 1,
             "One group too few or too many: of 20 groups a quarter is 5.": shares[0] in (4, 6),
             "The share that arrives is not the one that is held out.": shares[0] != 5
             or counted(masks[-2]) != 8,
