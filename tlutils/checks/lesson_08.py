@@ -131,7 +131,7 @@ RUNS: tuple[Losses, ...] = (
     ((0.9, 0.6, 0.8, 0.5, 0.7, 0.4, 0.6, 0.55), 2),
     ((0.4, 0.5, 0.6, 0.7, 0.1), 4),
 )
-"""Losses on held-out images, epoch by epoch, and a patience: late miracles, equal losses, single bad epochs."""
+"""Losses on held-out images, by epoch, and a patience: late miracles, equal losses, single bad epochs."""
 
 
 def _stop(
