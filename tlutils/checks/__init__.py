@@ -21,6 +21,7 @@ from . import (
     lesson_05,
     lesson_06,
     lesson_07,
+    lesson_08,
     lesson_09,
     lesson_10,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "lesson_05",
     "lesson_06",
     "lesson_07",
+    "lesson_08",
     "lesson_09",
     "lesson_10",
 ]
