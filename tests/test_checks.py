@@ -59,7 +59,8 @@ def test_without_a_guess_no_answer_is_given_away(capsys):
         (None, True, "No guess"),
         (True, True, "so it is"),
         (False, True, "it is True"),
-        ("stage4", {"stage3", "stage4"}, "so it is"),
+        ("stage4", {"stage4"}, "so it is"),
+        ("stage4", {"stage3", "stage4"}, "or stage3: these images do not tell them apart"),
         ("stem", {"stage4", "stage3"}, "it is stage3 or stage4"),
     ],
 )

@@ -111,8 +111,11 @@ def compare_choice(guess: object, answer: object) -> None:
     right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
     if guess is None:
         print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
-    elif str(guess) in right:
+    elif [str(guess)] == right:
         print(f"You said {guess}, and so it is.")
+    elif str(guess) in right:
+        others = " or ".join(name for name in right if name != str(guess))
+        print(f"You said {guess}. So it may be, or {others}: these images do not tell them apart.")
     else:
         print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")
 
