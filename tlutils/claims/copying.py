@@ -51,7 +51,8 @@ def make_network(seed: int) -> nn.Sequential:
 @cache
 def train_half(half: str, seed: int) -> dict[str, torch.Tensor]:
     """Return the weights of a network trained on one half of the classes, kept in a file for all workers."""
-    path = runtime.cache_dir("claims") / f"half-{key_of('train_half', {'half': half, 'seed': seed})}.pt"
+    run = {"half": half, "rate": RATE, "steps": STEPS, "images": IMAGES, "widths": str(WIDTHS), "seed": seed}
+    path = runtime.cache_dir("claims") / f"half-{key_of('train_half', run)}.pt"
     with runtime.file_lock(path):
         if not path.exists():
             model = make_network(seed)
