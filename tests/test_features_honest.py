@@ -146,6 +146,25 @@ def test_a_model_as_it_was_at_its_last_trial_runs_one_image_once():
     assert sizes == [1]
 
 
+class Lazy:
+    """A transform that makes a table at its first use."""
+
+    table = None
+
+    def __call__(self, image):
+        self.table = self.table or [1.0]
+        return as_tensor(image) * self.table[0]
+
+
+def test_what_a_transform_makes_at_its_first_use_leaves_the_key_alone():
+    model, lazy = network(), Lazy()
+    extract(model, Photos(8), at=["pool"])  # from now on the model is known
+    extract(model, Photos(8), at=["pool"], transform=lazy)
+    photos = Photos(8)
+    extract(model, photos, at=["pool"], transform=lazy)
+    assert photos.decoded == []
+
+
 SETTINGS = {"offset": {"deep": [0.0]}}
 
 

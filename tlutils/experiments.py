@@ -58,27 +58,26 @@ def grid(**axes: Any) -> list[Run]:
 
 
 def run_grid(
-    function: Protocol,
-    runs: Sequence[Run],
+    grids: Mapping[Protocol, Sequence[Run]],
     *,
     out: str | Path,
-    version: str = "",
+    versions: Mapping[str, str] | None = None,
     n_jobs: int = 1,
     threads: int = 1,
 ) -> pd.DataFrame:
-    """Return one row per run, in the order of `runs`: its axes, what the function measured, and `ABOUT`.
+    """Return one row per run, in the order of `grids`: its axes, what its function measured, and `ABOUT`.
 
     Each row is a file that appears in one step when its run ends. After a kill at any moment the same call
     does only what is missing, and what failed before; an error is kept as its row's `error` and stops no
-    other run. A row is known by the function's name, the axes, `version` and the `LIBRARIES`.
+    other run. A row is known by the function's name, the axes, the function's version and the `LIBRARIES`.
 
     Args:
-        function: called with a run's axes as keywords; returns a mapping from names to numbers or texts. It
-            decides by its axes alone, so that a row can be made again.
-        runs: one mapping per run from axes to numbers, texts or bools, `seed` among them, as `grid` makes
-            them.
+        grids: by function, its runs. A function is called with a run's axes as keywords and returns a mapping
+            from names to numbers or texts; it decides by its axes alone, so that a row can be made again. A
+            run is a mapping from axes to numbers, texts or bools, `seed` among them, as `grid` makes them.
+            Several functions share the workers: give first what takes longest.
         out: the folder of the rows.
-        version: raise it with every change to the function that changes results.
+        versions: by the functions' names; raise one with every change to a function that changes results.
         n_jobs: how many runs go on at once, as in joblib (loky, or the backend of a surrounding
             `joblib.parallel_config`); -1 is one for each core.
         threads: threads of each run, whatever `n_jobs` is, so that results do not depend on it.
@@ -91,49 +90,14 @@ def run_grid(
         >>> from tlutils.experiments import grid, run_grid
         >>> def double(size, seed):
         ...     return {"score": 2 * size + seed}
-        >>> table = run_grid(double, grid(size=[1, 2], seed=[0]), out="rows")
+        >>> table = run_grid({double: grid(size=[1, 2], seed=[0])}, out="rows")
         >>> table[["size", "seed", "score"]].values.tolist()
         [[1, 0, 2], [2, 0, 4]]
-    """
-    versions = {function.__name__: version}
-    return run_grids({function: runs}, out=out, versions=versions, n_jobs=n_jobs, threads=threads)
-
-
-def run_grids(
-    grids: Mapping[Protocol, Sequence[Run]],
-    *,
-    out: str | Path,
-    versions: Mapping[str, str],
-    n_jobs: int = 1,
-    threads: int = 1,
-) -> pd.DataFrame:
-    """Return one row per run of several functions, as `run_grid` does, with no wait between one and the next.
-
-    Args:
-        grids: by function, its runs. Give first what takes longest: then no worker is left alone at the end.
-        out: as in `run_grid`, like `n_jobs` and `threads`.
-        versions: by the functions' names.
-        n_jobs: how many runs go on at once.
-        threads: threads of each run.
-
-    Raises:
-        LearnerError: as in `run_grid`.
-
-    Example:
-        >>> from tlutils.experiments import grid, run_grids
-        >>> def double(size, seed):
-        ...     return {"twice": 2 * size}
-        >>> def square(size, seed):
-        ...     return {"squared": size**2}
-        >>> runs = grid(size=[3], seed=[0])
-        >>> table = run_grids({double: runs, square: runs}, out="rows", versions={"double": "", "square": ""})
-        >>> table[["protocol", "twice", "squared"]].values.tolist()
-        [['double', 6.0, nan], ['square', nan, 9.0]]
     """
     tasks: list[tuple[Protocol, Run, Path, str]] = []
     for function, runs in grids.items():
         name = function.__name__
-        keys = [key_of(name, run, versions[name]) for run in runs]
+        keys = [key_of(name, run, (versions or {}).get(name, "")) for run in runs]
         _check(runs, keys, n_jobs, threads)
         files = [runtime.user_path(out) / f"{name}-{key}.json" for key in keys]
         tasks += [(function, *rest) for rest in zip(runs, files, keys, strict=True)]

@@ -107,7 +107,7 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
         for dataset, images in IMAGES.items()
         for strategy in STRATEGIES
     ]
-    return run_grid(pilot, runs, out=folder, version="4", n_jobs=n_jobs)
+    return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
 
 
 PILOT = "pilot.csv"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from .. import runtime
 from ..errors import LearnerError
-from ..experiments import ABOUT, Run, run_grids
+from ..experiments import ABOUT, Run, run_grid
 from .effects import Evidence
 from .materials import MATERIALS, load_dataset
 from .statements import CLAIMS, claim
@@ -67,7 +67,7 @@ def select_runs(tier: Tier, only: Iterable[str] = ()) -> Plan:
         >>> list(claims.select_runs(claims.QUICK, ["gabor-filters"]))
         ['gabor_likeness']
     """
-    wanted = [claim(id) for id in only]
+    wanted = [claim(id) for id in only or (() if tier.unclaimed else CLAIMS)]
     found = {
         protocol: [
             run
@@ -161,7 +161,7 @@ def reproduce(
     }
     tables = []
     if grids:
-        tables.append(run_grids(grids, out=folder, versions=VERSIONS, n_jobs=n_jobs).assign(origin="here"))
+        tables.append(run_grid(grids, out=folder, versions=VERSIONS, n_jobs=n_jobs).assign(origin="here"))
     images = [list_judges(name for name in _list_datasets(plan) if name not in missing)]
     if missing:
         known = evidence(committed_folder(tier))

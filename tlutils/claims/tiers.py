@@ -18,9 +18,7 @@ from .materials import BACKBONE, FAR, LARGER, NEAR, STAGES
 from .pilot import chosen_settings
 from .probing import linear_probe, nearest_neighbour
 from .rates import RATES, corruption_severity, rate_scan, surgical_finetuning
-from .statements import CLAIMS
 from .training import ABLATION, STRATEGIES, WHOLE, training
-from .verdicts import needs_run
 
 PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
     f.__name__: f
@@ -101,7 +99,7 @@ FULL = Tier(
 
 
 def runs(tier: Tier) -> dict[str, list[Run]]:
-    """Return the runs of a tier by protocol, each a mapping from axes to values.
+    """Return all runs that a tier could make by protocol, each a mapping from axes to values.
 
     Args:
         tier: `QUICK` or `FULL`.
@@ -131,7 +129,7 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
         for level in tier.levels:
             trainings += list(_trainings(tier, dataset, level))
     small = {"images": tier.levels["little"], "seed": seeds}
-    found = {  # what takes longest first
+    return {  # what takes longest first
         "training": trainings,
         "surgical_finetuning": [
             run
@@ -151,14 +149,6 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
         "pointing_game": grid(method=["saliency", "random weights", "edges", "noise"], seed=seeds),
         "gabor_likeness": grid(backbone=[BACKBONE, "random"], seed=seeds),
     }
-    return {
-        protocol: [run for run in own if tier.unclaimed or _is_claimed({"protocol": protocol} | run)]
-        for protocol, own in found.items()
-    }
-
-
-def _is_claimed(run: Run) -> bool:
-    return any(needs_run(claim, run) for claim in CLAIMS.values())
 
 
 def _trainings(tier: Tier, dataset: str, level: str) -> Iterator[Run]:
