@@ -19,7 +19,7 @@ import tlutils
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TEST = PROJECT["optional-dependencies"]["test"]
-CONDA_NAMES = {"pytorch": "torch"}
+CONDA_NAMES = {"pytorch": "torch", "python-xxhash": "xxhash"}
 
 
 def bounds(requirement: str) -> tuple[str, str]:
