@@ -224,19 +224,19 @@ CONTRASTS = {
 
 
 def analyse(table, labels, groups):
-    """Mean, variance and degrees of freedom of a table of seeds × images, from its long form."""
+    """Mean, variance and degrees of freedom of a table of seeds × images."""
     weight = pd.Series(1.0, index=table.columns)
     if labels is not None:
         weight = 1 / labels.map(labels.value_counts())
     weight.index = table.columns
     units = pd.Series(range(table.shape[1]) if groups is None else groups.to_numpy(), index=table.columns)
     cells = (table * weight / weight.sum()).T.groupby(units).sum().T * units.nunique()
-    long = cells.rename_axis(index="seed").reset_index().melt("seed", var_name="unit")
-    centre, (s, u) = long["value"].mean(), cells.shape
-    seed, unit = (long.groupby(k)["value"].transform("mean") for k in ("seed", "unit"))
-    a = ((seed - centre) ** 2).sum() / (s - 1)
-    b = ((unit - centre) ** 2).sum() / max(1, u - 1)
-    c = ((long["value"] - seed - unit + centre) ** 2).sum() / max(1, (s - 1) * (u - 1))
+    centre, (s, u) = cells.mean(axis=None), cells.shape
+    seed, unit = cells.mean(axis=1) - centre, cells.mean(axis=0) - centre
+    rest = cells.sub(seed + centre, axis=0).sub(unit, axis=1)
+    a = u * (seed**2).sum() / (s - 1)
+    b = s * (unit**2).sum() / max(1, u - 1)
+    c = (rest**2).sum(axis=None) / max(1, (s - 1) * (u - 1))
     if a + b - c < max(a, b):
         total, parts = max(a, b), a**2 / (s - 1) + b**2 / max(1, u - 1)
     else:
