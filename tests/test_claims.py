@@ -272,10 +272,11 @@ def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
     table = pd.read_csv(DOCS / "pilot.csv")
     rows = table.to_dict("records")
     assert {(row["dataset"], row["strategy"]) for row in rows} == set(
-        product((*claims.NEAR, *claims.FAR), claims.STRATEGIES)
+        product((*claims.NEAR, *claims.FAR), (*claims.STRATEGIES, claims.pilot.PROBE))
     )
     trials = [json.loads(row["trials"]) for row in rows]
-    assert len({len(own) for own in trials}) == 1
+    counts = {(row["strategy"] == claims.pilot.PROBE, len(own)) for row, own in zip(rows, trials, strict=True)}
+    assert counts == {(False, len(claims.probing.PENALTIES)), (True, 2)}  # in each, a probe tries all penalties
     for row, own in zip(rows, trials, strict=True):
         best = max(own, key=lambda trial: trial["score"])
         assert row["score"] == pytest.approx(best["score"], rel=1e-5)
@@ -325,6 +326,16 @@ def test_training_and_probing_of_a_seed_see_the_same_images_and_judges():
     assert not set(judges.split.hashes) & set(more.split.hashes)
     other, _ = draw_sample("scenes", 3, 2)
     assert other.split.hashes != few.split.hashes
+
+
+def test_views_of_an_image_are_held_out_with_it():
+    """Labels drawn by lot cannot be learned, but views of an image that one knows could be recognised."""
+    from tlutils.claims.materials import draw_sample
+
+    known, _ = draw_sample("digits", 3, 0)
+    by_lot = known.relabelled(np.random.default_rng(0).permutation([0, 1] * (len(known) // 2)).tolist())
+    cv = claims.probing.augmented_probe(by_lot, "shift", 0).cv
+    assert cv.loc[cv["chosen"], "balanced_accuracy"].item() < 0.75
 
 
 def test_the_lead_under_corruption_is_told_by_severity_over_seeds():

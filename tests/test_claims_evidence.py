@@ -72,6 +72,7 @@ SAMPLE = [
     ("domain_distance", {"dataset": "mnist-5k", "seed": 0}),
     ("pointing_game", {"method": "saliency", "seed": 0}),
     ("linear_probe", {"dataset": "mnist-5k", "level": "little", "at": "pool", "seed": 0}),
+    ("tuned_probe", {"dataset": "mnist-5k", "level": "little", "seed": 0}),
     ("nearest_neighbour", {"dataset": "mnist-5k", "backbone": "pixels", "seed": 0}),
     ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "finetune", "seed": 0}),
 ]

@@ -42,6 +42,9 @@ class Tables:
     def probe(self, dataset, level, at="pool", backbone=LITE[0], column="hits"):
         return self.of("linear_probe", column, dataset, level=level, at=at, backbone=backbone)
 
+    def tuned(self, dataset, level, column="hits"):
+        return self.of("tuned_probe", column, dataset, level=level)
+
     def train(self, dataset, level, strategy, column="hits"):
         return self.of("training", column, dataset, level=level, strategy=strategy)
 
@@ -91,24 +94,24 @@ def forgotten(t, dataset):
 
 
 CONTRASTS = {
-    "lecture-little-similar": over(NEAR, lambda t, d: t.probe(d, "little") - t.train(d, "little", "lp-ft")),
+    "lecture-little-similar": over(NEAR, lambda t, d: t.tuned(d, "little") - t.train(d, "little", "lp-ft")),
     "lecture-little-different": over(FAR, lambda t, d: t.probe(d, "lots") - t.probe(d, "little")),
-    "lecture-lots-similar": over(NEAR, lambda t, d: t.train(d, "lots", "finetune") - t.probe(d, "lots")),
-    "lecture-lots-different": over(FAR, lambda t, d: t.train(d, "lots", "finetune") - t.probe(d, "lots")),
+    "lecture-lots-similar": over(NEAR, lambda t, d: t.train(d, "lots", "finetune") - t.tuned(d, "lots")),
+    "lecture-lots-different": over(FAR, lambda t, d: t.train(d, "lots", "finetune") - t.tuned(d, "lots")),
     "lecture-lots-different-scratch": over(
         FAR, lambda t, d: t.train(d, "lots", "scratch") - t.train(d, "lots", "finetune")
     ),
-    "slides-little-similar": over(NEAR, lambda t, d: t.probe(d, "little") - t.train(d, "little", "few")),
+    "slides-little-similar": over(NEAR, lambda t, d: t.tuned(d, "little") - t.train(d, "little", "few")),
     "slides-little-different": over(
         FAR, lambda t, d: t.picked(d, "little", "at", STAGES) - t.probe(d, "little")
     ),
-    "slides-lots-similar": over(NEAR, lambda t, d: t.train(d, "lots", "few") - t.probe(d, "lots")),
+    "slides-lots-similar": over(NEAR, lambda t, d: t.train(d, "lots", "few") - t.tuned(d, "lots")),
     "slides-lots-different": over(FAR, lambda t, d: t.train(d, "lots", "more") - t.train(d, "lots", "few")),
-    "notes-little-similar": over(NEAR, lambda t, d: t.probe(d, "little") - t.train(d, "little", "finetune")),
+    "notes-little-similar": over(NEAR, lambda t, d: t.tuned(d, "little") - t.train(d, "little", "finetune")),
     "notes-little-different": against(
         lambda t, d: t.picked(d, "little", "at", STAGES) - t.probe(d, "little")
     ),
-    "notes-lots-similar": over(NEAR, lambda t, d: t.train(d, "lots", "lp-ft") - t.probe(d, "lots")),
+    "notes-lots-similar": over(NEAR, lambda t, d: t.train(d, "lots", "lp-ft") - t.tuned(d, "lots")),
     "notes-lots-different": over(
         FAR, lambda t, d: t.train(d, "lots", "finetune") - t.train(d, "lots", "scratch")
     ),
@@ -123,7 +126,7 @@ CONTRASTS = {
         lambda t, d: t.probe(d, "lots") - t.probe(d, "lots", at="stage4"), more=NEAR, less=FAR
     ),
     "early-unfreezing-far": against(lambda t, d: t.train(d, "lots", "finetune") - t.train(d, "lots", "few")),
-    "scratch-needs-images": over(ALL, lambda t, d: t.probe(d, "little") - t.train(d, "little", "scratch")),
+    "scratch-needs-images": over(ALL, lambda t, d: t.tuned(d, "little") - t.train(d, "little", "scratch")),
     "million-images": over(ALL, lambda t, d: t.train(d, "lots", "finetune") - t.train(d, "lots", "scratch")),
     "smaller-rate": over(
         ALL,
@@ -177,11 +180,11 @@ CONTRASTS = {
     ),
     "kumar-probe-ood": over(
         ALL,
-        lambda t, d: t.probe(d, "lots", column="shifted") - t.train(d, "lots", "finetune", "shifted"),
+        lambda t, d: t.tuned(d, "lots", column="shifted") - t.train(d, "lots", "finetune", "shifted"),
     ),
     "kumar-probe-source": over(
         ["mnist-5k"],
-        lambda t, d: t.probe(d, "lots", column="real") - t.train(d, "lots", "finetune", "real"),
+        lambda t, d: t.tuned(d, "lots", column="real") - t.train(d, "lots", "finetune", "real"),
     ),
     "lee-input": same(lambda t: tuned(t, "noise", "first") - tuned(t, "noise", "all")),
     "lee-feature": same(lambda t: tuned(t, "source", "middle") - tuned(t, "source", "all")),

@@ -8,6 +8,7 @@ from .training import WHOLE
 from .verdicts import Claim
 
 probe = Measurement("linear_probe", defaults={"backbone": BACKBONE, "at": "pool"})
+tuned_probe = Measurement("tuned_probe")
 training = Measurement("training")
 
 LECTURE = "CS231n lectures, recent editions, Lecture 6, transfer learning matrix, slides 79 to 87"
@@ -24,7 +25,7 @@ MATRIX = [
         id="lecture-little-similar",
         says="With little data that is similar to ImageNet, a linear classifier on final features will do.",
         source=f"{LECTURE}: little, similar",
-        effect=probe(**LITTLE_NEAR) - training(strategy="lp-ft", **LITTLE_NEAR),
+        effect=tuned_probe(**LITTLE_NEAR) - training(strategy="lp-ft", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning everything from there",
         expects="no less",
     ),
@@ -40,14 +41,14 @@ MATRIX = [
         id="lecture-lots-similar",
         says="With lots of data that is similar, finetune all layers.",
         source=f"{LECTURE}: lots, similar",
-        effect=training(strategy=WHOLE, **LOTS_NEAR) - probe(**LOTS_NEAR),
+        effect=training(strategy=WHOLE, **LOTS_NEAR) - tuned_probe(**LOTS_NEAR),
         contrast="finetuning everything from a random head minus the linear probe",
     ),
     Claim(
         id="lecture-lots-different",
         says="With lots of data that is different, finetune all layers.",
         source=f"{LECTURE}: lots, different",
-        effect=training(strategy=WHOLE, **LOTS_FAR) - probe(**LOTS_FAR),
+        effect=training(strategy=WHOLE, **LOTS_FAR) - tuned_probe(**LOTS_FAR),
         contrast="finetuning everything from a random head minus the linear probe",
     ),
     Claim(
@@ -63,7 +64,7 @@ MATRIX = [
         id="slides-little-similar",
         says="With little data that is similar, put a linear classifier on top: finetune no layer.",
         source=f"{SLIDES}: little, similar",
-        effect=probe(**LITTLE_NEAR) - training(strategy="few", **LITTLE_NEAR),
+        effect=tuned_probe(**LITTLE_NEAR) - training(strategy="few", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning the last stages",
         expects="no less",
     ),
@@ -78,8 +79,8 @@ MATRIX = [
         id="slides-lots-similar",
         says="With lots of data that is similar, finetune a few layers.",
         source=f"{SLIDES}: lots, similar",
-        effect=training(strategy="few", **LOTS_NEAR) - probe(**LOTS_NEAR),
-        contrast="finetuning the last stages minus the linear probe it starts from",
+        effect=training(strategy="few", **LOTS_NEAR) - tuned_probe(**LOTS_NEAR),
+        contrast="finetuning the last stages minus the linear probe",
     ),
     Claim(
         id="slides-lots-different",
@@ -95,7 +96,7 @@ MATRIX = [
             "classifier."
         ),
         source=f"{NOTES}: scenario 1, small and similar",
-        effect=probe(**LITTLE_NEAR) - training(strategy="finetune", **LITTLE_NEAR),
+        effect=tuned_probe(**LITTLE_NEAR) - training(strategy="finetune", **LITTLE_NEAR),
         contrast="linear probe on the final features minus finetuning everything from a random head",
     ),
     Claim(
@@ -112,7 +113,7 @@ MATRIX = [
         id="notes-lots-similar",
         says="With lots of data that is similar, the whole network can be finetuned without overfitting.",
         source=f"{NOTES}: scenario 2, large and similar",
-        effect=training(strategy="lp-ft", **LOTS_NEAR) - probe(**LOTS_NEAR),
+        effect=training(strategy="lp-ft", **LOTS_NEAR) - tuned_probe(**LOTS_NEAR),
         contrast="finetuning everything minus the linear probe that it starts from",
         expects="no less",
     ),

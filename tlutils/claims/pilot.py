@@ -13,7 +13,17 @@ import pandas as pd
 from .. import runtime
 from ..errors import LearnerError
 from ..experiments import run_grid
-from .materials import MATERIALS, draw_sample, judge_by, predict, prepare_images
+from .materials import (
+    BACKBONE,
+    MATERIALS,
+    Shrunk,
+    draw_sample,
+    judge_by,
+    predict,
+    prepare_images,
+    read_features,
+)
+from .probing import augmented_probe
 from .training import STRATEGIES, Settings, train_strategy
 
 Trial = Callable[[Settings], Settings]
@@ -46,6 +56,10 @@ SCRATCH_SEARCH: tuple[tuple[Trial, ...], ...] = (
 )
 """The same number of trials from random weights, where BatchNorm has to learn: the network is chosen, too."""
 
+PROBE = "probe"
+PROBE_SEARCH: tuple[tuple[Trial, ...], ...] = ((lambda s: s,), (lambda s: replace(s, augment=True),))
+"""A linear probe takes no steps, and chooses among seven penalties by itself, in each trial."""
+
 STEPS = 40
 """Optimizer steps of the first trials; from scratch three times as many."""
 
@@ -62,10 +76,11 @@ def pilot(*, dataset: str, strategy: str, images: int, seed: int) -> dict[str, A
     Each trial learns from three quarters of some draws of `images` of each class and is scored by the
     balanced accuracy on their rest; judges are never seen. `trials` has every trial and its score as JSON.
     """
-    scratch = strategy == "scratch"
-    start = Settings(lr=0.0, steps=STEPS * (3 if scratch else 1), train_bn=scratch)
+    search = {PROBE: PROBE_SEARCH, "scratch": SCRATCH_SEARCH}.get(strategy, SEARCH)
+    steps = {PROBE: 0, "scratch": 3 * STEPS}.get(strategy, STEPS)
+    start = Settings(lr=0.0, steps=steps, train_bn=strategy == "scratch")
     best, top, trials = start, -1.0, []
-    for candidates in SCRATCH_SEARCH if scratch else SEARCH:
+    for candidates in search:
         start = best
         for change in candidates:
             settings = change(start)
@@ -85,9 +100,18 @@ def _try(dataset: str, strategy: str, images: int, settings: Settings, seed: int
     ((learn, rest),) = StratifiedShuffleSplit(1, test_size=0.25, random_state=seed).split(
         known.labels, known.labels
     )
-    model, _ = train_strategy(known.select(learn), strategy, settings, seed)
     held = known.select(rest)
-    return judge_by(held.labels, predict(model, prepare_images(model, held)))["score"]
+    guessed = _guess(known.select(learn), strategy, settings, seed, held)
+    return judge_by(held.labels, guessed)["score"]
+
+
+def _guess(known: Shrunk, strategy: str, settings: Settings, seed: int, held: Shrunk) -> np.ndarray:
+    """Return the classes (N,) that a strategy, learned from the images `known`, gives other ones."""
+    if strategy == PROBE:
+        probe = augmented_probe(known, settings.augment, seed)
+        return probe.predict(read_features(held, backbone=BACKBONE, at="pool"))
+    model, _ = train_strategy(known, strategy, settings, seed)
+    return predict(model, prepare_images(model, held))
 
 
 def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
@@ -105,7 +129,7 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
     runs = [
         {"dataset": dataset, "strategy": strategy, "images": images, "seed": SEED}
         for dataset, images in IMAGES.items()
-        for strategy in STRATEGIES
+        for strategy in (*STRATEGIES, PROBE)
     ]
     return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
 
@@ -133,7 +157,7 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
 
     Args:
         dataset: a key of `IMAGES`.
-        strategy: one of `STRATEGIES`.
+        strategy: one of `STRATEGIES`, or `PROBE`.
         images: how many of each class are learned from.
 
     Raises:

@@ -1,6 +1,7 @@
 """The reproduction as a page with tables and pictures; every number and verdict in it comes from the runs."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from .. import plots, runtime
 from ..metrics import Estimate
 from .effects import Effect, Evidence
 from .materials import BACKBONE, MATERIALS, SIZE, STAGES
-from .matrix import LECTURE, NOTES, SLIDES, probe, training
+from .matrix import LECTURE, NOTES, SLIDES, probe, training, tuned_probe
 from .pilot import PILOT
+from .probing import VIEWS
 from .reproduction import IMAGES, TABLE, VERDICTS, committed_folder, evidence, verdict_table, verdicts
 from .tiers import FULL, QUICK, Tier
 from .training import STRATEGIES
@@ -22,11 +24,11 @@ PAGE = "reproduction.md"
 FROZEN = {
     "pixels": probe(backbone="pixels", at="pixels"),
     "random": probe(backbone="random"),
-    "probe": probe(),
+    "probe": tuned_probe(),
 }
 """What every strategy is shown beside: no network, a frozen network without training, and with."""
 
-COMPARED = {"linear_probe", "training"}
+COMPARED = {"linear_probe", "tuned_probe", "training"}
 
 RULE = f"""
 An effect is a difference between runs that share a seed: the same training images, judged by the same images,
@@ -117,8 +119,9 @@ def page(known: Evidence, tier: Tier, found: Sequence[Verdict], drawn: Sequence[
         "images. Learning rate, number of steps, augmentation, BatchNorm and, from scratch, the network were "
         "chosen by one search of seven trials for each strategy and data set, on draws of about 200 training "
         f"images with seeds that no run here has (`{PILOT}` has every trial); the number of steps goes with "
-        "the square root of the number of images. The linear probe has seven penalties to choose from, in "
-        "each run.",
+        "the square root of the number of images. A linear probe has seven penalties to choose from, in each "
+        f"run; where it is compared with training, the search had chosen whether it learns from {VIEWS} "
+        "augmented views of each image.",
         f"Every run is made with {len(tier.seeds)} seeds, linear probes with little data with "
         f"{len(tier.draws)}. {tier.note}",
         *(["## Every strategy beside its controls", *_strategies(known, tier)] if whole else []),
@@ -221,7 +224,7 @@ def score_strategies(known: Evidence) -> dict[tuple[str, str], dict[str, tuple[f
     """Return what each strategy and control reaches, {(level, data set): {strategy: (mean, low, high)}}.
 
     Args:
-        known: runs, those of the protocols linear_probe and training among them, and their judges.
+        known: runs, those of the protocols `COMPARED` among them, and their judges.
 
     Example:
         >>> from tlutils import claims
@@ -247,7 +250,7 @@ def score_strategies(known: Evidence) -> dict[tuple[str, str], dict[str, tuple[f
 def _list_strategies(name: str, level: str) -> Iterator[tuple[str, Effect]]:
     place = {"dataset": name, "level": level}
     for strategy, mean in FROZEN.items():
-        yield strategy, probe(**{**mean.axes, **place})
+        yield strategy, replace(mean, axes={**mean.axes, **place})
     for strategy in STRATEGIES:
         yield strategy, training(strategy=strategy, **place)
 

@@ -8,7 +8,7 @@ from ..errors import unknown
 from ..experiments import interval
 from .effects import Contrast, Evidence, Mean, Measurement
 from .materials import BACKBONE, FAR, LARGER, NEAR, STAGES
-from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training
+from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training, tuned_probe
 from .rates import CORRUPTED, RATES, SOURCE
 from .training import ABLATION, WHOLE
 from .verdicts import Claim
@@ -144,7 +144,8 @@ OTHERS = [
         id="scratch-needs-images",
         says="With few images, training from scratch loses against a linear probe on frozen features.",
         source=f"{NOTES}, opening paragraph",
-        effect=probe(dataset=ALL, level="little") - training(strategy="scratch", dataset=ALL, level="little"),
+        effect=tuned_probe(dataset=ALL, level="little")
+        - training(strategy="scratch", dataset=ALL, level="little"),
         contrast="linear probe minus from scratch, little data",
     ),
     Claim(
@@ -300,7 +301,7 @@ OTHERS = [
         id="kumar-probe-ood",
         says="Out of distribution, a linear probe beats finetuning everything.",
         source="Kumar et al. 2022, abstract",
-        effect=probe(dataset=ALL, level="lots", value="shifted")
+        effect=tuned_probe(dataset=ALL, level="lots", value="shifted")
         - training(strategy="finetune", dataset=ALL, level="lots", value="shifted"),
         contrast="linear probe minus finetuning from a random head, judged on corrupted images, severity 4",
         also=by_severity(("finetune", "probe"), ("finetune", "tuned")),
@@ -309,7 +310,7 @@ OTHERS = [
         id="kumar-probe-source",
         says="On images from another source, a linear probe beats finetuning everything.",
         source="Kumar et al. 2022, abstract",
-        effect=probe(dataset="mnist-5k", level="lots", value="real")
+        effect=tuned_probe(dataset="mnist-5k", level="lots", value="real")
         - training(strategy="finetune", dataset="mnist-5k", level="lots", value="real"),
         contrast=(
             "linear probe minus finetuning from a random head, learned on MNIST, judged on scikit-learn's "

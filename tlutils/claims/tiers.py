@@ -15,8 +15,8 @@ from .explaining import (
     pointing_game,
 )
 from .materials import BACKBONE, FAR, LARGER, NEAR, STAGES
-from .pilot import chosen_settings
-from .probing import linear_probe, nearest_neighbour
+from .pilot import PROBE, chosen_settings
+from .probing import linear_probe, nearest_neighbour, tuned_probe
 from .rates import RATES, corruption_severity, rate_scan, surgical_finetuning
 from .training import ABLATION, STRATEGIES, WHOLE, training
 
@@ -24,6 +24,7 @@ PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
     f.__name__: f
     for f in (
         linear_probe,
+        tuned_probe,
         nearest_neighbour,
         training,
         rate_scan,
@@ -110,7 +111,7 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
         {'backbone': 'tf_efficientnet_lite0', 'seed': 0}
     """
     seeds = tier.seeds
-    probes, trainings, neighbours = [], [], []
+    probes, tuned, trainings, neighbours = [], [], [], []
     for dataset in tier.probed:
         for level, images in tier.levels.items():
             shared: Run = {"dataset": dataset, "level": level, "images": images}
@@ -126,8 +127,10 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
             own = {"dataset": dataset, "images": tier.levels["lots"], "seed": seeds}
             neighbours += grid(backbone=backbone, at=at, **own)
     for dataset in tier.trained:
-        for level in tier.levels:
+        for level, images in tier.levels.items():
             trainings += list(_trainings(tier, dataset, level))
+            augment = chosen_settings(dataset, PROBE, images).augment
+            tuned += grid(dataset=dataset, level=level, images=images, augment=augment, seed=seeds)
     small = {"images": tier.levels["little"], "seed": seeds}
     return {  # what takes longest first
         "training": trainings,
@@ -142,6 +145,7 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
         "layer_transfer": grid(source="same", copied=0, layers="frozen", seed=seeds)
         + grid(source=["same", "other"], copied=range(1, LAYERS + 1), layers="frozen", seed=seeds)
         + grid(source=["same", "other"], copied=[2, 4], layers="finetuned", seed=seeds),
+        "tuned_probe": tuned,
         "linear_probe": probes,
         "nearest_neighbour": neighbours,
         "cascading_randomization": grid(method=["saliency", "guided_backprop"], seed=seeds),
