@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tlutils import claims, data
 from tlutils.claims import (
@@ -326,6 +327,19 @@ def test_training_and_probing_of_a_seed_see_the_same_images_and_judges():
     assert not set(judges.split.hashes) & set(more.split.hashes)
     other, _ = draw_sample("scenes", 3, 2)
     assert other.split.hashes != few.split.hashes
+
+
+def test_a_network_is_as_new_after_a_block_of_it_was_tuned_alone():
+    from tlutils.claims.materials import reset_network
+
+    model = reset_network(2, 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x, y = torch.randn(2, 3, 96, 96), torch.tensor([0, 1])
+    claims.rates.train_parameters(model, {"conv_stem.weight"}, x, y, steps=1, lr=0.01, seed=0)
+    assert not torch.equal(model.conv_stem.weight, before["conv_stem.weight"])
+    again = reset_network(2, 0)
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in again.state_dict().items())
 
 
 def test_views_of_an_image_are_held_out_with_it():

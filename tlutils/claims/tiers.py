@@ -38,7 +38,9 @@ PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
         domain_distance,
     )
 }
-VERSIONS = dict.fromkeys(PROTOCOLS, "3") | {"surgical_finetuning": "4", "data_randomization": "4"}
+VERSIONS = dict.fromkeys(PROTOCOLS, "3") | dict.fromkeys(
+    ("surgical_finetuning", "data_randomization", "rate_scan", "corruption_severity"), "4"
+)
 """Part of the key of every run. Raise a protocol's with every change to it that changes results."""
 
 
