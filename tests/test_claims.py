@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+from scipy import stats
+from torchvision.models import get_model_weights
 
-from tlutils import claims, data
+from tlutils import claims, data, models, surgery
 from tlutils.claims import (
     BROKEN,
     CLAIMS,
@@ -23,9 +26,11 @@ from tlutils.claims import (
     Evidence,
     Measurement,
     judge,
+    materials,
     shifts,
 )
 from tlutils.claims.effects import Contrast
+from tlutils.claims.materials import NETWORKS
 from tlutils.claims.verdicts import adjust
 from tlutils.errors import LearnerError
 
@@ -238,6 +243,61 @@ def test_unknown_names_are_told_with_near_ones():
         judge(claim(), Evidence(table.runs.drop(columns="way"), table.images))
 
 
+def ranked(networks, *, turn=1, noise=0.0):
+    """Runs in which probes rank the networks as ImageNet does, or the other way round."""
+    rng = np.random.default_rng(0)
+    mean = CLAIMS["kornblith-ranks"].effect.mean
+    rows = [
+        {"protocol": mean.protocol, **mean.axes, "dataset": dataset, "backbone": name, "seed": seed}
+        | {"score": turn * NETWORKS[name][1] + noise * rng.normal(), "error": ""}
+        for name, dataset, seed in product(networks, claims.NEAR, range(SEEDS))
+    ]
+    return Evidence(pd.DataFrame(rows), pd.DataFrame({"dataset": [], "label": [], "group": []}))
+
+
+def test_networks_are_ranked_by_kendalls_tau_on_every_data_set():
+    own = CLAIMS["kornblith-ranks"]
+    assert judge(own, ranked(NETWORKS, noise=0.5)).verdict == HOLDS
+    assert judge(own, ranked(NETWORKS, noise=0.5, turn=-1)).verdict == REVERSED
+    unsure = ranked(NETWORKS, noise=5.0)
+    found = judge(own, unsure)
+    known = [accuracy for _, accuracy in NETWORKS.values()]
+    table = unsure.runs.set_index(["dataset", "seed", "backbone"])["score"].unstack()[list(NETWORKS)]
+    taus = [stats.kendalltau(known, row).statistic for row in table.to_numpy()]
+    assert found.effect.value == pytest.approx(np.mean(taus))
+    assert set(found.parts) == set(claims.NEAR)
+    assert found.n == SEEDS
+
+
+def test_fewer_than_eight_networks_are_not_ranked_and_named():
+    names = list(NETWORKS)
+    found = judge(CLAIMS["kornblith-ranks"], ranked(names[:7]))
+    assert (found.verdict, found.mean) == (OPEN, None)
+    assert f"{', '.join(names[:7])}, 7 of {len(names)} networks" in found.also
+    assert f"Without runs: {', '.join(names[7:])}." in found.also
+    assert judge(CLAIMS["kornblith-ranks"], ranked(names[:8])).verdict == HOLDS
+
+
+def test_the_networks_that_are_ranked_exist_and_have_the_accuracy_that_torchvision_publishes():
+    for name in materials.FETCHED:
+        if name.startswith("timm/"):
+            assert name.removeprefix("timm/") in timm.list_pretrained()
+            continue
+        base, _, tag = name.partition(".")
+        weights = get_model_weights(base)
+        own = weights[tag or "DEFAULT"]
+        assert own is weights.IMAGENET1K_V1
+        assert own.meta["_metrics"]["ImageNet-1K"]["acc@1"] == NETWORKS[name][1]
+
+
+def test_a_network_with_other_stages_is_read_before_its_head(monkeypatch):
+    other = models.load("test_resnet", pretrained=False)
+    monkeypatch.setattr(materials, "load_network", lambda *args, **options: other)
+    few, _ = materials.draw_sample("scenes", 1, 0)
+    rows = materials.read_features(few, backbone="googlenet", at="pool")
+    assert rows.shape == (len(few), surgery.head_layers(other)["fc"].in_features)
+
+
 def test_every_claim_is_complete_and_every_cell_of_the_three_matrices_is_there():
     for own in claims.CLAIMS.values():
         assert own.says.endswith(".")
@@ -256,8 +316,8 @@ def test_every_claim_is_complete_and_every_cell_of_the_three_matrices_is_there()
 
 
 def test_no_two_claims_are_the_same_contrast():
-    found = [sorted(map(repr, own.effect.terms)) for own in claims.CLAIMS.values()]
-    assert len({str(terms) for terms in found}) == len(found)
+    found = {str(sorted(map(repr, getattr(own.effect, "terms", [own.effect])))) for own in CLAIMS.values()}
+    assert len(found) == len(CLAIMS)
 
 
 @pytest.mark.parametrize("tier", [claims.QUICK, claims.FULL], ids=lambda tier: tier.name)
@@ -276,8 +336,10 @@ def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
         product((*claims.NEAR, *claims.FAR), (*claims.STRATEGIES, claims.pilot.PROBE))
     )
     trials = [json.loads(row["trials"]) for row in rows]
-    counts = {(row["strategy"] == claims.pilot.PROBE, len(own)) for row, own in zip(rows, trials, strict=True)}
-    assert counts == {(False, len(claims.probing.PENALTIES)), (True, 2)}  # in each, a probe tries all penalties
+    counts = {(row["strategy"], len(own)) for row, own in zip(rows, trials, strict=True)}
+    each = len(claims.probing.PENALTIES)
+    # A probe tries all penalties in both of its trials.
+    assert counts == {(name, each) for name in claims.STRATEGIES} | {(claims.pilot.PROBE, 2)}
     for row, own in zip(rows, trials, strict=True):
         best = max(own, key=lambda trial: trial["score"])
         assert row["score"] == pytest.approx(best["score"], rel=1e-5)

@@ -329,9 +329,13 @@ def is_broken(tables, id):
 )
 def test_every_verdict_follows_from_the_tables_by_another_way(tier):
     tables = Tables(TIERS[tier])
-    assert set(CONTRASTS) == set(tables.verdicts.index)
+    unmeasured = tables.verdicts.index[tables.verdicts["n"].astype(int) == 0]
+    assert list(unmeasured) == ["kornblith-ranks"]  # it needs eight networks
+    assert (tables.verdicts.loc[unmeasured, ["effect", "verdict"]] == ["", "undecided"]).all(axis=None)
+    assert tables.runs.query("protocol == 'linear_probe' and level == 'lots'")["backbone"].nunique() < 8 + 2
+    assert set(CONTRASTS) == set(tables.verdicts.index.drop(unmeasured))
     wrong = {}
-    for id, row in tables.verdicts.iterrows():
+    for id, row in tables.verdicts.drop(unmeasured).iterrows():
         value, variance, dof, groups = estimate(tables, CONTRASTS[id])
         own = verdict(value, variance, dof, float(row["margin"]), row["expects"])
         parts = {

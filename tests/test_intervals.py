@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare, two_way_mean
+from tlutils.intervals import SampleMean, compare, rank_correlation, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -150,3 +150,35 @@ def test_two_ways_that_differ_by_less_than_the_noise_tie():
 def test_two_ways_are_compared_on_the_same_images():
     with pytest.raises(LearnerError, match="the same seeds and images"):
         compare(HITS, np.array(HITS)[:, :5])
+
+
+def test_a_rank_correlation_is_the_mean_of_kendalls_tau():
+    rng = np.random.default_rng(0)
+    known, tasks = rng.normal(size=9), rng.normal(size=(2, 3, 9))
+    taus = [[stats.kendalltau(known, row).statistic for row in seeds] for seeds in tasks]
+    assert rank_correlation(tasks[0], known).value == pytest.approx(np.mean(taus[0]))
+    assert rank_correlation(tasks, known).value == pytest.approx(np.mean(taus))
+    assert rank_correlation([known, known**3], known).interval() == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize(("alike", "share"), [(0.0, 0.05), (0.5, 0.05)])
+def test_unrelated_ranks_seem_related_one_time_in_twenty_however_alike_a_family_is(alike, share):
+    family = np.array([0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5])
+    rng = np.random.default_rng(0)
+
+    def draw():
+        return alike**0.5 * rng.normal(size=6)[family] + (1 - alike) ** 0.5 * rng.normal(size=15)
+
+    wrong = 0
+    for _ in range(400):
+        scores = draw() + 0.3 * rng.normal(size=(3, 15))
+        low, high = rank_correlation(scores, draw(), groups=family).interval()[1:]
+        wrong += not low <= 0 <= high
+    assert wrong / 400 == pytest.approx(share, abs=0.03)
+
+
+def test_ranks_of_other_shapes_are_refused_in_words():
+    with pytest.raises(LearnerError, match=r"\(2, 3\).*\(4,\)"):
+        rank_correlation(np.zeros((2, 3)), np.zeros(4))
+    with pytest.raises(LearnerError, match="three"):
+        rank_correlation(np.zeros((2, 2)), np.zeros(2))

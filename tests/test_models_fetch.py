@@ -211,6 +211,12 @@ def test_what_was_fetched_works_offline_and_is_listed(source, monkeypatch):
     assert any(name.removeprefix("timm/") in listed for listed in models.list_offline())
 
 
+def test_a_set_of_weights_that_is_not_the_default_is_listed_with_its_tag(empty_cache):
+    url = get_model_weights("mobilenet_v2").IMAGENET1K_V1.url
+    fetch.url_path(url).write_bytes(b"")
+    assert [name for name in models.list_offline() if "mobilenet" in name] == ["mobilenet_v2.IMAGENET1K_V1"]
+
+
 def test_downloads_land_in_the_cache_and_change_no_setting(source, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     settings = huggingface_hub.constants.HF_HUB_DISABLE_XET, torch.hub.get_dir()

@@ -152,8 +152,14 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         print(table[["dataset", "strategy", "lr", "steps", "score"]].to_string(index=False))
         print(f"\nThe table, with all trials: {out / claims.PILOT}")
         return
-    for name, why in claims.missing_datasets(claims.select_runs(tier, arguments.only)).items():
+    plan = claims.select_runs(tier, arguments.only)
+    for name, why in claims.missing_datasets(plan).items():
         print(f"{name} is not available here; its runs are taken from the committed evidence. {why}\n")
+    if absent := claims.missing_networks(plan):
+        print(
+            f"Left out, since their weights are not in the cache: {', '.join(absent)}. tlutils.models.load "
+            "fetches weights by name or, without a network, says where to put their file.\n"
+        )
     known = claims.reproduce(tier, only=arguments.only, n_jobs=arguments.jobs)
     for verdict in claims.verdicts(known, only=arguments.only):
         print(verdict)

@@ -117,6 +117,46 @@ def two_way_mean(
     return SampleMean(mean, total / y.size, total**2 / parts if parts else dof_seeds)
 
 
+def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
+    """Return Kendall's tau between a number of each thing and a score of it, as if the things were drawn.
+
+    Tau is the share of pairs that both order alike minus that of the pairs that they order differently; a tie
+    counts for neither (Kendall 1938, doi:10.1093/biomet/30.1-2.81). It is the mean of the jackknife's
+    pseudo-values, one of each thing (Arvesen 1969, doi:10.1214/aoms/1177697287), and `two_way_mean` tells
+    how sure that mean is: both the seeds and the things could have been others.
+
+    Args:
+        values: (S, N), one row per seed: a score of each thing. Several tasks, (K, S, N), are averaged.
+        known: (N,), what orders the things, such as a network's published accuracy.
+        groups: (N,), a name per thing, equal for things that are alike, such as networks of one family, which
+            then count once; each is its own group unless given.
+
+    Raises:
+        LearnerError: The shapes do not fit, or there are fewer than three things.
+
+    Example:
+        >>> from tlutils.intervals import rank_correlation
+        >>> scores = [[0.5, 0.6, 0.8, 0.7, 0.9], [0.5, 0.7, 0.6, 0.8, 0.9]]
+        >>> print(rank_correlation(scores, known=[70, 72, 74, 76, 78]).interval())
+        0.800 [0.107, 1.493]
+    """
+    scores, order = np.asarray(values, dtype=float), np.asarray(known, dtype=float)
+    if scores.ndim not in (2, 3) or scores.shape[-1:] != order.shape or order.size < 3:
+        raise LearnerError(
+            f"Scores of shape {scores.shape} arrived with known values of shape {order.shape}. "
+            "Expected (seeds, things) and one known value of each of at least three things."
+        )
+    n = order.size
+    alike = np.sign(scores[..., :, None] - scores[..., None, :]) * np.sign(order[:, None] - order)
+    own = alike.sum(axis=-1)
+    total = own.sum(axis=-1, keepdims=True)
+    pseudo = total / (n - 1) - (total - 2 * own) / (n - 2)  # n tau - (n - 1) tau without the thing
+    pseudo = pseudo.reshape(-1, *pseudo.shape[-2:]).mean(axis=0)
+    tau = float(pseudo.mean())
+    spread = two_way_mean(pseudo - tau, groups=groups)  # around tau: a large group is not a high one
+    return SampleMean(tau, spread.variance, spread.dof)
+
+
 def compare(
     first: ArrayLike,
     second: ArrayLike,

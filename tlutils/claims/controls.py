@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import product
 
-from .effects import Contrast, Mean, values_of
+from .effects import Contrast, Mean, Ranking, values_of
 from .materials import BACKBONE
 from .training import STRATEGIES
 
@@ -14,7 +14,7 @@ UNTRAINED = (
 )
 
 
-def controls(effect: Contrast) -> Iterator[tuple[str, Contrast]]:
+def controls(effect: Contrast | Ranking) -> Iterator[tuple[str, Contrast]]:
     """Yield what must not be below 0 before an effect says anything, with words for its failure.
 
     A network trained from scratch has to reach a linear classifier of the pixels and of a random frozen

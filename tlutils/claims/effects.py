@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import LearnerError
-from ..intervals import SampleMean, two_way_mean
+from ..intervals import SampleMean, rank_correlation, two_way_mean
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,78 @@ class Contrast:
         return total, min(len(shared) for _, shared in tables.values())
 
 
-Effect = Mean | Contrast
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Whether a mean ranks networks as a number that is known of each does: Kendall's tau.
+
+    Attributes:
+        mean: one number of each run, such as its "score", over several backbones.
+        known: by backbone, what should order them.
+        families: by backbone, the family, which counts once.
+        least: with fewer backbones than that nothing is measured.
+        factor: what tau is multiplied by.
+    """
+
+    mean: Mean
+    known: Mapping[str, float]
+    families: Mapping[str, str]
+    least: int = 8
+    factor: float = 1.0
+
+    def __mul__(self, factor: float) -> "Ranking":
+        return replace(self, factor=factor * self.factor)
+
+    __rmul__ = __mul__
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets that are averaged over."""
+        return self.mean.datasets
+
+    def means(self) -> Iterator[Mean]:
+        """Yield the mean of all runs that count."""
+        yield self.mean
+
+    def restrict(self, axis: str, value: Any) -> "Ranking":
+        """Return the ranking over one value of an axis that it averages over.
+
+        Args:
+            axis: name of an axis.
+            value: one of the values that are averaged over.
+        """
+        return replace(self, mean=replace(self.mean, axes={**self.mean.axes, axis: value}))
+
+    def table(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Return the numbers, a row per seed and a column per data set and backbone.
+
+        A backbone without runs on one of the data sets has no columns.
+
+        Args:
+            runs: one row per run.
+        """
+        rows = self.mean.rows(runs)
+        found = rows.pivot_table(index="seed", columns=["dataset", "backbone"], values=self.mean.value)
+        names = [name for name in self.known if all((own, name) in found for own in self.datasets)]
+        return found.reindex(columns=pd.MultiIndex.from_product([self.datasets, names]))
+
+    def measure(self, evidence: Evidence) -> tuple[SampleMean, int] | None:
+        """Return tau and the number of seeds; None where fewer backbones than `least` have runs.
+
+        The same networks are ranked on every data set, so their correlations are averaged network by network.
+
+        Args:
+            evidence: the runs, and the images that judged them.
+        """
+        table = self.table(evidence.runs).dropna()
+        names = table.columns.unique(1)
+        if len(names) < self.least or table.empty:
+            return None
+        values = table.to_numpy().reshape(len(table), len(self.datasets), len(names)).swapaxes(0, 1)
+        known, families = [self.known[name] for name in names], [self.families[name] for name in names]
+        return rank_correlation(values, known, groups=families) * self.factor, len(table)
+
+
+Effect = Mean | Contrast | Ranking
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,33 @@ SIZE, SHORT = 96, 128
 LARGER = ("tf_efficientnet_lite1", "tf_efficientnet_lite2")
 """Other networks, where a claim compares networks: on little that is different, and lots that is similar."""
 
+NETWORKS = {
+    "tf_efficientnet_lite0": ("EfficientNet-Lite", 74.830),
+    "tf_efficientnet_lite1": ("EfficientNet-Lite", 76.644),
+    "tf_efficientnet_lite2": ("EfficientNet-Lite", 77.464),
+    "mobilenet_v2.IMAGENET1K_V1": ("MobileNet", 71.878),
+    "googlenet": ("Inception", 69.778),
+    "inception_v3": ("Inception", 77.294),
+    "timm/inception_v4.tf_in1k": ("Inception", 80.156),
+    "timm/inception_resnet_v2.tf_in1k": ("Inception", 80.462),
+    "resnet50.IMAGENET1K_V1": ("ResNet", 76.130),
+    "resnet101.IMAGENET1K_V1": ("ResNet", 77.374),
+    "resnet152.IMAGENET1K_V1": ("ResNet", 78.312),
+    "densenet121": ("DenseNet", 74.434),
+    "densenet169": ("DenseNet", 75.600),
+    "densenet201": ("DenseNet", 76.896),
+    "timm/nasnetalarge.tf_in1k": ("NASNet", 82.626),
+}
+"""The networks that are ranked: family, and published accuracy on ImageNet's validation images in %.
+
+Those that packages carry, and those of Kornblith et al. 2019 that torchvision or timm has with weights of
+their first recipe. The accuracies are torchvision's, beside its weights, and timm's, in its table
+results/results-imagenet.csv.
+"""
+
+FETCHED = tuple(name for name in NETWORKS if name not in (BACKBONE, *LARGER))
+"""Those of them that no package carries: they are measured where their weights are in the cache."""
+
 WIDTHS = (32, 64, 128)
 """Channels of the blocks of the small network that is trained from scratch."""
 
@@ -220,7 +247,8 @@ def read_features(split: Shrunk, *, backbone: str, at: str, seed: int = 0) -> np
     if at not in STAGES:
         raise unknown("stage", at, STAGES)
     model = load_network(backbone, seed=seed if backbone == "random" else 0)
-    return np.asarray(features.extract(model, split, at=STAGES, precision="float32")[at])
+    stages = (at,) if backbone in FETCHED else STAGES  # other families have other stages
+    return np.asarray(features.extract(model, split, at=stages, precision="float32")[at])
 
 
 def final_features(model: nn.Module, x: torch.Tensor, *, batch: int = 64) -> np.ndarray:

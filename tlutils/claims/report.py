@@ -91,6 +91,8 @@ def page(known: Evidence, tier: Tier, found: Sequence[Verdict], drawn: Sequence[
     """Return the page as Markdown."""
     runs, table = known.runs, verdict_table(found)
     counts = "; ".join(f"{kind}: {n}" for kind in KINDS if (n := sum(table["verdict"] == kind)))
+    if unmeasured := int((table["n"] == 0).sum()):
+        counts += f", {unmeasured} of them not measured"
     decided = table[table["verdict"].isin([HOLDS, REVERSED, SAME])]
     survive = int((decided["adjusted"] < 0.05).sum())
     flag = "" if tier.name == "quick" else f" --{tier.name}"
@@ -133,7 +135,15 @@ def page(known: Evidence, tier: Tier, found: Sequence[Verdict], drawn: Sequence[
         rows_of(
             ["claim", "source", "effect [95 % interval]", "seeds", "margin", "p, adjusted", "verdict"],
             [
-                [link(v), v.claim.source, _effect(v), v.n, f"{v.claim.margin:g}", f"{q:.3f}", v.verdict]
+                [
+                    link(v),
+                    v.claim.source,
+                    _effect(v),
+                    v.n,
+                    f"{v.claim.margin:g}",
+                    f"{q:.3f}" if v.mean else "–",
+                    v.verdict,
+                ]
                 for v, q in zip(found, table["adjusted"], strict=True)
             ],
         ),
@@ -151,11 +161,13 @@ def _replication(table: pd.DataFrame, tier: Tier) -> Iterator[str]:
     if not committed.exists():
         return
     both = table.merge(pd.read_csv(committed), on="id", suffixes=("", "_other"))
+    both = both[(both["n"] > 0) & (both["n_other"] > 0)]
     differ = both[both["verdict"] != both["verdict_other"]]
     yield f"## Beside the {other.name} tier"
     yield (
-        f"The tiers share no draw and no seed. Of {len(both)} claims {len(both) - len(differ)} have the same "
-        "verdict in both; these differ, also where one tier has too little data to decide:"
+        f"The tiers share no draw and no seed. Of {len(both)} claims that both measured "
+        f"{len(both) - len(differ)} have the same verdict in both; these differ, also where one tier has too "
+        "little data to decide:"
     )
     rows = [
         [r.id, f"{r.verdict} ({r.effect:+.3f})", f"{r.verdict_other} ({r.effect_other:+.3f})"]
@@ -169,8 +181,8 @@ def paragraph(v: Verdict) -> str:
     claim = v.claim
     words = [f"### {claim.id}", f"*{claim.says}* ({claim.source})"]
     if v.mean is None:
-        words.append(f"Not measured: {'; '.join(v.failed) or 'no runs'} Verdict: **{v.verdict}**.")
-        return "\n\n".join(words)
+        words.append(f"Not measured: {'; '.join(v.failed) or 'runs are missing.'} Verdict: **{v.verdict}**.")
+        return "\n\n".join([*words, *(part for part in (v.also, claim.note) if part)])
     bar = "0" if claim.expects == "more" else f"{-claim.margin:g}"
     words.append(
         f"Measured: {claim.contrast}. Effect {_effect(v)} in {claim.unit}, over {v.n} seeds; it holds above "

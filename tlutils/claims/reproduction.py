@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import runtime
+from .. import models, runtime
 from ..errors import LearnerError
 from ..experiments import ABOUT, Run, run_grid
 from .effects import Evidence
-from .materials import MATERIALS, load_dataset
+from .materials import FETCHED, MATERIALS, load_dataset
 from .statements import CLAIMS, claim
 from .tiers import FULL, PROTOCOLS, QUICK, VERSIONS, Tier, runs
 from .verdicts import Verdict, adjust, judge, needs_run
@@ -99,6 +99,22 @@ def missing_datasets(plan: Plan) -> dict[str, str]:
     return missing
 
 
+def missing_networks(plan: Plan) -> list[str]:
+    """Return which networks of some runs have no weights here, of those that no package carries.
+
+    Args:
+        plan: runs by protocol, as `select_runs` returns them.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.missing_networks(claims.select_runs(claims.QUICK, ["gabor-filters"]))
+        []
+    """
+    named = {run.get("backbone") for own in plan.values() for run in own}
+    here = models.list_offline() if named & set(FETCHED) else ()
+    return [name for name in FETCHED if name in named and name not in here]
+
+
 def _list_datasets(plan: Plan) -> list[str]:
     named = dict.fromkeys(run.get("dataset") for own in plan.values() for run in own)
     return [name for name in MATERIALS if name in named]
@@ -139,7 +155,8 @@ def reproduce(
 
     Every finished run is a file, so the same call goes on after a kill, and does nothing when all is there.
     Runs on data sets that are not available here are taken from the committed evidence of the tier; the
-    column `origin` says so.
+    column `origin` says so. Networks that no package carries are measured where their weights are in the
+    cache, and else left out.
 
     Args:
         tier: `QUICK` or `FULL`.
@@ -153,11 +170,11 @@ def reproduce(
     """
     plan = select_runs(tier, only)
     folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / tier.name
-    missing = missing_datasets(plan)
+    missing, absent = missing_datasets(plan), missing_networks(plan)
     grids = {
         PROTOCOLS[protocol]: here
         for protocol, own in plan.items()
-        if (here := [run for run in own if run.get("dataset") not in missing])
+        if (here := [r for r in own if r.get("dataset") not in missing and r.get("backbone") not in absent])
     }
     tables = []
     if grids:

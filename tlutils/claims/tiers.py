@@ -14,7 +14,7 @@ from .explaining import (
     gabor_likeness,
     pointing_game,
 )
-from .materials import BACKBONE, FAR, LARGER, NEAR, STAGES
+from .materials import BACKBONE, FAR, FETCHED, LARGER, NEAR, STAGES
 from .pilot import PROBE, chosen_settings
 from .probing import linear_probe, nearest_neighbour, tuned_probe
 from .rates import RATES, corruption_severity, rate_scan, surgical_finetuning
@@ -104,6 +104,8 @@ FULL = Tier(
 def runs(tier: Tier) -> dict[str, list[Run]]:
     """Return all runs that a tier could make by protocol, each a mapping from axes to values.
 
+    Those of networks that no package carries are among them; `reproduce` leaves out what is not here.
+
     Args:
         tier: `QUICK` or `FULL`.
 
@@ -125,6 +127,8 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
                 probes += grid(backbone=BACKBONE, at=STAGES[:-1], **shared, seed=draws)
             if dataset in {"little": FAR, "some": (), "lots": NEAR}[level]:
                 probes += grid(backbone=LARGER, at="pool", **shared, seed=draws)
+            if dataset in NEAR and level == "lots":
+                probes += grid(backbone=FETCHED, at="pool", **shared, seed=draws)
         for backbone, at in ((BACKBONE, "pool"), ("random", "pool"), ("pixels", "pixels")):
             own = {"dataset": dataset, "images": tier.levels["lots"], "seed": seeds}
             neighbours += grid(backbone=backbone, at=at, **own)

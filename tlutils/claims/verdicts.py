@@ -95,7 +95,8 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.mean is None:
-            return f"{self.claim.id}: {self.verdict} (not measured: {'; '.join(self.failed) or 'no runs'})"
+            why = "; ".join(self.failed) or "runs are missing"
+            return f"{self.claim.id}: {self.verdict} (not measured: {why})"
         value, low, high = self.effect
         return f"{self.claim.id}: {self.verdict} ({value:+.3f} [{low:+.3f}, {high:+.3f}], {self.n} seeds)"
 
@@ -154,15 +155,16 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
     measured = effect.measure(evidence)
     wrong = evidence.runs[evidence.runs["error"] != ""].to_dict("records")
     failed = tuple(dict.fromkeys(row["error"] for row in wrong if needs_run(claim, row)))
+    also = claim.also(evidence) if claim.also else ""
     if measured is None:
-        return Verdict(claim, None, failed=failed)
+        return Verdict(claim, None, failed=failed, also=also)
     mean, seeds = measured
     parts = {}
     if len(effect.datasets) > 1:
         found = {name: effect.restrict("dataset", name).measure(evidence) for name in effect.datasets}
         parts = {name: part[0] for name, part in found.items() if part}
     broken = tuple(text for text, own in controls(effect) if _is_below(own, evidence))
-    return Verdict(claim, mean, seeds, parts, broken, failed, claim.also(evidence) if claim.also else "")
+    return Verdict(claim, mean, seeds, parts, broken, failed, also)
 
 
 def _is_below(control: Effect, evidence: Evidence) -> bool:

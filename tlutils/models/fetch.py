@@ -181,13 +181,19 @@ def _root(error: BaseException) -> str:
 def list_offline() -> list[str]:
     """Return the names whose pretrained weights are here now: in installed packages or in the cache.
 
+    Of torchvision's sets of weights the one that a plain name means has no tag: "resnet50" is here, or
+    "resnet50.IMAGENET1K_V1".
+
     Example:
         >>> from tlutils import models
         >>> models.DEFAULT in models.list_offline()
         True
     """
     here = [name for name, package in PACKAGES.items() if package.path() is not None]
-    here += [n for n in torchvision_names() if url_path(known_weights(n, None).url).is_file()]
+    for name in torchvision_names():
+        default = known_weights(name, None)
+        own = [weights for weights in type(default) if url_path(weights.url).is_file()]
+        here += [name if weights is default else f"{name}.{weights.name}" for weights in own]
     # Only names of repositories that left a file are looked up: timm knows some 1,800 sets of weights.
     files = [p.name for p in weights_dir().iterdir()]
     files += [p.name for p in (weights_dir() / "hub").glob("models--*")]
