@@ -1,6 +1,7 @@
 """Every image counts once an epoch, and the loss is what it says."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny import FAST, TinyNet, TinySplit, near, recorded, tiny_data, tiny_net, 
 from torch.nn.functional import cross_entropy, one_hot
 
 from tlutils import data, models, train
+from tlutils.inference import logits_of
 from tlutils.train import Recipe
 
 STILL = Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, batch_size=5)
@@ -92,18 +94,33 @@ def test_a_class_missing_from_val_leaves_the_balanced_accuracy_to_the_others():
 class WithAuxiliary(TinyNet):
     """Returns in training, as GoogLeNet does, logits and those of further heads, one switched off."""
 
+    form = tuple
+
     def forward(self, x):
         logits = super().forward(x)
-        return (logits, -2 * logits, None) if self.training else logits
+        return self.form((logits, -2 * logits, None)) if self.training else logits
 
 
-def test_auxiliary_heads_add_their_share_of_the_loss():
+def named(outputs):
+    """As a dict, with what is no head's output beside them."""
+    logits, auxiliary, _ = outputs
+    return {"logits": logits, "probabilities": logits.softmax(1), "aux_logits": auxiliary}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [tuple, list, named, lambda outputs: SimpleNamespace(**named(outputs))],
+    ids=["tuple", "list", "dict", "object"],
+)
+def test_auxiliary_heads_add_their_share_of_the_loss(form, monkeypatch):
+    monkeypatch.setattr(WithAuxiliary, "form", staticmethod(form))
     net, dataset = WithAuxiliary(norm=False), tiny_data()
     models.describe(net.eval(), input_size=(3, 16, 16))
     seen = recorded(net)
     history = train.fit(net, dataset, STILL)
     truth = torch.tensor([dataset.train.labels[i] for i in images_trained_on(dataset)])
-    main, auxiliary = (torch.cat([output[k] for _, output in seen]) for k in (0, 1))
+    main = torch.cat([logits_of(output) for _, output in seen])
+    auxiliary = -2 * main
     oracle = cross_entropy(main, truth) + 0.4 * cross_entropy(auxiliary, truth)
     assert history.best["train_loss"] == pytest.approx(oracle.item(), rel=1e-6)
     hits = (main.argmax(1) == truth).float().mean()

@@ -333,6 +333,31 @@ def find_logits(output: Any) -> Any:
     return next(rows, parts[0] if parts else None if isinstance(output, Mapping) else output)
 
 
+def auxiliary_logits(output: Any) -> list[Tensor]:
+    """Return the class scores of auxiliary heads, which stand beside the logits: GoogLeNet, Szegedy et al. 2015.
+
+    Args:
+        output: What a model returned. In a tuple or list they are all other tensors of the logits' shape; in
+            a dict or an object those of them with "aux" in their name, since others may be probabilities.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import inference
+        >>> scores = torch.zeros(4, 10)
+        >>> output = {"logits": scores, "probabilities": scores.softmax(1), "aux": scores + 1}
+        >>> len(inference.auxiliary_logits(output))
+        1
+    """
+    main, by_place = logits_of(output), isinstance(output, tuple | list)
+    return [
+        part
+        for name, part in _named_parts(output).items()
+        if part is not main
+        and getattr(part, "shape", None) == main.shape
+        and (by_place or "aux" in str(name).lower())
+    ]
+
+
 def parts_of(output: Any) -> list[Any]:
     """Return what a model's output holds, in order: the values of a dict, a tuple or an object of any kind.
 
@@ -344,12 +369,17 @@ def parts_of(output: Any) -> list[Any]:
         >>> inference.parts_of({"loss": 0.5, "scores": "a tensor"})
         [0.5, 'a tensor']
     """
+    return list(_named_parts(output).values())
+
+
+def _named_parts(output: Any) -> dict[Any, Any]:
+    """Return what an output holds by key or attribute, or by place in a tuple or list."""
     if isinstance(output, Mapping):
-        return list(output.values())
+        return dict(output)
     if isinstance(output, tuple | list):
-        return list(output)
+        return dict(enumerate(output))
     plain = dataclasses.is_dataclass(output) or isinstance(output, types.SimpleNamespace)
-    return list(vars(output).values()) if plain or hasattr(output, "logits") else []
+    return dict(vars(output)) if plain or hasattr(output, "logits") else {}
 
 
 @contextmanager

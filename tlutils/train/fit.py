@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import data, fingerprint, runtime, surgery
 from ..errors import LearnerError
-from ..inference import dtype_of, in_float32, logits_of
+from ..inference import auxiliary_logits, dtype_of, in_float32, logits_of
 from .checkpoint import Epoch, OptimizerState, Run, alone_in, identify, load, restore_optimizer_state
 from .data import (
     TrainingBatch,
@@ -242,10 +242,8 @@ class PhaseTrainer:
                 each = batch.lam * each + (1 - batch.lam) * losses(logits, batch.partner_labels)
             return each.sum()
 
-        main = logits_of(output)
-        others = output if isinstance(output, tuple | list) else ()
-        auxiliary = [o for o in others if o is not main and getattr(o, "shape", None) == main.shape]
-        return loss_of(main) + AUXILIARY_WEIGHT * sum(loss_of(logits) for logits in auxiliary)
+        main, auxiliary = logits_of(output), auxiliary_logits(output)
+        return loss_of(main) + AUXILIARY_WEIGHT * sum(map(loss_of, auxiliary))
 
     def validate(self) -> dict[str, float]:
         """Return val_loss, val_accuracy and val_balanced_accuracy; nothing where there are no val images."""
