@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from . import runtime
 from .errors import LearnerError
+from .intervals import SampleMean
 from .metrics import Estimate
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
@@ -220,17 +221,12 @@ def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
         >>> print(interval([0.8, 0.9, 0.7]))
         0.800 [0.552, 1.048]
     """
-    from scipy import stats
-
     numbers = np.asarray(values, dtype=float)
-    if not len(numbers):
+    n = len(numbers)
+    if not n:
         return Estimate(np.nan, np.nan, np.nan)
-    mean = float(numbers.mean())
-    if len(numbers) == 1:
-        return Estimate(mean, -np.inf, np.inf)
-    # The scale stands outside because scipy's interval of values without spread (scale=0) is NaN.
-    low, high = mean + stats.sem(numbers) * np.array(stats.t.interval(level, len(numbers) - 1))
-    return Estimate(mean, float(low), float(high))
+    variance = float(numbers.var(ddof=1)) / n if n > 1 else np.inf
+    return SampleMean(float(numbers.mean()), variance, n - 1).interval(level)
 
 
 def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -> None:

@@ -334,7 +334,7 @@ def find_logits(output: Any) -> Any:
 
 
 def auxiliary_logits(output: Any) -> list[Tensor]:
-    """Return the class scores of auxiliary heads, which stand beside the logits: GoogLeNet, Szegedy et al. 2015.
+    """Return the class scores of auxiliary heads, as of GoogLeNet in training (Szegedy et al. 2015).
 
     Args:
         output: What a model returned. In a tuple or list they are all other tensors of the logits' shape; in

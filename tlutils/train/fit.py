@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import data, fingerprint, runtime, surgery
 from ..errors import LearnerError
-from ..inference import auxiliary_logits, dtype_of, in_float32, logits_of
+from ..inference import auxiliary_logits, device_of, dtype_of, in_float32, logits_of
 from .checkpoint import Epoch, OptimizerState, Run, alone_in, identify, load, restore_optimizer_state
 from .data import (
     TrainingBatch,
@@ -336,13 +336,12 @@ def build_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.opt
     groups = surgery.param_groups(
         model, 1.0, layer_decay=recipe.layer_decay, weight_decay=recipe.weight_decay
     )
-    head = surgery.stages(model)[-1].name
     for group in groups:
         pretrained = phase.lr * group["ratio"] / recipe.layer_decay
-        group["full_lr"] = phase.head_lr if group["stage"] == head else pretrained
+        group["full_lr"] = phase.head_lr if group["stage"] == "head" else pretrained
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9)
-    on_cpu = next(model.parameters()).device.type == "cpu"
+    on_cpu = device_of(model).type == "cpu"
     return torch.optim.AdamW(groups, lr=phase.lr, fused=on_cpu or None)  # a quarter of the time
 
 
