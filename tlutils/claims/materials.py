@@ -177,7 +177,7 @@ def pretrained_weights(classes: int) -> dict[str, torch.Tensor]:
 def reset_network(classes: int, seed: int) -> nn.Module:
     """Return the pretrained network as it was loaded, unfrozen, in eval mode, with a head drawn by `seed`."""
     start = pretrained_weights(classes)
-    model = surgery.unfreeze(load_network(BACKBONE, SIZE, classes)).eval()
+    model = surgery.unfreeze(load_network(BACKBONE, SIZE, classes), "*").eval()
     model.load_state_dict(start)
     head = find_head(model)
     generator = torch.Generator().manual_seed(seed)
