@@ -366,12 +366,11 @@ def describe(*, seed: int, **task: Any) -> dict[str, Any]:
 
 
 def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
-    """Return all runs, by what makes them: the cheap ones first, and cross-validation of trainings last."""
+    """Return all runs, by what makes them: those that the pool judges first, and cross-validation last."""
     tasks = [{"seed": seed, **asdict(task)} for seed in SEEDS for task in TASKS]
-    folds, trained = [str(fold) for fold in range(FOLDS)], POLICIES[len(PROBES) :]
     races = []
-    for policies, judges in ((PROBES, ["pool", *folds]), (trained, ["pool"]), (trained, folds)):
-        for (seed, task), policy, judge in product(product(SEEDS, TASKS), policies, judges):
+    for judges in (["pool"], [str(fold) for fold in range(FOLDS)]):
+        for seed, task, policy, judge in product(SEEDS, TASKS, POLICIES, judges):
             images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / FOLDS)
             settings = settings_for(policy, task.dataset, round(images))
             races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
