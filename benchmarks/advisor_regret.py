@@ -266,6 +266,15 @@ POLICIES = (*PROBES, "last stage", "lp-ft", "all", "first stages", "scratch")
 """From the cheapest and most frozen to the dearest."""
 
 
+@cache
+def searched_elsewhere(policy: str, dataset: str) -> list[claims.Settings]:
+    """Return what was found best for a policy that trains, on each data set but this one."""
+    if policy not in SEARCHED:
+        return [FIRST_SETTINGS]
+    others = {name: images for name, images in IMAGES.items() if name != dataset}
+    return [claims.chosen_settings(name, SEARCHED[policy], images) for name, images in others.items()]
+
+
 def settings_for(policy: str, dataset: str, images: int) -> dict[str, Any]:
     """Return lr, steps and augment by what was found best for other data sets.
 
@@ -275,9 +284,7 @@ def settings_for(policy: str, dataset: str, images: int) -> dict[str, Any]:
     """
     if policy in PROBES:
         return {"lr": 0.0, "steps": 0, "augment": False}
-    found = [FIRST_SETTINGS]
-    if policy in SEARCHED:
-        found = [claims.chosen_settings(d, SEARCHED[policy], n) for d, n in IMAGES.items() if d != dataset]
+    found = searched_elsewhere(policy, dataset)
     steps = max(2 * STEPS, *(s.steps for s in found)) * (images / 200) ** 0.5
     augmented = 2 * sum(bool(s.augment) for s in found) > len(found)
     return {
@@ -446,8 +453,13 @@ def at_random(others: Table) -> Choice:
 
 
 def best_cross_validated(policies: Sequence[str]) -> Rule:
-    """Try all these policies on the folds, and take the best."""
-    return lambda others: lambda known: [max(policies, key=lambda policy: known[f"cv {policy}"])]
+    """Try all these policies on the folds, and take the best; none where folds are missing."""
+
+    def choose(known: pd.Series) -> list[str]:
+        scores = known[[f"cv {policy}" for policy in policies]].to_numpy(dtype=float)
+        return [] if np.isnan(scores).any() else [policies[int(scores.argmax())]]
+
+    return lambda others: choose
 
 
 Cells = Mapping[tuple[bool, bool], str]
@@ -518,7 +530,8 @@ def regrets(rule: Rule, table: Table) -> pd.Series:
             taken[key] = table.scores.loc[key, choose(known)].mean()
     levels = INDEX[:2]
     best = table.scores.groupby(level=levels).mean().max(axis=1)
-    return best - pd.Series(taken).rename_axis(INDEX).groupby(level=levels).mean()
+    own = pd.Series(taken).rename_axis(INDEX).groupby(level=levels)
+    return best - own.agg(lambda values: values.to_numpy().mean())  # NaN where one is
 
 
 def mean_interval(values: np.ndarray, *, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
