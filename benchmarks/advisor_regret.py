@@ -263,7 +263,7 @@ FIRST_SETTINGS = claims.Settings(lr=1e-3, steps=2 * STEPS)
 the head follows, since it was solved for other features. The rate is between the two of the course."""
 
 POLICIES = (*PROBES, "last stage", "lp-ft", "all", "first stages", "scratch")
-"""From the cheapest and most frozen to the dearest."""
+"""From the cheapest and most frozen to the most expensive."""
 
 
 @cache

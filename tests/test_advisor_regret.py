@@ -210,3 +210,10 @@ def test_settings_come_from_other_data_sets(monkeypatch):
     assert regret.settings_for("all", "cifar-10", 200)["lr"] > 0.001
     assert regret.settings_for("all", "mnist-5k", 800)["steps"] == 2 * before["steps"]
     regret.searched_elsewhere.cache_clear()
+
+
+def test_a_policy_that_trains_a_part_leaves_the_whole_network_to_the_next():
+    model = regret.reset_network(2, 0)
+    for parameter in list(model.parameters())[5:]:
+        parameter.requires_grad_(False)
+    assert all(parameter.requires_grad for parameter in regret.reset_network(2, 0).parameters())
