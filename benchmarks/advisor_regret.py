@@ -2,6 +2,7 @@
 
     python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is kept
     python benchmarks/advisor_regret.py report --out DIR   # the rules on the tasks that are done
+    python benchmarks/advisor_regret.py scores --out DIR   # do transferability scores rank as training does?
 
 A task is a data set, a number of images, and what is wrong with them. Every policy learns from the same
 images of a task and is judged by the same pool of others, at least `POOL`; a rule may look at what is known
@@ -33,11 +34,13 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
-from tlutils import claims, data, metrics, surgery, train, transferability
+from tlutils import claims, data, metrics, models, surgery, train, transferability
 from tlutils.claims.materials import (
     BACKBONE,
+    LARGER,
     LISTS,
     MATERIALS,
+    SIZE,
     STAGES,
     Shrunk,
     find_head,
@@ -169,14 +172,16 @@ def halves(known: Corrupted, fold: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 @lru_cache(maxsize=4)
-def read_features(split: Corrupted) -> tuple[dict[str, np.ndarray], float]:
-    """Return what leaves each of `STAGES`, averaged over places, (N, D), and the processor's seconds."""
+def read_features(
+    split: Corrupted, backbone: str = BACKBONE, at: Sequence[str] = STAGES
+) -> tuple[dict[str, np.ndarray], float]:
+    """Return what leaves some stages of a network, averaged over places, (N, D), and the seconds spent."""
     start = time.process_time()
-    model = load_network(BACKBONE)
+    model = load_network(backbone)
     x = prepare_images(model, split).to(memory_format=torch.channels_last)
-    parts: dict[str, list[torch.Tensor]] = {stage: [] for stage in STAGES}
+    parts: dict[str, list[torch.Tensor]] = {stage: [] for stage in at}
     with evaluating(model) as bare, torch.no_grad():
-        read = surgery.outputs(bare, at=STAGES)
+        read = surgery.outputs(bare, at=at)
         for batch in x.split(64):
             for stage, out in read(batch).items():
                 parts[stage].append(out.flatten(2).mean(2) if out.dim() > 2 else out)
@@ -565,15 +570,107 @@ def judge_rules(table: Table, rules: Mapping[str, Rule] = RULES) -> pd.DataFrame
     return pd.DataFrame(found).sort_values("mean", ignore_index=True)
 
 
+# --- Scores ----------------------------------------------------------------------------------------------
+
+NETWORKS = (BACKBONE, *LARGER, "random")
+FROZEN = ("stage2", "stage4", "stage6", "pool")
+"""The last stage that is frozen; with "pool" nothing but the head is trained."""
+
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "LogME": transferability.logme,
+    "H-score": transferability.h_score,
+    "TransRate": transferability.transrate,
+    "GBC": transferability.gbc,
+    "PARC": transferability.parc,
+    "nearest neighbour": transferability.nearest_neighbour,
+    "depth probe": lambda x, y: transferability.depth_probe({"": x}, y),
+}
+SOURCE_SCORES = ("LEEP", "NCE")
+"""Of the logits of the source's head, which are the same wherever the network is frozen."""
+
+
+def finetune_after(
+    *, backbone: str, at: str, seed: int, lr: float, steps: int, **task: Any
+) -> dict[str, Any]:
+    """Every score of what leaves the stage `at` of a network, and the `result` of training all after it."""
+    known, pool = draw(Task(**task), seed)
+    labels, classes = np.array(known.labels), len(known.classes)
+    x, _ = read_features(known, backbone, (*FROZEN, "head"))
+    found = {name: score(x[at], labels) for name, score in SCORES.items()}
+    found["LEEP"] = transferability.leep(x["head"], labels)
+    found["NCE"] = transferability.nce(x["head"].argmax(1), labels)
+    pretrained = backbone != "random"
+    model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=SIZE, seed=0)
+    model = surgery.replace_head(model, classes)
+    find_head(model).load_state_dict(probe(x["pool"], labels, seed).head().state_dict())
+    if at != "pool":
+        names = [stage.name for stage in surgery.stages(model)]
+        recipe = train.Recipe.partial(
+            names[names.index(at) + 1],
+            batch_size=BATCH,
+            epochs=ceil(steps / ceil(len(known) / BATCH)),
+            lr=lr,
+            head_lr=lr,
+            train_bn=False,
+            keep="last",
+            seed=seed,
+        )
+        train.fit(model, SimpleNamespace(train=known, val=known.select([]), classes=known.classes), recipe)
+    return found | {"result": judge_by(pool.labels, predict(model, prepare_images(model, pool)))["score"]}
+
+
+def score_runs() -> list[dict[str, Any]]:
+    """Return the runs that scores are compared with: the smaller clean task of each data set."""
+    clean = [task for task in TASKS if task == Task(task.dataset, task.per_class)]
+    tasks = {task.dataset: task for task in reversed(clean)}
+    found = []
+    for seed, task, backbone, at in product(SEEDS, tasks.values(), NETWORKS, FROZEN):
+        settings = settings_for("lp-ft", task.dataset, sum(task.counts))
+        own = {"lr": settings["lr"], "steps": settings["steps"]}
+        found.append({"backbone": backbone, "at": at, "seed": seed, **asdict(task), **own})
+    return found
+
+
+def rank_correlations(rows: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """Return the rank correlation of each score with `result`, a mean over data sets, with its interval.
+
+    Over all networks and depths of a task, over networks frozen at the same depth, and over depths of the
+    same network. "the order elsewhere" knows no image of the data set: it is the mean result of a network and
+    depth on the others.
+    """
+    rows, point = rows.copy(), ["backbone", "at"]
+    for name in rows["dataset"].unique():
+        others = rows[rows["dataset"] != name].groupby(point)["result"].mean()
+        own = rows["dataset"] == name
+        rows.loc[own, "the order elsewhere"] = others.reindex(
+            pd.MultiIndex.from_frame(rows.loc[own, point])
+        ).to_numpy()
+    found = []
+    for score in (*scores, "the order elsewhere"):
+        line: dict[str, Any] = {"score": score}
+        for over, same in {"all": [], "networks": ["at"], "depths": ["backbone"]}.items():
+            each = rows.groupby(["dataset", "seed", *same])[[score, "result"]].apply(
+                lambda group: group.corr("spearman").iloc[0, 1] if len(group) > 2 else np.nan
+            )
+            means = each.groupby("dataset").mean().dropna().to_numpy()
+            line |= {over: means.mean(), f"its interval, {over}": mean_interval(means)} if len(means) else {}
+        found.append(line)
+    return pd.DataFrame(found).sort_values("all", ascending=False, ignore_index=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "report"])
+    parser.add_argument("command", choices=["run", "report", "scores"])
     parser.add_argument("--out", required=True, help="the folder of the runs")
     options = parser.parse_args()
     if options.command == "run":
         run_grid(runs(), out=options.out, versions={"describe": "1", "race": "1"})
+        return
+    if options.command == "scores":
+        done = run_grid({finetune_after: score_runs()}, out=options.out, versions={"finetune_after": "1"})
+        print(rank_correlations(done[done["error"] == ""], [*SCORES, *SOURCE_SCORES]).round(2).to_string())
         return
     rows = [json.loads(file.read_text("utf-8")) for file in sorted(Path(options.out).glob("*.json"))]
     table = read_table(tidy(rows))
