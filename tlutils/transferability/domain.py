@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import data, models, runtime
-from .errors import LearnerError
-from .inference import device_of, dtype_of, evaluating, require_module
+from .. import data, models, runtime
+from ..errors import LearnerError
+from ..inference import device_of, dtype_of, evaluating, require_module
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,686 @@
+"""How much a rule about freezing loses: every policy run to the end, and every rule judged by its regret.
+
+    python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is kept
+    python benchmarks/advisor_regret.py report --out DIR   # the rules on the tasks that are done
+    python benchmarks/advisor_regret.py scores --out DIR   # do transferability scores rank as training does?
+
+A task is a data set, a number of images, and what is wrong with them. Every policy learns from the same
+images of a task and is judged by the same pool of others, at least `POOL`; a rule may look at what is known
+without that pool: the number of images, their distance from ImageNet, scores from cross-validation, and the
+whole table of the *other* data sets. Settings of a policy, too, are those that suited other data sets in the
+course's search (docs/pilot.csv).
+
+The regret of a rule on a task is the score of the task's best policy minus that of the one which the rule
+takes, in points of balanced accuracy, both as means over the seeds. The best is known only afterwards, and is
+best by luck as well: all regrets are a little too large, which cancels in the difference of two rules.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, lru_cache
+from itertools import product
+from math import ceil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import nn
+
+from tlutils import claims, data, metrics, models, surgery, train, transferability
+from tlutils.claims.materials import (
+    BACKBONE,
+    LARGER,
+    LISTS,
+    MATERIALS,
+    SIZE,
+    STAGES,
+    Shrunk,
+    find_head,
+    judge_by,
+    load_dataset,
+    load_network,
+    predict,
+    prepare_images,
+    reset_network,
+    small_network,
+)
+from tlutils.claims.pilot import IMAGES, STEPS
+from tlutils.claims.shifts import corrupt
+from tlutils.claims.training import BATCH, FROM_STAGES
+from tlutils.experiments import run_grid, tidy
+from tlutils.inference import evaluating
+from tlutils.probe import Probe, fit_probe
+
+POOL, FOLDS, SEEDS = 200, 3, range(3)
+
+# --- Tasks -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned: some images of a data set, and what is wrong with them.
+
+    Attributes:
+        dataset: a key of `MATERIALS`.
+        per_class: images of each class, of the most frequent one where they differ.
+        wrong: share of the training labels that name another class, drawn evenly.
+        ratio: images of the most frequent class for each of the rarest; a geometric series between them.
+        corruption: what befell all images, those that judge included: one of `shifts.CORRUPTIONS`, or "".
+    """
+
+    dataset: str
+    per_class: int
+    wrong: float = 0.0
+    ratio: float = 1.0
+    corruption: str = ""
+
+    @property
+    def counts(self) -> list[int]:
+        """Images of each class, the most frequent first."""
+        shares = self.ratio ** -np.linspace(0, 1, MATERIALS[self.dataset].classes)
+        return [round(share * self.per_class) for share in shares]
+
+
+TASKS = (
+    Task("hymenoptera", 30),
+    Task("hymenoptera", 90),
+    Task("hymenoptera", 60, corruption="pixelate"),
+    Task("cifar-10", 8),
+    Task("cifar-10", 40),
+    Task("cifar-10", 20, wrong=0.2),
+    Task("cifar-10", 60, ratio=10),
+    Task("elpv-defects", 40),
+    Task("elpv-defects", 200),
+    Task("elpv-defects", 100, wrong=0.2),
+    Task("elpv-defects", 150, ratio=10),
+    Task("mnist-5k", 8),
+    Task("mnist-5k", 40),
+    Task("mnist-5k", 20, corruption="noise"),
+    Task("dtd", 10),
+    Task("dtd", 40),
+    Task("dtd", 20, corruption="contrast"),
+    Task("scenes", 10, wrong=0.3),
+    Task("digits", 6),
+    Task("digits", 30, wrong=0.1),
+)
+
+
+@dataclass(eq=False)
+class Corrupted(Shrunk):
+    """A split whose images are corrupted, each always in the same way; not at all where `kind` is ""."""
+
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.fingerprint += f", {self.kind}"
+
+    def __getitem__(self, i: int, /) -> tuple[Image.Image, int]:
+        image, label = super().__getitem__(i)
+        number = int(self.split.hashes[i][:8], 16)
+        return (corrupt(image, number, kind=self.kind) if self.kind else image), label
+
+    def select(self, indices: Sequence[int]) -> "Corrupted":
+        return Corrupted(self.split.select(list(indices)), self.kind)
+
+
+@cache
+def load_sides(name: str) -> tuple[data.Split, data.Split]:
+    """Return what is learned from and the pool that judges; one below `POOL` is filled up from the other."""
+    known, pool = load_dataset(name).train, load_dataset(name).val
+    if len(pool) < POOL:
+        moved = known.subsample(ceil((POOL - len(pool)) / len(known.classes))).groups
+        more = known.select([i for i, group in enumerate(known.groups) if group in moved])
+        known = known.select([i for i, group in enumerate(known.groups) if group not in moved])
+        pool = replace(pool, **{part: getattr(pool, part) + getattr(more, part) for part in LISTS})
+    return known, pool
+
+
+@lru_cache(maxsize=4)
+def draw(task: Task, seed: int) -> tuple[Corrupted, Corrupted]:
+    """Return the images that a task is learned from, drawn by `seed`, and the pool that judges."""
+    known, pool = load_sides(task.dataset)
+    known = known.subsample(task.per_class, seed=seed)
+    rng, labels, classes = np.random.default_rng([seed, 18]), np.array(known.labels), len(known.classes)
+    kept = [
+        rng.permutation(np.flatnonzero(labels == k))[:count]
+        for k, count in zip(rng.permutation(classes), task.counts, strict=True)
+    ]
+    known = known.select(sorted(np.concatenate(kept).tolist()))
+    labels = np.array(known.labels)
+    flipped = rng.choice(len(labels), round(task.wrong * len(labels)), replace=False)
+    labels[flipped] = (labels[flipped] + rng.integers(1, classes, len(flipped))) % classes
+    known = replace(known, labels=labels.tolist())
+    return Corrupted(known, task.corruption), Corrupted(pool, task.corruption)
+
+
+def halves(known: Corrupted, fold: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images a fold learns from and which it judges by; copies of a picture stay together."""
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    return list(folds.split(known.labels, known.labels, known.split.groups))[fold]
+
+
+# --- Policies --------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def read_features(
+    split: Corrupted, backbone: str = BACKBONE, at: Sequence[str] = STAGES
+) -> tuple[dict[str, np.ndarray], float]:
+    """Return what leaves some stages of a network, averaged over places, (N, D), and the seconds spent."""
+    start = time.process_time()
+    model = load_network(backbone)
+    x = prepare_images(model, split).to(memory_format=torch.channels_last)
+    parts: dict[str, list[torch.Tensor]] = {stage: [] for stage in at}
+    with evaluating(model) as bare, torch.no_grad():
+        read = surgery.outputs(bare, at=at)
+        for batch in x.split(64):
+            for stage, out in read(batch).items():
+                parts[stage].append(out.flatten(2).mean(2) if out.dim() > 2 else out)
+    return {stage: torch.cat(own).numpy() for stage, own in parts.items()}, time.process_time() - start
+
+
+Features = Mapping[str, np.ndarray]
+Guess = Callable[[Features], np.ndarray]
+"""From the features of images to the class index of each."""
+
+PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
+SELECTED = (0.02, 0.1, 0.3, 1.0)
+"""Shares of the features of all depths that are tried; Head2Toe tries 0.0005 to 0.1, and 1."""
+
+
+def probe(x: np.ndarray, y: np.ndarray, seed: int, **settings: Any) -> Probe:
+    folds = min(FOLDS, max(2, int(np.bincount(y).min())))
+    return fit_probe(x, y, folds=folds, seed=seed, **({"penalties": PENALTIES} | settings))
+
+
+def cv_score(found: Probe) -> float:
+    return float(found.cv.loc[found.cv["chosen"], "log_loss"].item())
+
+
+def nearest_neighbours(x: Features, y: np.ndarray, seed: int) -> Guess:
+    found = probe(x["pool"], y, seed, kind="knn")
+    return lambda new: found.predict(new["pool"])
+
+
+def final_probe(x: Features, y: np.ndarray, seed: int) -> Guess:
+    found = probe(x["pool"], y, seed)
+    return lambda new: found.predict(new["pool"])
+
+
+def depth_probe(x: Features, y: np.ndarray, seed: int) -> Guess:
+    """Probe each stage, and take the one with the lowest loss in cross-validation."""
+    probes = {stage: probe(own, y, seed) for stage, own in x.items()}
+    best = min(probes, key=lambda stage: cv_score(probes[stage]))
+    return lambda new: probes[best].predict(new[best])
+
+
+def selected_probe(x: Features, y: np.ndarray, seed: int) -> Guess:
+    """Probe the features of all depths that matter most, after Head2Toe (Evci et al. 2022, arXiv:2201.03529).
+
+    A feature matters by the norm of its weights, in standardised units, in a probe of all features. (Head2Toe
+    has a group lasso there; its selection, too, is by this norm.) The share that is kept is chosen by
+    cross-validation, in which every fold selects for itself.
+    """
+
+    def join(features: Features) -> np.ndarray:
+        return np.concatenate([features[stage] for stage in STAGES], axis=1)
+
+    def select(known: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        linear: Any = probe(known, labels, seed, penalties=[0.03]).model
+        return np.argsort(-np.linalg.norm(linear.weight * known.std(0)[:, None], axis=1), kind="stable")
+
+    together = join(x)
+    scores = np.zeros(len(SELECTED))
+    for learn, held in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(
+        together, y, np.arange(len(y))
+    ):
+        order = select(together[learn], y[learn])
+        for i, share in enumerate(SELECTED):
+            kept = order[: ceil(share * len(order))]
+            found = probe(together[np.ix_(learn, kept)], y[learn], seed)
+            scores[i] += metrics.balanced_accuracy(y[held], found.predict(together[np.ix_(held, kept)]))
+    kept = select(together, y)[: ceil(SELECTED[int(scores.argmax())] * together.shape[1])]
+    final = probe(together[:, kept], y, seed)
+    return lambda new: final.predict(join(new)[:, kept])
+
+
+PROBES: dict[str, Callable[[Features, np.ndarray, int], Guess]] = {
+    "neighbours": nearest_neighbours,
+    "probe": final_probe,
+    "probe, best depth": depth_probe,
+    "probe, all depths": selected_probe,
+}
+SEARCHED = {"last stage": "few", "lp-ft": "lp-ft", "all": "finetune", "scratch": "scratch"}
+"""Policies that train, by the name of the strategy that the course searched settings for."""
+
+FIRST = ("stem", "stage1", "stage2", "head")
+FIRST_SETTINGS = claims.Settings(lr=1e-3, steps=2 * STEPS)
+"""Surgical finetuning (Lee et al. 2022, arXiv:2210.11466) trains the first stages where the input shifted;
+the head follows, since it was solved for other features. The rate is between the two of the course."""
+
+POLICIES = (*PROBES, "last stage", "lp-ft", "all", "first stages", "scratch")
+"""From the cheapest and most frozen to the most expensive."""
+
+
+@cache
+def searched_elsewhere(policy: str, dataset: str) -> list[claims.Settings]:
+    """Return what was found best for a policy that trains, on each data set but this one."""
+    if policy not in SEARCHED:
+        return [FIRST_SETTINGS]
+    others = {name: images for name, images in IMAGES.items() if name != dataset}
+    return [claims.chosen_settings(name, SEARCHED[policy], images) for name, images in others.items()]
+
+
+def settings_for(policy: str, dataset: str, images: int) -> dict[str, Any]:
+    """Return lr, steps and augment by what was found best for other data sets.
+
+    That is the geometric mean of their rates, the most steps (twice `STEPS` at least: a rate that is a little
+    low needs them), and augmentation where most have it. Steps go with the square root of the number of
+    images; the search had about 200.
+    """
+    if policy in PROBES:
+        return {"lr": 0.0, "steps": 0, "augment": False}
+    found = searched_elsewhere(policy, dataset)
+    steps = max(2 * STEPS, *(s.steps for s in found)) * (images / 200) ** 0.5
+    augmented = 2 * sum(bool(s.augment) for s in found) > len(found)
+    return {
+        "lr": float(f"{np.exp(np.mean([np.log(s.lr) for s in found])):.2g}"),
+        "steps": max(STEPS // 2, round(steps)),
+        "augment": MATERIALS[dataset].augment if augmented else False,
+    }
+
+
+def train_network(
+    policy: str, known: Corrupted, features: Features, *, lr: float, steps: int, augment: Any, seed: int
+) -> nn.Module:
+    """Return a network that was trained on `known` as a policy says, in eval mode."""
+    classes = len(known.classes)
+    model = small_network(classes, seed) if policy == "scratch" else reset_network(classes, seed)
+    if policy not in ("all", "scratch"):
+        solved = probe(features["pool"], np.array(known.labels), seed)
+        find_head(model).load_state_dict(solved.head().state_dict())
+    if policy == "first stages":
+        trained = {
+            name for stage in surgery.stages(model) if stage.name in FIRST for name in stage.parameters
+        }
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in trained)
+    own: dict[str, Any] = {
+        "batch_size": BATCH,
+        "epochs": ceil(steps / ceil(len(known) / BATCH)),
+        "lr": lr,
+        "augment": augment,
+        "train_bn": policy == "scratch",
+        "class_weights": "balanced",
+        "keep": "last",
+        "seed": seed,
+    }
+    if policy == "scratch":
+        recipe = train.Recipe.scratch(**own)
+    elif policy == "last stage":
+        recipe = train.Recipe.partial(FROM_STAGES["few"], **own, head_lr=lr)
+    else:
+        recipe = train.Recipe.finetune(**own, head_lr=lr * (10 if policy == "all" else 1))
+    train.fit(model, SimpleNamespace(train=known, val=known.select([]), classes=known.classes), recipe)
+    return model
+
+
+# --- Runs ------------------------------------------------------------------------------------------------
+
+
+def race(
+    *, policy: str, judge: str, seed: int, lr: float, steps: int, augment: Any, **task: Any
+) -> dict[str, Any]:
+    """A policy on a task: `hits` and `score` by the pool, or by the fold whose number `judge` is.
+
+    `cpu` is what learning took, the pass over the images included, judging not.
+    """
+    known, pool = draw(Task(**task), seed)
+    features, pass_seconds = read_features(known)
+    learn, held = halves(known, int(judge), seed) if judge != "pool" else (np.arange(len(known)), None)
+    judges = pool if held is None else known.select(held)
+    start = time.process_time()
+    own = {stage: x[learn] for stage, x in features.items()}
+    labels = np.array(known.labels)[learn]
+    if policy in PROBES:
+        guess = PROBES[policy](own, labels, seed)
+        spent = time.process_time() - start
+        new = read_features(pool)[0] if held is None else {stage: x[held] for stage, x in features.items()}
+        guessed = guess(new)
+    else:
+        settings = {"lr": lr, "steps": steps, "augment": augment, "seed": seed}
+        model = train_network(policy, known.select(learn), own, **settings)
+        spent = time.process_time() - start
+        guessed = predict(model, prepare_images(model, judges))
+    if policy not in ("all", "scratch"):  # these alone need no features
+        spent += pass_seconds * len(learn) / len(known)
+    truth = "".join(chr(ord("a") + k) for k in judges.labels)
+    return judge_by(judges.labels, guessed) | {"truth": truth, "images": len(learn), "cpu": spent}
+
+
+def describe(*, seed: int, **task: Any) -> dict[str, Any]:
+    """What a rule may know of a task before anything is trained: number of images, distance from ImageNet."""
+    known, _ = draw(Task(**task), seed)
+    return {
+        "images": len(known),
+        "classes": len(known.classes),
+        "distance": transferability.domain_distance(load_network(BACKBONE), known).value,
+    }
+
+
+def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
+    """Return all runs, by what makes them: those that the pool judges first, and cross-validation last."""
+    tasks = [{"seed": seed, **asdict(task)} for seed in SEEDS for task in TASKS]
+    races = []
+    for judges in (["pool"], [str(fold) for fold in range(FOLDS)]):
+        for seed, task, policy, judge in product(SEEDS, TASKS, POLICIES, judges):
+            images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / FOLDS)
+            settings = settings_for(policy, task.dataset, round(images))
+            races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
+    return {describe: tasks, race: races}
+
+
+# --- Rules -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """What came out, one row per (dataset, task, seed), which is the index of all three.
+
+    Attributes:
+        scores: by policy, balanced accuracy in percent on the pool, which no rule sees of its own task.
+        known: what a rule may see: `images`, `distance`, and by "cv POLICY" the score of cross-validation.
+        cpu: by policy, seconds of the processor.
+    """
+
+    scores: pd.DataFrame
+    known: pd.DataFrame
+    cpu: pd.DataFrame
+
+    def rows(self, chosen: np.ndarray) -> "Table":
+        """Return some of the rows."""
+        return Table(self.scores[chosen], self.known[chosen], self.cpu[chosen])
+
+
+INDEX = ["dataset", "task", "seed"]
+
+
+def read_table(rows: pd.DataFrame) -> Table:
+    """Return the tasks and seeds of which every policy was judged by the pool; missing folds are NaN."""
+    rows = rows[rows["error"] == ""].copy()
+    rows["task"] = [
+        f"{r.dataset}, {r.per_class} per class"
+        + (f", {r.wrong:.0%} wrong labels" if r.wrong else "")
+        + (f", {r.ratio:g} to 1" if r.ratio > 1 else "")
+        + (f", {r.corruption}" if r.corruption else "")
+        for r in rows.itertuples()
+    ]
+    told = rows[rows["protocol"] == "describe"].set_index(INDEX)[["images", "distance"]]
+    races = rows[rows["protocol"] == "race"]
+    pool, folds = races[races["judge"] == "pool"], races[races["judge"] != "pool"]
+    scores, cpu = (
+        pool.pivot(index=INDEX, columns="policy", values=value).reindex(columns=POLICIES).dropna()
+        for value in ("score", "cpu")
+    )
+    by_fold = folds.groupby([*INDEX, "policy"])["score"].agg(["mean", "size"])
+    cv = by_fold["mean"].where(by_fold["size"] == FOLDS).unstack().reindex(columns=POLICIES)
+    known = told.join(cv.add_prefix("cv "))
+    done = scores.index.intersection(known.index)
+    return Table(100 * scores.loc[done], known.loc[done], cpu.loc[done])
+
+
+Choice = Callable[[pd.Series], Sequence[str]]
+Rule = Callable[[Table], Choice]
+"""From the tasks of other data sets to a choice: from what is known of a task to a policy, or to several, of
+which one is taken at random."""
+
+
+def always(policy: str) -> Rule:
+    return lambda others: lambda known: [policy]
+
+
+def best_default(others: Table) -> Choice:
+    """Take the policy that is best on average elsewhere."""
+    return lambda known: [others.scores.mean().idxmax()]
+
+
+def at_random(others: Table) -> Choice:
+    return lambda known: list(others.scores.columns)
+
+
+def best_cross_validated(policies: Sequence[str]) -> Rule:
+    """Try all these policies on the folds, and take the best; none where folds are missing."""
+
+    def choose(known: pd.Series) -> list[str]:
+        scores = known[[f"cv {policy}" for policy in policies]].to_numpy(dtype=float)
+        return [] if np.isnan(scores).any() else [policies[int(scores.argmax())]]
+
+    return lambda others: choose
+
+
+Cells = Mapping[tuple[bool, bool], str]
+"""A policy by (are there many images, are they different from ImageNet)."""
+
+SIZES, DISTANCES = (100, 150, 200, 300), (0.12, 0.2, 0.28)
+"""Where many and different may begin. No published table says; each gets what suits it best elsewhere."""
+
+
+def by_table(tables: Sequence[Cells]) -> Rule:
+    """Take the cell of the table, and of the limits between its cells, that are best on average elsewhere."""
+
+    def rule(others: Table) -> Choice:
+        values = others.scores.to_numpy()
+
+        def mean_score(option: tuple[Cells, int, float]) -> float:
+            cells, size, distance = option
+            many, different = others.known["images"] >= size, others.known["distance"] >= distance
+            taken = [others.scores.columns.get_loc(cells[key]) for key in zip(many, different, strict=True)]
+            return float(values[np.arange(len(values)), taken].mean())
+
+        cells, size, distance = max(product(tables, SIZES, DISTANCES), key=mean_score)
+        return lambda known: [cells[known["images"] >= size, known["distance"] >= distance]]
+
+    return rule
+
+
+def table_of(few_near: str, few_far: str, many_near: str, many_far: str) -> Cells:
+    return {
+        (False, False): few_near,
+        (False, True): few_far,
+        (True, False): many_near,
+        (True, True): many_far,
+    }
+
+
+BY_COUNT = [table_of(few, few, many, many) for few, many in product(POLICIES, repeat=2)]
+LECTURE = table_of("probe", "probe", "all", "all")
+"""CS231n, recent editions, Lecture 6: linear classifier; look for more data (no policy; here the same);
+finetune all layers; finetune all layers or train from scratch."""
+SLIDES = table_of("probe", "probe, best depth", "last stage", "all")
+"""CS231n 2017, Lecture 7: linear classifier on top; linear classifiers from different stages; finetune a few
+layers; finetune a larger number of layers (here all)."""
+NOTES = table_of("probe", "probe, best depth", "lp-ft", "lp-ft")
+"""CS231n notes 2015: linear classifier; one on earlier activations; finetune through the full network, twice.
+From which head, they do not say: here from the solved one, as Keras' guide to transfer learning does."""
+
+RULES: dict[str, Rule] = {
+    **{f"always {policy}": always(policy) for policy in POLICIES},
+    "best fixed default": best_default,
+    "number of images": by_table(BY_COUNT),
+    "table of the lecture": by_table([LECTURE]),
+    "table of the slides": by_table([SLIDES]),
+    "table of the notes": by_table([NOTES]),
+    "best probe in cross-validation": best_cross_validated(list(PROBES)),
+    "best of all in cross-validation": best_cross_validated(POLICIES),
+    "random": at_random,
+}
+
+
+def regrets(rule: Rule, table: Table) -> pd.Series:
+    """Return the regret of a rule on each (dataset, task), in points; it learns from other data sets."""
+    dataset = table.scores.index.get_level_values("dataset")
+    taken = {}
+    for own in dataset.unique():
+        choose = rule(table.rows(dataset != own))
+        for key, known in table.known[dataset == own].iterrows():
+            taken[key] = table.scores.loc[key, choose(known)].mean()
+    levels = INDEX[:2]
+    best = table.scores.groupby(level=levels).mean().max(axis=1)
+    own = pd.Series(taken).rename_axis(INDEX).groupby(level=levels)
+    return best - own.agg(lambda values: values.to_numpy().mean())  # NaN where one is
+
+
+def mean_interval(values: np.ndarray, *, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
+    """Return the interval of the mean over tasks, by the percentiles of a bootstrap that draws tasks.
+
+    The draws are the same at each call: of differences, it is a paired bootstrap.
+    """
+    drawn = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def judge_rules(table: Table, rules: Mapping[str, Rule] = RULES) -> pd.DataFrame:
+    """Return one row per rule, the least mean regret first, with intervals over tasks."""
+    default, found = regrets(best_default, table), []
+    for name, rule in rules.items():
+        own = regrets(rule, table)
+        if own.isna().any():  # cross-validation is not done yet
+            continue
+        found.append(
+            {
+                "rule": name,
+                "mean": own.mean(),
+                "interval": mean_interval(own.to_numpy()),
+                "worst": own.max(),
+                "within 1 point": (own <= 1).mean(),
+                "minus default": (own - default).mean(),
+                "its interval": mean_interval((own - default).to_numpy()),
+            }
+        )
+    return pd.DataFrame(found).sort_values("mean", ignore_index=True)
+
+
+# --- Scores ----------------------------------------------------------------------------------------------
+
+NETWORKS = (BACKBONE, *LARGER, "random")
+FROZEN = ("stage2", "stage4", "stage6", "pool")
+"""The last stage that is frozen; with "pool" nothing but the head is trained."""
+
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "LogME": transferability.logme,
+    "H-score": transferability.h_score,
+    "TransRate": transferability.transrate,
+    "GBC": transferability.gbc,
+    "PARC": transferability.parc,
+    "nearest neighbour": transferability.nearest_neighbour,
+    "depth probe": lambda x, y: transferability.depth_probe({"": x}, y),
+}
+SOURCE_SCORES = ("LEEP", "NCE")
+"""Of the logits of the source's head, which are the same wherever the network is frozen."""
+
+
+def finetune_after(
+    *, backbone: str, at: str, seed: int, lr: float, steps: int, **task: Any
+) -> dict[str, Any]:
+    """Every score of what leaves the stage `at` of a network, and the `result` of training all after it."""
+    known, pool = draw(Task(**task), seed)
+    labels, classes = np.array(known.labels), len(known.classes)
+    x, _ = read_features(known, backbone, (*FROZEN, "head"))
+    found = {name: score(x[at], labels) for name, score in SCORES.items()}
+    found["LEEP"] = transferability.leep(x["head"], labels)
+    found["NCE"] = transferability.nce(x["head"].argmax(1), labels)
+    pretrained = backbone != "random"
+    model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=SIZE, seed=0)
+    model = surgery.replace_head(model, classes)
+    find_head(model).load_state_dict(probe(x["pool"], labels, seed).head().state_dict())
+    if at != "pool":
+        names = [stage.name for stage in surgery.stages(model)]
+        recipe = train.Recipe.partial(
+            names[names.index(at) + 1],
+            batch_size=BATCH,
+            epochs=ceil(steps / ceil(len(known) / BATCH)),
+            lr=lr,
+            head_lr=lr,
+            train_bn=False,
+            keep="last",
+            seed=seed,
+        )
+        train.fit(model, SimpleNamespace(train=known, val=known.select([]), classes=known.classes), recipe)
+    return found | {"result": judge_by(pool.labels, predict(model, prepare_images(model, pool)))["score"]}
+
+
+def score_runs() -> list[dict[str, Any]]:
+    """Return the runs that scores are compared with: the smaller clean task of each data set."""
+    clean = [task for task in TASKS if task == Task(task.dataset, task.per_class)]
+    tasks = {task.dataset: task for task in reversed(clean)}
+    found = []
+    for seed, task, backbone, at in product(SEEDS, tasks.values(), NETWORKS, FROZEN):
+        settings = settings_for("lp-ft", task.dataset, sum(task.counts))
+        own = {"lr": settings["lr"], "steps": settings["steps"]}
+        found.append({"backbone": backbone, "at": at, "seed": seed, **asdict(task), **own})
+    return found
+
+
+def rank_correlations(rows: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """Return the rank correlation of each score with `result`, a mean over data sets, with its interval.
+
+    Over all networks and depths of a task, over networks frozen at the same depth, and over depths of the
+    same network. "the order elsewhere" knows no image of the data set: it is the mean result of a network and
+    depth on the others.
+    """
+    rows, point = rows.copy(), ["backbone", "at"]
+    for name in rows["dataset"].unique():
+        others = rows[rows["dataset"] != name].groupby(point)["result"].mean()
+        own = rows["dataset"] == name
+        rows.loc[own, "the order elsewhere"] = others.reindex(
+            pd.MultiIndex.from_frame(rows.loc[own, point])
+        ).to_numpy()
+    found = []
+    for score in (*scores, "the order elsewhere"):
+        line: dict[str, Any] = {"score": score}
+        for over, same in {"all": [], "networks": ["at"], "depths": ["backbone"]}.items():
+            each = rows.groupby(["dataset", "seed", *same])[[score, "result"]].apply(
+                lambda group: group.corr("spearman").iloc[0, 1] if len(group) > 2 else np.nan
+            )
+            means = each.groupby("dataset").mean().dropna().to_numpy()
+            line |= {over: means.mean(), f"its interval, {over}": mean_interval(means)} if len(means) else {}
+        found.append(line)
+    return pd.DataFrame(found).sort_values("all", ascending=False, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["run", "report", "scores"])
+    parser.add_argument("--out", required=True, help="the folder of the runs")
+    options = parser.parse_args()
+    if options.command == "run":
+        run_grid(runs(), out=options.out, versions={"describe": "1", "race": "1"})
+        return
+    if options.command == "scores":
+        done = run_grid({finetune_after: score_runs()}, out=options.out, versions={"finetune_after": "1"})
+        print(rank_correlations(done[done["error"] == ""], [*SCORES, *SOURCE_SCORES]).round(2).to_string())
+        return
+    rows = [json.loads(file.read_text("utf-8")) for file in sorted(Path(options.out).glob("*.json"))]
+    table = read_table(tidy(rows))
+    seeds = table.scores.groupby(level=INDEX[:2]).size()
+    with pd.option_context("display.width", 200, "display.max_rows", None, "display.max_columns", None):
+        print(table.scores.groupby(level=INDEX[:2]).mean().assign(seeds=seeds).round(1), "\n")
+        about = {"score": table.scores.mean().round(1), "seconds of learning": table.cpu.mean().round(1)}
+        print(pd.DataFrame(about), "\n")
+        print(judge_rules(table).round(2))
+
+
+if __name__ == "__main__":
+    main()

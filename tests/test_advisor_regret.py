@@ -1,0 +1,262 @@
+"""The regret of rules about freezing: by hand on small tables, and what the tasks are made of."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tlutils import claims, transferability
+
+spec = importlib.util.spec_from_file_location(
+    "advisor_regret", Path(__file__).parent.parent / "benchmarks" / "advisor_regret.py"
+)
+regret = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = regret  # dataclasses look there
+spec.loader.exec_module(regret)
+
+ROWS = [  # data set, task, seed, images, distance, score by probe, by all, score in cross-validation by each
+    ("bees", "few", 0, 50, 0.1, 80, 70, 70, 60),
+    ("bees", "few", 1, 50, 0.1, 84, 70, 60, 70),
+    ("bees", "many", 0, 400, 0.1, 80, 90, 70, 80),
+    ("cells", "few", 0, 60, 0.3, 60, 50, 70, 80),
+    ("cells", "many", 0, 300, 0.3, 60, 72, 70, 80),
+    ("digits", "many", 0, 300, 0.3, 50, 90, 70, 80),
+]
+
+
+def table(rows=ROWS):
+    columns = [*regret.INDEX, "images", "distance", "probe", "all", "cv probe", "cv all"]
+    whole = pd.DataFrame(rows, columns=columns).set_index(regret.INDEX)
+    scores = whole[["probe", "all"]].astype(float)
+    return regret.Table(scores, whole.drop(columns=["probe", "all"]), scores)
+
+
+def found(rule, rows=ROWS):
+    return {" ".join(key): value for key, value in regret.regrets(rule, table(rows)).items()}
+
+
+def test_regret_is_what_the_best_policy_of_a_task_had_more_over_its_seeds():
+    assert found(regret.always("all")) == {
+        "bees few": 12,
+        "bees many": 0,
+        "cells few": 10,
+        "cells many": 0,
+        "digits many": 0,
+    }
+    # At random: half of each difference.
+    assert list(found(regret.at_random).values()) == [6, 5, 5, 6, 20]
+
+
+def test_the_default_is_what_is_best_on_the_other_data_sets():
+    # Without digits, probing is ahead for bees and for cells together: 364 to 352.
+    assert found(regret.best_default)["digits many"] == 40
+    # For bees, cells and digits decide: finetuning, by 212 to 170.
+    assert found(regret.best_default)["bees few"] == 12
+
+
+def test_a_rule_never_sees_the_scores_of_its_own_data_set():
+    changed = [(*row[:5], 100 - row[5], 100 - row[6], *row[7:]) if row[0] == "cells" else row for row in ROWS]
+    for rule in (regret.best_default, regret.by_table([regret.table_of("probe", "all", "all", "probe")])):
+        chosen = [
+            rule(own.rows(own.scores.index.get_level_values("dataset") != "cells"))(own.known.iloc[3])
+            for own in (table(), table(changed))
+        ]
+        assert chosen[0] == chosen[1]
+
+
+def test_a_table_gets_the_limits_that_suit_it_best_elsewhere():
+    by_count = regret.table_of("probe", "probe", "all", "all")
+    assert set(found(regret.by_table([by_count])).values()) == {0}
+    # The wrong way round, it calls everything few, or everything many: whichever is better elsewhere.
+    wrong = regret.table_of("all", "all", "probe", "probe")
+    assert found(regret.by_table([wrong]))["digits many"] in (0, 40)
+    # Of several tables, the one that is best elsewhere.
+    assert set(found(regret.by_table([wrong, by_count])).values()) == {0}
+
+
+def test_a_table_tells_near_from_far():
+    rows = [("a", "t", 0, 100, 0.1, 80, 70, 0, 0), ("b", "t", 0, 100, 0.3, 60, 90, 0, 0)]
+    rows += [("c", "t", 0, 100, 0.1, 80, 70, 0, 0), ("d", "t", 0, 100, 0.3, 60, 90, 0, 0)]
+    by_distance = regret.table_of("probe", "all", "probe", "all")
+    assert set(found(regret.by_table([by_distance]), rows).values()) == {0}
+
+
+def test_cross_validation_chooses_seed_by_seed():
+    # Bees, few: probing for seed 0, finetuning for seed 1: 75 on average, of 82.
+    rule = regret.best_cross_validated(["probe", "all"])
+    assert found(rule)["bees few"] == 7
+    missing = [(*ROWS[0][:7], np.nan, 60), *ROWS[1:]]
+    assert regret.judge_rules(table(missing), {"cv": rule, "all": regret.always("all")})["rule"].tolist() == [
+        "all"
+    ]
+
+
+def test_rules_are_judged_over_tasks_and_against_the_default():
+    rules = {"default": regret.best_default, "all": regret.always("all")}
+    rows = regret.judge_rules(table(), rules).set_index("rule")
+    one = rows.loc["all"]
+    assert (one["mean"], one["worst"], one["within 1 point"]) == (pytest.approx(22 / 5), 12, 0.6)
+    assert one["interval"][0] < one["mean"] < one["interval"][1]
+    # Against itself a rule has neither gain nor doubt.
+    assert rows.loc["default", "minus default"] == 0
+    assert rows.loc["default", "its interval"] == (0, 0)
+    assert one["minus default"] == pytest.approx(one["mean"] - rows.loc["default", "mean"])
+
+
+def test_the_interval_is_near_to_that_of_students():
+    values = np.random.default_rng(0).normal(3, 2, 40)
+    low, high = regret.mean_interval(values)
+    half = 1.96 * values.std() / 40**0.5
+    assert (low, high) == (
+        pytest.approx(values.mean() - half, abs=0.1),
+        pytest.approx(values.mean() + half, abs=0.1),
+    )
+
+
+def test_a_task_counts_when_every_policy_was_judged_and_folds_when_all_are_there():
+    task = {"dataset": "digits", "per_class": 6, "wrong": 0.0, "ratio": 1.0, "corruption": ""}
+    told = [{"protocol": "describe", "seed": s, "images": 60, "distance": 0.2} for s in (0, 1)]
+    races = [
+        {
+            "protocol": "race",
+            "seed": seed,
+            "policy": policy,
+            "judge": judge,
+            "score": 0.01 * number,
+            "cpu": 1.0,
+        }
+        for seed in (0, 1)
+        for number, policy in enumerate(regret.POLICIES)
+        for judge in ("pool", "0", "1", "2")
+        if (seed, policy, judge) not in [(1, "all", "pool"), (0, "probe", "2")]
+    ]
+    rows = pd.DataFrame([{**task, "error": "", **row} for row in told + races])
+    rows.loc[len(rows)] = {**rows.iloc[-1], "seed": 1, "policy": "all", "judge": "pool", "error": "a kill"}
+    own = regret.read_table(rows)
+    assert own.scores.index.tolist() == [("digits", "digits, 6 per class", 0)]
+    assert own.scores.iloc[0].tolist() == pytest.approx(list(range(len(regret.POLICIES))))
+    cv = own.known.iloc[0]
+    assert cv["images"] == 60
+    assert cv["cv scratch"] == pytest.approx(0.01 * (len(regret.POLICIES) - 1))
+    assert np.isnan(cv["cv probe"])
+
+
+# --- Scores ----------------------------------------------------------------------------------------------
+
+
+def test_scores_are_ranked_against_results_over_networks_and_over_depths():
+    points = [(network, depth) for network in range(3) for depth in range(3)]
+    rows = pd.DataFrame(
+        [
+            {
+                "dataset": name,
+                "seed": seed,
+                "backbone": network,
+                "at": depth,
+                "result": sign * (network + 10 * depth),
+            }
+            for name, sign in (("a", 1), ("b", 1), ("c", -1))
+            for seed in (0, 1)
+            for network, depth in points
+        ]
+    )
+    rows = rows.assign(good=rows["result"] ** 3, bad=-rows["result"], depth=rows["at"], same=1.0)
+    found = regret.rank_correlations(rows, ["good", "bad", "depth", "same"]).set_index("score")
+    assert found.loc["good", ["all", "networks", "depths"]].tolist() == pytest.approx([1, 1, 1])
+    assert found.loc["bad", ["all", "networks", "depths"]].tolist() == pytest.approx([-1, -1, -1])
+    # Right for two data sets and wrong for one; the same for all networks, so without an order of them.
+    assert found.loc["depth", "depths"] == pytest.approx(1 / 3)
+    assert np.isnan(found.loc["depth", "networks"])
+    assert np.isnan(found.loc["same", "all"])
+    # For a and b the mean of the others is 0 everywhere, which orders nothing; for c it is the wrong order.
+    assert found.loc["the order elsewhere", "all"] == pytest.approx(-1)
+
+
+def test_every_score_is_compared_on_one_clean_task_of_each_data_set():
+    runs = pd.DataFrame(regret.score_runs())
+    assert not runs[["wrong"]].any().any()
+    assert set(runs["ratio"]) == {1}
+    assert set(runs["corruption"]) == {""}
+    assert len(runs) == runs["dataset"].nunique() * len(regret.NETWORKS) * len(regret.FROZEN) * len(
+        regret.SEEDS
+    )
+    offered = {name for name in transferability.__all__ if name.islower()} - {"domain_distance"}
+    assert len(offered) == len(regret.SCORES) + len(regret.SOURCE_SCORES)
+
+
+# --- Tasks -----------------------------------------------------------------------------------------------
+
+
+def test_there_are_enough_tasks_and_each_run_is_asked_for_once():
+    assert len(set(regret.TASKS)) == len(regret.TASKS) >= 12
+    assert len(regret.SEEDS) >= 3
+    assert all(60 <= sum(task.counts) <= 600 for task in regret.TASKS)
+    per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.FOLDS)
+    assert len(regret.runs()[regret.race]) == len(regret.TASKS) * per_task
+
+
+def test_wrong_labels_and_rare_classes_are_as_many_as_the_task_says():
+    clean, _ = regret.draw(regret.Task("digits", 20), 0)
+    noisy, _ = regret.draw(regret.Task("digits", 20, wrong=0.3), 0)
+    assert noisy.split.hashes == clean.split.hashes
+    assert np.mean(np.array(noisy.labels) != np.array(clean.labels)) == pytest.approx(0.3)
+    counts = [
+        sorted(np.bincount(regret.draw(regret.Task("digits", 40, ratio=10), seed)[0].labels))
+        for seed in (0, 1)
+    ]
+    assert counts[0] == counts[1] == sorted(regret.Task("digits", 40, ratio=10).counts)
+    assert counts[0][0] * 10 == counts[0][-1] == 40
+
+
+def test_the_pool_is_large_and_shares_no_picture_with_what_is_learned(monkeypatch):
+    pool = regret.load_sides("digits")[1]
+    monkeypatch.setattr(regret, "POOL", len(pool) + 30)
+    regret.load_sides.cache_clear()
+    known, more = regret.load_sides("digits")
+    assert len(more) >= len(pool) + 30
+    assert not set(known.groups) & set(more.groups)
+    assert not set(known.hashes) & set(more.hashes)
+    regret.load_sides.cache_clear()
+
+
+def test_a_corrupted_image_is_always_the_same_wherever_it_stands():
+    known, pool = regret.draw(regret.Task("digits", 6, corruption="noise"), 0)
+    clean, _ = regret.draw(regret.Task("digits", 6), 0)
+    image = np.asarray(known[3][0])
+    assert (np.asarray(known.select([5, 3])[1][0]) == image).all()
+    assert (np.asarray(clean[3][0]) != image).any()
+    assert known.fingerprint != clean.fingerprint
+    assert pool.kind == "noise"
+
+
+def test_folds_judge_each_image_once():
+    known, _ = regret.draw(regret.Task("digits", 6), 0)
+    halves = [regret.halves(known, fold, 0) for fold in range(regret.FOLDS)]
+    assert sorted(np.concatenate([held for _, held in halves])) == list(range(len(known)))
+    assert all(not set(learn) & set(held) for learn, held in halves)
+
+
+def test_settings_come_from_other_data_sets(monkeypatch):
+    before = regret.settings_for("all", "mnist-5k", 200)
+    chosen = claims.chosen_settings
+
+    def poisoned(dataset, strategy, images):
+        return replace(chosen(dataset, strategy, images), **({"lr": 9.0} if dataset == "mnist-5k" else {}))
+
+    monkeypatch.setattr(claims, "chosen_settings", poisoned)
+    regret.searched_elsewhere.cache_clear()
+    assert regret.settings_for("all", "mnist-5k", 200) == before
+    assert regret.settings_for("all", "cifar-10", 200)["lr"] > 0.001
+    assert regret.settings_for("all", "mnist-5k", 800)["steps"] == 2 * before["steps"]
+    regret.searched_elsewhere.cache_clear()
+
+
+def test_a_policy_that_trains_a_part_leaves_the_whole_network_to_the_next():
+    model = regret.reset_network(2, 0)
+    for parameter in list(model.parameters())[5:]:
+        parameter.requires_grad_(False)
+    assert all(parameter.requires_grad for parameter in regret.reset_network(2, 0).parameters())

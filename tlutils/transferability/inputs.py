@@ -1,0 +1,55 @@
+"""What every score is given: rows of features and a label for each, checked."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import LearnerError
+
+
+def check_features(features: Any) -> np.ndarray:
+    """Return what a network gives for each image as float64 (N, D)."""
+    array = np.asarray(
+        features.detach().cpu().float() if isinstance(features, torch.Tensor) else features, dtype=float
+    )
+    if array.ndim != 2 or not array.size:
+        raise LearnerError(
+            f"An array of shape {array.shape} arrived. Expected a row per image, (images, features): take "
+            "pooled features, features.extract(..., pool=True)."
+        )
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise LearnerError(
+            f"The rows of {len(bad)} images have NaN or infinite values, the first is row {bad[0]}. Look at "
+            "that image and at the model's weights: a score of these would mean nothing."
+        )
+    return array
+
+
+def check_labels(labels: Any, rows: int) -> np.ndarray:
+    """Return labels as (N,), numbered from 0 without gaps; there are two classes and two images of each."""
+    array = check_integers(labels, rows)
+    names, array, counts = np.unique(array, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise LearnerError(
+            f"All {rows} labels are {names[0]}. A score says how well classes can be told apart: expected "
+            "two or more of them."
+        )
+    if counts.min() < 2:
+        raise LearnerError(
+            f"Class {names[counts.argmin()]} has one image, which says nothing about how its class varies. "
+            "Expected two or more of each class, better ten: add images, or leave the class out."
+        )
+    return array
+
+
+def check_integers(labels: Any, rows: int) -> np.ndarray:
+    """Return integers (N,), one for each row."""
+    array = np.asarray(labels.detach().cpu() if isinstance(labels, torch.Tensor) else labels)
+    if array.shape != (rows,) or not np.issubdtype(array.dtype, np.integer):
+        raise LearnerError(
+            f"Labels of shape {array.shape} and type {array.dtype} arrived for {rows} images. Expected one "
+            f"integer for each, shape ({rows},)."
+        )
+    return array
