@@ -211,10 +211,10 @@ def pictures(known: Evidence, found: Sequence[Verdict]) -> dict[str, plots.Pictu
             title="The four corners: what each strategy reaches",
             alt="Balanced accuracy with intervals of every strategy and control, by level and data set.",
         )
-    if "linear_probe" in protocols:
+    if "linear_probe" in protocols and (depths := score_stages(known)):
         drawn["depth"] = plots.lines(
             STAGES,
-            score_stages(known),
+            depths,
             xlabel="features after stage",
             ylabel="balanced accuracy",
             title="Where in the network the useful features are",
