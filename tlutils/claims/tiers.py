@@ -97,7 +97,8 @@ FULL = Tier(
     note="A first look, at three seeds (five where no network is trained), had left 15 claims undecided; all "
     "runs were then made with eight. A second look, at slides-little-different, notes-little-different, "
     "kornblith-near and kornblith-far alone, had left these four undecided; linear probes with little data "
-    "were then drawn 24 times. The p-values do not allow for these looks.",
+    "were then drawn 24 times. After both looks the linear probe joined the search for augmentation. The "
+    "p-values do not allow for these looks.",
 )
 
 
