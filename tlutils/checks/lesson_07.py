@@ -1,4 +1,4 @@
-"""Checks of lesson 07: heads of families, the Pareto front, a choice, shuffled squares, a contrastive loss."""
+"""Checks of lesson 07: heads, the Pareto front, a choice, shuffled squares, a contrastive loss."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -428,8 +428,8 @@ def check_contrastive(contrastive: Callable[[Tensor, Tensor, float], Tensor] | N
                 forward + back,
             ),
             "This is the sum over rows. Take the mean.": len(a) * forward,
-            "Only the right pairs count here. They have to win against the other rows: cross-entropy over each "
-            "row.": tuple(
+            "Only the right pairs count here. They have to win against the other rows: cross-entropy over "
+            "each row.": tuple(
                 sign * pairs.mean() / by
                 for pairs in (cosines.diagonal(), (a * b).sum(1))
                 for sign in (-1, 1)
