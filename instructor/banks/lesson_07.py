@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional as F
 
 from tlutils.checks import lesson_07
 
@@ -298,5 +299,35 @@ ANSWERS[lesson_07.check_squares] = [
     (strips(2), "whole columns"),
     (lambda image, grid, order: image[:1], "Expected shape"),
     (lambda image, grid, order: image[order], "IndexError"),
+    (None, "Not answered yet"),
+]
+
+
+def cosines(a, b):
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+
+
+def contrastive(a, b, temperature):
+    return F.cross_entropy(cosines(a, b) / temperature, torch.arange(len(a)))
+
+
+def by_logarithms(a, b, temperature):
+    a, b = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True)
+    return -(a @ b.T / temperature).log_softmax(1).diagonal().mean()
+
+
+ANSWERS[lesson_07.check_contrastive] = [
+    (contrastive, "Right"),
+    (by_logarithms, "Right"),
+    (lambda a, b, t: F.cross_entropy(a @ b.T / t, torch.arange(len(a))), "dot products"),
+    (lambda a, b, t: F.cross_entropy(cosines(a, b) * t, torch.arange(len(a))), "multiplies"),
+    (lambda a, b, t: contrastive(a, b, 1), "no part"),
+    (lambda a, b, t: contrastive(b, a, t), "other way round"),
+    (lambda a, b, t: (contrastive(a, b, t) + contrastive(b, a, t)) / 2, "both questions"),
+    (lambda a, b, t: contrastive(a, b, t) * len(a), "sum over rows"),
+    (lambda a, b, t: -cosines(a, b).diagonal().mean(), "right pairs"),
+    (lambda a, b, t: -(a * b).sum(1).mean() / t, "right pairs"),
+    (lambda a, b, t: cosines(a, b) / t, "Expected"),
+    (lambda a, b, t: F.cross_entropy(cosines(a, b) / t, torch.ones(99).long()), "ValueError"),
     (None, "Not answered yet"),
 ]

@@ -81,7 +81,7 @@ def compare_guess(guess: float | None, value: float | Estimate, *, close: float 
         >>> from tlutils import checks
         >>> from tlutils.metrics import Estimate
         >>> checks.compare_guess(0.9, Estimate(0.7, 0.65, 0.75))
-        You said 0.9; measured: 0.700 [0.650, 0.750]. Too high by 0.2. Read on: the explanation says why.
+        You said 0.9; measured: 0.700 [0.650, 0.750]. Too high by 0.2. Think why, then read on.
     """
     if guess is None:
         print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
@@ -93,7 +93,7 @@ def compare_guess(guess: float | None, value: float | Estimate, *, close: float 
     if abs(off) <= close or estimate.low <= guess <= estimate.high:
         print(f"{abs(off):.2g} off: within reach. What made you sure?")
     else:
-        print(f"Too {'high' if off > 0 else 'low'} by {abs(off):.2g}. Read on: the explanation says why.")
+        print(f"Too {'high' if off > 0 else 'low'} by {abs(off):.2g}. Think why, then read on.")
 
 
 def compare_choice(guess: object, answer: object) -> None:
@@ -106,7 +106,7 @@ def compare_choice(guess: object, answer: object) -> None:
     Example:
         >>> from tlutils import checks
         >>> checks.compare_choice("pca", "tsne")
-        You said pca; it is tsne. Read on: the explanation says why.
+        You said pca; it is tsne. Think why, then read on.
     """
     right = sorted(map(str, answer)) if isinstance(answer, set | frozenset) else [str(answer)]
     if guess is None:
@@ -117,7 +117,7 @@ def compare_choice(guess: object, answer: object) -> None:
         others = " or ".join(name for name in right if name != str(guess))
         print(f"You said {guess}. So it may be, or {others}: these images do not tell them apart.")
     else:
-        print(f"You said {guess}; it is {' or '.join(right)}. Read on: the explanation says why.")
+        print(f"You said {guess}; it is {' or '.join(right)}. Think why, then read on.")
 
 
 def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) -> object:

@@ -1,4 +1,4 @@
-"""Checks of lesson 07: the head of each family, the Pareto front, a choice, an image in shuffled squares."""
+"""Checks of lesson 07: heads, the Pareto front, a choice, shuffled squares, a contrastive loss."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torchvision.models as zoo
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .common import attempt, judge
 
@@ -390,3 +391,50 @@ def _blocks(image: Tensor, axis: int, side: int, order: Sequence[int]) -> Tensor
     """Return an image whose strips of `side` pixels along an axis are in another order."""
     strips = image.split(side, dim=axis)
     return torch.cat([strips[k] for k in order], dim=axis)
+
+
+def check_contrastive(contrastive: Callable[[Tensor, Tensor, float], Tensor] | None) -> None:
+    """Print whether a function is the contrastive loss of two sets of embeddings, or what it is instead.
+
+    Args:
+        contrastive: The learner's `function(a, b, temperature)`.
+
+    Example:
+        >>> from tlutils.checks import lesson_07
+        >>> lesson_07.check_contrastive(lambda a, b, temperature: -(a * b).sum(1).mean())
+        Only the right pairs count here. They have to win against the other rows: cross-entropy over each row.
+    """
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randn(6, 5, generator=rng)
+    b, temperature = 3 * (a + torch.randn(6, 5, generator=rng)), 0.2
+    todo = "Return one number: the mean cross-entropy."
+    found = attempt(contrastive, a.clone(), b.clone(), temperature, todo=todo)
+    own, cosines = torch.arange(len(a)), F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+    forward, back = (F.cross_entropy(table / temperature, own) for table in (cosines, cosines.T))
+    judge(
+        found,
+        forward,
+        {
+            "These are dot products. For cosines divide each row by its length first.": (
+                F.cross_entropy(a @ b.T / temperature, own)
+            ),
+            "The temperature multiplies here. It divides: a small one makes the question sharper.": (
+                F.cross_entropy(cosines * temperature, own)
+            ),
+            "The temperature has no part in it.": F.cross_entropy(cosines, own),
+            "This asks the other way round: which row of a belongs to a row of b.": back,
+            "These are both questions. One was asked: which row of b belongs to a row of a.": (
+                (forward + back) / 2,
+                forward + back,
+            ),
+            "This is the sum over rows. Take the mean.": len(a) * forward,
+            "Only the right pairs count here. They have to win against the other rows: cross-entropy over "
+            "each row.": tuple(
+                sign * pairs.mean() / by
+                for pairs in (cosines.diagonal(), (a * b).sum(1))
+                for sign in (-1, 1)
+                for by in (1, temperature)
+            ),
+        },
+        praise="no label was needed to ask, and with more rows the question is harder.",
+    )
