@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import ValidationError
 from nbgrader import nbgraderformat
 
 from tlutils import checks
@@ -103,6 +104,15 @@ def test_an_assignment_is_a_clean_notebook_that_nbgrader_and_any_front_end_open(
             assert cell.metadata.get("nbgrader", {"grade_id": cell.id})["grade_id"] == cell.id
             assert cell.get("execution_count") is None
             assert not cell.get("outputs")
+
+
+def test_a_copied_cell_is_named_before_a_notebook_is_handed_in():
+    notebook = nbformat.read(ROOT / "notebooks" / "assignments" / "01_finetune.ipynb", as_version=4)
+    copied = nbformat.from_dict(next(cell for cell in notebook.cells if cell.id == "check-choose"))
+    copied.id = "copied"
+    notebook.cells.append(copied)
+    with pytest.raises(ValidationError, match="Duplicate grade id: check-choose"):
+        nbgraderformat.reads(nbformat.writes(notebook), as_version=4)  # as `nbgrader validate` does first
 
 
 @each_assignment
