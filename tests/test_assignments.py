@@ -97,7 +97,12 @@ def test_an_assignment_is_a_clean_notebook_that_nbgrader_and_any_front_end_open(
         notebook = nbgraderformat.read(path, as_version=4)  # refuses wrong metadata and doubled grade ids
         nbformat.validate(notebook)
         assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-        assert notebook.metadata.kernelspec.name == "python3"
+        assert set(notebook.metadata) == {"kernelspec", "language_info"}  # and no half of a widget's state
+        assert (notebook.metadata.kernelspec.name, notebook.metadata.language_info.name) == (
+            "python3",
+            "python",
+        )
+        assert [cell.id for cell in notebook.cells if "tags" in cell.metadata] == ["parameters"]
         assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
         assert {key for cell in notebook.cells for key in cell.metadata} <= METADATA
         for cell in notebook.cells:
