@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat import ValidationError
 from nbgrader import nbgraderformat
 
 from tlutils import checks
@@ -96,13 +97,27 @@ def test_an_assignment_is_a_clean_notebook_that_nbgrader_and_any_front_end_open(
         notebook = nbgraderformat.read(path, as_version=4)  # refuses wrong metadata and doubled grade ids
         nbformat.validate(notebook)
         assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-        assert notebook.metadata.kernelspec.name == "python3"
+        assert set(notebook.metadata) == {"kernelspec", "language_info"}  # and no half of a widget's state
+        assert (notebook.metadata.kernelspec.name, notebook.metadata.language_info.name) == (
+            "python3",
+            "python",
+        )
+        assert [cell.id for cell in notebook.cells if "tags" in cell.metadata] == ["parameters"]
         assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
         assert {key for cell in notebook.cells for key in cell.metadata} <= METADATA
         for cell in notebook.cells:
             assert cell.metadata.get("nbgrader", {"grade_id": cell.id})["grade_id"] == cell.id
             assert cell.get("execution_count") is None
             assert not cell.get("outputs")
+
+
+def test_a_copied_cell_is_named_before_a_notebook_is_handed_in():
+    notebook = nbformat.read(ROOT / "notebooks" / "assignments" / "01_finetune.ipynb", as_version=4)
+    copied = nbformat.from_dict(next(cell for cell in notebook.cells if cell.id == "check-choose"))
+    copied.id = "copied"
+    notebook.cells.append(copied)
+    with pytest.raises(ValidationError, match="Duplicate grade id: check-choose"):
+        nbgraderformat.reads(nbformat.writes(notebook), as_version=4)  # as `nbgrader validate` does first
 
 
 @each_assignment

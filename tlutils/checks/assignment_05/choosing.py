@@ -202,13 +202,13 @@ def _tables(seed: int) -> tuple[list[Table], dict[str, list[str]]]:
     alike = set(itertools.combinations(ways, 2))
     for _ in range(400):
         table = _table(rng)
-        found = {text: _by(*table, **how) for text, how in ways.items()}
+        found = {text: _by(*table, **ways[text]) for text in set(itertools.chain(*alike))}
         apart = {(one, other) for one, other in alike if found[one] != found[other]}
         if apart:
             tables.append(table)
             alike -= apart
-            for text, name in found.items():
-                chosen[text].append(name)
+            for text, how in ways.items():
+                chosen[text].append(_by(*table, **how))
         if not alike:
             break
     return tables, chosen
