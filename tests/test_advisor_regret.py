@@ -113,7 +113,7 @@ def test_a_policy_that_is_best_by_luck_is_seen_by_other_seeds():
     scores = table(
         [("a", "t", seed, 100, 0.1, *own, 0, 0) for seed, own in enumerate([(9, 1), (1, 5), (1, 5)])]
     )
-    # Both policies have 11 in all. Seeds 1 and 2 say "all" by 10 to 2, of which seed 0 has 1; seed 0 and either
+    # Both have 11 in all. Seeds 1 and 2 say "all" by 10 to 2, of which seed 0 has 1; seed 0 and either
     # of these say "probe" by 10 to 6, of which the other has 1.
     assert regret.best_scores(scores.scores).tolist() == [11 / 3]
     assert regret.best_by_other_seeds(scores.scores).tolist() == [(1 + 1 + 1) / 3]
