@@ -36,7 +36,9 @@ def table(rows=ROWS):
 
 
 def found(rule, rows=ROWS):
-    return {" ".join(key): value for key, value in regret.regrets(rule, table(rows)).items()}
+    own = table(rows)
+    regrets = regret.best_scores(own.scores) - regret.taken_scores(rule, own)
+    return {" ".join(key): value for key, value in regrets.items()}
 
 
 def test_regret_is_what_the_best_policy_of_a_task_had_more_over_its_seeds():
@@ -105,6 +107,17 @@ def test_rules_are_judged_over_tasks_and_against_the_default():
     assert rows.loc["default", "minus default"] == 0
     assert rows.loc["default", "its interval"] == (0, 0)
     assert one["minus default"] == pytest.approx(one["mean"] - rows.loc["default", "mean"])
+
+
+def test_a_policy_that_is_best_by_luck_is_seen_by_other_seeds():
+    scores = table(
+        [("a", "t", seed, 100, 0.1, *own, 0, 0) for seed, own in enumerate([(9, 1), (1, 5), (1, 5)])]
+    )
+    # Both have 11 in all. Seeds 1 and 2 say "all" by 10 to 2, of which seed 0 has 1; seed 0 and either
+    # of these say "probe" by 10 to 6, of which the other has 1.
+    assert regret.best_scores(scores.scores).tolist() == [11 / 3]
+    assert regret.best_by_other_seeds(scores.scores).tolist() == [(1 + 1 + 1) / 3]
+    assert regret.best_by_other_seeds(scores.scores.iloc[:1]).isna().all()
 
 
 def test_the_interval_is_near_to_that_of_students():
