@@ -406,6 +406,29 @@ def profile(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw where the time goes, in a bar for each contestant: its steps, and its epochs."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in CONTESTANTS if any(row["name"] == name and row["steps"] for row in rows)]
+    figure = Figure(figsize=(9, 1 + 0.3 * len(names)), layout="constrained")
+    axes, colours = figure.subplots(), dict[str, str]()
+    for place, name in enumerate(names):
+        own, left = [row for row in rows if row["name"] == name], 0.0
+        parts = {step: statistics.median(r["steps"].get(step, 0.0) for r in own) for step in own[0]["steps"]}
+        if own[0]["epochs"]:
+            parts["an epoch"] = statistics.median(row["epochs"][-1] for row in own)
+        for step, seconds in parts.items():
+            colour = colours.setdefault(step, f"C{len(colours)}" if len(colours) < 10 else "black")
+            axes.barh(place, seconds, left=left, color=colour)
+            left += seconds
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds")
+    axes.invert_yaxis()
+    bars = [axes.barh(0, 0, color=colour, label=step) for step, colour in colours.items()]
+    axes.legend(handles=bars, fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -484,6 +507,7 @@ def main() -> None:
             profile(rows),
             "```",
         ]
+        draw(rows, options.out / "peers.png")
         (options.out / "peers.md").write_text("\n".join(report) + "\n", encoding="utf-8")
         print("\n" + "\n".join(report[4:]))
 
