@@ -147,7 +147,7 @@ contestant("probe: ours, warm store", after="probe: ours, cold store")(probe_our
 
 @contestant("sweep: ours, warm store", after="probe: ours, cold store")
 def sweep_ours(job: Job) -> None:
-    """A probe of one setting and of twenty, each from loading on; a first one brings what is imported late."""
+    """A probe of one setting, and of twenty, each from loading on; a first one brings late imports."""
     import numpy as np
 
     from tlutils import features, probe
