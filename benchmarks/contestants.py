@@ -69,7 +69,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Contestant:
-    """`epochs` is the length of the recipe; `needs` names a Python package, `after` whose cache it uses."""
+    """`epochs` is the length of the recipe; `needs` names a Python package, `after` whose cache it uses.
+
+    `whole`: it is run with all its epochs or not at all.
+    """
 
     name: str
     task: str
@@ -77,6 +80,7 @@ class Contestant:
     epochs: int = 0
     needs: str = ""
     after: str = ""
+    whole: bool = False
 
 
 CONTESTANTS: dict[str, Contestant] = {}
@@ -543,7 +547,7 @@ def fastai_full(job: Job) -> None:
     fastai(job, lambda learner, n: learner.fit_one_cycle(n, slice(LR, HEAD_LR)), 5, frozen=False)
 
 
-@contestant("full: fastai, fine_tune", epochs=5, needs="fastai")
+@contestant("full: fastai, fine_tune", epochs=5, needs="fastai", whole=True)
 def fastai_fine_tune(job: Job) -> None:
     """One epoch of the head, then four of everything."""
     fastai(job, lambda learner, n: learner.fine_tune(max(1, n - 1)), 5, frozen=False)
