@@ -170,3 +170,33 @@ def test_a_postscript_file_starts_no_other_program(tmp_path):
     (tmp_path / "figure.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
     with pytest.raises(LearnerError, match="no image that can be read"):
         data.load_image(tmp_path / "figure.jpg")
+
+
+def landscape(width, height):
+    """A picture with detail of every size, as photographs have."""
+    rng, pixels = np.random.default_rng(0), np.zeros((height, width, 3))
+    for cells in (4, 16, 64, 256):
+        grid = rng.uniform(0, 255 / cells**0.5, size=(cells, cells, 3)).astype(np.uint8)
+        pixels += np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray((255 * pixels / pixels.max()).astype(np.uint8))
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_large_jpeg_comes_back_smaller_and_no_smaller_than_is_enough(tmp_path, turned):
+    path, exif = tmp_path / "large.jpg", Image.Exif()
+    exif[0x0112] = turned  # 6: the camera was held upright
+    landscape(2000, 1200).save(path, quality=92, exif=exif)
+    whole = data.load_image(path)
+    assert whole.size == ((2000, 1200) if turned == 1 else (1200, 2000))
+    for least, times in ((601, 1), (600, 2), (300, 4), (10, 8)):
+        small = data.load_image(path, least=least)
+        assert small.size == (whole.width // times, whole.height // times)
+        off = np.asarray(small, int) - np.asarray(whole.resize(small.size, Image.Resampling.BOX))
+        assert np.abs(off).mean() < 2
+
+
+def test_small_jpegs_and_other_formats_are_decoded_whole(tmp_path):
+    landscape(1600, 1200).save(tmp_path / "small.jpg")
+    landscape(2000, 1000).save(tmp_path / "large.bmp")
+    for path in tmp_path.iterdir():
+        assert data.load_image(path, least=10).tobytes() == data.load_image(path).tobytes()

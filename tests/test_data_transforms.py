@@ -10,8 +10,9 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from tlutils import data, models, runtime
+from tlutils import data, features, models, runtime, train
 from tlutils.errors import LearnerError
+from tlutils.train.data import ImageInputs, plan_validation
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +171,68 @@ def test_a_model_with_other_channels_is_refused():
     model = models.describe(nn.Conv2d(4, 8, 3), input_size=(4, 32, 32), mean=(0.5,) * 4, std=(0.5,) * 4)
     with pytest.raises(LearnerError, match="4 channels"):
         data.transform_for(model)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photo):
+    folder, photo = tmp_path_factory.mktemp("large"), photo.resize((640, 480))
+    for name in ("cup", "mirrored"):
+        (folder / name).mkdir()
+        for k in range(3):
+            (photo.transpose(0) if name == "mirrored" else photo).rotate(k).save(folder / name / f"{k}.jpg")
+    return folder
+
+
+@pytest.fixture
+def large(folder, monkeypatch):
+    """A folder of photographs that count as large."""
+    monkeypatch.setattr(data.images, "LARGE", 640 * 480)
+    return folder
+
+
+@pytest.mark.parametrize("random", [False, True, "shift"])
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+def test_of_a_large_photograph_no_more_is_decoded_than_is_seen(large, mode, random):
+    prepare = data.Preprocess((48, 40), 0.875, "bicubic", (0.5,) * 3, (0.5,) * 3, mode, random)
+    path = large / "cup" / "0.jpg"
+    small = data.load_image(path, least=prepare.least)
+    assert small.width in (640 // 2, 640 // 4)
+    with runtime.seeded(0):
+        seen = prepare(path)
+    with runtime.seeded(0):
+        assert torch.equal(seen, prepare(small))
+    if not random:
+        assert (seen - prepare(data.load_image(path))).abs().mean() < 2 * 1 / 255  # std is half of the range
+
+
+def test_training_features_and_predictions_see_the_same_pixels(large):
+    model = models.load("test_resnet", pretrained=False, num_classes=2, input_size=32)
+    prepare, found, paths = data.transform_for(model), data.load(large, copies="equal"), []
+    splits = (found.train, found.val, found.test)
+    for split in splits:
+        for i, path in enumerate(split.paths):
+            alone = prepare(path)
+            assert torch.equal(prepare(data.read_for(prepare, split, i)), alone)
+            assert torch.equal(split.transformed(prepare)[i][0], alone)
+            assert not torch.equal(prepare(split[i][0]), alone)  # the whole picture is another way
+            paths.append(path)
+    by_split = np.concatenate([train.predict(model, split).probabilities for split in splits])
+    assert np.allclose(by_split, train.predict(model, paths).probabilities, atol=1e-6)
+    store = features.extract(model, found.train, at="pool", precision="float32")
+    x = torch.stack([prepare(path) for path in found.train.paths])
+    inputs = ImageInputs(found.train, prepare, seed=0, random=False, dtype=torch.float32)
+    assert torch.equal(inputs.__getitems__(plan_validation(len(x), 32)[0]).inputs[0], x)
+    assert np.allclose(store["pool"], model.eval().forward_features(x).mean((2, 3)).detach(), atol=1e-5)
+
+
+def test_a_split_that_makes_its_own_images_is_asked_for_those(large):
+    class Black(data.Split):
+        def __getitem__(self, i):
+            return Image.new("RGB", (8, 8)), self.labels[i]
+
+    found = data.load(large, copies="equal").train
+    black = Black(
+        found.name, found.classes, found.paths, found.labels, found.hashes, found.groups, found.files
+    )
+    prepare = data.Preprocess((32, 32), 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    assert data.read_for(prepare, black, 0).size == (8, 8)

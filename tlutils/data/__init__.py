@@ -9,7 +9,16 @@ from ..errors import LearnerError, unknown
 from . import networked, packaged
 from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
-from .dataset import DatasetSplits, LabelledImages, Problem, Split, TrainingData, Transformed, check_labelled
+from .dataset import (
+    DatasetSplits,
+    LabelledImages,
+    Problem,
+    Split,
+    TrainingData,
+    Transformed,
+    check_labelled,
+    read_for,
+)
 from .folder import load_folder, read_items
 from .images import BACKGROUND, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
@@ -33,6 +42,7 @@ __all__ = [
     "load",
     "load_image",
     "load_photograph",
+    "read_for",
     "to_pil_image",
     "transform_for",
 ]

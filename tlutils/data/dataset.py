@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_index
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -146,9 +146,18 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        return self.read(i), self.labels[as_index(i)]
+
+    def read(self, i: int, *, least: int | None = None) -> Image.Image:
+        """Return image i; a large JPEG may come back smaller.
+
+        Args:
+            i: position in this split.
+            least: the shorter side, in pixels, that is enough; see `load_image`.
+        """
         i = as_index(i)
         self._reads.count += 1
-        return decode(self._content(i), self.paths[i], self.grey_bits), self.labels[i]
+        return decode(self._content(i), self.paths[i], self.grey_bits, least)
 
     def _content(self, i: int) -> bytes:
         """Return the bytes of a file, after a check that they are the ones that were loaded."""
@@ -283,8 +292,31 @@ class Transformed(TorchDataset[tuple[torch.Tensor, int]]):
         return len(self.split)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        image, label = self.split[i]
-        return self.transform(image), label
+        return self.transform(read_for(self.transform, self.split, i)), self.split.labels[i]
+
+
+def read_for(transform: object, images: Sequence[Any] | LabelledImages, i: int) -> Any:
+    """Return image i of a split, or of a sequence, as large as a transform can make use of.
+
+    Training, features and predictions read their images by it, so that all see the same.
+
+    Args:
+        transform: what will be called with the image. Where it says how many pixels are enough (`least`, as
+            `Preprocess` does), a split's large JPEGs are decoded at a reduced size; otherwise whole.
+        images: a split, or a sequence of images or paths.
+        i: which one.
+
+    Example:
+        >>> from tlutils import data
+        >>> data.read_for(None, data.load("digits").val, 0).size
+        (8, 8)
+    """
+    least = getattr(transform, "least", None)
+    # A subclass that makes something else of its images is asked for those.
+    if least is not None and isinstance(images, Split) and type(images).__getitem__ is Split.__getitem__:
+        return images.read(i, least=least)
+    image = images[i]
+    return image[0] if isinstance(image, tuple) else image
 
 
 def _sha256(content: bytes) -> str:

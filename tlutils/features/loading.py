@@ -21,7 +21,7 @@ def loader(
     """Return the function that decodes image i once and gives its rows, a tensor (rows, C, H, W)."""
 
     def load(i: int) -> torch.Tensor:
-        image = split[i][0]
+        image = data.read_for(transform, split, i)
         if views is None:
             return _image_tensor(transform(image))[None]
         rows = []

@@ -103,10 +103,10 @@ class ImageInputs(Dataset[TrainingBatch]):
 
     def _load(self, view: int, index: int) -> torch.Tensor:
         if not self.random:  # seeding costs a third of a millisecond per image
-            return self.transform(self.split[index][0])
+            return self.transform(data.read_for(self.transform, self.split, index))
         # Whatever a transform draws from (Python, NumPy, torch), it draws the same in any number of workers.
         with runtime.seeded(runtime.derive_seed(self.seed, view, index)):
-            return self.transform(self.split[index][0])
+            return self.transform(data.read_for(self.transform, self.split, index))
 
 
 class CachedInputs(Dataset[TrainingBatch]):

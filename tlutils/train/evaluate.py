@@ -88,8 +88,8 @@ def predict(
     with evaluating(model) as bare, torch.no_grad():
         starts = range(0, len(several), batch_size)
         for start in runtime.progress(starts, desc="predict"):
-            chosen = (several[i] for i in range(start, min(start + batch_size, len(several))))
-            x = torch.stack([transform(item[0] if isinstance(item, tuple) else item) for item in chosen])
+            chosen = range(start, min(start + batch_size, len(several)))
+            x = torch.stack([transform(data.read_for(transform, several, i)) for i in chosen])
             rows.append(logits_of(bare(x.to(*place))).float().softmax(1).cpu())
     proba = torch.cat(rows).numpy()
     return Prediction(proba, models.info(model).classes or [str(k) for k in range(proba.shape[1])])
