@@ -213,9 +213,9 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
         >>> metrics.balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
         0.5
     """
-    classes, number = np.unique(labels, return_inverse=True)
-    hits = classes[number] == np.asarray(predicted)
-    return float((np.bincount(number, hits) / np.bincount(number)).mean())
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
 def cka(x: ArrayLike, y: ArrayLike) -> float:

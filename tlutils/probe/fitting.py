@@ -210,6 +210,8 @@ def _cross_validated(
     class_weights: ClassWeights,
 ) -> pd.DataFrame:
     """Return the table of settings, scored on all held-out rows together."""
+    from sklearn.metrics import log_loss
+
     judged = np.flatnonzero(fold >= 0)
     truth, count = labels[judged], labels.max() + 1
     chances = np.empty((len(settings), len(labels), count))
@@ -218,11 +220,11 @@ def _cross_validated(
         for i, proba in enumerate(path(np.flatnonzero(fold != number), held)):
             chances[i, held] = proba
     chances = chances[:, judged]
-    weights, least = row_weights(truth, count, class_weights), np.finfo(float).eps
+    weights = row_weights(truth, count, class_weights)
     rows = [
         (
             setting,
-            -weights @ np.log(np.clip(proba[np.arange(len(truth)), truth], least, 1)),
+            log_loss(truth, proba, sample_weight=weights, labels=range(count)),
             metrics.balanced_accuracy(truth, proba.argmax(axis=1)),
         )
         for setting, proba in zip(settings, chances, strict=True)
