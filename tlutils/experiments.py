@@ -77,7 +77,7 @@ def run_grid(
             from names to numbers or texts; it decides by its axes alone, so that a row can be made again. A
             run is a mapping from axes to numbers, texts or bools, `seed` among them, as `grid` makes them.
             Several functions share the workers: give first what takes longest.
-        out: the folder of the rows.
+        out: the folder in which the rows are kept.
         versions: by the functions' names; raise one with every change to a function that changes results.
         n_jobs: how many runs go on at once, as in joblib (loky, or the backend of a surrounding
             `joblib.parallel_config`); -1 is one for each core.

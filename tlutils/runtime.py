@@ -221,7 +221,7 @@ def homes() -> dict[str, str]:
 
 
 def interactive() -> bool:
-    """Whether somebody watches: a terminal or a notebook, with TQDM_DISABLE unset.
+    """Whether output is seen by a person: in a terminal or a notebook, with TQDM_DISABLE unset.
 
     Example:
         >>> import os

@@ -69,10 +69,10 @@ def upsample(maps: Tensor, x: Tensor) -> Tensor:
 
 
 def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | None = None) -> Tensor:
-    """Return the Grad-CAM map (N, H, W): the part of a stage's feature maps that speaks for the class.
+    """Return the Grad-CAM map (N, H, W): where a stage's feature maps raise the class score.
 
     Each feature map is weighted by the mean of d score / d map; what is above 0 in the sum is upsampled
-    bilinearly. A map that is 0 everywhere is said in the log. Selvaraju et al. 2017.
+    bilinearly. A map that is 0 everywhere is reported in the log. Selvaraju et al. 2017.
 
     Args:
         model: An image classifier; it and its gradients stay as they were.

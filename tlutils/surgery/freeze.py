@@ -167,7 +167,7 @@ def _matching(model: nn.Module, pattern: str) -> list[str]:
 
 
 def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
-    """Let train what `freeze_to` and `freeze` froze, and what the patterns name; return the model, changed.
+    """Unfreeze what `freeze_to` and `freeze` froze, and what the patterns name; return the model, changed.
 
     BatchNorm and dropout follow `model.train()` again. What you had frozen yourself stays frozen unless a
     pattern names it, or every parameter was frozen.
@@ -227,7 +227,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
 
 
 def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters that somebody else froze, which freezing and unfreezing leave alone.
+    """Return the names of the parameters that were frozen before, by other code: freezing and unfreezing leave them.
 
     Where every parameter is frozen, and not by `freeze_to` or `freeze`, none counts as such.
 

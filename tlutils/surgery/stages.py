@@ -246,7 +246,7 @@ _UNCHANGED: ContextVar[dict[Any, tuple[nn.Module, Plan]] | None] = ContextVar("u
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """Run a block in which no model changes how it is made: its stages are found once.
+    """Run a block in which no model changes its structure, so that its stages are found once.
 
     Outside of it each call makes sure that the model still takes the same steps.
 

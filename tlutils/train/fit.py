@@ -62,7 +62,7 @@ def fit(
 
     Args:
         model: The network; its head has one output per class.
-        dataset: Images to train on (`train`), images to judge by (`val`, may be empty), and `classes`, as
+        dataset: Images to train on (`train`), validation images (`val`, may be empty), and `classes`, as
             `data.load` returns them. A `test` split is never touched.
         recipe: What trains, for how long, at which learning rates.
         out: A folder for this one run. After each epoch it holds a checkpoint, and at the end `history.csv`

@@ -1,4 +1,4 @@
-"""What an audit found."""
+"""What an audit found. The findings themselves are made in `model`, `optimizer` and `transform`."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found; true when there is nothing to fix.
+    """What an audit found. It counts as true when there is nothing to fix; `len` is the number of findings.
 
     Attributes:
         summary: What the model is, in a line.
