@@ -227,7 +227,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
 
 
 def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters that were frozen before, by other code: freezing and unfreezing leave them.
+    """Return the names of parameters that other code had frozen: freezing and unfreezing leave them alone.
 
     Where every parameter is frozen, and not by `freeze_to` or `freeze`, none counts as such.
 
