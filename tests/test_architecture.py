@@ -270,3 +270,22 @@ def test_nothing_in_the_library_reads_the_test_split():
         if isinstance(node, ast.Attribute) and node.attr == "test"
     }
     assert readers <= {"data", "claims/materials.py"}
+
+
+def test_no_test_imports_another():
+    """What two of them need has a module of its own, which says what it is."""
+    files = Path(__file__).parent.glob("*.py")
+    found = {
+        f"{path.name} imports {name}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in imported_by(node)
+        if name.startswith("test_")
+    }
+    assert found == set()
+
+
+def imported_by(node):
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,34 +1,22 @@
 """Assignments judge fairly: each wrong answer is named, each right one passes, however it is written."""
 
 import ast
-import functools
 import re
-import runpy
-from pathlib import Path
 
 import nbformat
 import pytest
+from assignment_answers import BANKS, GIVEN, ROOT, SOURCES, cells, changed
 from nbformat import ValidationError
 from nbgrader import nbgraderformat
 
 from tlutils import checks
 
-ROOT = Path(__file__).parent.parent
-INSTRUCTOR = ROOT / "instructor"
-SOURCES = {path.stem: path for path in sorted(INSTRUCTOR.glob("source/*/*.ipynb"))}
-BANKS = {name: runpy.run_path(str(INSTRUCTOR / "banks" / f"{name}.py")) for name in SOURCES}
 EXERCISES = [(name, exercise) for name, bank in BANKS.items() for exercise in bank["WRONG"]]
 each_assignment = pytest.mark.parametrize("name", SOURCES)
 each_exercise = pytest.mark.parametrize(("name", "exercise"), EXERCISES)
 
-GIVEN = ("setup", "network", "broken")  # cells whose definitions answers use
 METADATA = {"nbgrader", "tags", "deletable", "editable"}  # nbgrader itself locks cells by the last two
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-
-
-@functools.cache
-def cells(name):
-    return {cell.id: cell.source for cell in nbformat.read(SOURCES[name], as_version=4).cells}
 
 
 def visible(source):
@@ -57,12 +45,6 @@ def verdict(name, exercise, answer, *, hidden=False):
     except checks.Mistake as mistake:
         return str(mistake)
     return ""
-
-
-def changed(name, exercise, old, new):
-    source = cells(name)[exercise]
-    assert old in source, f"{exercise}: the solution does not say {old!r}"
-    return source.replace(old, new, 1)
 
 
 @each_exercise

@@ -14,7 +14,7 @@ import nbformat
 import otter_assign
 import pytest
 import release
-from test_assignments import BANKS, GIVEN, SOURCES, changed
+from assignment_answers import BANKS, GIVEN, SOURCES, changed
 
 ROOT = Path(__file__).parent.parent
 INSTRUCTOR = ROOT / "instructor"

@@ -8,9 +8,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from image_folders import all_paths, fill, noted, picture, sides_of
 from PIL import Image
-from test_data_folder import all_paths, fill, noted, picture
-from test_data_splits import sides_of
 
 from tlutils import data, runtime
 from tlutils.data import kept, packaged

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data_folder import all_paths, fill, noted
+from image_folders import all_paths, fill, noted
 from torchvision import datasets
 
 from tlutils import data, runtime

@@ -7,28 +7,12 @@ import struct
 import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from test_data_images import heic, huge_png
+from image_folders import all_paths, fill, heic, huge_png, noted, picture
 
 from tlutils import data
 from tlutils.data import scan
 from tlutils.errors import LearnerError
-
-
-def picture(seed: int, size: int = 48) -> Image.Image:
-    """Soft blobs that no other seed repeats."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
-
-
-def fill(folder: Path, count: int, first: int = 0, ending: str = "png") -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{first + i:03d}.{ending}" for i in range(count)]
-    for i, path in enumerate(paths):
-        picture(first + i).save(path)
-    return paths
 
 
 @pytest.fixture
@@ -37,14 +21,6 @@ def root(tmp_path):
     fill(tmp_path / "pets" / "cat", 10)
     fill(tmp_path / "pets" / "dog", 10, first=100)
     return tmp_path / "pets"
-
-
-def all_paths(ds: data.DatasetSplits) -> list[Path]:
-    return ds.train.paths + ds.val.paths + ds.test.paths
-
-
-def noted(ds: data.DatasetSplits, kind: str) -> list[str]:
-    return sorted(p.path.name for p in ds.problems if p.kind == kind)
 
 
 def test_a_plain_folder_gives_three_splits_with_every_image_in_one(root):

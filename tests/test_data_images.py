@@ -1,11 +1,10 @@
 """Whatever a file holds, `load_image` gives an upright RGB picture or says what is wrong with which file."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
+from image_folders import heic, huge_png
 from PIL import Image
 
 from tlutils import data
@@ -103,10 +102,6 @@ def test_the_content_decides_and_not_the_ending(tmp_path):
     assert data.load_image(tmp_path / "really_bmp.jpg").getpixel((0, 0)) == RED
 
 
-def heic() -> bytes:
-    return struct.pack(">I", 24) + b"ftypheic" + b"\0\0\0\0" + b"mif1heic" + b"\0" * 200
-
-
 def test_an_iphone_photo_gets_a_hint_and_its_path(tmp_path):
     path = tmp_path / "IMG_0001.jpg"
     path.write_bytes(heic())
@@ -126,19 +121,6 @@ def test_a_cut_off_file_names_itself_and_no_global_switch_is_turned(tmp_path, sh
     with pytest.raises(LearnerError, match=r"cut\.jpg"):
         data.load_image(path)
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
-
-
-def huge_png(width: int, height: int) -> bytes:
-    """A tiny valid file of very many black pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    row = b"\0" + b"\0" * ((width + 7) // 8)
-    packer = zlib.compressobj(9)
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from test_data_folder import fill, noted, picture
+from image_folders import fill, noted, picture
 
 from tlutils import data
 from tlutils.data import layout

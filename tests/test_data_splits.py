@@ -7,19 +7,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from image_folders import all_paths, fill, noted, picture, sides_of
 from PIL import Image
 from processes import PROCESSES
-from test_data_folder import all_paths, fill, noted, picture
 from torch.utils.data import DataLoader
 
 from tlutils import data, runtime
 from tlutils.data.duplicates import find_copies
 from tlutils.data.splits import partition
 from tlutils.errors import LearnerError
-
-
-def sides_of(ds: data.DatasetSplits) -> dict[str, str]:
-    return {path.name: split.name for split in (ds.train, ds.val, ds.test) for path in split.paths}
 
 
 def test_the_seed_decides_and_nothing_else():
