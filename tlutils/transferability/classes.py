@@ -56,7 +56,7 @@ def transrate(features: Any, labels: Any) -> float:
 
     The rate of a code that gives features back up to a distortion e is R(Z) = log det(I + ZᵀZ / (n e)) / 2
     for n centred rows Z. TransRate is R of all rows minus the mean of R of each class's rows, weighted by
-    their number. 0 or more. Huang et al. 2022 (arXiv:2106.09437), with the paper's e of 0.0001.
+    their number. 0 or more. Huang et al. 2022 (arXiv:2106.09362), with the paper's e of 0.0001.
 
     Cost: singular values for each class, N · D · min(N, D).
 
