@@ -105,6 +105,7 @@ def fit_logistic(
     are as many as the rows. This changes no solution, since the penalty looks the same from all sides and no
     weight pays off where nothing varies. A class without rows is never predicted.
     """
+    import sklearn
     from sklearn.linear_model import LogisticRegression
 
     scale = fit_scale(x, floor)
@@ -118,8 +119,9 @@ def fit_logistic(
     for penalty in penalties:
         weight, bias = np.zeros((inputs.shape[1], count)), np.where(np.isin(range(count), known), 0, ABSENT)
         if len(known) > 1:
-            solver.set_params(C=(2 if len(known) == 2 else 1) / penalty)
-            solver.fit(inputs, y, sample_weight=rows)
+            solver.C = (2 if len(known) == 2 else 1) / penalty
+            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # checked before
+                solver.fit(inputs, y, sample_weight=rows)
             weight[:, known], bias[known] = solver.coef_.T * share, solver.intercept_ * share
         yield _raw(weight if axes is None else axes @ weight, bias, scale)
 
