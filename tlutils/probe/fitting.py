@@ -141,7 +141,7 @@ def fit_probe(
             are held out together. Features from a `FeatureStore` know their groups; otherwise every row
             stands for itself.
         class_weights: With "balanced" every class counts alike, however many rows it has; with None every row
-            does.
+            does. `train.Recipe` has None unless told otherwise: give both the same to compare them.
         epochs: Passes over the rows (sgd).
         batch_size: Rows per step (sgd).
         seed: What folds, and the order of rows (sgd), are drawn from.

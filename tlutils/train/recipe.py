@@ -69,7 +69,7 @@ class Recipe:
         mixup: Parameter of the Beta distribution that shares are drawn from (Zhang et al. 2018,
             arXiv:1710.09412); 0 is off, 0.2 usual.
         class_weights: "balanced" weighs each class by the inverse of its share in the training images; None
-            weighs all images alike.
+            weighs all images alike. `probe.fit_probe` has "balanced" unless told otherwise.
         patience: Epochs without a better score on val after which a phase ends, 1 or more; None never ends
             early. The score is the balanced accuracy; among equals, the lower loss.
         keep: Whose weights are left at the end: those of the "best" epoch on val, or of the "last". An epoch
