@@ -1,6 +1,6 @@
 """How quick is this package beside its peers, on the same images, network and machine?
 
-    python benchmarks/peers.py ~/.cache/tlutils/data/hymenoptera_data --peers /tmp/peers/bin/python
+    python benchmarks/peers.py ~/.cache/tlutils/data/hymenoptera_data --peers build/peers-env/bin/python
     python benchmarks/peers.py DATA --whole                  # every epoch of every recipe: accuracies too
     python benchmarks/peers.py DATA --only "probe" "full: ours" --repeats 1 --images 60 --size 96
     python benchmarks/peers.py DATA --report                 # the tables again, of what was measured

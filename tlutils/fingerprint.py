@@ -164,7 +164,7 @@ class _Walk:
 
     def digest(self, thing: Any) -> str:
         """Return digits of a thing."""
-        if type(thing) in _PLAIN or (type(thing) in (list, tuple) and _PLAIN.issuperset(map(type, thing))):
+        if type(thing) in _PLAIN or _is_short_and_plain(thing):
             return repr(thing)
         if id(thing) not in self._seen:
             self._seen[id(thing)] = "loop"
@@ -308,6 +308,11 @@ class _Walk:
         for part in saved if isinstance(saved, tuple) else [saved]:
             # What is in a list or dict of a kind of its own comes as an iterator.
             yield self.digest(list(part) if isinstance(part, Iterator) else part)
+
+
+def _is_short_and_plain(thing: Any) -> bool:
+    """Whether it is a stride, a padding or the like, whose text takes less time than a hash."""
+    return type(thing) in (list, tuple) and len(thing) <= 8 and _PLAIN.issuperset(map(type, thing))
 
 
 def _hash(*parts: str | bytes) -> str:
