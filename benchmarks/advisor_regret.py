@@ -32,14 +32,24 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from sklearn.model_selection import StratifiedGroupKFold
-from torch import nn
 
-from tlutils import claims, data, metrics, models, surgery, train, transferability
+from tlutils import data, models, surgery, train, transferability
+from tlutils.advisor import (
+    POLICIES,
+    PROBES,
+    TABLES,
+    Decision,
+    decide,
+    settings_for,
+    survivors,
+    table_of,
+    train_policy,
+)
+from tlutils.advisor.policies import BATCH, FOLDS, FROM_PROBE, fit
+from tlutils.advisor.tables import Cells
 from tlutils.claims.materials import (
     BACKBONE,
     LARGER,
-    LISTS,
     MATERIALS,
     SIZE,
     STAGES,
@@ -53,14 +63,13 @@ from tlutils.claims.materials import (
     reset_network,
     small_network,
 )
-from tlutils.claims.pilot import IMAGES, STEPS
 from tlutils.claims.shifts import corrupt
-from tlutils.claims.training import BATCH, FROM_STAGES
 from tlutils.experiments import run_grid, tidy
 from tlutils.inference import evaluating
-from tlutils.probe import Probe, fit_probe
+from tlutils.intervals import SampleMean, image_mean
+from tlutils.probe import assign_folds
 
-POOL, FOLDS, SEEDS = 200, 3, range(3)
+POOL, SEEDS = 200, range(3)
 
 # --- Tasks -----------------------------------------------------------------------------------------------
 
@@ -141,7 +150,7 @@ def load_sides(name: str) -> tuple[data.Split, data.Split]:
         moved = known.subsample(ceil((POOL - len(pool)) / len(known.classes))).groups
         more = known.select([i for i, group in enumerate(known.groups) if group in moved])
         known = known.select([i for i, group in enumerate(known.groups) if group not in moved])
-        pool = replace(pool, **{part: getattr(pool, part) + getattr(more, part) for part in LISTS})
+        pool = pool.join(more)
     return known, pool
 
 
@@ -165,8 +174,9 @@ def draw(task: Task, seed: int) -> tuple[Corrupted, Corrupted]:
 
 def halves(known: Corrupted, fold: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which images a fold learns from and which it judges by; copies of a picture stay together."""
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return list(folds.split(known.labels, known.labels, known.split.groups))[fold]
+    groups = np.unique(known.split.groups, return_inverse=True)[1]
+    folds = assign_folds(np.array(known.labels), groups, FOLDS, seed)
+    return np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
 # --- Policies --------------------------------------------------------------------------------------------
@@ -189,152 +199,6 @@ def read_features(
     return {stage: torch.cat(own).numpy() for stage, own in parts.items()}, time.process_time() - start
 
 
-Features = Mapping[str, np.ndarray]
-Guess = Callable[[Features], np.ndarray]
-"""From the features of images to the class index of each."""
-
-PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
-SELECTED = (0.02, 0.1, 0.3, 1.0)
-"""Shares of the features of all depths that are tried; Head2Toe tries 0.0005 to 0.1, and 1."""
-
-
-def probe(x: np.ndarray, y: np.ndarray, seed: int, **settings: Any) -> Probe:
-    folds = min(FOLDS, max(2, int(np.bincount(y).min())))
-    return fit_probe(x, y, folds=folds, seed=seed, **({"penalties": PENALTIES} | settings))
-
-
-def cv_score(found: Probe) -> float:
-    return float(found.cv.loc[found.cv["chosen"], "log_loss"].item())
-
-
-def nearest_neighbours(x: Features, y: np.ndarray, seed: int) -> Guess:
-    found = probe(x["pool"], y, seed, kind="knn")
-    return lambda new: found.predict(new["pool"])
-
-
-def final_probe(x: Features, y: np.ndarray, seed: int) -> Guess:
-    found = probe(x["pool"], y, seed)
-    return lambda new: found.predict(new["pool"])
-
-
-def depth_probe(x: Features, y: np.ndarray, seed: int) -> Guess:
-    """Probe each stage, and take the one with the lowest loss in cross-validation."""
-    probes = {stage: probe(own, y, seed) for stage, own in x.items()}
-    best = min(probes, key=lambda stage: cv_score(probes[stage]))
-    return lambda new: probes[best].predict(new[best])
-
-
-def selected_probe(x: Features, y: np.ndarray, seed: int) -> Guess:
-    """Probe the features of all depths that matter most, after Head2Toe (Evci et al. 2022, arXiv:2201.03529).
-
-    A feature matters by the norm of its weights, in standardised units, in a probe of all features. (Head2Toe
-    has a group lasso there; its selection, too, is by this norm.) The share that is kept is chosen by
-    cross-validation, in which every fold selects for itself.
-    """
-
-    def join(features: Features) -> np.ndarray:
-        return np.concatenate([features[stage] for stage in STAGES], axis=1)
-
-    def select(known: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        linear: Any = probe(known, labels, seed, penalties=[0.03]).model
-        return np.argsort(-np.linalg.norm(linear.weight * known.std(0)[:, None], axis=1), kind="stable")
-
-    together = join(x)
-    scores = np.zeros(len(SELECTED))
-    for learn, held in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(
-        together, y, np.arange(len(y))
-    ):
-        order = select(together[learn], y[learn])
-        for i, share in enumerate(SELECTED):
-            kept = order[: ceil(share * len(order))]
-            found = probe(together[np.ix_(learn, kept)], y[learn], seed)
-            scores[i] += metrics.balanced_accuracy(y[held], found.predict(together[np.ix_(held, kept)]))
-    kept = select(together, y)[: ceil(SELECTED[int(scores.argmax())] * together.shape[1])]
-    final = probe(together[:, kept], y, seed)
-    return lambda new: final.predict(join(new)[:, kept])
-
-
-PROBES: dict[str, Callable[[Features, np.ndarray, int], Guess]] = {
-    "neighbours": nearest_neighbours,
-    "probe": final_probe,
-    "probe, best depth": depth_probe,
-    "probe, all depths": selected_probe,
-}
-SEARCHED = {"last stage": "few", "lp-ft": "lp-ft", "all": "finetune", "scratch": "scratch"}
-"""Policies that train, by the name of the strategy that the course searched settings for."""
-
-FIRST = ("stem", "stage1", "stage2", "head")
-FIRST_SETTINGS = claims.Settings(lr=1e-3, steps=2 * STEPS)
-"""Surgical finetuning (Lee et al. 2022, arXiv:2210.11466) trains the first stages where the input shifted;
-the head follows, since it was solved for other features. The rate is between the two of the course."""
-
-POLICIES = (*PROBES, "last stage", "lp-ft", "all", "first stages", "scratch")
-"""From the cheapest and most frozen to the most expensive."""
-
-
-@cache
-def searched_elsewhere(policy: str, dataset: str) -> list[claims.Settings]:
-    """Return what was found best for a policy that trains, on each data set but this one."""
-    if policy not in SEARCHED:
-        return [FIRST_SETTINGS]
-    others = {name: images for name, images in IMAGES.items() if name != dataset}
-    return [claims.chosen_settings(name, SEARCHED[policy], images) for name, images in others.items()]
-
-
-def settings_for(policy: str, dataset: str, images: int) -> dict[str, Any]:
-    """Return lr, steps and augment by what was found best for other data sets.
-
-    That is the geometric mean of their rates, the most steps (twice `STEPS` at least: a rate that is a little
-    low needs them), and augmentation where most have it. Steps go with the square root of the number of
-    images; the search had about 200.
-    """
-    if policy in PROBES:
-        return {"lr": 0.0, "steps": 0, "augment": False}
-    found = searched_elsewhere(policy, dataset)
-    steps = max(2 * STEPS, *(s.steps for s in found)) * (images / 200) ** 0.5
-    augmented = 2 * sum(bool(s.augment) for s in found) > len(found)
-    return {
-        "lr": float(f"{np.exp(np.mean([np.log(s.lr) for s in found])):.2g}"),
-        "steps": max(STEPS // 2, round(steps)),
-        "augment": MATERIALS[dataset].augment if augmented else False,
-    }
-
-
-def train_network(
-    policy: str, known: Corrupted, features: Features, *, lr: float, steps: int, augment: Any, seed: int
-) -> nn.Module:
-    """Return a network that was trained on `known` as a policy says, in eval mode."""
-    classes = len(known.classes)
-    model = small_network(classes, seed) if policy == "scratch" else reset_network(classes, seed)
-    if policy not in ("all", "scratch"):
-        solved = probe(features["pool"], np.array(known.labels), seed)
-        find_head(model).load_state_dict(solved.head().state_dict())
-    if policy == "first stages":
-        trained = {
-            name for stage in surgery.stages(model) if stage.name in FIRST for name in stage.parameters
-        }
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in trained)
-    own: dict[str, Any] = {
-        "batch_size": BATCH,
-        "epochs": ceil(steps / ceil(len(known) / BATCH)),
-        "lr": lr,
-        "augment": augment,
-        "train_bn": policy == "scratch",
-        "class_weights": "balanced",
-        "keep": "last",
-        "seed": seed,
-    }
-    if policy == "scratch":
-        recipe = train.Recipe.scratch(**own)
-    elif policy == "last stage":
-        recipe = train.Recipe.partial(FROM_STAGES["few"], **own, head_lr=lr)
-    else:
-        recipe = train.Recipe.finetune(**own, head_lr=lr * (10 if policy == "all" else 1))
-    train.fit(model, SimpleNamespace(train=known, val=known.select([]), classes=known.classes), recipe)
-    return model
-
-
 # --- Runs ------------------------------------------------------------------------------------------------
 
 
@@ -343,7 +207,8 @@ def race(
 ) -> dict[str, Any]:
     """A policy on a task: `hits` and `score` by the pool, or by the fold whose number `judge` is.
 
-    `cpu` is what learning took, the pass over the images included, judging not.
+    `cpu` is what learning took, the pass over the images included, judging not. `groups` are those of the
+    images that judge.
     """
     known, pool = draw(Task(**task), seed)
     features, pass_seconds = read_features(known)
@@ -351,21 +216,28 @@ def race(
     judges = pool if held is None else known.select(held)
     start = time.process_time()
     own = {stage: x[learn] for stage, x in features.items()}
-    labels = np.array(known.labels)[learn]
+    labels, groups = np.array(known.labels)[learn], np.array(known.split.groups)[learn]
     if policy in PROBES:
-        guess = PROBES[policy](own, labels, seed)
+        classify = PROBES[policy](own, labels, groups, seed)
         spent = time.process_time() - start
         new = read_features(pool)[0] if held is None else {stage: x[held] for stage, x in features.items()}
-        guessed = guess(new)
+        guessed = classify(new).argmax(axis=1)
     else:
-        settings = {"lr": lr, "steps": steps, "augment": augment, "seed": seed}
-        model = train_network(policy, known.select(learn), own, **settings)
+        settings = replace(settings_for(policy, len(learn)), lr=lr, steps=steps, augment=augment)
+        classes = len(known.classes)
+        model = small_network(classes, seed) if policy == "scratch" else reset_network(classes, seed)
+        solved = fit(own["pool"], labels, groups, seed) if policy in FROM_PROBE else None
+        train_policy(policy, model, known.select(learn), settings, solved=solved, seed=seed)
         spent = time.process_time() - start
         guessed = predict(model, prepare_images(model, judges))
     if policy not in ("all", "scratch"):  # these alone need no features
         spent += pass_seconds * len(learn) / len(known)
-    truth = "".join(chr(ord("a") + k) for k in judges.labels)
-    return judge_by(judges.labels, guessed) | {"truth": truth, "images": len(learn), "cpu": spent}
+    return judge_by(judges.labels, guessed) | {
+        "truth": " ".join(map(str, judges.labels)),
+        "groups": " ".join(map(str, judges.split.groups)),
+        "images": len(learn),
+        "cpu": spent,
+    }
 
 
 def describe(*, seed: int, **task: Any) -> dict[str, Any]:
@@ -378,14 +250,27 @@ def describe(*, seed: int, **task: Any) -> dict[str, Any]:
     }
 
 
+def settings_elsewhere(policy: str, dataset: str, images: int) -> dict[str, Any]:
+    """Return lr, steps and augment of a policy by what was found best for other data sets."""
+    if policy in PROBES:
+        return {"lr": 0.0, "steps": 0, "augment": False}
+    found = settings_for(policy, images, without=dataset)
+    # What is another thing when mirrored is shifted instead: its owner would say so.
+    augment = MATERIALS[dataset].augment if found.augment else False
+    return {"lr": found.lr, "steps": found.steps, "augment": augment}
+
+
 def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
     """Return all runs, by what makes them: those that the pool judges first, and cross-validation last."""
     tasks = [{"seed": seed, **asdict(task)} for seed in SEEDS for task in TASKS]
+    training = [policy for policy in POLICIES if policy not in PROBES]
+    rounds = [("pool", list(POLICIES)), *((str(fold), list(PROBES)) for fold in range(FOLDS))]
+    rounds += [(str(fold), training) for fold in range(FOLDS)]
     races = []
-    for judges in (["pool"], [str(fold) for fold in range(FOLDS)]):
-        for seed, task, policy, judge in product(SEEDS, TASKS, POLICIES, judges):
+    for judge, policies in rounds:
+        for seed, task, policy in product(SEEDS, TASKS, policies):
             images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / FOLDS)
-            settings = settings_for(policy, task.dataset, round(images))
+            settings = settings_elsewhere(policy, task.dataset, round(images))
             races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
     return {describe: tasks, race: races}
 
@@ -399,7 +284,8 @@ class Table:
 
     Attributes:
         scores: by policy, balanced accuracy in percent on the pool, which no rule sees of its own task.
-        known: what a rule may see: `images`, `distance`, and by "cv POLICY" the score of cross-validation.
+        known: what a rule may see: `images`, `distance`, by "cv POLICY" the score of cross-validation, and
+            in `folds` by policy and fold (hits, labels, groups) of the images that judged there.
         cpu: by policy, seconds of the processor.
     """
 
@@ -434,9 +320,26 @@ def read_table(rows: pd.DataFrame) -> Table:
     )
     by_fold = folds.groupby([*INDEX, "policy"])["score"].agg(["mean", "size"])
     cv = by_fold["mean"].where(by_fold["size"] == FOLDS).unstack().reindex(columns=POLICIES)
-    known = told.join(cv.add_prefix("cv "))
+    known = told.join(cv.add_prefix("cv ")).assign(folds=_read_folds(folds))
     done = scores.index.intersection(known.index)
     return Table(100 * scores.loc[done], known.loc[done], cpu.loc[done])
+
+
+Judged = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Hits, labels and groups of the images that judged."""
+
+
+def _read_folds(rows: pd.DataFrame) -> pd.Series:
+    """Return for each task and seed what the folds said, by policy and number of the fold."""
+    found: dict[tuple[Any, ...], dict[str, dict[str, Judged]]] = {}
+    for row in rows.itertuples():
+        judged = (
+            np.array(list(row.hits), dtype=float),
+            *(np.array(v.split(), int) for v in (row.truth, row.groups)),
+        )
+        key = (row.dataset, row.task, row.seed)
+        found.setdefault(key, {}).setdefault(row.policy, {})[row.judge] = judged
+    return pd.Series(found.values(), index=pd.MultiIndex.from_tuples(found, names=INDEX), dtype=object)
 
 
 Choice = Callable[[pd.Series], Sequence[str]]
@@ -468,8 +371,42 @@ def best_cross_validated(policies: Sequence[str]) -> Rule:
     return lambda others: choose
 
 
-Cells = Mapping[tuple[bool, bool], str]
-"""A policy by (are there many images, are they different from ImageNet)."""
+def advised(known: pd.Series, policies: Sequence[str] = tuple(POLICIES)) -> Decision | None:
+    """Return what the advisor decides from the folds that it would have run; None where one is missing.
+
+    Frozen policies run on every fold, and of those that train the better half of a fold runs on the next.
+    """
+    folds: dict[str, dict[str, Judged]] = known["folds"]
+    own = {name: folds.get(name, {}) for name in policies}
+    alive = [name for name in policies if name not in PROBES]
+    for number in map(str, range(FOLDS)):
+        if any(number not in own[name] for name in (*alive, *(set(policies) & set(PROBES)))):
+            return None
+        if number != str(FOLDS - 1):
+            seen = [str(n) for n in range(int(number) + 1)]
+            alive = survivors({name: _over(own[name], seen).value for name in alive})
+    whole = [name for name in policies if name in PROBES or name in alive]
+    everything = [str(n) for n in range(FOLDS)]
+    parts = {name: [own[name][n] for n in everything] for name in whole}
+    hits = {name: np.concatenate([part[0] for part in found]) for name, found in parts.items()}
+    labels, groups = (np.concatenate([part[k] for part in parts[whole[0]]]) for k in (1, 2))
+    return decide(hits, labels, groups)
+
+
+def _over(folds: Mapping[str, Judged], numbers: Sequence[str]) -> SampleMean:
+    hits, labels, groups = (np.concatenate([folds[n][k] for n in numbers]) for k in range(3))
+    return image_mean(hits, labels, groups=groups)
+
+
+def by_advisor(policies: Sequence[str]) -> Rule:
+    """Take what the advisor recommends when it races these policies."""
+
+    def choose(known: pd.Series) -> list[str]:
+        decision = advised(known, policies)
+        return [decision.policy] if decision else []
+
+    return lambda others: choose
+
 
 SIZES, DISTANCES = (100, 150, 200, 300), (0.12, 0.2, 0.28)
 """Where many and different may begin. No published table says; each gets what suits it best elsewhere."""
@@ -493,35 +430,16 @@ def by_table(tables: Sequence[Cells]) -> Rule:
     return rule
 
 
-def table_of(few_near: str, few_far: str, many_near: str, many_far: str) -> Cells:
-    return {
-        (False, False): few_near,
-        (False, True): few_far,
-        (True, False): many_near,
-        (True, True): many_far,
-    }
-
-
 BY_COUNT = [table_of(few, few, many, many) for few, many in product(POLICIES, repeat=2)]
-LECTURE = table_of("probe", "probe", "all", "all")
-"""CS231n, recent editions, Lecture 6: linear classifier; look for more data (no policy; here the same);
-finetune all layers; finetune all layers or train from scratch."""
-SLIDES = table_of("probe", "probe, best depth", "last stage", "all")
-"""CS231n 2017, Lecture 7: linear classifier on top; linear classifiers from different stages; finetune a few
-layers; finetune a larger number of layers (here all)."""
-NOTES = table_of("probe", "probe, best depth", "lp-ft", "lp-ft")
-"""CS231n notes 2015: linear classifier; one on earlier activations; finetune through the full network, twice.
-From which head, they do not say: here from the solved one, as Keras' guide to transfer learning does."""
-
 RULES: dict[str, Rule] = {
     **{f"always {policy}": always(policy) for policy in POLICIES},
     "best fixed default": best_default,
     "number of images": by_table(BY_COUNT),
-    "table of the lecture": by_table([LECTURE]),
-    "table of the slides": by_table([SLIDES]),
-    "table of the notes": by_table([NOTES]),
+    **{f"table of the {name}": by_table([table.cells]) for name, table in TABLES.items()},
     "best probe in cross-validation": best_cross_validated(list(PROBES)),
     "best of all in cross-validation": best_cross_validated(POLICIES),
+    "advisor, frozen policies alone": by_advisor(list(PROBES)),
+    "advisor": by_advisor(list(POLICIES)),
     "random": at_random,
 }
 
@@ -621,7 +539,9 @@ def finetune_after(
     pretrained = backbone != "random"
     model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=SIZE, seed=0)
     model = surgery.replace_head(model, classes)
-    find_head(model).load_state_dict(probe(x["pool"], labels, seed).head().state_dict())
+    find_head(model).load_state_dict(
+        fit(x["pool"], labels, np.array(known.split.groups), seed).head().state_dict()
+    )
     if at != "pool":
         names = [stage.name for stage in surgery.stages(model)]
         recipe = train.Recipe.partial(
@@ -644,7 +564,7 @@ def score_runs() -> list[dict[str, Any]]:
     tasks = {task.dataset: task for task in reversed(clean)}
     found = []
     for seed, task, backbone, at in product(SEEDS, tasks.values(), NETWORKS, FROZEN):
-        settings = settings_for("lp-ft", task.dataset, sum(task.counts))
+        settings = settings_elsewhere("lp-ft", task.dataset, sum(task.counts))
         own = {"lr": settings["lr"], "steps": settings["steps"]}
         found.append({"backbone": backbone, "at": at, "seed": seed, **asdict(task), **own})
     return found

@@ -18,7 +18,7 @@ from tlutils import data, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import extract as features_of
 from tlutils.probe import fit_probe
-from tlutils.probe.fitting import _folds
+from tlutils.probe.fitting import assign_folds
 from tlutils.probe.linear import fit_logistic
 
 
@@ -136,7 +136,7 @@ def test_the_penalty_is_chosen_on_rows_that_were_held_out():
 def test_the_table_is_what_one_gets_by_holding_out_by_hand():
     x, y = features(50, 12)
     table = fit_probe(x, y, penalties=[0.1, 1.0], class_weights=None, folds=4, seed=3).cv
-    fold = _folds(y, np.arange(50), 4, 3)
+    fold = assign_folds(y, np.arange(50), 4, 3)
     for _, row in table.iterrows():
         proba = np.empty((50, 3))
         for k in range(4):
@@ -148,12 +148,12 @@ def test_the_table_is_what_one_gets_by_holding_out_by_hand():
 
 def test_each_class_is_spread_over_the_folds_and_a_single_row_is_never_held_out():
     y = np.array([0] * 23 + [1] * 10 + [2] * 2 + [3])
-    fold = _folds(y, np.arange(36), 5, 0)
+    fold = assign_folds(y, np.arange(36), 5, 0)
     assert fold[y == 3].tolist() == [-1]
     assert sorted(np.bincount(fold[y == 0], minlength=5)) == [4, 4, 5, 5, 5]
     assert np.bincount(fold[y == 1], minlength=5).tolist() == [2] * 5
     assert len(set(fold[y == 2])) == 2
-    assert not np.array_equal(fold, _folds(y, np.arange(36), 5, 1))
+    assert not np.array_equal(fold, assign_folds(y, np.arange(36), 5, 1))
 
 
 def test_few_rows_are_enough():
@@ -351,7 +351,7 @@ def test_a_group_is_in_one_fold_also_when_it_spans_classes_and_a_classs_only_gro
     rng = np.random.default_rng(0)
     groups, y = rng.integers(15, size=80), rng.integers(3, size=80)
     groups[y == 2] = 99
-    fold = _folds(y, np.unique(groups, return_inverse=True)[1], 5, 0)
+    fold = assign_folds(y, np.unique(groups, return_inverse=True)[1], 5, 0)
     assert all(len(set(fold[groups == g])) == 1 for g in groups)
     assert (fold[groups == 99] == -1).all()
     assert set(fold) == {-1, 0, 1, 2, 3, 4}

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version as installed
+from functools import cache
+from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "
 
 ABOUT = ("seconds", "error", "threads", "machine", "versions", "key")
 """Columns of every table that are about how a run went, beside its axes and what it measured."""
+
+installed = cache(metadata.version)  # which reads a file each time
 
 Run = dict[str, Any]
 Protocol = Callable[..., Mapping[str, Any]]

@@ -100,8 +100,7 @@ def two_way_mean(
             f"Values of shape {table.shape} arrived with {len(own)} weights and {len(group)} groups. "
             "Expected one of each per image."
         )
-    # What each group adds to the mean, times the number of groups: their mean is the weighted mean.
-    y = np.stack([np.bincount(group, row * own) for row in table]) * (group.max() + 1) / own.sum()
+    y = np.stack([_by_group(row * own, group) for row in table]) / own.sum()
     (seeds, units), mean = y.shape, float(y.mean())
     if seeds == 1:
         return SampleMean(mean, np.inf, 1)
@@ -115,6 +114,56 @@ def two_way_mean(
         total, rest = max(of_seeds, of_units), 0.0
     parts = of_seeds**2 / dof_seeds + of_units**2 / dof_units + rest**2 / (dof_seeds * dof_units)
     return SampleMean(mean, total / y.size, total**2 / parts if parts else dof_seeds)
+
+
+def _by_group(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return what each group adds to a sum, times the number of groups: their mean is the sum."""
+    return np.bincount(group, values) * (group.max() + 1)
+
+
+def image_mean(
+    values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None, cautious: bool = False
+) -> SampleMean:
+    """Return the mean over classes of a number that each image has, sure only as far as the images decide.
+
+    For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
+    for differences of two classifiers' hits, how much better the first is. What another draw of the training
+    images would change is not in it: that takes several seeds, see `two_way_mean`.
+
+    Args:
+        values: (N,), a number of each image.
+        labels: (N,), the class of each image.
+        groups: (N,), a number or name per image, equal for images that vary together; each image is its own
+            group unless given.
+        cautious: For hits alone. Where all images of a class are right, their spread says that nothing varies;
+            with this the variance of a class is not below that of one more hit and one more miss (Agresti and
+            Coull 1998, doi:10.1080/00031305.1998.10480550, who add two of each).
+
+    Raises:
+        LearnerError: The shapes do not fit, or there is no value.
+
+    Example:
+        >>> from tlutils.intervals import image_mean
+        >>> print(image_mean([1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]).interval())
+        0.875 [0.570, 1.180]
+    """
+    y, truth = np.asarray(values, dtype=float), np.asarray(labels)
+    _, group = np.unique(np.arange(len(y)) if groups is None else np.asarray(groups), return_inverse=True)
+    if y.ndim != 1 or not y.size or not y.shape == truth.shape == group.shape:
+        raise LearnerError(
+            f"Values of shape {y.shape} arrived with labels of shape {truth.shape} and {group.size} groups. "
+            "Expected one of each per image, and at least one image."
+        )
+    _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
+    recalls = np.bincount(own, y) / counts
+    # Around its class's mean: which classes an image is of is given, and no part of the chance.
+    gaps = _by_group((y - recalls[own]) / counts[own], group) / len(counts)
+    units = len(gaps)
+    variance = float((gaps**2).sum()) / (units * max(1, units - 1))
+    if cautious:
+        smoothed = (np.bincount(own, y) + 1) / (counts + 2)
+        variance = max(variance, float((smoothed * (1 - smoothed) / counts).sum()) / len(counts) ** 2)
+    return SampleMean(float(recalls.mean()), variance if units > 1 else np.inf, max(1, units - 1))
 
 
 def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:

@@ -7,9 +7,9 @@ its effect is the mean of some runs minus that of others.
 
 from .effects import Evidence, Mean, Measurement
 from .explaining import draw_images
-from .materials import FAR, MATERIALS, NEAR
+from .materials import FAR, MATERIALS, NEAR, small_network
 from .matrix import MATRIX
-from .pilot import PILOT, chosen_settings, search
+from .pilot import PILOT, SEARCH_IMAGES, chosen_settings, search
 from .report import score_strategies, write_report
 from .reproduction import (
     evaluate_claim,
@@ -42,6 +42,7 @@ __all__ = [
     "QUICK",
     "REVERSED",
     "SAME",
+    "SEARCH_IMAGES",
     "STRATEGIES",
     "Claim",
     "Evidence",
@@ -64,6 +65,7 @@ __all__ = [
     "score_strategies",
     "search",
     "select_runs",
+    "small_network",
     "verdict_table",
     "verdicts",
     "write_report",

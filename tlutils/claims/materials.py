@@ -103,9 +103,6 @@ NEAR = tuple(name for name, own in MATERIALS.items() if own.column == "similar")
 FAR = tuple(name for name, own in MATERIALS.items() if own.column == "different")
 
 
-LISTS = ("paths", "labels", "hashes", "groups", "files")
-
-
 @cache
 def load_dataset(name: str) -> data.DatasetSplits:
     """Return a data set as the claims use it, loaded once: `train` to learn from, `val` to judge.
@@ -117,9 +114,7 @@ def load_dataset(name: str) -> data.DatasetSplits:
     """
     own, folder = MATERIALS[name], runtime.cache_dir("images") / name
     whole = data.load(folder if folder.is_dir() else name)
-    known = replace(
-        whole.train, **{part: getattr(whole.train, part) + getattr(whole.val, part) for part in LISTS}
-    )
+    known = whole.train.join(whole.val)
     train, judges = (
         replace(split.select([i for i, k in enumerate(split.labels) if k < own.classes]), classes=classes)
         for classes in [whole.train.classes[: own.classes]]
@@ -215,7 +210,17 @@ def reset_network(classes: int, seed: int) -> nn.Module:
 
 
 def small_network(classes: int, seed: int) -> nn.Module:
-    """Return a network of three blocks for images of `SIZE` pixels, small enough for a few hundred."""
+    """Return a network of three blocks for images of 96 pixels, small enough for a few hundred of them.
+
+    Args:
+        classes: number of classes.
+        seed: what its weights are drawn from.
+
+    Example:
+        >>> from tlutils import claims, models
+        >>> models.info(claims.small_network(10, seed=0)).input_size
+        (3, 96, 96)
+    """
     blocks: list[nn.Module] = [nn.AvgPool2d(2)]
     with runtime.seeded(seed):
         for before, width in pairwise((3, *WIDTHS)):
@@ -246,9 +251,13 @@ def read_features(split: Shrunk, *, backbone: str, at: str, seed: int = 0) -> np
         return np.stack(thumbnails).reshape(len(split), -1)
     if at not in STAGES:
         raise unknown("stage", at, STAGES)
-    model = load_network(backbone, seed=seed if backbone == "random" else 0)
     stages = (at,) if backbone in FETCHED else STAGES  # other families have other stages
-    return np.asarray(features.extract(model, split, at=stages, precision="float32")[at])
+    return np.asarray(_extract(split, backbone, stages, seed if backbone == "random" else 0)[at])
+
+
+@lru_cache(maxsize=16)  # the runs at one stage after the other ask for the same
+def _extract(split: Shrunk, backbone: str, at: tuple[str, ...], seed: int) -> features.FeatureStore:
+    return features.extract(load_network(backbone, seed=seed), split, at=at, precision="float32")
 
 
 def final_features(model: nn.Module, x: torch.Tensor, *, batch: int = 64) -> np.ndarray:

@@ -63,7 +63,7 @@ PROBE_SEARCH: tuple[tuple[Trial, ...], ...] = ((lambda s: s,), (lambda s: replac
 STEPS = 40
 """Optimizer steps of the first trials; from scratch three times as many."""
 
-IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20}
+SEARCH_IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20}
 """Images of each class that the search is made with: about 200 in all."""
 
 DRAWS, SEED = 2, 1000
@@ -128,7 +128,7 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
     folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / "pilot"
     runs = [
         {"dataset": dataset, "strategy": strategy, "images": images, "seed": SEED}
-        for dataset, images in IMAGES.items()
+        for dataset, images in SEARCH_IMAGES.items()
         for strategy in (*STRATEGIES, PROBE)
     ]
     return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
@@ -156,7 +156,7 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
     The number of steps goes with the square root of the number of images, but never below half of `STEPS`.
 
     Args:
-        dataset: a key of `IMAGES`.
+        dataset: a key of `SEARCH_IMAGES`.
         strategy: one of `STRATEGIES`, or `PROBE`.
         images: how many of each class are learned from.
 
@@ -175,7 +175,7 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
     (row,) = rows
     return Settings(
         lr=float(row["lr"]),
-        steps=max(STEPS // 2, round(row["steps"] * (images / IMAGES[dataset]) ** 0.5)),
+        steps=max(STEPS // 2, round(row["steps"] * (images / SEARCH_IMAGES[dataset]) ** 0.5)),
         augment={"False": False, "True": True}.get(str(row["augment"]), row["augment"]),
         train_bn=bool(row["train_bn"]),
         network=row["network"],

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index as as_index
 from pathlib import Path
 from typing import Any, Protocol
@@ -266,6 +266,22 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
             order = np.random.default_rng([seed % 2**32, k]).permutation(np.flatnonzero(labels == k))
             picked.extend(int(i) for i in order[:per_class])
         return self.select(sorted(picked))
+
+    def join(self, other: "Split") -> "Split":
+        """Return the images of this split and then those of another one of the same data set.
+
+        Args:
+            other: a split with the same classes, such as `val` beside `train` once all is chosen.
+
+        Raises:
+            LearnerError: the classes differ.
+        """
+        if self.classes != other.classes:
+            raise LearnerError(
+                f"The classes {self.classes} and {other.classes} arrived. Expected two splits of one data set."
+            )
+        lists = ("paths", "labels", "hashes", "groups", "files")
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in lists})
 
     def transformed(self, transform: Callable[[Image.Image], torch.Tensor]) -> "Transformed":
         """Return a torch Dataset of (transform(image), label).

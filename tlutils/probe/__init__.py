@@ -1,5 +1,5 @@
 """Classifiers on frozen features: logistic regression at its optimum, neighbours, and a head by SGD."""
 
-from .fitting import PENALTIES, Probe, fit_probe
+from .fitting import PENALTIES, Probe, assign_folds, fit_probe
 
-__all__ = ["PENALTIES", "Probe", "fit_probe"]
+__all__ = ["PENALTIES", "Probe", "assign_folds", "fit_probe"]

@@ -181,7 +181,7 @@ def fit_probe(
 
     # These matrices are small: threads that wait for each other cost more than they bring.
     with threadpool_limits(limits=1, user_api="blas"):
-        floors, fold = find_floors(features), _folds(labels, pictures, folds, seed)
+        floors, fold = find_floors(features), assign_folds(labels, pictures, folds, seed)
         tables = []
         if len(settings) * len(floors) > 1 and fold.max() >= 0:
             tables = [
@@ -233,10 +233,23 @@ def _cross_validated(
     return table.assign(chosen=table.index == table["log_loss"].argmin())
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Return the fold (n,) that each row is held out in, each group in one; classes spread evenly.
 
     -1 is never held out: a class's only group, without which the class would be unknown.
+
+    Args:
+        labels: Class of each row, (n,), integers from 0.
+        groups: Number of the group of each row, (n,), from 0.
+        folds: How many parts, 2 or more.
+        seed: What the folds are drawn from.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import probe
+        >>> fold = probe.assign_folds(np.array([0, 0, 0, 1, 1, 2]), np.arange(6), 3, 0)
+        >>> sorted(fold[:3].tolist()), int(fold[5])
+        ([0, 1, 2], -1)
     """
     fold, rng, turn = np.full(groups.max() + 1, -1), np.random.default_rng(seed), 0
     single = {own[0] for k in np.unique(labels) if len(own := np.unique(groups[labels == k])) == 1}

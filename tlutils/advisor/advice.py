@@ -1,0 +1,476 @@
+"""How much to freeze, for these images: an advice with the evidence that it rests on."""
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import nn
+
+from .. import claims, data, features, models, novelty, runtime, surgery, transferability
+from ..errors import LearnerError
+from ..inference import device_of, dtype_of, evaluating
+from ..intervals import image_mean
+from ..metrics import Estimate
+from .audit import Finding, audit_images, inferred, suspect_labels
+from .policies import FOLDS, POLICIES, PROBES, best_depth, fit, settings_for
+from .race import LEVEL, Decision, Race, decide
+from .recipes import write_recipe
+from .tables import FAR, MANY, TABLES
+
+log = logging.getLogger(__name__)
+
+ENOUGH = 0.1
+"""Half-width of the expected accuracy's interval above which the first advice is to collect more images."""
+
+ANCHORS = ("scenes", "elpv-defects")
+"""Data sets that come with the packages, whose distances are measured beside that of the images."""
+
+SAMPLE, DEPLOYED = 48, 200
+"""Images by which a distance is measured, and that are compared of a `deploy` folder."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Advice:
+    """What to do with some images, and why. Printing it shows the short form, `write` the page.
+
+    Attributes:
+        name: of the data set.
+        source: what was given to `advise`: a name, a folder, or "".
+        classes: names of the classes.
+        images: number of images that it rests on.
+        inferred: what was taken for what.
+        findings: what an engineer should know of the images, the most pressing first.
+        backbone: the pretrained network.
+        policy: what to do, a key of `POLICIES`.
+        stage: the stage that is read or from which on is trained; "" where none is named.
+        settings: learning rate, steps and augmentation; None where nothing trains within the network.
+        expected: balanced accuracy to expect on images of the same kind, with its 90 % interval.
+        decision: which policies tie, and how far the others are behind.
+        table: one row per policy: balanced accuracy with interval, how far behind the best, seconds predicted
+            and spent, and why it did not run.
+        curve: one row per number of images: balanced accuracy of the linear probe with its interval.
+        distance: how far the images are from those of pretraining; NaN where the network cannot say.
+        anchors: the same for data sets that everybody has.
+        deployed: how the images of a `deploy` folder compare, or None.
+        budget: minutes that were allowed.
+        seconds: seconds that it took.
+        seed: what was random was drawn from it.
+        probabilities: by policy, (N, C), out of fold.
+        known: the images.
+    """
+
+    name: str
+    source: str
+    classes: list[str]
+    images: int
+    inferred: str
+    findings: list[Finding]
+    backbone: str
+    policy: str
+    stage: str
+    settings: claims.Settings | None
+    expected: Estimate
+    decision: Decision
+    table: pd.DataFrame
+    curve: pd.DataFrame
+    distance: float
+    anchors: dict[str, float]
+    deployed: novelty.Comparison | None
+    budget: float
+    seconds: float
+    seed: int
+    probabilities: dict[str, np.ndarray]
+    known: data.Split
+
+    @property
+    def recipe(self) -> str:
+        """Python that does what is advised, from the folder to a classifier."""
+        return write_recipe(
+            self.policy, self.backbone, self.source, self.stage, self.settings, self.images, self.seed
+        )
+
+    @property
+    def verdict(self) -> str:
+        """What to do, in a sentence."""
+        tie = len(self.decision.tied) > 1
+        among = f", the most frozen of {len(self.decision.tied)} that tie" if tie else ""
+        return f"{self.policy}: {POLICIES[self.policy]}{among}."
+
+    @property
+    def collect(self) -> str:
+        """Why more images come first, or ""."""
+        half = (self.expected.high - self.expected.low) / 2
+        few = any(finding.kind == "few images" for finding in self.findings)
+        if half <= ENOUGH and not few:
+            return ""
+        return f"Collect more images first: the expected accuracy is known to ±{100 * half:.0f} points" + (
+            ", and classes have too few images to say anything of them." if few else "."
+        )
+
+    @property
+    def more_images(self) -> str:
+        """What the learning curve says that more labels would buy."""
+        if len(self.curve) < 2:
+            return "Too few images for a learning curve."
+        before, now = self.curve.iloc[-2], self.curve.iloc[-1]
+        gain, low, high = now["gain"], now["gain_low"], now["gain_high"]
+        sure = "surely" if low > 0 else "not surely"
+        return (
+            f"From {before['images']:.0f} to {now['images']:.0f} images the linear probe gained "
+            f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], {sure}. Another doubling "
+            "seldom brings more than the last one did."
+        )
+
+    @property
+    def runner_up(self) -> str:
+        """What comes next, and what would change the answer."""
+        other = self.decision.runner_up
+        if not other:
+            return "No other policy was measured."
+        behind = self.decision.behind[other]
+        if other in self.decision.tied:
+            return (
+                f"Runner-up: {other}, which ties. More images could tell them apart; as it is, the "
+                "more frozen one costs less and has less that can go wrong."
+            )
+        return (
+            f"Runner-up: {other}, behind by {-100 * behind.value:.1f} points "
+            f"[{-100 * behind.high:.1f}, {-100 * behind.low:.1f}]."
+        )
+
+    @property
+    def tables(self) -> list[str]:
+        """What three published tables say of such images, and whether the measurement agrees."""
+        if np.isnan(self.distance):
+            return ["The published tables go by similarity, which this network cannot measure."]
+        cell = self.images >= MANY, self.distance >= FAR
+        place = f"{'many' if cell[0] else 'few'}, {'different' if cell[1] else 'similar'} images"
+        found = []
+        for table in TABLES.values():
+            policy = table.cells[cell]
+            if policy in self.decision.tied:
+                agrees = "it ties with the best here"
+            elif policy in self.decision.behind:
+                behind = self.decision.behind[policy]
+                agrees = (
+                    f"measured here it is {-100 * behind.value:.1f} points behind: the rule is contradicted"
+                )
+            else:
+                agrees = "not measured to the end here"
+            found.append(f"{table.source} ({place}): {table.says[cell]}; {agrees}.")
+        return found
+
+    def __str__(self) -> str:
+        score = f"{self.expected.value:.3f} [{self.expected.low:.3f}, {self.expected.high:.3f}]"
+        parts = [
+            f"Advice for {self.name}: {self.verdict}",
+            f"Expected balanced accuracy on images of the same kind: {score}, {LEVEL:.0%} interval.",
+            *([self.collect] if self.collect else []),
+            self.runner_up,
+            self.more_images,
+            *([f"Deployment: {self.deployed}."] if self.deployed else []),
+            *(f"{finding.kind}: {finding.message}" for finding in self.findings),
+            *self.tables,
+            self.table[["score", "low", "high", "seconds", "left_out"]].to_string(
+                float_format="{:.3f}".format
+            ),
+        ]
+        return "\n".join(parts)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from .page import body
+
+        return body(self)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write the page, the recipe and a notebook into a folder, and return the page.
+
+        Args:
+            folder: where to; what is there under these names is replaced.
+
+        Raises:
+            LearnerError: the disk is full, or the folder cannot be written.
+        """
+        from .page import write_files
+
+        return write_files(self, folder)
+
+
+def advise(
+    dataset: str | Path | data.DatasetSplits,
+    *,
+    budget: float = 10.0,
+    groups: Callable[[Path], Hashable] | None = None,
+    deploy: str | Path | Sequence[str | Path] | None = None,
+    backbone: str = models.DEFAULT,
+    seed: int = 0,
+    on_first: Callable[[Advice], object] | None = None,
+) -> Advice:
+    """Return how much of a pretrained network to freeze for some images, measured on these images.
+
+    Every policy of `POLICIES` learns from two thirds of the images and is judged on the rest, three times;
+    the test split stays closed. Policies that train nothing within the network share one pass over the
+    images. Those that train are raced: all on the first fold, the better half on the next, as far as the
+    budget reaches. Among the policies that the folds cannot tell from the best one, at 90 %, the most frozen
+    and cheapest is recommended.
+
+    Args:
+        dataset: a folder, a name, or what `data.load` returns.
+        budget: minutes that the whole may take. The frozen policies always run.
+        groups: a function from a path to a key: images of one key, such as those of a patient, stay together.
+        deploy: a folder, or files, of images as the model will meet them, without labels.
+        backbone: a name of `models.catalog`.
+        seed: what is random is drawn from it.
+        on_first: called with an advice from the frozen policies alone, before anything trains.
+
+    Raises:
+        LearnerError: the data cannot be loaded or split, a class has no image, or the network cannot be had.
+
+    Example:
+        >>> from tlutils import advisor, data
+        >>> digits = data.load("digits")
+        >>> few = digits.train.subsample(6)
+        >>> from dataclasses import replace
+        >>> advice = advisor.advise(replace(digits, train=few, val=few.select([])), budget=0)
+        >>> advice.policy in advisor.POLICIES
+        True
+    """
+    start = time.monotonic()
+    if not budget >= 0:
+        raise LearnerError(f"budget={budget!r}. Expected minutes, 0 or more.")
+    source = str(dataset) if isinstance(dataset, str | Path) else ""
+    loaded = dataset if isinstance(dataset, data.DatasetSplits) else data.load(dataset, groups=groups)
+    known = loaded.train.join(loaded.val)
+    _check(known)
+    together = _together(known, groups)
+    model = models.load(backbone)
+    log.info("%s", inferred(loaded, known))
+    findings = audit_images(known, loaded.problems)
+    before = time.monotonic()
+    read = _read(model, known)
+    race = Race(
+        images=known,
+        features=read,
+        groups=together,
+        load=_loader(backbone, len(known.classes)),
+        pass_seconds=time.monotonic() - before,
+        deadline=start + 60 * budget,
+        seed=seed,
+    )
+    race.run_frozen()
+    findings += suspect_labels(known, race.runners["probe"].probabilities)
+    distance, anchors = _distances(model, known)
+    curve = _curve(race)
+    deployed = _compare(model, read["pool"], race, deploy) if deploy is not None else None
+
+    def advice() -> Advice:
+        decision = decide(race.finished, race.labels, race.groups)
+        stage = ""
+        if decision.policy == "probe, best depth":
+            stage = best_depth(read, race.labels, race.groups, seed)[0]
+        elif decision.policy == "last stage":
+            stage = _body(model)[-1]
+        trains = decision.policy not in PROBES
+        return Advice(
+            name=loaded.name,
+            source=source,
+            classes=list(known.classes),
+            images=len(known),
+            inferred=inferred(loaded, known),
+            findings=findings,
+            backbone=backbone,
+            policy=decision.policy,
+            stage=stage,
+            settings=settings_for(decision.policy, len(known)) if trains else None,
+            expected=decision.expected,
+            decision=decision,
+            table=_tabulate(race, decision),
+            curve=curve,
+            distance=distance,
+            anchors=anchors,
+            deployed=deployed,
+            budget=budget,
+            seconds=time.monotonic() - start,
+            seed=seed,
+            probabilities={name: r.probabilities for name, r in race.runners.items() if r.folds},
+            known=known,
+        )
+
+    if on_first is not None:
+        on_first(advice())
+    if budget:
+        race.run_training()
+    return advice()
+
+
+def _check(known: data.Split) -> None:
+    counts = known.counts
+    absent = [name for name, n in counts.items() if not n]
+    alone = [name for name, n in counts.items() if n == 1]
+    if len(counts) < 2 or absent or len(alone) == len(counts):
+        raise LearnerError(
+            f"{len(known)} images of {len(counts)} classes arrived"
+            + (f", none of {', '.join(map(repr, absent))}" if absent else "")
+            + ". Expected two classes or more, each with images, better ten of each."
+        )
+
+
+def _together(known: data.Split, groups: Callable[[Path], Hashable] | None) -> np.ndarray:
+    """Return a number for each image, equal for copies and for what `groups` keeps together."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    copies = np.unique(known.groups, return_inverse=True)[1]
+    if groups is None:
+        return copies
+    keys = pd.factorize(pd.Series([groups(path) for path in known.paths], dtype=object))[0]
+    size = copies.max() + 1
+    pairs = coo_array((np.ones(len(keys)), (copies, size + keys)), shape=(size + keys.max() + 1,) * 2)
+    return np.asarray(connected_components(pairs, directed=False)[1][copies])
+
+
+def _body(model: nn.Module) -> list[str]:
+    """Return the names of the stages before "pool"."""
+    return [stage.name for stage in surgery.stages(model) if stage.name not in ("pool", "head")]
+
+
+def _read(model: nn.Module, known: data.Split) -> dict[str, np.ndarray]:
+    at = [*_body(model)[1:], "pool"]
+    store = features.extract(model, known, at=at)
+    return {stage: np.asarray(store[stage], dtype=np.float32) for stage in at}
+
+
+def _loader(backbone: str, classes: int) -> Callable[[str], nn.Module]:
+    """Return a function that gives a network as it was loaded, for a policy.
+
+    Finding the stages of a network takes longer than putting its weights back, so it is the same one each
+    time.
+    """
+    model = surgery.replace_head(models.load(backbone), classes)
+    weights = copy.deepcopy(model.state_dict())
+
+    def load(policy: str) -> nn.Module:
+        if policy == "scratch":
+            return claims.small_network(classes, seed=0)
+        model.load_state_dict(weights)
+        return surgery.unfreeze(model, "*").eval()
+
+    return load
+
+
+def _distances(model: nn.Module, known: data.Split) -> tuple[float, dict[str, float]]:
+    """Return how far the images are from those of pretraining, and how far others are."""
+
+    def measure(split: data.Split) -> float:
+        rows = np.random.default_rng(0).permutation(len(split))[:SAMPLE]
+        return transferability.domain_distance(model, split.select(sorted(rows))).value
+
+    try:
+        own = measure(known)
+    except LearnerError as error:  # no BatchNorm
+        log.info("%s", error)
+        return float("nan"), {}
+    return own, {name: measure(data.load(name).train) for name in ANCHORS}
+
+
+def _curve(race: Race) -> pd.DataFrame:
+    """Return the balanced accuracy of the linear probe by how many images it learns from."""
+    x, y, groups = race.features["pool"], race.labels, race.groups
+    rng, rows, hits = np.random.default_rng(race.seed), [], {}
+    for share in (0.25, 0.5, 1.0):
+        found = np.full(len(y), np.nan)
+        used = []
+        for fold in range(FOLDS):
+            learn, held = np.flatnonzero(race.fold != fold), np.flatnonzero(race.fold == fold)
+            kept = np.concatenate(
+                [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
+            )
+            found[held] = fit(x[kept], y[kept], groups[kept], race.seed).predict(x[held]) == y[held]
+            used.append(len(kept))
+        judged = ~np.isnan(found)
+        hits[share] = found[judged], y[judged], groups[judged]
+        value, low, high = image_mean(*hits[share][:2], groups=hits[share][2], cautious=True).interval(LEVEL)
+        line = {"images": float(np.mean(used)), "score": value, "low": max(0.0, low), "high": min(1.0, high)}
+        if share > 0.25:
+            before = hits[share / 2][0]
+            gain = image_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
+            line |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
+def _by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    return [rows[labels[rows] == k] for k in np.unique(labels)]
+
+
+def _compare(
+    model: nn.Module, known: np.ndarray, race: Race, deploy: str | Path | Sequence[str | Path]
+) -> novelty.Comparison:
+    """Return how the images of a folder, or files, compare with those that are learned from."""
+    given = [deploy] if isinstance(deploy, str | Path) else list(deploy)
+    paths = [file for path in map(runtime.user_path, given) for file in _files(path)]
+    if not paths:
+        raise LearnerError(
+            f"No image was found in {', '.join(map(str, given))}. Expected a folder, or files."
+        )
+    transform, rows = data.transform_for(model), []
+    with evaluating(model) as bare, torch.no_grad():
+        read = surgery.outputs(bare, at="pool")
+        for path in runtime.progress(paths, desc="deploy"):
+            x = transform(data.load_image(path))[None].to(device_of(bare), dtype_of(bare))
+            rows.append(read(x)["pool"].flatten().float().cpu().numpy())
+    detector = novelty.fit_detector(known, groups=race.groups, seed=race.seed)
+    return detector.compare(np.stack(rows), seed=race.seed)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the image files below a folder, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    known = Image.registered_extensions()
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
+
+
+def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:
+    """Return one row per policy, the most frozen first."""
+    rows: list[dict[str, Any]] = []
+    for name, runner in race.runners.items():
+        hits = race.hits(name)
+        judged = ~np.isnan(hits)
+        line: dict[str, Any] = {"policy": name, "folds": runner.folds}
+        if judged.any():
+            mean = image_mean(hits[judged], race.labels[judged], groups=race.groups[judged], cautious=True)
+            value, low, high = mean.interval(LEVEL)
+            line |= {"score": value, "low": max(0.0, low), "high": min(1.0, high)}
+        behind = decision.behind.get(name)
+        line |= {
+            "behind": behind.value if behind else np.nan,
+            "ties": name in decision.tied,
+            "predicted": runner.predicted,
+            "seconds": runner.seconds,
+            "left_out": runner.left_out or ("" if runner.folds == FOLDS else "not tried within the budget"),
+        }
+        rows.append(line)
+    columns = [
+        "policy",
+        "folds",
+        "score",
+        "low",
+        "high",
+        "behind",
+        "ties",
+        "predicted",
+        "seconds",
+        "left_out",
+    ]
+    return pd.DataFrame(rows, columns=columns).set_index("policy")

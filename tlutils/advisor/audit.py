@@ -1,0 +1,247 @@
+"""What an engineer would want to know of a folder of images before anything is trained on it."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from .. import data, metrics, runtime
+from ..intervals import image_mean
+from ..metrics import Estimate
+from ..probe import assign_folds, fit_probe
+
+FEWEST = 10
+"""Images of a class below which nothing that is measured says much of it."""
+
+KINDS = {
+    "dark": "are very dark",
+    "light": "are very bright",
+    "blurry": "are blurred",
+    "low_information": "show next to nothing",
+    "odd_size": "have another size than most",
+    "odd_aspect_ratio": "are very long or very wide",
+    "grayscale": "are grey, and others are not",
+}
+"""What cleanvision looks for, and how it is said here."""
+
+BORDER, SIDE = 3, 24
+"""The border that a shortcut is looked for in, and the side of the thumbnail that it is of, in pixels."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know of the images.
+
+    Attributes:
+        kind: one word or two.
+        message: what it is, and what to do.
+        paths: the images, those first that it is clearest of.
+    """
+
+    kind: str
+    message: str
+    paths: list[Path] = field(default_factory=list)
+
+
+def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Finding]:
+    """Return what is doubtful in images and classes, before any network has seen them.
+
+    Args:
+        known: the images.
+        problems: what `data.load` noted.
+    """
+    return [*_counts(known), *_noted(problems), *_quality(known), *_shortcuts(known)]
+
+
+def _counts(known: data.Split) -> list[Finding]:
+    found, counts = [], known.counts
+    few = {name: n for name, n in counts.items() if n < FEWEST}
+    if few:
+        listed = ", ".join(f"{name!r} has {n}" for name, n in sorted(few.items(), key=lambda item: item[1]))
+        found.append(
+            Finding(
+                "few images",
+                f"{listed}: fewer than {FEWEST}. Collect more of these first; what is measured says next to "
+                "nothing of them.",
+            )
+        )
+    most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
+    if counts[most] >= 3 * max(1, counts[least]):
+        found.append(
+            Finding(
+                "imbalance",
+                f"{most!r} has {counts[most]} images and {least!r} {counts[least]}. Classes are weighted "
+                "alike when training, and the score is the balanced accuracy: every class counts the same.",
+            )
+        )
+    copies = [group for group, n in Counter(known.groups).items() if n > 1]
+    if copies:
+        first = [known.paths[known.groups.index(group)] for group in copies]
+        found.append(
+            Finding(
+                "copies",
+                f"{len(copies)} groups of images are copies of one picture, or were declared to belong "
+                "together. A group never lies on two sides of a split or of a fold.",
+                first,
+            )
+        )
+    return found
+
+
+def _noted(problems: Sequence[data.Problem]) -> list[Finding]:
+    by_kind: dict[str, list[data.Problem]] = {}
+    for problem in problems:
+        by_kind.setdefault(problem.kind, []).append(problem)
+    return [
+        Finding(kind, f"{len(own)} noted when loading. First: {own[0].message}", [p.path for p in own])
+        for kind, own in by_kind.items()
+    ]
+
+
+def _quality(known: data.Split) -> list[Finding]:
+    """Return what cleanvision finds."""
+    if find_spec("cleanvision") is None:
+        return [
+            Finding(
+                "not checked",
+                "Dark, blurred, odd-sized and empty images were not looked for: that takes cleanvision, "
+                "pip install 'tlutils[advisor]'.",
+            )
+        ]
+    with warnings.catch_warnings(), runtime.silent():
+        warnings.simplefilter("ignore")  # of libraries that it imports
+        from cleanvision import Imagelab
+
+        lab = Imagelab(filepaths=[str(path) for path in known.paths])
+        lab.find_issues({kind: {} for kind in KINDS}, n_jobs=1, verbose=False)
+    found = []
+    for kind, words in KINDS.items():
+        own = lab.issues[lab.issues[f"is_{kind}_issue"]].sort_values(f"{kind}_score")
+        if kind == "grayscale" and len(own) in (0, len(known)):  # all alike
+            continue
+        if len(own):
+            found.append(
+                Finding(
+                    kind.replace("_", " "),
+                    f"{len(own)} of {len(known)} images {words}. Look at them: are they what you want to "
+                    "recognise later?",
+                    [Path(path) for path in own.index],
+                )
+            )
+    return found
+
+
+def _shortcuts(known: data.Split) -> list[Finding]:
+    """Return what tells the classes apart without the thing in the middle: the border, or size and colour."""
+    labels, groups = np.asarray(known.labels), np.unique(known.groups, return_inverse=True)[1]
+    borders, looks = [], []
+    for image, _ in runtime.progress(known, desc="shortcuts", total=len(known)):
+        small = np.asarray(image.resize((SIDE, SIDE)), dtype=float)
+        edge = np.concatenate([small[:BORDER].ravel(), small[-BORDER:].ravel()])
+        sides = small[BORDER:-BORDER, [*range(BORDER), *range(SIDE - BORDER, SIDE)]].ravel()
+        borders.append(np.concatenate([edge, sides]))
+        pixels = small.reshape(-1, 3)
+        looks.append([*np.log(image.size), *pixels.mean(0), *pixels.std(0)])
+    found = []
+    for x, what, advice in (
+        (borders, "the border of the images, an eighth of the side wide,", "one background per class?"),
+        (looks, "size, colour and contrast alone", "one camera or one source per class?"),
+    ):
+        score = _cross_validated(np.array(x), labels, groups)
+        chance = 1 / len(np.unique(labels))
+        if score.low > chance + (1 - chance) / 2:
+            found.append(
+                Finding(
+                    "shortcut",
+                    f"A linear classifier that sees {what} has a balanced accuracy of {score} "
+                    f"({chance:.2f} is chance): {advice} Then a network may learn that, and fail elsewhere. "
+                    "Take pictures of every class in the same places.",
+                )
+            )
+    return found
+
+
+def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Estimate:
+    fold, hits = assign_folds(labels, groups, 3, 0), np.full(len(labels), np.nan)
+    for number in range(3):
+        learn, held = fold != number, fold == number
+        if held.any():
+            found = fit_probe(x[learn], labels[learn], groups=groups[learn], folds=3, penalties=[3.0, 0.3])
+            hits[held] = found.predict(x[held]) == labels[held]
+    judged = ~np.isnan(hits)
+    if not judged.any():
+        return Estimate(np.nan, np.nan, np.nan)
+    return image_mean(hits[judged], labels[judged], groups=groups[judged], cautious=True).interval(0.9)
+
+
+def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding]:
+    """Return the images whose label a classifier that has not learned from them contradicts, by cleanlab.
+
+    Confident learning: Northcutt et al. 2021, arXiv:1911.00068.
+
+    Args:
+        known: the images.
+        probabilities: (N, C), NaN for images that were never held out.
+    """
+    if find_spec("cleanlab") is None:
+        return [
+            Finding(
+                "not checked",
+                "Wrong labels were not looked for: that takes cleanlab, pip install 'tlutils[advisor]'.",
+            )
+        ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from cleanlab.filter import find_label_issues
+
+        judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
+        labels = np.asarray(known.labels)[judged]
+        doubtful = find_label_issues(
+            labels, probabilities[judged], return_indices_ranked_by="self_confidence", n_jobs=1
+        )
+    if not len(doubtful):
+        return []
+    rows = judged[doubtful]
+    says = [known.classes[k] for k in probabilities[rows].argmax(axis=1)]
+    shown = "; ".join(
+        f"{known.paths[row].name} is in {known.classes[known.labels[row]]!r} and looks like {name!r}"
+        for row, name in list(zip(rows, says, strict=True))[:3]
+    )
+    return [
+        Finding(
+            "suspect labels",
+            f"{len(rows)} of {len(known)} labels are contradicted by a probe that never saw them: {shown}. "
+            "Look at these first; some are hard and not wrong.",
+            [known.paths[row] for row in rows],
+        )
+    ]
+
+
+def inferred(dataset: data.DatasetSplits, known: data.Split) -> str:
+    """Return a sentence on what was taken for what.
+
+    Args:
+        dataset: what was loaded.
+        known: the images that advice is given on.
+    """
+    counts = known.counts
+    shown = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:8])
+    return (
+        f"{len(known)} images of {len(counts)} classes ({shown}{', …' if len(counts) > 8 else ''}), those of "
+        f"train and val together; {len(dataset.test)} test images stay closed."
+    )
+
+
+def report_of(known: data.Split, probabilities: np.ndarray) -> metrics.Report:
+    """Return the report of out-of-fold probabilities, on the images that were judged.
+
+    Args:
+        known: the images.
+        probabilities: (N, C), NaN for images that were never held out.
+    """
+    judged = ~np.isnan(probabilities).any(axis=1)
+    return metrics.report(np.asarray(known.labels)[judged], probabilities[judged], classes=known.classes)

@@ -1,0 +1,261 @@
+"""Policies raced on the same folds: frozen ones from one pass, those that train by successive halving."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+import numpy as np
+from torch import nn
+
+from .. import runtime, train
+from ..intervals import SampleMean, image_mean
+from ..metrics import Difference, Estimate
+from ..probe import assign_folds
+from .policies import (
+    BATCH,
+    FOLDS,
+    FROM_PROBE,
+    POLICIES,
+    PROBES,
+    Features,
+    Images,
+    fit,
+    settings_for,
+    train_policy,
+)
+
+LEVEL = 0.9
+"""Confidence level of what an advice says."""
+
+
+@dataclass
+class Runner:
+    """A policy in the race.
+
+    Attributes:
+        policy: its name, a key of `POLICIES`.
+        probabilities: (N, C), of each image by a classifier that has not learned from its fold; NaN where it
+            has not run yet, and for images that are never held out.
+        predicted: seconds that all folds were expected to take.
+        seconds: seconds that the folds took.
+        folds: how many folds it ran on.
+        left_out: why it did not run, or not on every fold; "" if it did.
+    """
+
+    policy: str
+    probabilities: np.ndarray
+    predicted: float = 0.0
+    seconds: float = 0.0
+    folds: int = 0
+    left_out: str = ""
+
+
+def survivors(scores: Mapping[str, float]) -> list[str]:
+    """Return the better half, rounded up, of policies by their scores: a rung of successive halving.
+
+    Jamieson and Talwalkar 2016, arXiv:1502.07943. The field is halved as there; what a doubled budget is
+    there, is here the next fold.
+
+    Args:
+        scores: By policy, what it scored on the folds so far.
+
+    Example:
+        >>> from tlutils.advisor.race import survivors
+        >>> survivors({"lp-ft": 0.9, "all": 0.8, "scratch": 0.4})
+        ['lp-ft', 'all']
+    """
+    return sorted(scores, key=lambda name: -scores[name])[: (len(scores) + 1) // 2]
+
+
+@dataclass
+class Race:
+    """All policies on the same images and folds, within a budget of seconds.
+
+    Attributes:
+        images: what is learned from, and judged by fold.
+        features: what leaves the stages of the frozen network, for these images.
+        groups: (N,), equal for images that must stay on one side.
+        load: gives a fresh network for a policy that trains, with a head for the classes.
+        pass_seconds: what one pass of these images through the frozen network takes.
+        deadline: when, by `time.monotonic`, the last fold must have ended.
+        seed: what folds and all that is random are drawn from.
+        runners: by policy, what came out so far.
+    """
+
+    images: Images
+    features: Features
+    groups: np.ndarray
+    load: Callable[[str], nn.Module]
+    pass_seconds: float
+    deadline: float
+    seed: int = 0
+    runners: dict[str, Runner] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.labels = np.asarray(self.images.labels)
+        self.fold = assign_folds(self.labels, self.groups, FOLDS, self.seed)
+        empty = np.full((len(self.labels), len(self.images.classes)), np.nan)
+        self.runners = {name: Runner(name, empty.copy()) for name in POLICIES}
+
+    def run_frozen(self) -> None:
+        """Run the policies that train nothing within the network, on every fold."""
+        for policy in runtime.progress(list(PROBES), desc="frozen policies"):
+            for fold in range(FOLDS):
+                self._run(policy, fold)
+
+    def run_training(self) -> None:
+        """Run the policies that train: on each fold the better half of the fold before, if in time."""
+        alive = [name for name in POLICIES if name not in PROBES]
+        for policy in alive:
+            self.runners[policy].predicted = self._predict_seconds(policy)
+        steps = ((fold, policy) for fold in range(FOLDS) for policy in self._field(alive, fold))
+        for fold, policy in runtime.progress(steps, desc="policies that train", total=None):
+            self._run(policy, fold)
+
+    def _field(self, alive: list[str], fold: int) -> Iterator[str]:
+        """Yield who runs on a fold, once the folds before are done; the cheapest first."""
+        if fold:
+            kept = survivors({name: self.score(name) for name in alive if self.runners[name].folds == fold})
+            for name in set(alive) - set(kept):
+                alive.remove(name)
+                if not self.runners[name].left_out:
+                    self.runners[name].left_out = f"behind others after {fold} of {FOLDS} folds"
+        for name in sorted(alive, key=lambda name: self.runners[name].predicted):
+            runner = self.runners[name]
+            each = max(runner.predicted / FOLDS, runner.seconds / max(1, runner.folds))
+            if time.monotonic() + each > self.deadline:
+                runner.left_out = f"no time left for fold {fold + 1} of {FOLDS}, of about {each:.0f} s"
+                alive.remove(name)
+            else:
+                yield name
+
+    def _rows(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that a fold learns from, and those that judge it."""
+        return np.flatnonzero(self.fold != fold), np.flatnonzero(self.fold == fold)
+
+    def _run(self, policy: str, fold: int) -> None:
+        """Let a policy learn from all folds but one, and note its probabilities there."""
+        runner, (learn, held), start = self.runners[policy], self._rows(fold), time.monotonic()
+        known = {stage: x[learn] for stage, x in self.features.items()}
+        if policy in PROBES:
+            classify = PROBES[policy](known, self.labels[learn], self.groups[learn], self.seed)
+            found = classify({stage: x[held] for stage, x in self.features.items()})
+        else:
+            model, _ = self._train(policy, learn, settings_for(policy, len(learn)).steps)
+            found = train.predict(model, self.images.select(held)).probabilities
+        runner.probabilities[held] = found
+        runner.folds += 1
+        runner.seconds += time.monotonic() - start
+
+    def _train(self, policy: str, learn: np.ndarray, steps: int) -> tuple[nn.Module, train.History]:
+        solved = None
+        if policy in FROM_PROBE:
+            solved = fit(self.features["pool"][learn], self.labels[learn], self.groups[learn], self.seed)
+        model, known = self.load(policy), self.images.select(learn)
+        settings = replace(settings_for(policy, len(learn)), steps=steps)
+        return model, train_policy(policy, model, known, settings, solved=solved, seed=self.seed)
+
+    def _predict_seconds(self, policy: str) -> float:
+        """Return about how long all folds will take, from a few steps on a few images."""
+        one_of_each = np.unique(self.labels, return_index=True)[1]
+        few = np.union1d(one_of_each, np.arange(min(len(self.labels), BATCH)))
+        start = time.monotonic()
+        _, history = self._train(policy, few, steps=2 * ceil(len(few) / BATCH))
+        epochs, share = history.table["seconds"], (FOLDS - 1) / FOLDS
+        around = time.monotonic() - start - epochs.sum()
+        steps = settings_for(policy, round(share * len(self.labels))).steps
+        each = epochs.min() / ceil(len(few) / BATCH)
+        frozen = share * self.pass_seconds if policy == "last stage" else 0.0
+        return float(FOLDS * (around + frozen + steps * each))
+
+    def hits(self, policy: str) -> np.ndarray:
+        """Return 1 or 0 for each image, right or wrong; NaN where it was not judged."""
+        chances = self.runners[policy].probabilities
+        judged = ~np.isnan(chances).any(axis=1)
+        return np.where(judged, np.nan_to_num(chances).argmax(axis=1) == self.labels, np.nan)
+
+    def score(self, policy: str) -> float:
+        """Return the balanced accuracy of a policy on the folds that it ran on."""
+        hits = self.hits(policy)
+        judged = ~np.isnan(hits)
+        return image_mean(hits[judged], self.labels[judged]).value
+
+    @property
+    def finished(self) -> dict[str, np.ndarray]:
+        """The hits of each policy that ran on every fold."""
+        return {name: self.hits(name) for name, runner in self.runners.items() if runner.folds == FOLDS}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which policy is recommended, and why.
+
+    Attributes:
+        policy: the most frozen and cheapest of those that cannot be told from the best.
+        best: the one with the highest balanced accuracy on the folds.
+        tied: those that cannot be told from the best, the most frozen first; `policy` is the first.
+        expected: balanced accuracy of the recommended one, with its interval.
+        behind: by policy, how far it is behind the best, on the same images.
+        runner_up: the next that one would take, or "".
+    """
+
+    policy: str
+    best: str
+    tied: list[str]
+    expected: Estimate
+    behind: dict[str, Difference]
+    runner_up: str
+
+
+def decide(
+    hits: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    order: Sequence[str] = tuple(POLICIES),
+    level: float = LEVEL,
+) -> Decision:
+    """Return the most frozen of the policies that the folds cannot tell from the best one.
+
+    Args:
+        hits: By policy, (N,): 1 or 0 for each image by a classifier that has not learned from it, NaN for
+            images that nobody was judged by.
+        labels: (N,), the class of each image.
+        groups: (N,), equal for images that vary together.
+        order: Policies, the most frozen and cheapest first.
+        level: Confidence level of the intervals.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.advisor.race import decide
+        >>> labels = np.arange(40) % 2
+        >>> hits = {"probe": np.arange(40) < 36, "all": np.arange(40) < 37}
+        >>> decide(hits, labels, np.arange(40)).tied
+        ['probe', 'all']
+    """
+    judged = ~np.any([np.isnan(own) for own in hits.values()], axis=0)
+    own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
+    labels, groups = labels[judged], groups[judged]
+
+    def mean(values: np.ndarray, *, cautious: bool = False) -> SampleMean:
+        return image_mean(values, labels, groups=groups, cautious=cautious)
+
+    ranked = sorted(own, key=lambda name: (-mean(own[name]).value, order.index(name)))
+    best = ranked[0]
+    behind = {
+        name: Difference("balanced_accuracy", *mean(own[name] - own[best]).interval(level), level)
+        for name in own
+    }
+    tied = sorted((name for name in own if behind[name].tie), key=order.index)
+    chosen = tied[0]
+    value, low, high = mean(own[chosen], cautious=True).interval(level)
+    rest = [name for name in (*tied[1:], *ranked) if name != chosen]
+    return Decision(
+        policy=chosen,
+        best=best,
+        tied=tied,
+        expected=Estimate(value, max(0.0, low), min(1.0, high)),
+        behind=behind,
+        runner_up=rest[0] if rest else "",
+    )

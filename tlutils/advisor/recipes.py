@@ -1,0 +1,133 @@
+"""The advice as Python that anybody can run: from the folder to a classifier that predicts."""
+
+from typing import Any
+
+from .. import claims
+
+START = """\
+from tlutils import {imports}
+
+dataset = data.load({source!r})
+model = models.load({backbone!r})
+"""
+
+NEIGHBOURS = """\
+read = features.extract(model, dataset.train, at="pool")
+found = probe.fit_probe(read["pool"], read.labels, classes=dataset.classes, kind="knn", seed={seed})
+judged = features.extract(model, dataset.val, at="pool")
+print(found.report(judged["pool"], judged.labels))
+"""
+
+PROBE = """\
+read = features.extract(model, dataset.train, at="pool")
+found = probe.fit_probe(read["pool"], read.labels, classes=dataset.classes, seed={seed})
+model = surgery.replace_head(model, len(dataset.classes))
+(head,) = surgery.head_layers(model).values()
+head.load_state_dict(found.head().state_dict())
+"""
+
+DEPTH = """\
+read = features.extract(model, dataset.train, at={stage!r})
+found = probe.fit_probe(read[{stage!r}], read.labels, classes=dataset.classes, seed={seed})
+judged = features.extract(model, dataset.val, at={stage!r})
+print(found.report(judged[{stage!r}], judged.labels))
+"""
+
+DEPTHS = """\
+stages = [stage.name for stage in surgery.stages(model) if stage.name not in ("stem", "head")]
+known, judges = (
+    features.extract(model, split, at=stages) for split in (dataset.train, dataset.val)
+)
+x, x_val = (np.concatenate([store[stage] for stage in stages], axis=1) for store in (known, judges))
+# The features that weigh most in a probe of all of them, after Head2Toe.
+everything = probe.fit_probe(x, known.labels, penalties=[0.03], seed={seed})
+weight = np.linalg.norm(everything.model.weight * x.std(0)[:, None], axis=1)
+kept = np.argsort(-weight)[: len(weight) // 10]
+found = probe.fit_probe(x[:, kept], known.labels, classes=dataset.classes, seed={seed})
+print(found.report(x_val[:, kept], judges.labels))
+"""
+
+SCRATCH = """\
+model = claims.small_network(len(dataset.classes), seed={seed})
+recipe = train.Recipe.scratch({settings})
+"""
+
+LAST = """\
+recipe = train.Recipe.partial({stage!r}, head_lr={lr}, {settings})
+"""
+
+FIRST = """\
+stages = surgery.stages(model)
+first = {{name for stage in stages if stage in (*stages[:3], stages[-1]) for name in stage.parameters}}
+for name, parameter in model.named_parameters():
+    parameter.requires_grad_(name in first)
+recipe = train.Recipe.finetune(head_lr={lr}, {settings})
+"""
+
+ALL = """\
+recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
+"""
+
+HEAD = """\
+model = surgery.replace_head(model, len(dataset.classes))
+"""
+
+FIT = """\
+history = train.fit(model, dataset, recipe)
+"""
+
+END = """\
+model = models.describe(model, classes=dataset.classes)
+print(train.evaluate(model, dataset.val))
+models.save(model, "model.safetensors")
+# Once, at the very end: train.evaluate(model, dataset.test)
+"""
+
+PARTS = {
+    "neighbours": (NEIGHBOURS,),
+    "probe": (PROBE, END),
+    "probe, best depth": (DEPTH,),
+    "probe, all depths": (DEPTHS,),
+    "last stage": (PROBE, LAST, FIT, END),
+    "lp-ft": (PROBE, ALL, FIT, END),
+    "all": (HEAD, ALL, FIT, END),
+    "first stages": (PROBE, FIRST, FIT, END),
+    "scratch": (SCRATCH, FIT, END),
+}
+MODULES = ("claims", "data", "features", "models", "probe", "surgery", "train")
+
+
+def write_recipe(
+    policy: str,
+    backbone: str,
+    source: str,
+    stage: str,
+    settings: claims.Settings | None,
+    images: int,
+    seed: int,
+) -> str:
+    """Return Python code that carries out a policy.
+
+    Args:
+        policy: a key of `POLICIES`.
+        backbone: name of the network.
+        source: name or folder of the data set; "" is a placeholder.
+        stage: the stage that is read, or from which on is trained.
+        settings: of policies that train.
+        images: how many images are learned from.
+        seed: what random numbers are drawn from.
+    """
+    body = "".join(PARTS[policy])
+    imports = ", ".join(name for name in MODULES if f"{name}." in START + body)
+    values: dict[str, Any] = {"imports": imports, "source": source or "your/folder", "backbone": backbone}
+    values |= {"stage": stage, "seed": seed}
+    if settings is not None:
+        epochs = -(-settings.steps // -(-images // 16))
+        values |= {
+            "lr": settings.lr,
+            "head_lr": settings.lr * (10 if policy == "all" else 1),
+            "settings": f"lr={settings.lr}, epochs={epochs}, batch_size=16, augment={settings.augment}, "
+            f'train_bn={settings.train_bn},\n    class_weights="balanced", keep="last", seed={seed}',
+        }
+    numpy = "import numpy as np\n\n" if "np." in body else ""
+    return numpy + (START + "\n" + body).format(**values)
