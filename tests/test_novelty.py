@@ -1,4 +1,4 @@
-"""Images unlike the training images are noticed, false alarms are as rare as promised, a group counts once."""
+"""Images unlike the training images are noticed, false alarms are as rare as promised, groups count once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model for where this package is not: ONNX and torch.export, each compared with the model before it counts."""
+"""A model for where this package is not: ONNX and torch.export, compared with the model before they count."""
 
 import copy
 import json
@@ -24,8 +24,9 @@ OPSET = 18
 """Version of ONNX's operators: the exporter's own, which runtimes read since 2023."""
 
 TOLERANCE = 1e-4
-"""The largest difference between scores, as a share of the largest score and of 1 at least."""
+"""The largest difference between scores that is allowed, as a share of the largest score."""
 
+LEAST = 1e-3  # counts as the largest score where all are smaller
 BATCHES = (1, 3)  # sizes that are compared
 ENDINGS = {"onnx": (".onnx",), "torch": (".pt2",)}
 LARGEST = 2**31 - 1  # bytes of a file in the format that ONNX is in
@@ -44,8 +45,7 @@ class Exported:
         opset: The version of ONNX's operators; None for torch.
         images: How many images were compared, real and random ones.
         difference: The largest difference between scores of file and model, over all of them.
-        tolerance: How large it was allowed to be: `TOLERANCE` times the largest score, or times 1 if that is
-            smaller.
+        tolerance: How large it was allowed to be: `TOLERANCE` times the largest score.
     """
 
     path: Path
@@ -86,7 +86,7 @@ def export_onnx(model: nn.Module, path: str | Path) -> Exported:
         >>> model = models.load("test_resnet", pretrained=False, num_classes=2, input_size=32)
         >>> exported = deploy.export_onnx(model, "pets.onnx")
         >>> exported.opset, exported.preprocessing.name, exported.difference <= exported.tolerance
-        (18, 'pets.json', True)
+        (18, 'pets.onnx.json', True)
     """
     if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]:
         raise LearnerError(
@@ -163,7 +163,7 @@ def _export(
                 "be compared. Look at its weights, or train it again at a lower rate."
             )
         traced = _trace(copied, images[: max(BATCHES)])
-        tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        tolerance = TOLERANCE * max(LEAST, float(np.abs(expected).max()))
         with runtime.atomic_write(path) as temporary:
             try:
                 write(traced, images[: max(BATCHES)], temporary)
@@ -176,14 +176,14 @@ def _export(
             difference = max(float(np.abs(scores - expected).max()) for scores in found)
             if not difference <= tolerance:  # also where it is NaN
                 raise LearnerError(
-                    f"The scores of the exported file differ from those of {copied.name} by {difference:.2g}; "
+                    f"The scores of the exported file differ from {copied.name}'s by {difference:.2g}; "
                     f"at most {tolerance:.2g} was expected. Nothing was written. Does the model draw random "
                     "numbers, or mix the images of a batch?"
                 )
     opset = OPSET if kind == "onnx" else None
     described |= {"file": path.name, "exported_as": kind, "opset": opset}
     described |= {"parity": {"images": len(images), "batch_sizes": BATCHES, "largest_difference": difference}}
-    beside = path.with_suffix(".json")
+    beside = path.with_name(f"{path.name}.json")
     with runtime.atomic_write(beside) as temporary:
         temporary.write_text(json.dumps(described, indent=1, ensure_ascii=False), "utf-8", "backslashreplace")
     return Exported(path, beside, kind, opset, len(images), difference, tolerance)
@@ -198,8 +198,8 @@ class _Scores(nn.Module):
         self.name = models.info(bare).name
         if isinstance(bare, torch.jit.ScriptModule):
             raise LearnerError(
-                f"{self.name} is a TorchScript module, which torch.export does not read. Export the model that "
-                "it was made of; torch.jit.save keeps this one."
+                f"{self.name} is a TorchScript module, which torch.export does not read. Export the "
+                "model that it was made of; torch.jit.save keeps this one."
             )
         refuse_quantised(bare.modules())
         self.model = copy.deepcopy(bare).cpu().float()
@@ -213,7 +213,9 @@ class _Scores(nn.Module):
 def _trace(copied: _Scores, example: Tensor) -> torch.export.ExportedProgram:
     """Return the model as torch.export's program, its batch size free. Raises LearnerError."""
     try:
-        return torch.export.export(copied, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+        return torch.export.export(
+            copied, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
+        )
     except Exception as error:  # whatever stands in the model's own code
         raise _refusal(copied.name, "torch.export", error) from error
 
@@ -221,9 +223,9 @@ def _trace(copied: _Scores, example: Tensor) -> torch.export.ExportedProgram:
 def _refusal(name: str, how: str, error: Exception) -> LearnerError:
     why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return LearnerError(
-        f"{name} cannot be exported by {how}: {type(error).__name__}: {why[:300]}. Its forward must be tensor "
-        "operations alone, the same for every batch size: no choice by the values of a tensor, no NumPy. "
-        "models.save keeps the model as it is."
+        f"{name} cannot be exported by {how}: {type(error).__name__}: {why[:300]}. Its forward must be "
+        "tensor operations alone, the same for every batch size: no choice by the values of a tensor, no "
+        "NumPy. models.save keeps the model as it is."
     )
 
 
@@ -255,9 +257,7 @@ def _named(path: str | Path, kind: str) -> Path:
     if path.suffix in endings:
         return path
     if path.suffix in (".pt", ".pth", ".safetensors", ".json", *sum(ENDINGS.values(), ())):
-        raise LearnerError(
-            f"{path.name} names another format; call it {path.with_suffix(endings[0]).name}."
-        )
+        raise LearnerError(f"{path.name} names another format; call it {path.with_suffix(endings[0]).name}.")
     return path.with_name(path.name + endings[0])
 
 

@@ -51,7 +51,7 @@ def describe_preprocessing(model: nn.Module) -> dict[str, Any]:
             {
                 "do": "opaque",
                 "background": list(data.BACKGROUND),
-                "how": "an image with transparency is composed onto the background: PIL.Image.alpha_composite",
+                "how": "what is transparent shows the background: PIL.Image.alpha_composite",
             },
             {"do": "colour", "mode": "L" if grey else "RGB", "how": "convert to 8 bits per channel"},
             _resize(prepare),
@@ -60,8 +60,8 @@ def describe_preprocessing(model: nn.Module) -> dict[str, Any]:
                 "do": "crop",
                 "height": height,
                 "width": width,
-                "how": "the middle: top = round((resized height - height) / 2), left = round((resized width - "
-                "width) / 2), halves to the even number as Python's round does",
+                "how": "the middle: top = round((picture height - height) / 2), left alike; halves are "
+                "rounded to the even number, as by Python's round",
             },
             {"do": "scale", "divide_by": 255, "how": "to float32 from 0 to 1"},
             {
@@ -103,5 +103,5 @@ def _pad(prepare: data.Preprocess) -> list[dict[str, Any]]:
     if prepare.crop_mode != "border":
         return []
     colour = [round(255 * value) for value in prepare.mean]
-    how = "onto a ground of this colour, at least as large as the crop: left = (ground - picture) // 2, top alike"
+    how = "in the middle of a ground of this colour, at least as large as the crop: left = rest // 2"
     return [{"do": "pad", "colour": colour, "how": how}]
