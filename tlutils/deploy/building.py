@@ -303,8 +303,9 @@ def _describe_suspects(done: _Trained) -> str:
         return ""
     return (
         f"{count} of {done.labels} labels ({count / done.labels:.0%}) look wrong to a probe that had not "
-        "seen the image. Some of these images are merely hard: look at them, and correct what is wrong. Among the "
-        "test images presumably as many labels are wrong, and each makes the model look worse than it is."
+        "seen the image. Some of these images are merely hard: look at them, and correct what is wrong. "
+        "Among the test images presumably as many labels are wrong, and each makes the model look worse than "
+        "it is."
     )
 
 

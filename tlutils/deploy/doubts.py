@@ -77,8 +77,8 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
     if counts[most] >= UNEQUAL * counts[least]:
         doubts.append(
             f"The classes are imbalanced: {counts[most]} training images of {names[most]}, {counts[least]} "
-            f"of {names[least]}. So every class counts alike in training (class weights), and balanced accuracy "
-            f"judges, the mean recall of the classes: always answering {names[most]} is right for "
+            f"of {names[least]}. So every class counts alike in training (class weights), and balanced "
+            f"accuracy judges, the mean recall of the classes: always answering {names[most]} is right for "
             f"{counts[most] / counts.sum():.0%} of such images and has a balanced accuracy of "
             f"{1 / len(counts):.2f}."
         )
@@ -135,12 +135,14 @@ def find_suspects(
 
     sizes = [len(np.unique(groups[labels == k])) for k in range(len(fitted.classes))]
     folds = min(FOLDS, *sizes)
-    if folds < 2:  # a class of one picture: without it nobody knows the class
+    if folds < 3:  # without one of two pictures nobody knows a class well enough to doubt a label
         return []
     chances = np.full((len(labels), len(fitted.classes)), np.nan)
     for known, held in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, labels, groups):
         if len(np.unique(labels[known])) == len(fitted.classes):
-            one = probe.fit_probe(x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting])
+            one = probe.fit_probe(
+                x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting], folds=2
+            )
             chances[held] = one.predict_proba(x[held])
     usual = np.array([np.nanmean(chances[labels == k, k]) for k in range(len(fitted.classes))])
     confident = np.where(chances >= usual, chances, 0)

@@ -135,8 +135,8 @@ def _mistakes(results: Results) -> str:
         return "<p>None of the test images was classified wrongly.</p>"
     shown = (
         f"{wrong} of {judged.report.n} test images were classified wrongly. These are the "
-        f"{len(judged.mistakes)} of which the model was surest, as the network sees them, and what spoke for its answer "
-        f"({judged.method})."
+        f"{len(judged.mistakes)} of which the model was surest, as the network sees them, and what spoke "
+        f"for its answer ({judged.method})."
     )
     return f"<p>{shown}</p>" + "".join(
         _figure(

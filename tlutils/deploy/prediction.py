@@ -52,7 +52,7 @@ def predict(
     paths = [path for file in files for path in _files_of(runtime.user_path(file))]
     if not paths:
         raise LearnerError("No file arrived to predict. Expected paths of images, or of folders of images.")
-    rows: list[dict[str, Any]] = [{"file": str(path)} for path in paths]
+    rows: list[dict[str, Any]] = [{"file": str(path), "class": "", "note": ""} for path in paths]
     classes, read = models.info(model).classes, reader(model)
     for chosen, images in _read(data.transform_for(model), paths, rows):
         probabilities, embeddings = read(images)
@@ -62,7 +62,7 @@ def predict(
         for i, far in zip(chosen, detector.unlike(embeddings), strict=True) if detector else ():
             rows[i] |= {"unlike": bool(far), "note": "unlike the training images" * bool(far)}
     table = pd.DataFrame(rows, columns=["file", "class", "probability", "unlike", "note"])
-    return table.astype({"unlike": "boolean"}).fillna({"class": "", "note": ""})
+    return table.astype({"unlike": "boolean"})
 
 
 def reader(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.ndarray]]:

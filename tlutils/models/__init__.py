@@ -56,8 +56,8 @@ def load(
             timm; "torchvision/resnet18" and "timm/resnet18" choose, and a tag chooses among sets of weights
             ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). "transformers/owner/name" is an image classifier
             of the Hugging Face hub, "transformers/" and a folder one that save_pretrained wrote. A path, or a
-            name that ends in .safetensors, is a file of `save`, and its model comes back as it was saved; also
-            that of a folder with such a file called model.safetensors, as `tlutils train` leaves one.
+            name that ends in .safetensors, is a file of `save`, and its model comes back as it was saved, as
+            does that of a folder with such a file called model.safetensors, as `tlutils train` leaves one.
         pretrained: The published weights, from the cache or a download; never random ones in their place.
             With False the architecture's own random initialisation.
         num_classes: Width of a new, randomly initialised last layer; the published one by default.
