@@ -54,7 +54,7 @@ def huge_png(width: int, height: int) -> bytes:
 
 
 def coloured(folder: Path, counts: dict[str, int], *, wrong: float = 0.0, size: int = 40) -> Path:
-    """A folder with a colour for each class, on noise; a share of each class, `wrong`, has the next colour."""
+    """A folder with a colour for each class, on noise; the share `wrong` of a class has the next colour."""
     names = list(counts)
     for k, (name, count) in enumerate(counts.items()):
         (folder / name).mkdir(parents=True)

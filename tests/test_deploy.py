@@ -1,4 +1,4 @@
-"""A folder of images becomes a model with report and card, honest about few, odd and wrongly labelled ones."""
+"""A folder of images becomes a model with report and card, honest about few, odd and mislabelled images."""
 
 import html
 import json
@@ -56,7 +56,7 @@ def test_a_folder_becomes_a_model_that_knows_its_classes(three):
     assert names == {"model.safetensors", "embeddings.safetensors", "report.html", "README.md", "run.json"}
     model = models.load(built.folder)
     assert models.info(model).classes == ["cat", "dog", "eel"]
-    paths = [root / "dog" / "000.png", root / "eel" / "000.png"]
+    paths = [root / "dog" / "001.png", root / "eel" / "001.png"]
     images = [paths[0], str(paths[1]), Image.open(paths[0]), np.asarray(Image.open(paths[1]))]
     assert train.predict(model, images).names == ["dog", "eel"] * 2
     assert built.balanced_accuracy.value > 0.9
