@@ -1,4 +1,4 @@
-"""An exported file gives the scores of its model at any batch size, and others can follow its preprocessing."""
+"""An exported file gives its model's scores at any batch size, and others can follow its preprocessing."""
 
 import copy
 import json

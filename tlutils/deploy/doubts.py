@@ -12,7 +12,7 @@ UNEQUAL = 3
 """From so many times as many images in one class as in another, the classes are called imbalanced."""
 
 FEW = 20
-"""Below so many training images a class is said to have few."""
+"""A class with fewer training images than these is said to have few."""
 
 FOLDS = 5  # in which labels are looked at by a probe that has not seen them
 SHOWN = 5  # problems of one kind that are shown
