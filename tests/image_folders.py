@@ -51,3 +51,17 @@ def huge_png(width: int, height: int) -> bytes:
     body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def coloured(folder: Path, counts: dict[str, int], *, wrong: float = 0.0, size: int = 40) -> Path:
+    """A folder with a colour for each class, on noise; the share `wrong` of a class has the next colour."""
+    names = list(counts)
+    for k, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            rng = np.random.default_rng([k, i])
+            shown = (k + 1) % len(names) if i < wrong * count else k
+            colour = np.random.default_rng(1000 + shown).integers(0, 256, 3)
+            pixels = rng.integers(0, 90, (size, size, 3)) + np.clip(colour + rng.normal(0, 12, 3), 0, 165)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i:03d}.png")
+    return folder

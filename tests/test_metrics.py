@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
 from tlutils import metrics
@@ -182,3 +183,49 @@ def test_reports_that_cannot_be_paired_are_refused():
         metrics.compare(one, one, metric="balancedaccuracy")
     with pytest.raises(LearnerError, match="3 class names"):
         metrics.report(*classifier(), classes=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("images", "recalls"),
+    [
+        ([5, 5], [0.9, 0.9]),
+        ([1, 1, 1], [0.9, 0.9, 0.9]),
+        ([20] * 5, [0.6, 0.7, 0.8, 0.9, 1.0]),
+        ([2] * 60, [0.9] * 60),
+        ([5] * 60, [0.98] * 60),
+        ([40, 3], [0.99, 0.5]),
+        ([40, 3], [0.5, 0.99]),
+        ([100, 3, 3], [0.99, 0.6, 0.6]),
+    ],
+)
+def test_intervals_for_few_images_contain_the_truth_as_often_as_they_say(images, recalls):
+    rng, covered = np.random.default_rng(0), 0
+    classes = range(len(images))
+    for _ in range(1000):
+        hits = rng.binomial(images, recalls)
+        confusion = np.diag(hits)
+        confusion[classes, np.roll(classes, 1)] += images - hits
+        mean, _ = metrics.wilson_intervals(confusion)
+        covered += mean.low <= np.mean(recalls) <= mean.high
+    assert covered / 1000 >= 0.9
+
+
+def test_with_few_images_all_right_nothing_is_sure():
+    few, each = metrics.wilson_intervals(np.diag([5, 5, 5]))
+    assert (few.value, few.high) == (1, 1)
+    assert few.low < 0.8
+    assert each[0].low < 0.6
+    assert metrics.wilson_intervals(np.diag([500, 500, 500]))[0].low > 0.99
+
+
+def test_the_recall_of_a_class_without_images_is_unknown_and_not_part_of_the_mean():
+    mean, each = metrics.wilson_intervals([[8, 2, 0], [0, 10, 0], [0, 0, 0]])
+    assert mean.value == pytest.approx(0.9)
+    assert str(each[2]) == "undefined"
+
+
+def test_wilsons_interval_is_that_of_scipy():
+    for hits, images in [(0, 4), (3, 4), (50, 60)]:
+        _, (found, _) = metrics.wilson_intervals([[hits, images - hits], [0, 1]])
+        theirs = binomtest(hits, images).proportion_ci(method="wilson")
+        assert found[1:] == pytest.approx((theirs.low, theirs.high))

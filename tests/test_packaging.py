@@ -71,7 +71,7 @@ with_instructor = pytest.mark.skipif(not (ROOT / "instructor").is_dir(), reason=
 @pytest.mark.parametrize(
     ("pattern", "declared"),
     [
-        ("tlutils/**/*.py", PROJECT["dependencies"]),
+        ("tlutils/**/*.py", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["export"]),
         ("notebooks/**/*.ipynb", PROJECT["dependencies"]),
         pytest.param(
             "instructor/**/*.py",

@@ -1,18 +1,20 @@
-"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `lab`, `data`, `reproduce`."""
+"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `lab`, `data`, `reproduce`, `train`, …"""
 
 import argparse
 import ast
 import io
 import os
+import re
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 
 from . import lessons, runtime
-from .errors import LearnerError
+from .errors import LearnerError, printable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,6 +62,28 @@ def main(argv: list[str] | None = None) -> int:
         type=runtime.user_path,
         help="folder for page and tables (default: docs of a checkout, else in the cache)",
     )
+    build = verbs.add_parser("train", help="train on a folder of images: a model, its report and its card")
+    build.add_argument("folder", type=runtime.user_path, help="one folder of images in it for each class")
+    build.add_argument(
+        "--from-stage",
+        metavar="STAGE",
+        help="train from this stage on, or 'all' (default: the backbone stays frozen, its head is solved)",
+    )
+    build.add_argument("--backbone", help="name of a pretrained model, or a saved one")
+    build.add_argument(
+        "--groups",
+        metavar="PATTERN",
+        help="images whose paths match this regular expression alike stay in one split: 'patient[0-9]+'",
+    )
+    build.add_argument("--seed", type=int, default=0, help="decides the splits and all that is drawn")
+    build.add_argument("--out", type=runtime.user_path, help="folder to write (default: NAME-model here)")
+    use = verbs.add_parser("predict", help="say of images what they show, and whether they look familiar")
+    use.add_argument("model", help="a folder that `train` wrote, or the file of a model")
+    use.add_argument("files", nargs="+", metavar="FILE", help="images, or folders of images")
+    give = verbs.add_parser("export", help="write a model for where this package is not")
+    give.add_argument("model", help="a folder that `train` wrote, or the file of a model")
+    give.add_argument("--onnx", type=runtime.user_path, metavar="FILE", help="an ONNX file")
+    give.add_argument("--torch", type=runtime.user_path, metavar="FILE", help="a file of torch.export")
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
@@ -77,6 +101,12 @@ def main(argv: list[str] | None = None) -> int:
                 _list_data()
             case "reproduce":
                 _reproduce(arguments)
+            case "train":
+                _train(arguments)
+            case "predict":
+                _predict(arguments)
+            case "export":
+                _export(arguments)
     except LearnerError as error:
         print(f"tlutils: {error}", file=sys.stderr)
         return 1
@@ -166,6 +196,73 @@ def _reproduce(arguments: argparse.Namespace) -> None:
     page = claims.write_report(known, tier, out, only=arguments.only)
     seconds = known.runs["seconds"].sum()
     print(f"\n{len(known.runs)} runs, {seconds:.0f} seconds of one core. The page: {page}")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    """Print what is in a folder of images, train on it, and print how good the model is and where it lies."""
+    from . import data, deploy, models
+
+    groups = None if arguments.groups is None else _grouping(arguments.groups)
+    dataset = data.load(arguments.folder, seed=arguments.seed, too_few="train", groups=groups)
+    print(f"{deploy.summarise(dataset)}\n")
+    started = time.monotonic()
+    stage = arguments.from_stage
+    built = deploy.build(
+        dataset,
+        arguments.out,
+        backbone=arguments.backbone or models.DEFAULT,
+        how=deploy.choose_recipe(stage, seed=arguments.seed) if stage else None,
+        seed=arguments.seed,
+        say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
+    )
+    print("".join(f"\nNote: {printable(doubt)}" for doubt in built.doubts))
+    score = f"{built.balanced_accuracy} on {built.images} test images, with its 95 % interval"
+    print(f"\nBalanced accuracy {score if built.images else 'unknown: no test image'}.")
+    place = printable(str(built.folder))
+    print(f"{place}: the model; report.html to read; README.md, the model card.")
+    print(f"Next: tlutils predict {shlex.quote(place)} FILE …")
+
+
+def _grouping(pattern: str) -> Callable[[Path], str]:
+    """Return the function from a path to what a regular expression finds in it, or the path itself."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise LearnerError(f"--groups got {pattern!r}, which is no regular expression: {error}.") from error
+
+    def group(path: Path) -> str:
+        found = expression.search(path.as_posix())
+        return found[0] if found else path.as_posix()
+
+    return group
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    """Print a table of what a model makes of files, and what could not be read."""
+    from . import deploy
+
+    table = deploy.predict(arguments.model, arguments.files)
+    rows = [["file", "class", "probability", ""]]
+    for row in table.itertuples():
+        chance = "" if row.probability != row.probability else f"{row.probability:.3f}"
+        rows.append([printable(cell) for cell in (row.file, row[2], chance, row.note)])
+    widths = [min(max(len(row[i]) for row in rows), 60) for i in range(3)]
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip())
+    if unlike := int(table["unlike"].sum()):
+        print(f"\n{unlike} of {len(table)} look unlike the training images: do not rely on their class.")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    """Write a model in the formats asked for, and print how nearly they agree with it."""
+    from . import deploy, models
+
+    if not (arguments.onnx or arguments.torch):
+        raise LearnerError("export needs a file to write: --onnx model.onnx, --torch model.pt2, or both.")
+    model = models.load(arguments.model)
+    for path, write in ((arguments.onnx, deploy.export_onnx), (arguments.torch, deploy.export_torch)):
+        if path:
+            print(write(model, path))
 
 
 def _parse_setting(text: str) -> tuple[str, object]:

@@ -218,6 +218,58 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
+def wilson_intervals(confusion: ArrayLike, *, level: float = 0.95) -> tuple[Estimate, list[Estimate]]:
+    """Return balanced accuracy, and the recall of each class, with intervals that hold for few images too.
+
+    A bootstrap of five images that are all right says that it is sure; these say how little five images tell.
+    They are Wilson's score intervals (1927): of each recall, and of their mean with the number of images that
+    would give it the same variance (effective sample size, Kish 1965). Images must be independent.
+
+    Args:
+        confusion: Counts (C, C), a row for each true class and a column for each predicted one.
+        level: Confidence level of the intervals, between 0 and 1.
+
+    Returns:
+        The mean recall over the classes that occur, and the recall of each class; NaN for one without images.
+
+    Raises:
+        LearnerError: For other shapes, and where no image is counted.
+
+    Example:
+        >>> from tlutils import metrics
+        >>> mean, each = metrics.wilson_intervals([[5, 0], [0, 5]])
+        >>> print(mean)
+        1.000 [0.722, 1.000]
+        >>> print(each[0])
+        1.000 [0.566, 1.000]
+    """
+    from scipy.stats import norm
+
+    counts, z = np.asarray(confusion, dtype=float), float(norm.ppf((1 + level) / 2))
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.sum() > 0:
+        raise LearnerError(f"Counts of shape {counts.shape} arrived. Expected (C, C), of one image or more.")
+    images = counts.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        recall = np.diag(counts) / images
+    each = [_wilson(share, n, z) for share, n in zip(recall, images, strict=True)]
+    recall, images = recall[images > 0], images[images > 0]
+    mean, size = recall.mean(), len(images) ** 2 / (1 / images).sum()
+    # Where classes with few images are the worse ones, the variance is larger than equal recalls would give.
+    variance = (recall * (1 - recall) / images).sum() / len(images) ** 2
+    if variance > 0:
+        size = min(size, mean * (1 - mean) / variance)
+    return _wilson(mean, size, z), each
+
+
+def _wilson(share: float, n: float, z: float) -> Estimate:
+    """Return a share of n images with its score interval; NaN without images."""
+    if not n:
+        return Estimate(np.nan, np.nan, np.nan)
+    middle = (share * n + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(n * share * (1 - share) + z**2 / 4)
+    return Estimate(float(share), max(float(middle - half), 0.0), min(float(middle + half), 1.0))
+
+
 def cka(x: ArrayLike, y: ArrayLike) -> float:
     """Return how alike two features of the same images are, as linear CKA: 1 the same, 0 unrelated.
 

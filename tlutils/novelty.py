@@ -16,7 +16,7 @@ from .errors import LearnerError
 from .metrics import Estimate
 
 NEIGHBOURS = 5
-"""The distance to so manieth neighbour counts: few enough for a class of fifteen images."""
+"""Which neighbour counts: near enough for a class of fifteen images."""
 
 BLOCK = 1024  # rows that are compared at once
 KEY, VERSION = "tlutils.novelty", 1  # of the file's metadata
@@ -47,7 +47,7 @@ class Comparison:
 
     @property
     def shifted(self) -> bool:
-        """Whether the set as a whole looks unlike the training images: 5 % of the sets of the same kind do."""
+        """Whether the set as a whole looks unlike the training images, as 5 % of sets of their kind do."""
         return self.p_value <= 0.05
 
     def __str__(self) -> str:
@@ -233,7 +233,7 @@ def fit_detector(
         others = _unit(held_out)
         if others.shape[1] != rows.shape[1]:
             raise LearnerError(
-                f"Embeddings of {rows.shape[1]} and of {others.shape[1]} numbers arrived; expected equal ones."
+                f"Embeddings of {rows.shape[1]} and of {others.shape[1]} numbers arrived; one width fits."
             )
         known = getattr(held_out, "groups", None) if held_out_groups is None else held_out_groups
         scores, theirs = _distances(others, rows, k), _numbers(known, len(others))

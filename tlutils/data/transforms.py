@@ -77,6 +77,18 @@ class Preprocess:
             side = max(self.size) / math.sqrt(CROP_SCALE[0] * 3 / 4)
         return math.ceil(SPARE * side)
 
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width in pixels that a picture is resized to cover, of which the crop is the middle."""
+        # The small term keeps 224 / (224 / 232) from becoming 231.
+        height, width = (math.floor(side / self.crop_pct + 1e-6) for side in self.size)
+        return height, width
+
+    @property
+    def most_pixels(self) -> int:
+        """How many pixels a resized picture has at most; of a longer strip only the crop is made."""
+        return LARGEST * math.prod(self.size)
+
     def __call__(self, image: AnyImage) -> torch.Tensor:
         picture = (
             load_image(image, least=self.least) if isinstance(image, str | Path) else to_pil_image(image)
@@ -102,8 +114,7 @@ class Preprocess:
 
     def _whole(self, picture: Image.Image) -> Image.Image:
         """Return the picture resized and cropped in the middle as timm and torchvision do."""
-        # The small term keeps 224 / (224 / 232) from becoming 231.
-        height, width = (math.floor(side / self.crop_pct + 1e-6) for side in self.size)
+        height, width = self.resized
         ratios = picture.height / height, picture.width / width
         if self.crop_mode == "squash":
             resized = [height, width]
@@ -113,7 +124,7 @@ class Preprocess:
             resized = [int(height * side / min(picture.size)) for side in (picture.height, picture.width)]
         else:
             resized = [round(side / min(ratios)) for side in (picture.height, picture.width)]
-        if math.prod(resized) > LARGEST * math.prod(self.size):
+        if math.prod(resized) > self.most_pixels:
             return self._crop_of_long(picture, resized)
         picture = F.resize(picture, resized, InterpolationMode(self.interpolation))
         if self.crop_mode == "border":

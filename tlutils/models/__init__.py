@@ -17,10 +17,11 @@ from .checkpoints import LoadReport, load_file, load_weights, save
 from .fetch import list_offline
 from .metadata import ModelInfo
 from .recognise import check_input, describe, info
-from .registry import catalog
+from .registry import catalog, resolve
 from .zoo import build
 
 DEFAULT = "tf_efficientnet_lite0"
+FILE = "model.safetensors"  # the model in a folder that holds more than it
 
 __all__ = [
     "DEFAULT",
@@ -55,7 +56,8 @@ def load(
             timm; "torchvision/resnet18" and "timm/resnet18" choose, and a tag chooses among sets of weights
             ("resnet50.IMAGENET1K_V1", "resnet18.a1_in1k"). "transformers/owner/name" is an image classifier
             of the Hugging Face hub, "transformers/" and a folder one that save_pretrained wrote. A path, or a
-            name that ends in .safetensors, is a file of `save`, and its model comes back as it was saved.
+            name that ends in .safetensors, is a file of `save`, and its model comes back as it was saved, as
+            does that of a folder with such a file called model.safetensors, as `tlutils train` leaves one.
         pretrained: The published weights, from the cache or a download; never random ones in their place.
             With False the architecture's own random initialisation.
         num_classes: Width of a new, randomly initialised last layer; the published one by default.
@@ -100,6 +102,14 @@ def load(
     return load_file(path, into=into)
 
 
+def _is_known(name: str) -> bool:
+    """Whether a text is the name of a model, which goes before a folder of the same name."""
+    try:
+        return bool(resolve(name))
+    except LearnerError:
+        return False
+
+
 def _as_path(name: str | Path) -> Path | None:
     """Return the file that is meant, or None when it is the name of a model."""
     if not isinstance(name, str | Path):
@@ -107,6 +117,8 @@ def _as_path(name: str | Path) -> Path | None:
             f"Expected the name of a model or the path of a file, and got {type(name).__name__}."
         )
     path = user_path(name)
+    if (path / FILE).is_file() and (isinstance(name, Path) or not _is_known(name)):
+        return path / FILE
     if isinstance(name, Path) or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         return path
     if name.partition("/")[0] in ("timm", "torchvision", "transformers") or not ("/" in name or "\\" in name):

@@ -7,6 +7,7 @@ With rows z standardised, weights w (D, C), bias b (C,), and row weights s that 
 which is scikit-learn's LogisticRegression with C = 1 / penalty and sample weights s. The bias is free.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -120,7 +121,11 @@ def fit_logistic(
         weight, bias = np.zeros((inputs.shape[1], count)), np.where(np.isin(range(count), known), 0, ABSENT)
         if len(known) > 1:
             solver.C = (2 if len(known) == 2 else 1) / penalty
-            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # checked before
+            with (
+                sklearn.config_context(assume_finite=True, skip_parameter_validation=True),  # checked before
+                warnings.catch_warnings(),
+            ):
+                warnings.filterwarnings("ignore", message="The number of unique classes")  # many, of few rows
                 solver.fit(inputs, y, sample_weight=rows)
             weight[:, known], bias[known] = solver.coef_.T * share, solver.intercept_ * share
         yield _raw(weight if axes is None else axes @ weight, bias, scale)

@@ -1,0 +1,22 @@
+"""From images to a model that works elsewhere: trained and judged, with report and card, and exported."""
+
+from .building import Built, build, choose_recipe
+from .doubts import list_doubts, summarise
+from .export import OPSET, TOLERANCE, Exported, export_onnx, export_torch
+from .prediction import predict
+from .preprocessing import describe_preprocessing
+
+__all__ = [
+    "OPSET",
+    "TOLERANCE",
+    "Built",
+    "Exported",
+    "build",
+    "choose_recipe",
+    "describe_preprocessing",
+    "export_onnx",
+    "export_torch",
+    "list_doubts",
+    "predict",
+    "summarise",
+]

@@ -1,0 +1,425 @@
+"""From a data set to a folder with the model, its report and its card; an interrupted run goes on."""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .. import data, features, fingerprint, models, novelty, probe, runtime, surgery, train
+from ..errors import LearnerError
+from ..metrics import Estimate
+from .card import write_card
+from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of
+from .judging import Judgement, judge
+from .page import render
+from .prediction import EMBEDDINGS, MODEL, embedding_stage, join
+from .preprocessing import describe_preprocessing
+from .results import Results, ShownSuspect
+
+RUN, REPORT, CARD, HISTORY = "run.json", "report.html", "README.md", "history.csv"
+TRAINING = "training"  # where an unfinished training keeps its checkpoint
+SUSPECTS = 12  # that are shown
+SUSPICIOUS = 0.02  # share of labels that look wrong, from which on it is said before everything else
+THUMBNAIL = 144  # pixels
+NAME = 60  # letters of the data set's name in that of its folder
+AGREE = 0.01  # probabilities of the probe and of the model with it as head
+
+How = train.Recipe | probe.Probe | None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A folder with a finished model.
+
+    Attributes:
+        folder: It holds the model (`models.load(folder)`), `report.html`, the model card `README.md`, and the
+            embeddings by which images unlike the training images are noticed.
+        balanced_accuracy: On the test images, with its interval; NaN where there are none.
+        images: How many test images there were.
+        doubts: What makes the result less sure than it looks, and what followed from it.
+        trained: How it was trained, in words.
+    """
+
+    folder: Path
+    balanced_accuracy: Estimate
+    images: int
+    doubts: list[str]
+    trained: str
+
+
+def choose_recipe(from_stage: str, *, seed: int = 0) -> train.Recipe:
+    """Return the recipe that trains from a stage on, gently, with every class counting alike.
+
+    `build` solves the head on the frozen features first (LP-FT, Kumar et al. 2022, arXiv:2202.10054), so that
+    head and stages share one small learning rate. Images are moved a little, and not mirrored, since what is
+    mirrored may be another thing.
+
+    Args:
+        from_stage: Name of the first stage that trains; "all" for the whole network.
+        seed: What all random numbers are drawn from.
+
+    Example:
+        >>> from tlutils import deploy
+        >>> deploy.choose_recipe("stage6").phases[0].from_stage
+        'stage6'
+    """
+    shared: dict[str, Any] = {"class_weights": "balanced", "augment": "shift", "head_lr": 3e-4, "seed": seed}
+    if from_stage == "all":
+        return train.Recipe.finetune(**shared)
+    return train.Recipe.partial(from_stage, views=4, **shared)
+
+
+def build(
+    dataset: data.DatasetSplits,
+    out: str | Path | None = None,
+    *,
+    backbone: str | Path = models.DEFAULT,
+    how: How = None,
+    seed: int = 0,
+    say: Callable[[str], object] = lambda line: None,
+) -> Built:
+    """Train a model on a data set, judge it on the test images, and leave it in a folder with its card.
+
+    The same call again goes on after an interruption; once finished, it only tells the result again.
+
+    Args:
+        dataset: Images with three splits, as `data.load` gives them.
+        out: The folder; one that is there must be that of the same run. Unless given, NAME-model in the
+            current folder, or beside the images where that is among them, with a number where the name is
+            taken.
+        backbone: Name of a pretrained model, or a file of `models.save`.
+        how: How to train. None keeps the backbone frozen and solves a linear probe on the features of train
+            and val, its penalty chosen by cross-validation. A probe, fitted on the output of the stage before
+            the head, becomes the head as it is. A recipe trains, from the solved head on, unless it begins
+            with random weights.
+        seed: What the cross-validation of the probe, and a new head, are drawn from.
+        say: Called with each line on how it goes.
+
+    Raises:
+        LearnerError: When the folder holds something else, the backbone is unknown or cannot be cut, or the
+            recipe does not fit it.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from tlutils import data, deploy, models
+        >>> digits = data.load("digits")
+        >>> sizes = {"train": 4, "val": 1, "test": 1}
+        >>> few = {name: getattr(digits, name).subsample(n) for name, n in sizes.items()}
+        >>> path = models.save(models.load("test_resnet", pretrained=False, input_size=32), "tiny")
+        >>> built = deploy.build(replace(digits, **few), "digits-model", backbone=path)
+        >>> built.images, sorted(p.name for p in built.folder.iterdir())
+        (10, ['README.md', 'embeddings.safetensors', 'model.safetensors', 'report.html', 'run.json'])
+        >>> models.info(models.load("digits-model")).classes[:3]
+        ['0', '1', '2']
+    """
+    root = Path(os.path.commonpath([path.parent for split in _splits(dataset) for path in split.paths]))
+    key = _identify(dataset, backbone, how, seed)
+    folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, root, key)
+    if folder.resolve().is_relative_to(root.resolve()):
+        raise LearnerError(f"{folder} lies among the images of {root}. Choose a folder elsewhere.")
+    if found := _open(folder, key):
+        return found
+    _write_json(folder / RUN, {"key": key, "built": None})
+    model = models.load(backbone)
+    begun = models.info(model)
+    if isinstance(how, train.Recipe):
+        _check_stages(model, how)
+    surgery.replace_head(model, len(dataset.classes), seed=seed)
+    done = _train(model, dataset, how, folder, seed, say)
+    models.describe(model, classes=list(dataset.classes))
+    say(done.words)
+    say("judging on the test images")
+    judgement = judge(model, dataset.test, done.detector, root) if len(dataset.test) else None
+    doubts = [*list_doubts(dataset), *done.doubts]
+    about_suspects = _describe_suspects(done)
+    if len(done.suspects) >= SUSPICIOUS * done.labels:
+        doubts.append(about_suspects)
+    results = Results(
+        name=dataset.name,
+        backbone=begun.name,
+        weights=begun.weights or "of unknown origin",
+        classes=list(dataset.classes),
+        counts={split.name: list(split.counts.values()) for split in _splits(dataset)},
+        split_rule=dataset.card.split_rule,
+        problems=list_problems(dataset, root),
+        doubts=doubts,
+        judgement=judgement,
+        suspects=[
+            _show(suspect, done.learned, dataset.classes, root) for suspect in done.suspects[:SUSPECTS]
+        ],
+        suspects_words=about_suspects,
+        novelty=_describe_detector(done.detector, judgement),
+        trained=done.words,
+        preprocessing=describe_preprocessing(model),
+    )
+    return _write(folder, key, model, done.detector, results)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """How a training went: in words, and what it leaves beside the model."""
+
+    words: str
+    detector: novelty.Detector
+    learned: list[data.Split]  # whose labels were looked at
+    labels: int
+    suspects: list[Suspect]
+    doubts: list[str]
+
+
+def _train(
+    model: nn.Module,
+    dataset: data.DatasetSplits,
+    how: How,
+    folder: Path,
+    seed: int,
+    say: Callable[[str], object],
+) -> _Trained:
+    """Train a model with a new head, in place: a probe that is solved, or given, and then a recipe."""
+    at = embedding_stage(model)
+    learned = [dataset.train]
+    if not isinstance(how, train.Recipe) and len(dataset.val):
+        learned.append(dataset.val)  # nothing else is chosen on it
+    images = sum(map(len, learned))
+    say(f"features of {images} images")
+    stores = [features.extract(model, split, at=at) for split in learned]
+    x = np.concatenate([join(store[at]) for store in stores])
+    labels = np.concatenate([store.labels for store in stores])
+    groups = np.concatenate([store.groups for store in stores])
+
+    fitted = how if isinstance(how, probe.Probe) else None
+    fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, groups=groups, seed=seed)
+    solved = _put_head(model, fitted, x, learned[0])
+    doubts: list[str] = []
+    if not solved and how is None:
+        say("this network's head is more than one linear layer on its features: it is trained in steps")
+        how = train.Recipe.probe(class_weights="balanced", seed=seed)
+    elif not solved and isinstance(how, probe.Probe):
+        raise LearnerError(
+            "The probe does not fit the head of this network: with it the model says something else than the "
+            f"probe. Fit it on the features of the stage {at!r}, with the classes of the data set, or pass a "
+            "recipe."
+        )
+    suspects = find_suspects(x, fitted, labels, groups)
+    if isinstance(how, train.Recipe):
+        history = _fit(model, dataset, how, folder, say)
+        words = _describe_training(history, dataset, solved)
+        if history.stopped:
+            doubts.append(f"Training ended early: {history.stopped}")
+        bank, held = (
+            features.extract(model, split, at=at) if len(split) else None
+            for split in (dataset.train, dataset.val)
+        )
+        assert bank is not None
+        detector = novelty.fit_detector(
+            join(bank[at]),
+            groups=bank.groups,
+            held_out=None if held is None else join(held[at]),
+            held_out_groups=None if held is None else held.groups,
+        )
+    else:
+        words = (
+            f"The backbone stayed as it was. Its head is a linear probe, solved on the features of {images} "
+            f"images with the penalty {fitted.setting:g}, every class counting alike."
+        )
+        detector = novelty.fit_detector(x, groups=groups)
+    return _Trained(words, detector, learned, len(labels), suspects, doubts)
+
+
+def _put_head(model: nn.Module, fitted: probe.Probe, x: np.ndarray, split: data.Split) -> bool:
+    """Make a probe the head of a model, and return whether the model then says what the probe says.
+
+    It does not where the head is more than one linear layer on the features; then the head is as it was.
+    """
+    heads = list(surgery.head_layers(model).values())
+    layer = fitted.head() if fitted.kind != "knn" else None
+    fits = layer is not None and len(heads) == 1 and isinstance(heads[0], nn.Linear)
+    if layer is None or not fits or heads[0].weight.shape != layer.weight.shape:
+        return False
+    before = {name: tensor.clone() for name, tensor in heads[0].state_dict().items()}
+    state = layer.state_dict() if heads[0].bias is not None else {"weight": layer.weight}
+    heads[0].load_state_dict(state)
+    said = train.predict(model, split.select(range(min(4, len(split))))).probabilities
+    if np.allclose(said, fitted.predict_proba(x[: len(said)]), atol=AGREE):
+        return True
+    heads[0].load_state_dict(before)
+    return False
+
+
+def _fit(
+    model: nn.Module,
+    dataset: data.DatasetSplits,
+    recipe: train.Recipe,
+    folder: Path,
+    say: Callable[[str], object],
+) -> train.History:
+    """Train by a recipe; the checkpoint lies in the folder until the model does."""
+
+    def tell(history: train.History) -> None:
+        row = history.rows[-1]
+        score = row.get("val_balanced_accuracy")
+        judged = "" if score is None else f", balanced accuracy on val {score:.3f}"
+        say(f"epoch {len(history)} of {recipe.epochs}: loss {row['train_loss']:.3f}{judged}")
+
+    history = train.fit(model, dataset, recipe, out=folder / TRAINING, on_epoch=tell)
+    history.to_csv(folder / HISTORY)
+    return history
+
+
+def _check_stages(model: nn.Module, recipe: train.Recipe) -> None:
+    """Raise LearnerError for a stage that the model does not have, before any time is spent."""
+    known = surgery.stages(model)
+    for phase in recipe.phases:
+        if phase.from_stage not in (None, *known.names):
+            raise known.unknown(phase.from_stage)
+
+
+def _describe_training(history: train.History, dataset: data.DatasetSplits, solved: bool) -> str:
+    recipe, stages = history.recipe, [row["from_stage"] for row in history.rows]
+    start = "with random weights" if recipe.reset else "from the pretrained weights"
+    if solved and not recipe.reset:
+        start += ", the head solved as a linear probe on frozen features"
+    chosen = ", the best on val" if recipe.keep == "best" and len(dataset.val) else ""
+    weights = "every class counting alike" if recipe.class_weights else "every image counting alike"
+    return (
+        f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, trained from "
+        f"{', then '.join(dict.fromkeys(stages))} on, {len(history)} epochs, {weights}. The weights are "
+        f"those of epoch {history.best_epoch or len(history)}{chosen}."
+    )
+
+
+def _describe_suspects(done: _Trained) -> str:
+    count = len(done.suspects)
+    if not count:
+        return ""
+    return (
+        f"{count} of {done.labels} labels ({count / done.labels:.0%}) look wrong to a probe that had not "
+        "seen the image. Some of these images are merely hard: look at them, and correct what is wrong. "
+        "Among the test images presumably as many labels are wrong, and each makes the model look worse than "
+        "it is."
+    )
+
+
+def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) -> str:
+    if detector.threshold == float("inf"):
+        return (
+            f"{len(detector.held_out)} held-out images are too few to say which images look unlike the "
+            f"training images; {round(1 / detector.level) - 1} would do."
+        )
+    words = (
+        "An image is called unlike the training images when its embedding lies farther from them than those "
+        f"of {1 - detector.level:.0%} of {len(detector.held_out)} held-out images."
+    )
+    return words + (f" Of the test images: {judgement.unlike}." if judgement else "")
+
+
+def _show(
+    suspect: Suspect, learned: Sequence[data.Split], classes: Sequence[str], root: Path
+) -> ShownSuspect:
+    """Return a suspect with its picture."""
+    row, split = suspect.row, learned[0]
+    if row >= len(split):
+        row, split = row - len(split), learned[1]
+    picture, kept = split.read(row, least=THUMBNAIL), io.BytesIO()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    picture.save(kept, "jpeg", quality=80)
+    return ShownSuspect(
+        name_of(split.paths[row], root),
+        classes[suspect.label],
+        classes[suspect.suggested],
+        suspect.probability,
+        kept.getvalue(),
+    )
+
+
+def _splits(dataset: data.DatasetSplits) -> tuple[data.Split, data.Split, data.Split]:
+    return dataset.train, dataset.val, dataset.test
+
+
+def _identify(dataset: data.DatasetSplits, backbone: str | Path, how: How, seed: int) -> dict[str, Any]:
+    """Return what makes a run this run, as plain values."""
+    words = "a linear probe" if how is None else repr(how)
+    if isinstance(how, probe.Probe):
+        words += repr(fingerprint.of_tensors(how.head()))
+    return {
+        "images": {split.name: split.fingerprint for split in _splits(dataset)},
+        "backbone": str(backbone),
+        "training": words,
+        "seed": seed,
+    }
+
+
+def _open(folder: Path, key: dict[str, Any]) -> Built | None:
+    """Return the result of a finished run in a folder, None where it is free or the run goes on.
+
+    Raises LearnerError for a folder with anything else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    try:
+        found = json.loads((folder / RUN).read_text("utf-8"))
+        there, built = dict(found["key"]), found["built"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise LearnerError(
+            f"{folder} is there, and holds no run like this. It was left as it is: choose another folder."
+        ) from None
+    if differs := [name for name in key if there.get(name) != key[name]]:
+        raise LearnerError(
+            f"{folder} holds another run, of other {', '.join(differs)}. It was left as it is: choose "
+            "another folder."
+        )
+    if built is None or not (folder / MODEL).is_file():
+        return None
+    return Built(
+        folder,
+        Estimate(*map(float, built["balanced_accuracy"])),
+        built["images"],
+        built["doubts"],
+        built["trained"],
+    )
+
+
+def _choose_folder(name: str, root: Path, key: dict[str, Any]) -> Path:
+    """Return the first of NAME-model, NAME-model-2, … that is free, or holds the same run."""
+    here = Path.cwd()
+    place = root.resolve().parent if here.is_relative_to(root.resolve()) else here
+    for number in itertools.count(1):
+        folder = place / f"{name[:NAME]}-model{f'-{number}' * (number > 1)}"
+        with contextlib.suppress(LearnerError):
+            _open(folder, key)
+            return folder
+    raise AssertionError
+
+
+def _write(
+    folder: Path, key: dict[str, Any], model: nn.Module, detector: novelty.Detector, results: Results
+) -> Built:
+    """Write model, embeddings, report and card, and at last that the run is finished."""
+    judged = results.judgement
+    score = judged.balanced if judged else Estimate(np.nan, np.nan, np.nan)
+    extra = {"trained": results.trained, "images": results.name, "balanced_accuracy": list(score)}
+    models.save(model, folder / MODEL, extra=extra)
+    detector.save(folder / EMBEDDINGS)
+    for name, content in ((REPORT, render(results)), (CARD, str(write_card(results)))):
+        with runtime.atomic_write(folder / name) as temporary:
+            temporary.write_text(content, "utf-8", "backslashreplace")
+    built = Built(folder, score, judged.report.n if judged else 0, results.doubts, results.trained)
+    kept = asdict(built) | {"folder": None}
+    _write_json(folder / RUN, {"key": key, "built": kept})
+    if (folder / TRAINING).is_dir():
+        shutil.rmtree(folder / TRAINING)
+    return built
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    with runtime.atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), "utf-8")
