@@ -1,4 +1,4 @@
-"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `lab`, `data`, `reproduce`, `train`, …"""
+"""The same verbs for a terminal: `tlutils lessons`, `lesson 00`, `lab`, `data`, `advise`, `train`, …"""
 
 import argparse
 import ast
@@ -62,12 +62,28 @@ def main(argv: list[str] | None = None) -> int:
         type=runtime.user_path,
         help="folder for page and tables (default: docs of a checkout, else in the cache)",
     )
+    ask = verbs.add_parser("advise", help="measure how much of a network to freeze, for a folder of images")
+    ask.add_argument("folder", help="one folder of images in it for each class; or the name of a data set")
+    ask.add_argument(
+        "--budget", type=float, default=10, metavar="MINUTES", help="how long it may take (default: 10)"
+    )
+    ask.add_argument("--deploy", metavar="FOLDER", help="images as the model will meet them, unsorted")
+    ask.add_argument("--groups", metavar="PATTERN", help="as in train")
+    ask.add_argument("--backbone", help="name of a pretrained model")
+    ask.add_argument("--seed", type=int, default=0, help="decides the folds and all that is drawn")
+    ask.add_argument("--out", type=runtime.user_path, help="folder to write (default: NAME-advice here)")
     build = verbs.add_parser("train", help="train on a folder of images: a model, its report and its card")
     build.add_argument("folder", type=runtime.user_path, help="one folder of images in it for each class")
     build.add_argument(
         "--from-stage",
         metavar="STAGE",
         help="train from this stage on, or 'all' (default: the backbone stays frozen, its head is solved)",
+    )
+    build.add_argument(
+        "--advise",
+        type=float,
+        metavar="MINUTES",
+        help="measure for so long how much to freeze, and train so",
     )
     build.add_argument("--backbone", help="name of a pretrained model, or a saved one")
     build.add_argument(
@@ -101,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
                 _list_data()
             case "reproduce":
                 _reproduce(arguments)
+            case "advise":
+                _advise(arguments)
             case "train":
                 _train(arguments)
             case "predict":
@@ -198,20 +216,50 @@ def _reproduce(arguments: argparse.Namespace) -> None:
     print(f"\n{len(known.runs)} runs, {seconds:.0f} seconds of one core. The page: {page}")
 
 
+def _advise(arguments: argparse.Namespace) -> None:
+    """Print what was measured and how much to freeze, and write the page, the recipe and a notebook."""
+    from . import advisor, models
+
+    advice = advisor.advise(
+        arguments.folder,
+        budget=arguments.budget,
+        groups=None if arguments.groups is None else _grouping(arguments.groups),
+        deploy=arguments.deploy,
+        backbone=arguments.backbone or models.DEFAULT,
+        seed=arguments.seed,
+        say=lambda line: print(printable(line), flush=True),
+    )
+    print(f"\n{printable(str(advice))}")
+    out = arguments.out or Path(f"{Path(arguments.folder).resolve().name}-advice")
+    page = advice.write(out)
+    print(f"\nThe page: {printable(str(page))}; beside it recipe.py, and advice.ipynb with the same.")
+
+
 def _train(arguments: argparse.Namespace) -> None:
     """Print what is in a folder of images, train on it, and print how good the model is and where it lies."""
-    from . import data, deploy, models
+    from . import advisor, data, deploy, models
 
     groups = None if arguments.groups is None else _grouping(arguments.groups)
     dataset = data.load(arguments.folder, seed=arguments.seed, too_few="train", groups=groups)
     print(f"{deploy.summarise(dataset)}\n")
     started = time.monotonic()
-    stage = arguments.from_stage
+    stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
+    how = deploy.choose_recipe(stage, seed=arguments.seed) if stage else None
+    if arguments.advise is not None:
+        if stage:
+            raise LearnerError(
+                "--from-stage and --advise arrived: either you choose, or the measurement does."
+            )
+        advice = advisor.advise(
+            dataset, budget=arguments.advise, groups=groups, backbone=backbone, seed=arguments.seed, say=print
+        )
+        print(f"{advice}\n\n{advice.training}\n")
+        how = advice.how
     built = deploy.build(
         dataset,
         arguments.out,
-        backbone=arguments.backbone or models.DEFAULT,
-        how=deploy.choose_recipe(stage, seed=arguments.seed) if stage else None,
+        backbone=backbone,
+        how=how,
         seed=arguments.seed,
         say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
     )

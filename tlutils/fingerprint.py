@@ -153,7 +153,8 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     Example:
         >>> from torch import nn
         >>> from tlutils import fingerprint
-        >>> [path for path, _ in fingerprint.named_modules(nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU()))]
+        >>> model = nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU())
+        >>> [path for path, _ in fingerprint.named_modules(model)]
         ['', '0', '0.0', '1']
     """
     found, seen, waiting = [], set[int](), [("", model)]

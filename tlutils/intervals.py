@@ -135,9 +135,9 @@ def image_mean(
         labels: (N,), the class of each image.
         groups: (N,), a number or name per image, equal for images that vary together; each image is its own
             group unless given.
-        cautious: For hits alone. Where all images of a class are right, their spread says that nothing varies;
-            with this the variance of a class is not below that of one more hit and one more miss (Agresti and
-            Coull 1998, doi:10.1080/00031305.1998.10480550, who add two of each).
+        cautious: For hits alone. Where all images of a class are right, their spread says that nothing
+            varies; with this the variance of a class is not below that of one more hit and one more miss
+            (Agresti and Coull 1998, doi:10.1080/00031305.1998.10480550, who add two of each).
 
     Raises:
         LearnerError: The shapes do not fit, or there is no value.

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .. import claims, data, features, models, novelty, runtime, surgery, transferability
+from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating
 from ..intervals import image_mean
 from ..metrics import Estimate
 from .audit import Finding, audit_images, inferred, suspect_labels
-from .policies import FOLDS, POLICIES, PROBES, best_depth, fit, settings_for
+from .policies import FOLDS, POLICIES, PROBES, best_depth, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
 from .recipes import write_recipe
 from .tables import FAR, MANY, TABLES
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 ENOUGH = 0.1
 """Half-width of the expected accuracy's interval above which the first advice is to collect more images."""
+
+BUILDABLE = ("probe", "last stage", "lp-ft", "all")
+"""Policies that are a head or a recipe for the network as it is."""
 
 ANCHORS = ("scenes", "elpv-defects")
 """Data sets that come with the packages, whose distances are measured beside that of the images."""
@@ -96,6 +99,36 @@ class Advice:
         return write_recipe(
             self.policy, self.backbone, self.source, self.stage, self.settings, self.images, self.seed
         )
+
+    @property
+    def how(self) -> train.Recipe | None:
+        """How `deploy.build` carries it out; None is a linear probe on the final features.
+
+        Where the advice is not a head or a recipe for the network as it is, such as a probe at another depth,
+        this is the most frozen policy that ties with it and is one.
+        """
+        policy = self._trained
+        if policy == "probe":
+            return None
+        model = surgery.replace_head(models.load(self.backbone), len(self.classes))
+        return make_recipe(policy, model, self.images, settings_for(policy, self.images), self.seed)
+
+    @property
+    def training(self) -> str:
+        """What `how` trains, in a sentence."""
+        if self._trained == self.policy:
+            return f"Training as advised: {POLICIES[self.policy]}."
+        reason = "ties with it" if self._trained in self.decision.tied else "is the nearest to it that does"
+        return (
+            f"Advised is {self.policy}, which leaves no network with one head. Training {self._trained}, "
+            f"which {reason}: {POLICIES[self._trained]}."
+        )
+
+    @property
+    def _trained(self) -> str:
+        if self.policy in BUILDABLE:
+            return self.policy
+        return next((name for name in self.decision.tied if name in BUILDABLE), "probe")
 
     @property
     def verdict(self) -> str:
@@ -214,7 +247,7 @@ def advise(
     deploy: str | Path | Sequence[str | Path] | None = None,
     backbone: str = models.DEFAULT,
     seed: int = 0,
-    on_first: Callable[[Advice], object] | None = None,
+    say: Callable[[str], object] = log.info,
 ) -> Advice:
     """Return how much of a pretrained network to freeze for some images, measured on these images.
 
@@ -231,7 +264,8 @@ def advise(
         deploy: a folder, or files, of images as the model will meet them, without labels.
         backbone: a name of `models.catalog`.
         seed: what is random is drawn from it.
-        on_first: called with an advice from the frozen policies alone, before anything trains.
+        say: called with each line on how it goes: what was taken for what, the answer from the frozen
+            policies alone, and how long each policy that trains is expected to take.
 
     Raises:
         LearnerError: the data cannot be loaded or split, a class has no image, or the network cannot be had.
@@ -254,7 +288,7 @@ def advise(
     _check(known)
     together = _together(known, groups)
     model = models.load(backbone)
-    log.info("%s", inferred(loaded, known))
+    say(inferred(loaded, known))
     findings = audit_images(known, loaded.problems)
     before = time.monotonic()
     read = _read(model, known)
@@ -266,6 +300,7 @@ def advise(
         pass_seconds=time.monotonic() - before,
         deadline=start + 60 * budget,
         seed=seed,
+        say=say,
     )
     race.run_frozen()
     findings += suspect_labels(known, race.runners["probe"].probabilities)
@@ -306,10 +341,14 @@ def advise(
             known=known,
         )
 
-    if on_first is not None:
-        on_first(advice())
-    if budget:
-        race.run_training()
+    first = advice()
+    say(
+        f"After {first.seconds:.0f} s, from the frozen policies alone: {first.verdict} Expected balanced "
+        f"accuracy {first.expected}."
+    )
+    if time.monotonic() > race.deadline:
+        return first
+    race.run_training()
     return advice()
 
 

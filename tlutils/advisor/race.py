@@ -80,6 +80,7 @@ class Race:
         pass_seconds: what one pass of these images through the frozen network takes.
         deadline: when, by `time.monotonic`, the last fold must have ended.
         seed: what folds and all that is random are drawn from.
+        say: called with each line on how it goes.
         runners: by policy, what came out so far.
     """
 
@@ -90,6 +91,7 @@ class Race:
     pass_seconds: float
     deadline: float
     seed: int = 0
+    say: Callable[[str], object] = lambda line: None
     runners: dict[str, Runner] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,9 @@ class Race:
         alive = [name for name in POLICIES if name not in PROBES]
         for policy in alive:
             self.runners[policy].predicted = self._predict_seconds(policy)
+            self.say(
+                f"{policy}: about {self.runners[policy].predicted / FOLDS:.0f} s for each of {FOLDS} folds"
+            )
         steps = ((fold, policy) for fold in range(FOLDS) for policy in self._field(alive, fold))
         for fold, policy in runtime.progress(steps, desc="policies that train", total=None):
             self._run(policy, fold)

@@ -83,6 +83,10 @@ models.save(model, "model.safetensors")
 # Once, at the very end: train.evaluate(model, dataset.test)
 """
 
+READ = """\
+# It comes back with: models.load(path, into=claims.small_network(len(dataset.classes), seed=0))
+"""
+
 PARTS = {
     "neighbours": (NEIGHBOURS,),
     "probe": (PROBE, END),
@@ -92,7 +96,7 @@ PARTS = {
     "lp-ft": (PROBE, ALL, FIT, END),
     "all": (HEAD, ALL, FIT, END),
     "first stages": (PROBE, FIRST, FIT, END),
-    "scratch": (SCRATCH, FIT, END),
+    "scratch": (SCRATCH, FIT, END, READ),
 }
 MODULES = ("claims", "data", "features", "models", "probe", "surgery", "train")
 

@@ -278,7 +278,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         """
         if self.classes != other.classes:
             raise LearnerError(
-                f"The classes {self.classes} and {other.classes} arrived. Expected two splits of one data set."
+                f"The classes {self.classes} and {other.classes} arrived. Expected splits of one data set."
             )
         lists = ("paths", "labels", "hashes", "groups", "files")
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in lists})

@@ -1,0 +1,340 @@
+"""How much to freeze: what is decided from hits is checked by hand, the rest by what it does on images."""
+
+import re
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlutils import advisor, claims, cli, data, models, surgery, train
+from tlutils.advisor import advice as advice_module
+from tlutils.advisor import audit, policies, recipes
+from tlutils.advisor.race import Race
+from tlutils.errors import LearnerError
+from tlutils.intervals import image_mean
+
+N = 40
+LABELS = np.arange(N) % 2
+ALONE = np.arange(N)
+
+
+def hits(right):
+    return (np.arange(N) < right).astype(float)
+
+
+def test_of_policies_that_tie_the_most_frozen_is_recommended():
+    decision = advisor.decide({"all": hits(37), "probe": hits(36), "scratch": hits(20)}, LABELS, ALONE)
+    assert (decision.policy, decision.best, decision.tied) == ("probe", "all", ["probe", "all"])
+    assert decision.runner_up == "all"
+    assert decision.behind["scratch"].value == pytest.approx(-17 / 40)
+
+
+def test_a_policy_that_is_surely_better_is_recommended_however_much_it_trains():
+    decision = advisor.decide({"all": hits(38), "probe": hits(24)}, LABELS, ALONE)
+    assert (decision.policy, decision.tied, decision.runner_up) == ("all", ["all"], "probe")
+
+
+def test_images_of_one_group_count_once_so_that_what_was_sure_becomes_a_tie():
+    own = {"all": hits(38), "probe": hits(24)}
+    # All that tells the two apart are 14 images: of one patient, they are one observation.
+    one_patient = np.where((own["all"] != own["probe"]), -1, ALONE)
+    assert advisor.decide(own, LABELS, one_patient).policy == "probe"
+
+
+def test_images_that_nobody_was_judged_by_do_not_count():
+    own = {"all": hits(37), "probe": hits(36)}
+    known = advisor.decide(own, LABELS, ALONE).expected
+    more = {name: np.append(values, np.nan) for name, values in own.items()}
+    assert advisor.decide(more, np.append(LABELS, 0), np.arange(N + 1)).expected == known
+
+
+def test_the_expected_accuracy_is_wide_for_few_images_and_never_certain():
+    # At 50 images and 80 % the half-width is about 11 points (95 %), at 500 3.5.
+    for n, half in ((50, 0.11), (500, 0.035)):
+        labels = np.arange(n) % 2
+        mean = image_mean((np.arange(n) % 10 < 8).astype(float), labels, cautious=True)
+        low, high = mean.interval(0.95)[1:]
+        assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+    perfect = advisor.decide({"probe": np.ones(N)}, LABELS, ALONE).expected
+    assert perfect.value == perfect.high == 1
+    assert perfect.low < 0.96
+
+
+def test_intervals_of_one_classifier_cover_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(600):
+        groups = np.repeat(np.arange(60), 2)  # pairs of frames of one scene, right or wrong together
+        labels = groups % 3
+        right = rng.random(60) < np.array([0.95, 0.8, 0.6])[np.arange(60) % 3]
+        interval = image_mean(right[groups].astype(float), labels, groups=groups, cautious=True).interval(0.9)
+        covered.append(interval.low <= (0.95 + 0.8 + 0.6) / 3 <= interval.high)
+    assert 0.86 < np.mean(covered) < 0.95
+
+
+def test_the_better_half_survives_rounded_up():
+    assert advisor.survivors({"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.6, "e": 0.2}) == ["b", "d", "c"]
+    assert advisor.survivors({"a": 0.1}) == ["a"]
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Some digits of three classes."""
+    digits = data.load("digits")
+
+    def first(split, count):
+        own = split.select([i for i, label in enumerate(split.labels) if label < 3])
+        return replace(own, classes=split.classes[:3]).subsample(count)
+
+    splits = {"train": 10, "val": 2, "test": 12}
+    chosen = {name: first(getattr(digits, name), count) for name, count in splits.items()}
+    return replace(digits, classes=digits.classes[:3], **chosen)
+
+
+@pytest.fixture(scope="module")
+def frozen(few, tiny):
+    """An advice from the frozen policies alone, and the lines that were said on the way."""
+    lines = []
+    return advisor.advise(few, budget=0, backbone=tiny, say=lines.append), lines
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A small network with random weights, in a file."""
+    model = models.load("test_resnet", pretrained=False, input_size=32)
+    return str(models.save(model, tmp_path_factory.mktemp("net") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def advice(few, tiny):
+    return advisor.advise(few, budget=5, backbone=tiny)
+
+
+def test_every_policy_runs_and_is_judged_on_images_that_it_did_not_learn_from(advice, few):
+    assert advice.images == 36
+    ran = advice.table[advice.table["folds"] == 3]
+    assert set(policies.PROBES) <= set(ran.index)
+    assert len(ran) >= 4 + 2  # of five that train, two see all folds
+    assert (advice.table["folds"] > 0).all()
+    dropped = advice.table[advice.table["folds"].between(1, 2)]
+    assert dropped["left_out"].str.contains("behind others").all()
+    for name, chances in advice.probabilities.items():
+        judged = ~np.isnan(chances).any(axis=1)
+        np.testing.assert_allclose(chances[judged].sum(1), 1, atol=1e-5, err_msg=name)
+        assert judged.mean() == pytest.approx(
+            ran["folds"].get(name, advice.table["folds"][name]) / 3, abs=0.05
+        )
+    assert few.test.times_opened == 0
+
+
+def test_the_advice_says_what_an_engineer_asks(advice):
+    text = str(advice)
+    for words in ("Expected balanced accuracy", "Runner-up", "the linear probe gained", "CS231n"):
+        assert words in text
+    assert advice.policy in advice.decision.tied
+    assert advice.expected.low < advice.expected.value < advice.expected.high
+    assert list(advice.curve["images"]) == sorted(advice.curve["images"])
+
+
+def test_where_nothing_fits_the_budget_the_frozen_policies_answer(frozen):
+    advice, lines = frozen
+    assert set(advice.table.index[advice.table["folds"] == 3]) == set(policies.PROBES)
+    trained = advice.table.loc[[name for name in policies.POLICIES if name not in policies.PROBES]]
+    assert (trained["left_out"] == "not tried within the budget").all()
+    assert "stay closed" in lines[0]
+    assert "from the frozen policies alone" in lines[-1]
+
+
+def test_a_frozen_policy_wins_where_features_tell_all_and_training_has_no_time():
+    labels = np.repeat(np.arange(3), 12)
+    x = np.eye(3)[labels] + 0.01 * np.random.default_rng(0).normal(size=(36, 3))
+    classify = policies.PROBES["probe"]({"pool": x}, labels, np.arange(36), 0)
+    assert (classify({"pool": np.eye(3)}).argmax(1) == [0, 1, 2]).all()
+
+
+def test_the_probe_of_all_depths_finds_the_feature_that_matters_wherever_it_is():
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 2
+    early = rng.normal(size=(120, 60))
+    early[:, 7] += 4 * labels
+    features = {"stage1": early, "pool": rng.normal(size=(120, 60))}
+    new = {name: x[:0:-1] for name, x in features.items()}
+    for name, least, most in (
+        ("probe, all depths", 0.95, 1),
+        ("probe, best depth", 0.95, 1),
+        ("probe", 0, 0.95),
+    ):
+        classify = policies.PROBES[name](features, labels, np.arange(120), 0)
+        fresh = {k: v.copy() for k, v in new.items()}
+        fresh["pool"] = rng.normal(size=fresh["pool"].shape)
+        assert least <= (classify(fresh).argmax(1) == labels[:0:-1]).mean() <= most, name
+
+
+@pytest.mark.parametrize(
+    ("policy", "moved"),
+    [
+        ("last stage", {"stage4", "head"}),
+        ("first stages", {"stem", "stage1", "stage2", "head"}),
+        ("lp-ft", {"stem", "stage1", "stage2", "stage3", "stage4", "head"}),
+        ("all", {"stem", "stage1", "stage2", "stage3", "stage4", "head"}),
+    ],
+)
+def test_a_policy_trains_the_stages_that_it_says(few, policy, moved):
+    model = models.load("test_resnet", pretrained=False, num_classes=3, input_size=32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    names = [stage.name for stage in surgery.stages(model)]
+    assert names == ["stem", "stage1", "stage2", "stage3", "stage4", "pool", "head"]
+    settings = replace(policies.settings_for(policy, 80), steps=4)
+    policies.train_policy(policy, model, few.train, settings, solved=None, seed=0)
+    change = train.weight_change(model, before)
+    assert {stage for stage, value in change.items() if value > 0} == moved
+
+
+def test_settings_are_those_that_the_search_chose_and_leave_out_the_data_set_that_is_judged():
+    rates = [claims.chosen_settings(name, "lp-ft", n).lr for name, n in claims.SEARCH_IMAGES.items()]
+    found = policies.settings_for("lp-ft", 200)
+    assert found.lr == pytest.approx(np.exp(np.mean(np.log(rates))), rel=0.05)
+    assert policies.settings_for("lp-ft", 800).steps == 2 * found.steps
+    others = [
+        claims.chosen_settings(n, "finetune", k).lr
+        for n, k in claims.SEARCH_IMAGES.items()
+        if n != "cifar-10"
+    ]
+    left = policies.settings_for("all", 200, without="cifar-10").lr
+    assert left == pytest.approx(np.exp(np.mean(np.log(others))), rel=0.05)
+
+
+def test_images_that_belong_together_never_lie_on_two_sides(few):
+    known = few.train
+    patient = {path: i // 4 for i, path in enumerate(known.paths)}
+    together = advice_module._together(known, lambda path: patient[path])
+    race = start_race(known, np.zeros((len(known), 2)), together)
+    assert len(np.unique(race.groups)) < len(known)
+    for group in np.unique(race.groups):
+        assert len(np.unique(race.fold[race.groups == group])) == 1
+    # Copies of one picture stay together, too, and pull their patients along.
+    copied = replace(known, groups=[known.groups[4], *known.groups[1:]])
+    joined = advice_module._together(copied, lambda path: patient[path])
+    assert joined[0] == joined[4] == joined[7] != joined[8]
+
+
+def start_race(known, x, groups):
+    return Race(
+        images=known,
+        features={"pool": x},
+        groups=groups,
+        load=lambda policy: None,
+        pass_seconds=0,
+        deadline=0,
+    )
+
+
+def write(folder, name, count, paint, size=(48, 48)):
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(abs(hash(name)) % 1000)
+    for i in range(count):
+        pixels = paint(rng, rng.integers(0, 255, (*size[::-1], 3)))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{name}{i:03}.png")
+    return folder
+
+
+def test_the_audit_says_what_tells_classes_apart_without_the_thing_itself(tmp_path):
+    def framed(value):
+        def paint(rng, pixels):
+            pixels[:8] = pixels[-8:] = value + rng.integers(0, 30)
+            return pixels
+
+        return paint
+
+    write(tmp_path, "cat", 20, framed(30))
+    write(tmp_path, "dog", 20, framed(180))
+    found = audit.audit_images(data.load(tmp_path).train, [])
+    (border,) = [f for f in found if f.kind == "shortcut" and "border" in f.message]
+    assert "one background per class?" in border.message
+    fair = write(write(tmp_path / "fair", "cat", 20, lambda r, p: p), "dog", 20, lambda r, p: p)
+    assert not [f for f in audit.audit_images(data.load(fair).train, []) if f.kind == "shortcut"]
+
+
+def test_the_audit_counts_and_names_dark_and_few_images(tmp_path):
+    write(tmp_path, "many", 45, lambda r, p: p)
+    write(tmp_path, "rare", 6, lambda r, p: p // 40 if r.random() < 0.5 else p)
+    known = data.load(tmp_path).train
+    found = {f.kind: f for f in audit.audit_images(known, [])}
+    assert "'rare' has" in found["few images"].message
+    assert "'many' has" in found["imbalance"].message
+    assert {path.parent.name for path in found["dark"].paths} == {"rare"}
+
+
+def test_labels_that_a_blind_probe_contradicts_are_listed(few):
+    known = few.train
+    chances = np.full((len(known), 3), 0.02)
+    chances[np.arange(len(known)), known.labels] = 0.96
+    assert audit.suspect_labels(known, chances) == []
+    chances[3] = np.roll(chances[3], 1)
+    (found,) = audit.suspect_labels(known, chances)
+    assert found.paths == [known.paths[3]]
+
+
+def test_a_folder_unlike_the_training_images_is_noticed_and_one_like_them_is_not(few, tiny, tmp_path):
+    model = models.load(tiny)
+    x = advice_module._read(model, few.train)["pool"]
+    race = start_race(few.train, x, np.arange(len(few.train)))
+    noise = write(tmp_path, "noise", 30, lambda r, p: p) / "noise"
+    assert advice_module._compare(model, x, race, noise).shifted
+    assert not advice_module._compare(model, x, race, few.test.paths).shifted
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LearnerError, match="No image was found"):
+        advice_module._compare(model, x, race, tmp_path / "empty")
+
+
+def test_the_page_needs_nothing_else_and_escapes_every_name(advice, tmp_path):
+    named = replace(advice, name="<script>alert(1)</script>", classes=["<b>", *advice.classes[1:]])
+    page = named.write(tmp_path).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert page.count("data:image/png;base64,") >= 2
+    assert "tlutils advise" in page
+    nbformat.validate(nbformat.read(tmp_path / "advice.ipynb", as_version=4))
+    assert (tmp_path / "recipe.py").read_text(encoding="utf-8") == named.recipe
+
+
+@pytest.mark.parametrize("policy", policies.POLICIES)
+def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeypatch):
+    folder = tmp_path / "digits"
+    for split in ("train", "val"):
+        for i, (image, label) in enumerate(getattr(few, split)):
+            place = folder / split / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            image.resize((32, 32)).save(place / f"{split}{i}.png")
+    settings = None if policy in policies.PROBES else replace(policies.settings_for(policy, 80), steps=2)
+    text = recipes.write_recipe(policy, tiny, str(folder), "stage2", settings, 80, 0)
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    exec(compile(text, "recipe.py", "exec"), {})
+    if policy not in ("neighbours", "probe, best depth", "probe, all depths"):
+        into = claims.small_network(3, seed=0) if policy == "scratch" else None
+        kept = models.load(tmp_path / "run" / "model.safetensors", into=into)
+        assert models.info(kept).classes == ["0", "1", "2"]
+
+
+def test_bad_input_is_told_in_words(few, tiny):
+    with pytest.raises(LearnerError, match="minutes, 0 or more"):
+        advisor.advise(few, budget=-1, backbone=tiny)
+    one = replace(few, train=few.train.select([0, 1]), val=few.val.select([]))
+    with pytest.raises(LearnerError, match="two classes or more"):
+        advisor.advise(one, budget=0, backbone=tiny)
+
+
+def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
+    tmp_path, capsys, tiny, monkeypatch
+):
+    folder = write(tmp_path, "cat", 12, lambda r, p: p // 2)
+    write(tmp_path, "dog", 12, lambda r, p: p // 2 + 120)
+    out = tmp_path.parent / "out"
+    assert cli.main(["advise", str(folder), "--budget", "0", "--backbone", tiny, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "Advice for" in said
+    assert {p.name for p in out.iterdir()} == {"advice.html", "advice.ipynb", "recipe.py"}
