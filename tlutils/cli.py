@@ -263,7 +263,8 @@ def _train(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
     )
-    print("".join(f"\nNote: {printable(doubt)}" for doubt in built.doubts))
+    for doubt in built.doubts:
+        print(f"\nNote: {printable(doubt)}")
     score = f"{built.balanced_accuracy} on {built.images} test images, with its 95 % interval"
     print(f"\nBalanced accuracy {score if built.images else 'unknown: no test image'}.")
     place = printable(str(built.folder))

@@ -4,7 +4,6 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from .. import data, features, fingerprint, models, novelty, probe, runtime, sur
 from ..errors import LearnerError
 from ..metrics import Estimate
 from .card import write_card
-from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of
+from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of, root_of
 from .judging import Judgement, judge
 from .page import render
 from .prediction import EMBEDDINGS, MODEL, embedding_stage, join
@@ -121,7 +120,7 @@ def build(
         >>> models.info(models.load("digits-model")).classes[:3]
         ['0', '1', '2']
     """
-    root = Path(os.path.commonpath([path.parent for split in _splits(dataset) for path in split.paths]))
+    root = root_of(dataset)
     key = _identify(dataset, backbone, how, seed)
     folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, root, key)
     if folder.resolve().is_relative_to(root.resolve()):
@@ -150,7 +149,7 @@ def build(
         classes=list(dataset.classes),
         counts={split.name: list(split.counts.values()) for split in _splits(dataset)},
         split_rule=dataset.card.split_rule,
-        problems=list_problems(dataset, root),
+        problems=list_problems(dataset),
         doubts=doubts,
         judgement=judgement,
         suspects=[

@@ -1,5 +1,6 @@
 """What a folder of images holds, and what in it makes a result less sure than it looks."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,13 @@ def summarise(dataset: data.DatasetSplits) -> str:
     rule = dataset.card.split_rule
     lines = [f"{dataset.name}: {images} images of {len(dataset.classes)} classes; {rule}"]
     lines += [f"  {row[0]:{width}} " + "".join(f"{count:>7}" for count in row[1:]) for row in rows]
-    lines += [f"Noted: {name}: {message}" for name, message in list_problems(dataset, Path())]
+    lines += [f"Noted: {name}: {message}" for name, message in list_problems(dataset)]
     return "\n".join(lines)
 
 
-def list_problems(dataset: data.DatasetSplits, root: Path) -> list[tuple[str, str]]:
+def list_problems(dataset: data.DatasetSplits) -> list[tuple[str, str]]:
     """Return (file, what was noted of it), of each kind the first ones and how many more there are."""
+    root = root_of(dataset)
     kinds: dict[str, list[data.Problem]] = {}
     for problem in dataset.problems:
         kinds.setdefault(problem.kind, []).append(problem)
@@ -53,6 +55,12 @@ def list_problems(dataset: data.DatasetSplits, root: Path) -> list[tuple[str, st
         if len(found) > SHOWN:
             rows.append((f"{len(found) - SHOWN} more", kind))
     return rows
+
+
+def root_of(dataset: data.DatasetSplits) -> Path:
+    """Return the folder that all images of a data set lie in."""
+    splits = (dataset.train, dataset.val, dataset.test)
+    return Path(os.path.commonpath([path.parent for split in splits for path in split.paths]))
 
 
 def name_of(path: Path, root: Path) -> str:

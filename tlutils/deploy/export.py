@@ -221,6 +221,11 @@ def _trace(copied: _Scores, example: Tensor) -> torch.export.ExportedProgram:
 
 
 def _refusal(name: str, how: str, error: Exception) -> LearnerError:
+    if isinstance(error, ImportError):
+        return LearnerError(
+            f"The installed packages for ONNX do not go with this PyTorch ({error}): "
+            "pip install --upgrade 'tlutils[export]'."
+        )
     why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return LearnerError(
         f"{name} cannot be exported by {how}: {type(error).__name__}: {why[:300]}. Its forward must be "

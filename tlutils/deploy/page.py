@@ -50,8 +50,8 @@ def render(results: Results) -> str:
     else:
         parts.append(
             f'<p class="score">Balanced accuracy {judged.balanced}</p><p>On {judged.report.n} test images, '
-            "on which nothing was chosen. In brackets, the interval of 95 %: so far the value for many more "
-            f"such images may be from this one. Guessing has {1 / len(results.classes):.3f}.</p>"
+            "on which nothing was chosen. In brackets, the interval of 95 %: the value on all images of this "
+            f"kind is likely to be in it. Guessing has {1 / len(results.classes):.3f}.</p>"
         )
     parts += [f'<p class="doubt">{text(doubt)}</p>' for doubt in results.doubts]
     if judged is not None:
