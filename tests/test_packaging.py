@@ -18,7 +18,8 @@ import tlutils
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TEST = PROJECT["optional-dependencies"]["test"]
+EXTRAS = PROJECT["optional-dependencies"]
+TEST = EXTRAS["test"]
 CONDA_NAMES = {"pytorch": "torch", "python-xxhash": "xxhash"}
 
 
@@ -71,11 +72,11 @@ with_instructor = pytest.mark.skipif(not (ROOT / "instructor").is_dir(), reason=
 @pytest.mark.parametrize(
     ("pattern", "declared"),
     [
-        ("tlutils/**/*.py", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["export"]),
+        ("tlutils/**/*.py", PROJECT["dependencies"] + EXTRAS["advisor"] + EXTRAS["export"]),
         ("notebooks/**/*.ipynb", PROJECT["dependencies"]),
         pytest.param(
             "instructor/**/*.py",
-            PROJECT["dependencies"] + PROJECT["optional-dependencies"]["teach"],
+            PROJECT["dependencies"] + EXTRAS["teach"],
             marks=with_instructor,
         ),
         ("benchmarks/*.py", PROJECT["dependencies"] + TEST),

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit  # Student's t, without the second that scipy.stats takes to import
 
 from .errors import LearnerError
-from .metrics import Difference, Estimate
+from .metrics import Difference, Estimate, wilson_intervals
 
 
 @dataclass(frozen=True)
@@ -121,23 +121,19 @@ def _by_group(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return np.bincount(group, values) * (group.max() + 1)
 
 
-def image_mean(
-    values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None, cautious: bool = False
-) -> SampleMean:
+def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
     """Return the mean over classes of a number that each image has, sure only as far as the images decide.
 
     For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
     for differences of two classifiers' hits, how much better the first is. What another draw of the training
-    images would change is not in it: that takes several seeds, see `two_way_mean`.
+    images would change is not in it: that takes several seeds, see `two_way_mean`. Where all images are right
+    the spread says that nothing varies: `score_interval` does not believe it.
 
     Args:
         values: (N,), a number of each image.
         labels: (N,), the class of each image.
         groups: (N,), a number or name per image, equal for images that vary together; each image is its own
             group unless given.
-        cautious: For hits alone. Where all images of a class are right, their spread says that nothing
-            varies; with this the variance of a class is not below that of one more hit and one more miss
-            (Agresti and Coull 1998, doi:10.1080/00031305.1998.10480550, who add two of each).
 
     Raises:
         LearnerError: The shapes do not fit, or there is no value.
@@ -160,10 +156,40 @@ def image_mean(
     gaps = _by_group((y - recalls[own]) / counts[own], group) / len(counts)
     units = len(gaps)
     variance = float((gaps**2).sum()) / (units * max(1, units - 1))
-    if cautious:
-        smoothed = (np.bincount(own, y) + 1) / (counts + 2)
-        variance = max(variance, float((smoothed * (1 - smoothed) / counts).sum()) / len(counts) ** 2)
     return SampleMean(float(recalls.mean()), variance if units > 1 else np.inf, max(1, units - 1))
+
+
+def score_interval(
+    hits: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None, level: float = 0.95
+) -> Estimate:
+    """Return the balanced accuracy of one classifier, with an interval that holds for few images too.
+
+    It is that of `metrics.wilson_intervals`, for as many images as those of groups are worth: their number
+    over the design effect, by which groups make the variance larger (Kish 1965).
+
+    Args:
+        hits: (N,), 1 or 0 for each image, right or wrong.
+        labels: (N,), the class of each image.
+        groups: As in `image_mean`.
+        level: Confidence level of the interval.
+
+    Raises:
+        LearnerError: The shapes do not fit, or there is no image.
+
+    Example:
+        >>> from tlutils.intervals import score_interval
+        >>> print(score_interval([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1]))
+        1.000 [0.581, 1.000]
+    """
+    together, apart = image_mean(hits, labels, groups=groups), image_mean(hits, labels)
+    right, truth = np.asarray(hits, dtype=float), np.asarray(labels)
+    units = len(truth) if groups is None else len(np.unique(groups))
+    effect = together.variance / apart.variance if 0 < together.variance < np.inf else len(truth) / units
+    _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
+    recalled = np.bincount(own, right)
+    table = np.diag(recalled)
+    table[np.arange(len(counts)), np.arange(len(counts)) - 1] += counts - recalled
+    return wilson_intervals(table / max(1.0, effect), level=level)[0]
 
 
 def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:

@@ -17,7 +17,7 @@ from torch import nn
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating
-from ..intervals import image_mean
+from ..intervals import image_mean, score_interval
 from ..metrics import Estimate
 from .audit import Finding, audit_images, inferred, suspect_labels
 from .policies import FOLDS, POLICIES, PROBES, best_depth, fit, make_recipe, settings_for
@@ -268,7 +268,7 @@ def advise(
             policies alone, and how long each policy that trains is expected to take.
 
     Raises:
-        LearnerError: the data cannot be loaded or split, a class has no image, or the network cannot be had.
+        LearnerError: the data cannot be loaded or split, a class has no image, or the network is missing.
 
     Example:
         >>> from tlutils import advisor, data
@@ -288,7 +288,7 @@ def advise(
     _check(known)
     together = _together(known, groups)
     model = models.load(backbone)
-    say(inferred(loaded, known))
+    say(inferred(known))
     findings = audit_images(known, loaded.problems)
     before = time.monotonic()
     read = _read(model, known)
@@ -321,7 +321,7 @@ def advise(
             source=source,
             classes=list(known.classes),
             images=len(known),
-            inferred=inferred(loaded, known),
+            inferred=inferred(known),
             findings=findings,
             backbone=backbone,
             policy=decision.policy,
@@ -438,8 +438,8 @@ def _curve(race: Race) -> pd.DataFrame:
             used.append(len(kept))
         judged = ~np.isnan(found)
         hits[share] = found[judged], y[judged], groups[judged]
-        value, low, high = image_mean(*hits[share][:2], groups=hits[share][2], cautious=True).interval(LEVEL)
-        line = {"images": float(np.mean(used)), "score": value, "low": max(0.0, low), "high": min(1.0, high)}
+        score = score_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
+        line = {"images": float(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
             before = hits[share / 2][0]
             gain = image_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
@@ -488,9 +488,9 @@ def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:
         judged = ~np.isnan(hits)
         line: dict[str, Any] = {"policy": name, "folds": runner.folds}
         if judged.any():
-            mean = image_mean(hits[judged], race.labels[judged], groups=race.groups[judged], cautious=True)
-            value, low, high = mean.interval(LEVEL)
-            line |= {"score": value, "low": max(0.0, low), "high": min(1.0, high)}
+            shown = hits[judged], race.labels[judged]
+            score = score_interval(*shown, groups=race.groups[judged], level=LEVEL)
+            line |= dict(zip(("score", "low", "high"), score, strict=True))
         behind = decision.behind.get(name)
         line |= {
             "behind": behind.value if behind else np.nan,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import data, metrics, runtime
-from ..intervals import image_mean
+from ..intervals import score_interval
 from ..metrics import Estimate
 from ..probe import assign_folds, fit_probe
 
@@ -177,7 +177,7 @@ def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> E
     judged = ~np.isnan(hits)
     if not judged.any():
         return Estimate(np.nan, np.nan, np.nan)
-    return image_mean(hits[judged], labels[judged], groups=groups[judged], cautious=True).interval(0.9)
+    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=0.9)
 
 
 def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding]:
@@ -223,18 +223,17 @@ def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding
     ]
 
 
-def inferred(dataset: data.DatasetSplits, known: data.Split) -> str:
+def inferred(known: data.Split) -> str:
     """Return a sentence on what was taken for what.
 
     Args:
-        dataset: what was loaded.
         known: the images that advice is given on.
     """
     counts = known.counts
     shown = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:8])
     return (
         f"{len(known)} images of {len(counts)} classes ({shown}{', …' if len(counts) > 8 else ''}), those of "
-        f"train and val together; {len(dataset.test)} test images stay closed."
+        "train and val together; the test images stay closed."
     )
 
 

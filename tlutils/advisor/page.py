@@ -9,7 +9,6 @@ from typing import Any
 import nbformat
 import numpy as np
 from jinja2 import Environment
-from markupsafe import Markup
 
 from .. import data, plots, runtime
 from ..metrics import Estimate
@@ -46,10 +45,10 @@ BODY = """
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Advice for {{ advice.name }}</title>
-<meta name="viewport" content="width=device-width"><style>{{ style }}</style></head><body>
+<meta name="viewport" content="width=device-width"><style>{{ style|safe }}</style></head><body>
 <h1>How much to freeze: {{ advice.name }}</h1>
 <p>{{ advice.inferred }} Network: {{ advice.backbone }}. {{ took }}</p>
-{{ body }}
+{{ body|safe }}
 {% for picture in pictures %}<p><img alt="{{ picture.alt }}"
 src="data:image/png;base64,{{ picture.png }}"></p>
 {% endfor %}
@@ -121,8 +120,8 @@ def write_files(advice: Any, folder: str | Path) -> Path:
     text = _render(
         PAGE,
         advice=advice,
-        style=Markup(STYLE),
-        body=Markup(body(advice)),
+        style=STYLE,
+        body=body(advice),
         took=f"It took {advice.seconds / 60:.1f} minutes of {advice.budget:g}.",
         pictures=[{"alt": p.alt, "png": base64.b64encode(p.png()).decode()} for p in draw(advice)],
         findings=[

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from .. import runtime, train
-from ..intervals import SampleMean, image_mean
+from ..intervals import SampleMean, image_mean, score_interval
 from ..metrics import Difference, Estimate
 from ..probe import assign_folds
 from .policies import (
@@ -243,8 +243,8 @@ def decide(
     own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
     labels, groups = labels[judged], groups[judged]
 
-    def mean(values: np.ndarray, *, cautious: bool = False) -> SampleMean:
-        return image_mean(values, labels, groups=groups, cautious=cautious)
+    def mean(values: np.ndarray) -> SampleMean:
+        return image_mean(values, labels, groups=groups)
 
     ranked = sorted(own, key=lambda name: (-mean(own[name]).value, order.index(name)))
     best = ranked[0]
@@ -254,13 +254,12 @@ def decide(
     }
     tied = sorted((name for name in own if behind[name].tie), key=order.index)
     chosen = tied[0]
-    value, low, high = mean(own[chosen], cautious=True).interval(level)
     rest = [name for name in (*tied[1:], *ranked) if name != chosen]
     return Decision(
         policy=chosen,
         best=best,
         tied=tied,
-        expected=Estimate(value, max(0.0, low), min(1.0, high)),
+        expected=score_interval(own[chosen], labels, groups=groups, level=level),
         behind=behind,
         runner_up=rest[0] if rest else "",
     )
