@@ -32,21 +32,13 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from scipy.special import stdtrit
 
 from tlutils import data, models, surgery, train, transferability
-from tlutils.advisor import (
-    POLICIES,
-    PROBES,
-    TABLES,
-    Decision,
-    decide,
-    settings_for,
-    survivors,
-    table_of,
-    train_policy,
-)
-from tlutils.advisor.policies import BATCH, FOLDS, FROM_PROBE, fit
-from tlutils.advisor.tables import Cells
+from tlutils.advisor import POLICIES, TABLES, Decision, decide
+from tlutils.advisor.policies import BATCH, FOLDS, FROM_PROBE, PROBES, fit, settings_for, train_policy
+from tlutils.advisor.race import LEVEL, survivors
+from tlutils.advisor.tables import Cells, table_of
 from tlutils.claims.materials import (
     BACKBONE,
     LARGER,
@@ -371,26 +363,65 @@ def best_cross_validated(policies: Sequence[str]) -> Rule:
     return lambda others: choose
 
 
-def advised(known: pd.Series, policies: Sequence[str] = tuple(POLICIES)) -> Decision | None:
-    """Return what the advisor decides from the folds that it would have run; None where one is missing.
+def fields(known: pd.Series, policies: Sequence[str]) -> list[list[str]] | None:
+    """Return who runs on each fold when the advisor races these policies; None where a run is missing.
 
     Frozen policies run on every fold, and of those that train the better half of a fold runs on the next.
     """
     folds: dict[str, dict[str, Judged]] = known["folds"]
-    own = {name: folds.get(name, {}) for name in policies}
-    alive = [name for name in policies if name not in PROBES]
-    for number in map(str, range(FOLDS)):
-        if any(number not in own[name] for name in (*alive, *(set(policies) & set(PROBES)))):
+    frozen = [name for name in policies if name in PROBES]
+    alive, found = [name for name in policies if name not in PROBES], []
+    for number in range(FOLDS):
+        seen = [str(n) for n in range(number)]
+        if number:
+            alive = survivors({name: _over(folds[name], seen).value for name in alive})
+        found.append([*frozen, *alive])
+        if any(str(number) not in folds.get(name, {}) for name in found[-1]):
             return None
-        if number != str(FOLDS - 1):
-            seen = [str(n) for n in range(int(number) + 1)]
-            alive = survivors({name: _over(own[name], seen).value for name in alive})
-    whole = [name for name in policies if name in PROBES or name in alive]
-    everything = [str(n) for n in range(FOLDS)]
-    parts = {name: [own[name][n] for n in everything] for name in whole}
-    hits = {name: np.concatenate([part[0] for part in found]) for name, found in parts.items()}
-    labels, groups = (np.concatenate([part[k] for part in parts[whole[0]]]) for k in (1, 2))
+    return found
+
+
+def advised(known: pd.Series, policies: Sequence[str] = tuple(POLICIES)) -> Decision | None:
+    """Return what the advisor decides when it races these policies; None where a run is missing."""
+    ran = fields(known, policies)
+    if ran is None:
+        return None
+    folds: dict[str, dict[str, Judged]] = known["folds"]
+    parts = {name: [folds[name][str(n)] for n in range(FOLDS)] for name in ran[-1]}
+    hits = {name: np.concatenate([part[0] for part in own]) for name, own in parts.items()}
+    labels, groups = (np.concatenate([part[k] for part in parts[ran[-1][0]]]) for k in (1, 2))
     return decide(hits, labels, groups)
+
+
+def judge_advice(table: Table, policies: Sequence[str] = tuple(POLICIES)) -> dict[str, float]:
+    """Return how the advisor fares beside its choice, over all tasks and seeds of which the folds are done.
+
+    `covered` is how often the expected accuracy's interval and the pool's score agree, the pool's own chance
+    allowed for; `ties` how often several policies tied; `share of the cost` what its runs took of the time
+    that every policy on every fold takes; `tasks` how many tasks and seeds there were.
+    """
+    rows = []
+    for key, known in table.known.iterrows():
+        decision, ran = advised(known, policies), fields(known, policies)
+        if decision is None or ran is None:
+            continue
+        score, cpu = table.scores.loc[key, decision.policy] / 100, table.cpu.loc[key]
+        low, high = decision.expected.low, decision.expected.high
+        chance = stdtrit(POOL, (1 + LEVEL) / 2) * (score * (1 - score) / POOL) ** 0.5
+        gap = abs(score - decision.expected.value)
+        half = (
+            high - decision.expected.value
+            if score > decision.expected.value
+            else decision.expected.value - low
+        )
+        rows.append(
+            {
+                "covered": gap <= (half**2 + chance**2) ** 0.5,
+                "ties": len(decision.tied) > 1,
+                "share of the cost": sum(cpu[names].sum() for names in ran) / (FOLDS * cpu.sum()),
+            }
+        )
+    return pd.DataFrame(rows).mean().to_dict() | {"tasks": len(rows)} if rows else {"tasks": 0}
 
 
 def _over(folds: Mapping[str, Judged], numbers: Sequence[str]) -> SampleMean:
@@ -622,6 +653,7 @@ def main() -> None:
         print(tasks.mean().assign(seeds=tasks.size()).round(1), "\n")
         about = {"score": table.scores.mean().round(1), "seconds of learning": table.cpu.mean().round(1)}
         print(pd.DataFrame(about), "\n")
+        print("The advisor:", {name: round(value, 2) for name, value in judge_advice(table).items()}, "\n")
         judged = judge_rules(table)
         print(judged.map(lambda v: f"[{v[0]:.2f}, {v[1]:.2f}]" if isinstance(v, tuple) else v).round(2))
 

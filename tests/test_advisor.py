@@ -11,7 +11,7 @@ from PIL import Image
 from tlutils import advisor, claims, cli, data, models, surgery, train
 from tlutils.advisor import advice as advice_module
 from tlutils.advisor import audit, policies, recipes
-from tlutils.advisor.race import Race
+from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
 from tlutils.intervals import score_interval
 
@@ -74,8 +74,8 @@ def test_intervals_of_one_classifier_cover_as_often_as_they_say():
 
 
 def test_the_better_half_survives_rounded_up():
-    assert advisor.survivors({"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.6, "e": 0.2}) == ["b", "d", "c"]
-    assert advisor.survivors({"a": 0.1}) == ["a"]
+    assert survivors({"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.6, "e": 0.2}) == ["b", "d", "c"]
+    assert survivors({"a": 0.1}) == ["a"]
 
 
 @pytest.fixture(scope="module")

@@ -141,6 +141,9 @@ def test_a_task_counts_when_every_policy_was_judged_and_folds_when_all_are_there
             "judge": judge,
             "score": 0.01 * number,
             "cpu": 1.0,
+            "hits": "01",
+            "truth": "0 1",
+            "groups": "7 9",
         }
         for seed in (0, 1)
         for number, policy in enumerate(regret.POLICIES)
@@ -156,6 +159,48 @@ def test_a_task_counts_when_every_policy_was_judged_and_folds_when_all_are_there
     assert cv["images"] == 60
     assert cv["cv scratch"] == pytest.approx(0.01 * (len(regret.POLICIES) - 1))
     assert np.isnan(cv["cv probe"])
+    assert regret.advised(cv) is None  # a fold is missing
+
+
+def told_by_folds(scores):
+    """What folds say where each policy is right on so many of 20 images, each on other ones, in each fold."""
+    labels, groups = np.arange(20) % 2, np.arange(20)
+    folds = {
+        policy: {
+            str(k): (np.roll(groups < right, 3 * shift).astype(float), labels, groups + 20 * k)
+            for k in range(regret.FOLDS)
+        }
+        for shift, (policy, right) in enumerate(scores.items())
+    }
+    return pd.Series({"folds": folds, "images": 60})
+
+
+def test_the_advisor_in_the_table_decides_as_the_advisor_does():
+    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "all": 18}
+    decision = regret.advised(told_by_folds(right))
+    assert (decision.policy, decision.best, decision.tied) == ("probe", "lp-ft", ["probe", "lp-ft", "all"])
+    # Two of five see every fold: who was behind on the first is not needed on the others.
+    known = told_by_folds(right)
+    for dropped in ("scratch", "first stages"):
+        del known["folds"][dropped]["1"], known["folds"][dropped]["2"]
+    assert regret.advised(known).policy == "probe"
+    assert set(decision.behind) == {*regret.PROBES, "lp-ft", "all"}
+    del known["folds"]["lp-ft"]["2"]
+    assert regret.advised(known) is None
+
+
+def test_an_advice_is_judged_by_coverage_ties_and_what_it_cost():
+    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "all": 18}
+    index = pd.MultiIndex.from_tuples([("a", "few", 0), ("b", "few", 0)], names=regret.INDEX)
+    scores = pd.DataFrame(90.0, index=index, columns=list(regret.POLICIES))
+    scores.loc[("b", "few", 0)] = 30.0  # what the folds of b promise is not so
+    known = pd.DataFrame([told_by_folds(right)] * 2, index=index)
+    costs = pd.DataFrame(1.0, index=index, columns=list(regret.POLICIES))
+    found = regret.judge_advice(regret.Table(scores, known, costs))
+    assert found["covered"] == 0.5
+    assert found["ties"] == 1
+    # Of 27 runs of a policy on a fold: 12 frozen, and 5 + 3 + 2 that train.
+    assert found["share of the cost"] == pytest.approx(22 / 27)
 
 
 # --- Scores ----------------------------------------------------------------------------------------------
@@ -254,18 +299,16 @@ def test_folds_judge_each_image_once():
 
 
 def test_settings_come_from_other_data_sets(monkeypatch):
-    before = regret.settings_for("all", "mnist-5k", 200)
+    before = regret.settings_elsewhere("all", "mnist-5k", 200)
     chosen = claims.chosen_settings
 
     def poisoned(dataset, strategy, images):
         return replace(chosen(dataset, strategy, images), **({"lr": 9.0} if dataset == "mnist-5k" else {}))
 
     monkeypatch.setattr(claims, "chosen_settings", poisoned)
-    regret.searched_elsewhere.cache_clear()
-    assert regret.settings_for("all", "mnist-5k", 200) == before
-    assert regret.settings_for("all", "cifar-10", 200)["lr"] > 0.001
-    assert regret.settings_for("all", "mnist-5k", 800)["steps"] == 2 * before["steps"]
-    regret.searched_elsewhere.cache_clear()
+    assert regret.settings_elsewhere("all", "mnist-5k", 200) == before
+    assert regret.settings_elsewhere("all", "cifar-10", 200)["lr"] > 0.001
+    assert regret.settings_elsewhere("all", "mnist-5k", 800)["steps"] == 2 * before["steps"]
 
 
 def test_a_policy_that_trains_a_part_leaves_the_whole_network_to_the_next():

@@ -2,24 +2,17 @@
 
 from .advice import Advice, advise
 from .audit import Finding
-from .policies import POLICIES, PROBES, make_recipe, settings_for, train_policy
-from .race import Decision, Race, decide, survivors
-from .tables import TABLES, PublishedTable, table_of
+from .policies import POLICIES
+from .race import Decision, decide
+from .tables import TABLES, PublishedTable
 
 __all__ = [
     "POLICIES",
-    "PROBES",
     "TABLES",
     "Advice",
     "Decision",
     "Finding",
     "PublishedTable",
-    "Race",
     "advise",
     "decide",
-    "make_recipe",
-    "settings_for",
-    "survivors",
-    "table_of",
-    "train_policy",
 ]

@@ -60,10 +60,6 @@ def survivors(scores: Mapping[str, float]) -> list[str]:
     Args:
         scores: By policy, what it scored on the folds so far.
 
-    Example:
-        >>> from tlutils.advisor.race import survivors
-        >>> survivors({"lp-ft": 0.9, "all": 0.8, "scratch": 0.4})
-        ['lp-ft', 'all']
     """
     return sorted(scores, key=lambda name: -scores[name])[: (len(scores) + 1) // 2]
 
@@ -233,7 +229,7 @@ def decide(
 
     Example:
         >>> import numpy as np
-        >>> from tlutils.advisor.race import decide
+        >>> from tlutils.advisor import decide
         >>> labels = np.arange(40) % 2
         >>> hits = {"probe": np.arange(40) < 36, "all": np.arange(40) < 37}
         >>> decide(hits, labels, np.arange(40)).tied
