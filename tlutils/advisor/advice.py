@@ -36,7 +36,7 @@ BUILDABLE = ("probe", "last stage", "lp-ft", "all")
 ANCHORS = ("scenes", "elpv-defects")
 """Data sets that come with the packages, whose distances are measured beside that of the images."""
 
-SAMPLE, DEPLOYED = 48, 200
+SAMPLE, DEPLOYED = 32, 200
 """Images by which a distance is measured, and that are compared of a `deploy` folder."""
 
 
@@ -439,7 +439,7 @@ def _curve(race: Race) -> pd.DataFrame:
         judged = ~np.isnan(found)
         hits[share] = found[judged], y[judged], groups[judged]
         score = score_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
-        line = {"images": float(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
+        line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
             before = hits[share / 2][0]
             gain = image_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
@@ -462,6 +462,8 @@ def _compare(
         raise LearnerError(
             f"No image was found in {', '.join(map(str, given))}. Expected a folder, or files."
         )
+    drawn = np.random.default_rng(race.seed).permutation(len(paths))[:DEPLOYED]
+    paths = [paths[i] for i in sorted(drawn)]
     transform, rows = data.transform_for(model), []
     with evaluating(model) as bare, torch.no_grad():
         read = surgery.outputs(bare, at="pool")

@@ -150,7 +150,7 @@ def draw(advice: Any) -> list[plots.Picture]:
     """
     seen = advice.table.dropna(subset=["score"])
     results = {
-        str(name): (row["score"], row["low"], row["high"])
+        _called(str(name)): (row["score"], row["low"], row["high"])
         for name, row in seen.iterrows()
         if row["folds"] == 3
     }
@@ -169,7 +169,7 @@ def draw(advice: Any) -> list[plots.Picture]:
     pictures.append(
         plots.lines(
             curve["images"].tolist(),
-            {"probe": curve[["score", "low", "high"]].to_numpy(), "chance": 1 / len(advice.classes)},
+            {"linear probe": curve[["score", "low", "high"]].to_numpy(), "chance": 1 / len(advice.classes)},
             title="What more images have brought so far",
             alt="The linear probe by number of images: "
             + ", ".join(f"{row.images:.0f} images {row.score:.3f}" for row in curve.itertuples())
@@ -190,6 +190,11 @@ def draw(advice: Any) -> list[plots.Picture]:
             )
         )
     return pictures
+
+
+def _called(policy: str) -> str:
+    """Return what a policy is called in a figure, where "probe" would take the name of a strategy."""
+    return "linear probe" if policy == "probe" else policy
 
 
 def _similarity(advice: Any) -> str:
