@@ -230,6 +230,18 @@ def start_race(known, x, groups):
     )
 
 
+def test_a_class_whose_groups_fall_together_is_named(few):
+    known = few.train
+    patient = np.arange(len(known)) % 6
+    fold = start_race(known, np.zeros((len(known), 2)), patient).fold
+    pair = [p for p in range(6) if fold[patient == p][0] == fold[patient == 0][0]]
+    assert len(pair) == 2
+    third = np.flatnonzero(np.array(known.labels) == 2)
+    patient[third] = np.resize(pair, len(third))  # the third class is seen in these two alone
+    with pytest.raises(LearnerError, match="All images of '2' belong together"):
+        start_race(known, np.zeros((len(known), 2)), patient)
+
+
 def write(folder, name, count, paint, size=(48, 48)):
     (folder / name).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(abs(hash(name)) % 1000)

@@ -19,6 +19,7 @@ from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating
 from ..intervals import image_mean, score_interval
 from ..metrics import Estimate
+from . import page
 from .audit import Finding, audit_images, inferred, suspect_labels
 from .policies import FOLDS, POLICIES, PROBES, best_depth, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
@@ -155,7 +156,7 @@ class Advice:
             return "Too few images for a learning curve."
         before, now = self.curve.iloc[-2], self.curve.iloc[-1]
         gain, low, high = now["gain"], now["gain_low"], now["gain_high"]
-        sure = "surely" if low > 0 else "not surely"
+        sure = "beyond noise" if low > 0 else "within noise"
         return (
             f"From {before['images']:.0f} to {now['images']:.0f} images the linear probe gained "
             f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], {sure}. Another doubling "
@@ -221,9 +222,7 @@ class Advice:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from .page import body
-
-        return body(self)
+        return page.body(self)
 
     def write(self, folder: str | Path) -> Path:
         """Write the page, the recipe and a notebook into a folder, and return the page.
@@ -234,9 +233,7 @@ class Advice:
         Raises:
             LearnerError: the disk is full, or the folder cannot be written.
         """
-        from .page import write_files
-
-        return write_files(self, folder)
+        return page.write_files(self, folder)
 
 
 def advise(

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from .. import runtime, train
+from ..errors import LearnerError
 from ..intervals import SampleMean, image_mean, score_interval
 from ..metrics import Difference, Estimate
 from ..probe import assign_folds
@@ -93,6 +94,14 @@ class Race:
     def __post_init__(self) -> None:
         self.labels = np.asarray(self.images.labels)
         self.fold = assign_folds(self.labels, self.groups, FOLDS, self.seed)
+        for fold in range(FOLDS):
+            absent = set(self.labels) - set(self.labels[self.fold != fold])
+            if absent:
+                names = ", ".join(repr(self.images.classes[k]) for k in sorted(absent))
+                raise LearnerError(
+                    f"All images of {names} belong together, by copies or by groups, and cannot be learned "
+                    "from and judged by at once. Collect some from elsewhere, or declare smaller groups."
+                )
         empty = np.full((len(self.labels), len(self.images.classes)), np.nan)
         self.runners = {name: Runner(name, empty.copy()) for name in POLICIES}
 
