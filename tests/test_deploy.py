@@ -231,6 +231,7 @@ def test_a_network_whose_head_is_no_linear_layer_is_trained_in_steps(three, tmp_
 def test_an_unknown_stage_is_named_before_anything_is_computed(three, backbone, tmp_path):
     with pytest.raises(LearnerError, match="stage9"):
         build(three[0], backbone, tmp_path / "out", how=Recipe.partial("stage9"))
+    assert not (tmp_path / "out").exists()
 
 
 # What a folder may be like.
