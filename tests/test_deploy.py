@@ -392,7 +392,8 @@ def test_what_cannot_be_read_is_named_and_the_others_are_predicted(three, tmp_pa
     (tmp_path / "phone.heic").write_bytes(heic())
     (tmp_path / "half.png").write_bytes((root / "cat" / "000.png").read_bytes()[:200])
     (tmp_path / "<i>notes.txt").write_text("words")
-    files = [*map(str, sorted(tmp_path.iterdir())), str(tmp_path / "gone.png"), str(root / "dog" / "001.png")]
+    files = [*map(str, sorted(tmp_path.iterdir())), str(tmp_path / "gone.png"), f"{'long' * 99}.png"]
+    files.append(str(root / "dog" / "001.png"))
     assert cli.main(["predict", str(built.folder), *files]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, says in {
@@ -400,6 +401,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_predicted(three, tmp_pa
         "half": "broken",
         "notes": "not an image",
         "gone": "no such file",
+        "longlong": "too long",
     }.items():
         assert any(name in line and says in line for line in lines), name
     assert any("001.png" in line and "dog" in line for line in lines)
