@@ -16,6 +16,7 @@ from image_folders import coloured, fill, heic
 from PIL import Image
 
 from tlutils import cli, data, deploy, features, models, novelty, probe, surgery, train
+from tlutils.deploy.doubts import find_suspects
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
@@ -44,9 +45,9 @@ def words_of(page):
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory, backbone):
-    """A finished run on three classes of thirty images, and the folder that it learned from."""
+    """A finished run on three classes of twenty images, and the folder that it learned from."""
     place = tmp_path_factory.mktemp("three")
-    root = coloured(place / "pets", {"cat": 30, "dog": 30, "eel": 30})
+    root = coloured(place / "pets", {"cat": 20, "dog": 20, "eel": 20})
     return root, build(root, backbone, place / "out")
 
 
@@ -108,7 +109,7 @@ def test_the_number_is_that_of_the_saved_model_on_the_test_split(three):
     assert report.n == built.images
 
 
-def test_the_test_split_teaches_nothing(three, backbone, tmp_path, monkeypatch):
+def test_the_test_split_teaches_nothing(three, backbone, tmp_path):
     """The same model comes out when all labels of the test split are others."""
     dataset = data.load(three[0])
     dataset.test.labels[:] = [(label + 1) % 3 for label in dataset.test.labels]
@@ -119,14 +120,14 @@ def test_the_test_split_teaches_nothing(three, backbone, tmp_path, monkeypatch):
     assert other.balanced_accuracy.value < 0.2 < three[1].balanced_accuracy.value
 
 
-def test_digits_among_the_files_look_unlike_the_training_images(three, tmp_path):
+def test_a_photograph_among_patches_of_colour_looks_unlike_the_training_images(three, tmp_path):
     root, built = three
     data.load_photograph("cat").save(tmp_path / "photograph.png")
     table = deploy.predict(built.folder, [root / "cat", tmp_path / "photograph.png"])
-    assert table["class"][:30].tolist().count("cat") > 27
-    assert table["unlike"][:30].mean() < 0.2
-    assert table["unlike"].iloc[30]
-    assert table["note"].iloc[30] == "unlike the training images"
+    assert table["class"][:20].tolist().count("cat") > 17
+    assert table["unlike"][:20].mean() < 0.2
+    assert table["unlike"].iloc[20]
+    assert table["note"].iloc[20] == "unlike the training images"
 
 
 def test_a_model_without_embeddings_predicts_and_does_not_say_what_is_unlike(three):
@@ -169,9 +170,9 @@ def test_nothing_is_written_over(three, backbone, tmp_path, monkeypatch):
     (tmp_path / "pets-model" / "notes.txt").touch()
     assert build(root, backbone, None).folder.name == "pets-model-2"
     assert build(root, backbone, None).folder.name == "pets-model-2"
-    assert build(root, backbone, None, seed=1).folder.name == "pets-model-3"
 
 
+@pytest.mark.full
 def test_a_recipe_trains_from_the_solved_head_and_goes_on_after_an_interruption(three, backbone, tmp_path):
     root, _ = three
     recipe = deploy.choose_recipe("stage3")
@@ -231,23 +232,31 @@ def test_a_network_whose_head_is_no_linear_layer_is_trained_in_steps(three, tmp_
 def test_an_unknown_stage_is_named_before_anything_is_computed(three, backbone, tmp_path):
     with pytest.raises(LearnerError, match="stage9"):
         build(three[0], backbone, tmp_path / "out", how=Recipe.partial("stage9"))
+    assert not (tmp_path / "out").exists()
 
 
 # What a folder may be like.
 
 
-def test_imbalance_is_said_weighed_and_judged_by_balanced_accuracy(backbone, tmp_path):
-    root = coloured(tmp_path / "mushrooms", {"edible": 200, "deadly": 15})
-    dataset = data.load(root)
-    (doubt,) = [doubt for doubt in deploy.list_doubts(dataset) if "imbalanced" in doubt]
+@pytest.fixture
+def mushrooms(tmp_path):
+    return data.load(coloured(tmp_path / "mushrooms", {"edible": 200, "deadly": 15}))
+
+
+def test_imbalance_is_said_with_what_follows_from_it(mushrooms):
+    (doubt,) = [doubt for doubt in deploy.list_doubts(mushrooms) if "imbalanced" in doubt]
     assert "always answering 'edible' is right for 93% of such images" in doubt
     assert "balanced accuracy of 0.50" in doubt
-    built = deploy.build(dataset, tmp_path / "out", backbone=backbone)
-    assert doubt in built.doubts
-    assert doubt in words_of(read(built))
+
+
+@pytest.mark.full
+def test_imbalanced_classes_are_weighed_and_judged_by_balanced_accuracy(mushrooms, backbone, tmp_path):
+    built = deploy.build(mushrooms, tmp_path / "out", backbone=backbone)
+    assert any("imbalanced" in doubt for doubt in built.doubts)
+    assert "The classes are imbalanced" in words_of(read(built))
     assert "every class counting alike" in built.trained
     assert built.balanced_accuracy.high - built.balanced_accuracy.low > 0.15  # three images of 'deadly'
-    weighed = probe.fit_probe(*_rows(dataset, backbone), classes=dataset.classes)
+    weighed = probe.fit_probe(*_rows(mushrooms, backbone), classes=mushrooms.classes)
     assert torch.allclose(models.load(built.folder).fc.weight, weighed.head().weight, atol=1e-3)
 
 
@@ -256,6 +265,20 @@ def _rows(dataset, backbone):
     return np.concatenate([s["pool"] for s in stores]), np.concatenate([s.labels for s in stores])
 
 
+def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not():
+    """Three classes around three corners; a tenth has another class's label, a tenth lies between two."""
+    rng, truth = np.random.default_rng(0), np.repeat(range(3), 40)
+    x, labels = np.eye(3)[truth] + 0.1 * rng.normal(size=(120, 3)), truth.copy()
+    wrong, hard = [0, 1, 2, 3, 40, 41, 42, 43, 80, 81, 82, 83], [10, 11, 12, 50, 51, 52]
+    labels[wrong] = (truth[wrong] + 1) % 3
+    x[hard] = 0.5 * (np.eye(3)[truth[hard]] + np.eye(3)[(truth[hard] + 2) % 3])
+    fitted = probe.fit_probe(x, labels, classes=["a", "b", "c"])
+    found = find_suspects(x, fitted, labels, np.arange(120))
+    assert {suspect.row for suspect in found} == set(wrong)
+    assert all(suspect.suggested == truth[suspect.row] for suspect in found)
+
+
+@pytest.mark.full
 def test_wrong_labels_are_found_counted_and_shown(backbone, tmp_path):
     root = coloured(tmp_path / "noisy", {"cat": 40, "dog": 40, "eel": 40}, wrong=0.1)
     dataset = data.load(root)
@@ -285,6 +308,7 @@ def test_three_classes_of_five_images_are_known_to_say_little(backbone, tmp_path
     assert "too few to say which images look unlike" in words_of(read(built))
 
 
+@pytest.mark.full
 def test_sixty_classes_are_listed_with_what_is_confused(backbone, tmp_path):
     root = coloured(tmp_path / "sixty", {f"c{k:02d}": 3 for k in range(60)}, size=24)
     built = build(root, backbone, tmp_path / "out")
@@ -295,13 +319,6 @@ def test_sixty_classes_are_listed_with_what_is_confused(backbone, tmp_path):
     assert "taken for" in page
     assert "c59" in page
     assert len(read(built)) < 2_000_000
-
-
-def test_a_class_without_test_images_is_unknown_and_said_to_be(backbone, tmp_path):
-    root = coloured(tmp_path / "odd", {"a": 30, "b": 30, "rare": 2})
-    built = build(root, backbone, tmp_path / "out")
-    assert any("Nothing will be known of 'rare'" in doubt for doubt in built.doubts)
-    assert "rare 2 0 undefined" in read(built, "README.md").replace(" | ", " ").replace("| ", "")
 
 
 def test_images_of_one_patient_stay_on_one_side_and_are_held_out_together(backbone, tmp_path, capsys):
@@ -375,7 +392,8 @@ def test_what_cannot_be_read_is_named_and_the_others_are_predicted(three, tmp_pa
     (tmp_path / "phone.heic").write_bytes(heic())
     (tmp_path / "half.png").write_bytes((root / "cat" / "000.png").read_bytes()[:200])
     (tmp_path / "<i>notes.txt").write_text("words")
-    files = [*map(str, sorted(tmp_path.iterdir())), str(tmp_path / "gone.png"), str(root / "dog" / "001.png")]
+    files = [*map(str, sorted(tmp_path.iterdir())), str(tmp_path / "gone.png"), f"{'long' * 99}.png"]
+    files.append(str(root / "dog" / "001.png"))
     assert cli.main(["predict", str(built.folder), *files]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, says in {
@@ -383,24 +401,27 @@ def test_what_cannot_be_read_is_named_and_the_others_are_predicted(three, tmp_pa
         "half": "broken",
         "notes": "not an image",
         "gone": "no such file",
+        "longlong": "too long",
     }.items():
         assert any(name in line and says in line for line in lines), name
     assert any("001.png" in line and "dog" in line for line in lines)
 
 
 def test_the_terminal_tells_what_was_inferred_and_where_the_model_is(backbone, tmp_path, capsys, monkeypatch):
-    root = coloured(tmp_path / "pets", {"cat": 20, "dog": 20})
+    root = coloured(tmp_path / "pets", {"cat": 20, "dog": 20, "rare": 2})
     shutil.copy(root / "cat" / "000.png", root / "cat" / "again.png")
     (root / "dog" / "broken.png").write_bytes(b"\x89PNG")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "pets", "--backbone", backbone]) == 0
     said = capsys.readouterr().out
-    assert "41 images of 2 classes" in said
+    assert "43 images of 3 classes" in said
     assert re.search(r"cat +\d+ +\d+ +\d+", said)
     assert "copy: The same picture as" in said
     assert "broken.png" in said
     assert "Balanced accuracy" in said
-    assert (tmp_path / "pets-model" / "README.md").is_file()
+    assert "Nothing will be known of 'rare'" in said
+    card = (tmp_path / "pets-model" / "README.md").read_text("utf-8")
+    assert "| rare | 2 | 0 | undefined |" in card
     monkeypatch.chdir(root)
     assert cli.main(["train", ".", "--backbone", backbone]) == 0  # not among the images, but beside them
     assert not (root / "pets-model").exists()

@@ -128,8 +128,8 @@ def main(argv: list[str] | None = None) -> int:
     except LearnerError as error:
         print(f"tlutils: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ntlutils: interrupted; nothing was left half-written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\ntlutils: interrupted; nothing was left half-written. {stop}", file=sys.stderr)
         return 130
     return 0
 

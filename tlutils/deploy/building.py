@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from .. import data, features, fingerprint, models, novelty, probe, runtime, surgery, train
@@ -20,7 +21,7 @@ from .card import write_card
 from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of, root_of
 from .judging import Judgement, judge
 from .page import render
-from .prediction import EMBEDDINGS, MODEL, embedding_stage, join
+from .prediction import EMBEDDINGS, MODEL, embedding_stage, join, reader
 from .preprocessing import describe_preprocessing
 from .results import Results, ShownSuspect
 
@@ -30,7 +31,7 @@ SUSPECTS = 12  # that are shown
 SUSPICIOUS = 0.02  # share of labels that look wrong, from which on it is said before everything else
 THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
-AGREE = 0.01  # probabilities of the probe and of the model with it as head
+AGREE = 1e-3  # probabilities of the probe and of the model with it as head
 
 How = train.Recipe | probe.Probe | None
 
@@ -127,11 +128,11 @@ def build(
         raise LearnerError(f"{folder} lies among the images of {root}. Choose a folder elsewhere.")
     if found := _open(folder, key):
         return found
-    _write_json(folder / RUN, {"key": key, "built": None})
     model = models.load(backbone)
     begun = models.info(model)
     if isinstance(how, train.Recipe):
         _check_stages(model, how)
+    _write_json(folder / RUN, {"key": key, "built": None})
     surgery.replace_head(model, len(dataset.classes), seed=seed)
     done = _train(model, dataset, how, folder, seed, say)
     models.describe(model, classes=list(dataset.classes))
@@ -197,7 +198,7 @@ def _train(
 
     fitted = how if isinstance(how, probe.Probe) else None
     fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, groups=groups, seed=seed)
-    solved = _put_head(model, fitted, x, learned[0])
+    solved = _put_head(model, fitted, dataset.train)
     doubts: list[str] = []
     if not solved and how is None:
         say("this network's head is more than one linear layer on its features: it is trained in steps")
@@ -227,14 +228,18 @@ def _train(
         )
     else:
         words = (
-            f"The backbone stayed as it was. Its head is a linear probe, solved on the features of {images} "
-            f"images with the penalty {fitted.setting:g}, every class counting alike."
+            f"The backbone stayed as it was. Its head is a linear probe with the penalty {fitted.setting:g}, "
+        )
+        words += (
+            "which was given."
+            if isinstance(how, probe.Probe)
+            else f"solved on the features of {images} images, every class counting alike."
         )
         detector = novelty.fit_detector(x, groups=groups)
     return _Trained(words, detector, learned, len(labels), suspects, doubts)
 
 
-def _put_head(model: nn.Module, fitted: probe.Probe, x: np.ndarray, split: data.Split) -> bool:
+def _put_head(model: nn.Module, fitted: probe.Probe, split: data.Split) -> bool:
     """Make a probe the head of a model, and return whether the model then says what the probe says.
 
     It does not where the head is more than one linear layer on the features; then the head is as it was.
@@ -247,8 +252,10 @@ def _put_head(model: nn.Module, fitted: probe.Probe, x: np.ndarray, split: data.
     before = {name: tensor.clone() for name, tensor in heads[0].state_dict().items()}
     state = layer.state_dict() if heads[0].bias is not None else {"weight": layer.weight}
     heads[0].load_state_dict(state)
-    said = train.predict(model, split.select(range(min(4, len(split))))).probabilities
-    if np.allclose(said, fitted.predict_proba(x[: len(said)]), atol=AGREE):
+    prepare = data.transform_for(model)
+    images = [prepare(data.read_for(prepare, split, i)) for i in range(min(4, len(split)))]
+    said, embeddings = reader(model)(torch.stack(images))
+    if np.allclose(said, fitted.predict_proba(embeddings), atol=AGREE):
         return True
     heads[0].load_state_dict(before)
     return False

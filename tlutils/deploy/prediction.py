@@ -1,6 +1,7 @@
 """Predictions for files: a table that also says which images look unlike the training images."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,10 @@ def join(values: Any) -> np.ndarray:
 
 
 def _files_of(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    with suppress(OSError):  # of a name that no disk takes
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return [path]
 
 
 def _read(

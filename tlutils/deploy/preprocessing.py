@@ -53,7 +53,11 @@ def describe_preprocessing(model: nn.Module) -> dict[str, Any]:
                 "background": list(data.BACKGROUND),
                 "how": "what is transparent shows the background: PIL.Image.alpha_composite",
             },
-            {"do": "colour", "mode": "L" if grey else "RGB", "how": "convert to 8 bits per channel"},
+            {
+                "do": "colour",
+                "mode": "L" if grey else "RGB",
+                "how": "convert to 8 bits per channel, 16-bit grey values by dividing them by 257",
+            },
             _resize(prepare),
             *_pad(prepare),
             {

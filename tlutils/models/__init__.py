@@ -5,6 +5,7 @@ keeps one in a file, and `load_weights` reads a checkpoint of somebody else's.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
@@ -117,8 +118,9 @@ def _as_path(name: str | Path) -> Path | None:
             f"Expected the name of a model or the path of a file, and got {type(name).__name__}."
         )
     path = user_path(name)
-    if (path / FILE).is_file() and (isinstance(name, Path) or not _is_known(name)):
-        return path / FILE
+    with suppress(OSError):  # of a text that is too long for a path
+        if (path / FILE).is_file() and (isinstance(name, Path) or not _is_known(name)):
+            return path / FILE
     if isinstance(name, Path) or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
         return path
     if name.partition("/")[0] in ("timm", "torchvision", "transformers") or not ("/" in name or "\\" in name):
