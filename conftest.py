@@ -1,11 +1,9 @@
 """Tests and lessons run in one thread each, as many at a time as the machine has cores; no progress bars."""
 
 import os
-import sys
 
 # What one process compiles, the next ones read: a dozen of them import torch.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 # Set before torch is imported, and inherited by every kernel and process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"  # a bar shows other numbers each time

@@ -102,7 +102,7 @@ class Mean:
             dataset: one of `datasets`.
         """
         read = {"protocol", "seed", "dataset", self.by, self.value, *self.axes}
-        rows = self.rows(runs[[name for name in runs.columns if name in read]])  # few columns are soon filtered
+        rows = self.rows(runs[[name for name in runs.columns if name in read]])  # few are soon filtered
         if dataset:
             rows = rows[rows["dataset"] == dataset]
         apart = (self.pick, "dataset")
