@@ -2,6 +2,8 @@
 
 import os
 
+# What one process compiles, the next ones read: a dozen of them import torch.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Set before torch is imported, and inherited by every kernel and process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"  # a bar shows other numbers each time

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tlutils import models
-
 INSTRUCTOR = Path(__file__).parent.parent / "instructor"  # withheld from learners, with what it tests
 sys.path.append(str(INSTRUCTOR))
 collect_ignore_glob = [] if INSTRUCTOR.is_dir() else ["test_assignments*.py", "test_solutions.py"]
@@ -51,4 +49,6 @@ def loopback_only(monkeypatch):
 @pytest.fixture(scope="module")
 def lite0():
     """The default backbone with its weights, in eval mode."""
+    from tlutils import models  # here: the process that hands out the tests has no use for torch
+
     return models.load(models.DEFAULT)

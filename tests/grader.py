@@ -1,7 +1,8 @@
 """A class in nbgrader, in a process of its own: `grade(COURSE)` grades COURSE/submitted.
 
-Writes, as JSON, {student: {assignment: {cell: points, "errors": the log of what failed}}}. A student called
-"untouched" hands in what was handed out.
+`processes.run` calls it: nbgrader's configuration limits the memory of its process and of the kernels that it
+starts. Writes what is said to COURSE/grading.log, and, as JSON, {student: {assignment: {cell: points,
+"errors": the log of what failed}}}. A student called "untouched" hands in what was handed out.
 """
 
 import json
@@ -15,6 +16,9 @@ from nbgrader.apps import NbGrader, NbGraderAPI
 
 
 def grade(course):
+    log = os.open(course / "grading.log", os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(log, stream)
     processes.warm_kernels()
     os.chdir(course)
     app = NbGrader()

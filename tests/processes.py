@@ -15,6 +15,11 @@ from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+try:
+    import resource
+except ImportError:  # Windows, where no kernel is forked
+    resource = None
+
 # So they start at once, and share nothing with the tests. Windows cannot fork.
 PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 PROCESSES.set_forkserver_preload(
@@ -23,11 +28,11 @@ PROCESSES.set_forkserver_preload(
 )
 
 
-def run(function: Callable[..., Any], *arguments: Any, **environment: str) -> int:
+def run(function: Callable[..., Any], *arguments: Any, seconds: int = 300, **environment: str) -> int:
     """Call a function in a process of its own; return its exit code: 9 or -9 when it was killed."""
     process = PROCESSES.Process(target=_call, args=(os.environ | environment, function, arguments))
     process.start()
-    process.join(300)
+    process.join(seconds)
     assert process.exitcode is not None, "still running"
     return process.exitcode
 
@@ -52,9 +57,11 @@ class WarmKernel(PROCESSES.Process):
     def __init__(self, arguments, cwd, env, path, streams):
         super().__init__()
         self.arguments, self.cwd, self.env, self.path, self.streams = arguments, cwd, env, path, streams
+        self.memory = resource.getrlimit(resource.RLIMIT_DATA)  # a child of `Popen` would inherit it
 
     def run(self):
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_DATA, self.memory)
         parent = multiprocessing.parent_process()
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         for number, stream in enumerate(self.streams, 1):

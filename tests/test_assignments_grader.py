@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import grader
 import grading
 import nbformat
 import otter_assign
+import processes
 import pytest
 import release
 from assignment_answers import BANKS, GIVEN, SOURCES, changed
@@ -53,15 +54,10 @@ def start(course, names=tuple(SOURCES), brief=False):
 
 
 def grade(course):
-    command = [sys.executable, "-W", "ignore", "-c", f"import grader; grader.grade({str(course)!r})"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic
-    env = os.environ | {
-        "PATH": path,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-        "TLUTILS_CACHE": str(course.parent / "cache"),
-    }
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "TLUTILS_CACHE": str(course.parent / "cache")}
+    code = processes.run(grader.grade, course, seconds=4 * 3600, **environment)
+    assert code == 0, (course / "grading.log").read_text(encoding="utf-8")[-4000:]
     return json.loads((course / "grades.json").read_text(encoding="utf-8"))
 
 

@@ -183,11 +183,8 @@ def test_a_notebook_that_was_not_run_here_shows_the_pictures(lab):
     assert lab.errors() == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [browser.LESSONS[0], *(pytest.param(path, marks=pytest.mark.full) for path in browser.LESSONS[1:])],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.full
+@pytest.mark.parametrize("path", browser.LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_opens_with_its_still_explorers(lab, path):
     lab.open(path.name)
     shows = [i for i, cell in enumerate(browser.code_cells(path)) if "widgets." in cell.source]

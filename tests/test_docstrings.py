@@ -86,6 +86,7 @@ def test_every_public_name_is_documented(door):
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.full
 def test_the_reference_shows_every_public_name_and_builds_without_a_warning(tmp_path):
     pdoc.render.configure(docformat="google", show_source=False)  # which takes most of the time
     pdoc.pdoc("tlutils", output_directory=tmp_path)

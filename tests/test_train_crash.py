@@ -64,12 +64,12 @@ def unharmed(tmp_path_factory):
 @pytest.mark.parametrize(
     "moments",
     [
-        # Of 16 steps, four an epoch: in the head's second epoch and while a file is written, in the head's
-        # first, in the whole network's first.
-        ["die=7", "save=1"],
+        # Of 16 steps, four an epoch: in the head's second epoch and while a file is written, with workers at
+        # work whenever the process dies, and when it goes on; without; in the head's first epoch and in the
+        # whole network's first.
+        ["num_workers=2 die=7", "num_workers=2 save=1"],
+        pytest.param(["die=7", "save=1"], marks=pytest.mark.full),
         pytest.param(["die=2", "die=11"], marks=pytest.mark.full),
-        # Workers are at work when the process dies, and again when it goes on.
-        ["num_workers=2 die=10"],
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights_and_history(unharmed, tmp_path, moments):

@@ -101,7 +101,8 @@ class Mean:
             runs: one row per run.
             dataset: one of `datasets`.
         """
-        rows = self.rows(runs)
+        read = {"protocol", "seed", "dataset", self.by, self.value, *self.axes}
+        rows = self.rows(runs[[name for name in runs.columns if name in read]])  # few are soon filtered
         if dataset:
             rows = rows[rows["dataset"] == dataset]
         apart = (self.pick, "dataset")

@@ -99,9 +99,16 @@ def fit(
             run = Run(model, recipe, hardware, folder, key, found)
             try:
                 for phase in run.phases():
-                    trainer = PhaseTrainer(
-                        model, dataset, recipe, phase, hardware, run.optimizer_state, num_workers=num_workers
-                    )
+                    with surgery.unchanged():  # freezing moves no layer: its stages are found once
+                        trainer = PhaseTrainer(
+                            model,
+                            dataset,
+                            recipe,
+                            phase,
+                            hardware,
+                            run.optimizer_state,
+                            num_workers=num_workers,
+                        )
                     for epoch in run.epochs(phase):
                         with hardware.measured() as cost:
                             row = trainer.train_epoch(epoch) | trainer.validate()
