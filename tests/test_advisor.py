@@ -93,13 +93,6 @@ def few():
 
 
 @pytest.fixture(scope="module")
-def frozen(few, tiny):
-    """An advice from the frozen policies alone, and the lines that were said on the way."""
-    lines = []
-    return advisor.advise(few, budget=0, backbone=tiny, say=lines.append), lines
-
-
-@pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A small network with random weights, in a file."""
     model = models.load("test_resnet", pretrained=False, input_size=32)
@@ -107,8 +100,14 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def advice(few, tiny):
-    return advisor.advise(few, budget=5, backbone=tiny)
+def said():
+    """The lines that are said on the way to the advice."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def advice(few, tiny, said):
+    return advisor.advise(few, budget=5, backbone=tiny, say=said.append)
 
 
 def test_every_policy_runs_and_is_judged_on_images_that_it_did_not_learn_from(advice, few):
@@ -137,13 +136,12 @@ def test_the_advice_says_what_an_engineer_asks(advice):
     assert list(advice.curve["images"]) == sorted(advice.curve["images"])
 
 
-def test_where_nothing_fits_the_budget_the_frozen_policies_answer(frozen):
-    advice, lines = frozen
-    assert set(advice.table.index[advice.table["folds"] == 3]) == set(policies.PROBES)
-    trained = advice.table.loc[[name for name in policies.POLICIES if name not in policies.PROBES]]
-    assert (trained["left_out"] == "not tried within the budget").all()
-    assert "stay closed" in lines[0]
-    assert "from the frozen policies alone" in lines[-1]
+def test_the_frozen_policies_answer_first_and_the_time_of_the_others_is_predicted(advice, said):
+    assert "stay closed" in said[0]
+    assert "from the frozen policies alone" in said[1]
+    predicted = [line.partition(":")[0] for line in said[2:]]
+    assert predicted == [name for name in policies.POLICIES if name not in policies.PROBES]
+    assert (advice.table.loc[predicted, "predicted"] > 0).all()
 
 
 def test_a_frozen_policy_wins_where_features_tell_all_and_training_has_no_time():
@@ -348,4 +346,31 @@ def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
     assert cli.main(["advise", str(folder), "--budget", "0", "--backbone", tiny, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "Advice for" in said
+    assert said.count("not tried within the budget") == 5  # in no minute only the frozen policies run
     assert {p.name for p in out.iterdir()} == {"advice.html", "advice.ipynb", "recipe.py"}
+
+
+def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsys, tiny):
+    folder = write(tmp_path / "animals", "cat", 16, lambda r, p: p // 2)
+    write(folder, "dog", 16, lambda r, p: p // 2 + 120)
+    out = tmp_path / "model"
+    command = ["train", str(folder), "--backbone", tiny, "--out", str(out), "--advise", "0"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "Training as advised" in said or "leaves no network with one head" in said
+    assert models.info(models.load(out)).classes == ["cat", "dog"]
+    assert cli.main([*command, "--from-stage", "all"]) == 1
+    assert "either you choose, or the measurement does" in capsys.readouterr().err
+
+
+def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advice):
+    tied = ["probe, best depth", "lp-ft", "all"]
+    deeper = replace(advice, policy=tied[0], decision=replace(advice.decision, policy=tied[0], tied=tied))
+    assert deeper.how.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
+    assert "Training lp-ft, which ties with it" in deeper.training
+    alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1]))
+    assert alone.how is None
+    assert "Training probe, which is the nearest to it that does" in alone.training
+    last = replace(advice, policy="last stage", decision=replace(advice.decision, tied=["last stage"]))
+    assert last.how.phases[0].from_stage == "stage4"
+    assert last.training.startswith("Training as advised")
