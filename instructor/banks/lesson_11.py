@@ -162,7 +162,7 @@ ANSWERS[lesson_11.check_next_step] = [
     ),
     (lambda low, high, wanted: "collect more", "Nothing says"),
     (
-        lambda low, high, wanted: "collect more" if low < wanted < 0.8 else next_step(low, high, wanted),
+        lambda low, high, wanted: "change something" if wanted > 0.85 else next_step(low, high, wanted),
         "Is what is wanted below",
     ),
     (lambda low, high, wanted: "wait", "'wait' arrived"),
