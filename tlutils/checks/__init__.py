@@ -24,6 +24,7 @@ from . import (
     lesson_08,
     lesson_09,
     lesson_10,
+    lesson_11,
 )
 from .common import Mistake, compare_choice, compare_guess, expect
 
@@ -50,4 +51,5 @@ __all__ = [
     "lesson_08",
     "lesson_09",
     "lesson_10",
+    "lesson_11",
 ]
