@@ -16,6 +16,7 @@ import processes
 import pytest
 import release
 from assignment_answers import BANKS, GIVEN, SOURCES, changed
+from nbgrader.utils import compute_checksum
 
 ROOT = Path(__file__).parent.parent
 INSTRUCTOR = ROOT / "instructor"
@@ -42,6 +43,8 @@ def shorter(notebook):
     """Assignment 5 with a budget of one epoch; the others as they are."""
     for cell in notebook.cells:
         cell.source = cell.source.replace("BUDGET, SEEDS = 64, 3,", "BUDGET, SEEDS = 64, 1,")
+        if "checksum" in cell.metadata.get("nbgrader", {}):
+            cell.metadata.nbgrader.checksum = compute_checksum(cell)
     return notebook
 
 
