@@ -16,6 +16,7 @@ import processes
 import pytest
 import release
 from assignment_answers import BANKS, GIVEN, SOURCES, changed
+from nbgrader.utils import compute_checksum
 
 ROOT = Path(__file__).parent.parent
 INSTRUCTOR = ROOT / "instructor"
@@ -38,11 +39,20 @@ def hand_in(course, student, name, change=lambda notebook: None):
     return folder
 
 
+def shorter(notebook):
+    """Assignment 5 with a budget of one epoch; the others as they are."""
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("BUDGET, SEEDS = 64, 3,", "BUDGET, SEEDS = 64, 1,")
+        if "checksum" in cell.metadata.get("nbgrader", {}):
+            cell.metadata.nbgrader.checksum = compute_checksum(cell)
+    return notebook
+
+
 def start(course, names=tuple(SOURCES), brief=False):
     for name in names:
         folder = course / "source" / name
         folder.mkdir(parents=True)
-        notebook = read(SOURCES[name])
+        notebook = shorter(read(SOURCES[name]))
         if brief:  # without the experiment, which takes most of the time
             kept = {*GIVEN, *BANKS[name]["WRONG"]}
             notebook.cells = [cell for cell in notebook.cells if cell.id.removeprefix("check-") in kept]
@@ -130,7 +140,7 @@ def test_an_untouched_release_gets_nothing(course, name):
 @each_assignment
 def test_the_release_that_is_committed_is_what_nbgrader_makes(course, name):
     made = course / "release" / name / f"{name}.ipynb"
-    assert read(made) == read(RELEASED / f"{name}.ipynb"), "run instructor/release.py"
+    assert read(made) == shorter(read(RELEASED / f"{name}.ipynb")), "run instructor/release.py"
 
 
 @each_assignment

