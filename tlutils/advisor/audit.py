@@ -1,15 +1,14 @@
 """What an engineer would want to know of a folder of images before anything is trained on it."""
 
-import io
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from IPython.utils.capture import capture_output
 
 from .. import data, metrics, runtime
 from ..intervals import score_interval
@@ -114,7 +113,10 @@ def _quality(known: data.Split) -> list[Finding]:
                 "pip install 'tlutils[advisor]'.",
             )
         ]
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # it has a progress bar of its own
+    with (
+        warnings.catch_warnings(),
+        capture_output(),
+    ):  # it has a progress bar of its own, a widget in notebooks
         warnings.simplefilter("ignore")  # of libraries that it imports
         from cleanvision import Imagelab
 
