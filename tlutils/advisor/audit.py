@@ -1,10 +1,8 @@
 """What an engineer would want to know of a folder of images before anything is trained on it."""
 
-import io
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,7 +112,10 @@ def _quality(known: data.Split) -> list[Finding]:
                 "pip install 'tlutils[advisor]'.",
             )
         ]
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # it has a progress bar of its own
+    from IPython.utils.capture import capture_output
+
+    # It has progress bars of its own, on stderr and, in a notebook, as a widget.
+    with warnings.catch_warnings(), capture_output(stdout=False):
         warnings.simplefilter("ignore")  # of libraries that it imports
         from cleanvision import Imagelab
 
