@@ -113,10 +113,8 @@ def _quality(known: data.Split) -> list[Finding]:
                 "pip install 'tlutils[advisor]'.",
             )
         ]
-    with (
-        warnings.catch_warnings(),
-        capture_output(),
-    ):  # it has a progress bar of its own, a widget in notebooks
+    # It has progress bars of its own, on stderr and, in a notebook, as a widget.
+    with warnings.catch_warnings(), capture_output(stdout=False):
         warnings.simplefilter("ignore")  # of libraries that it imports
         from cleanvision import Imagelab
 
