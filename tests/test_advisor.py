@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlutils import advisor, claims, cli, data, models, surgery, train
+from tlutils import advisor, claims, cli, data, metrics, models, surgery, train
 from tlutils.advisor import advice as advice_module
 from tlutils.advisor import audit, policies, recipes
 from tlutils.advisor.race import Race, survivors
@@ -305,7 +305,7 @@ def test_the_page_needs_nothing_else_and_escapes_every_name(advice, tmp_path):
     assert "&lt;script&gt;" in page
     assert not re.search(r"(src|href)=['\"](?!data:)", page)
     assert page.count("data:image/png;base64,") >= 2
-    assert "tlutils advise" in page
+    assert "advisor.advise(dataset, budget=5" in page
     nbformat.validate(nbformat.read(tmp_path / "advice.ipynb", as_version=4))
     assert (tmp_path / "recipe.py").read_text(encoding="utf-8") == named.recipe
 
@@ -348,6 +348,7 @@ def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
     assert "Advice for" in said
     assert said.count("not tried within the budget") == 5  # in no minute only the frozen policies run
     assert {p.name for p in out.iterdir()} == {"advice.html", "advice.ipynb", "recipe.py"}
+    assert f"--budget 0 --backbone {tiny}" in (out / "advice.html").read_text(encoding="utf-8")
 
 
 def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsys, tiny):
@@ -365,12 +366,16 @@ def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsy
 
 def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advice):
     tied = ["probe, best depth", "lp-ft", "all"]
-    deeper = replace(advice, policy=tied[0], decision=replace(advice.decision, policy=tied[0], tied=tied))
+    behind = {name: metrics.Difference("", 0, 0, 0) for name in policies.POLICIES}
+    decision = replace(advice.decision, policy=tied[0], tied=tied, behind=behind)
+    deeper = replace(advice, policy=tied[0], decision=decision)
     assert deeper.how.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with it" in deeper.training
-    alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1]))
+    # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
+    gaps = {name: metrics.Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
+    alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1], behind=gaps))
     assert alone.how is None
-    assert "Training probe, which is the nearest to it that does" in alone.training
+    assert "Training probe, which is 8.0 points behind" in alone.training
     last = replace(advice, policy="last stage", decision=replace(advice.decision, tied=["last stage"]))
     assert last.how.phases[0].from_stage == "stage4"
     assert last.training.startswith("Training as advised")

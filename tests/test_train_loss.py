@@ -26,7 +26,7 @@ def images_trained_on(dataset):
 def test_every_image_is_trained_on_once_an_epoch_and_never_alone(images, size):
     net, dataset = tiny_net(2), tiny_data(train=images, classes=2)
     seen = recorded(net)
-    train.fit(net, dataset, replace(FAST, batch_size=size))
+    train.fit(net, dataset, replace(FAST, batch_size=size, augment=True))
     read = np.reshape(images_trained_on(dataset), (FAST.epochs, images))
     assert np.array_equal(np.sort(read, axis=1), np.tile(range(images), (FAST.epochs, 1)))
     assert min(len(x) for x, _ in seen) >= 2
@@ -34,9 +34,15 @@ def test_every_image_is_trained_on_once_an_epoch_and_never_alone(images, size):
 
 def test_each_epoch_has_an_order_of_its_own():
     dataset = tiny_data()
-    train.fit(tiny_net(), dataset, FAST)
+    train.fit(tiny_net(), dataset, replace(FAST, augment=True))
     orders = np.reshape(images_trained_on(dataset), (3, 24)).tolist()
     assert orders[0] != orders[1] != orders[2]
+
+
+def test_an_image_that_is_the_same_in_every_epoch_is_decoded_once():
+    dataset = tiny_data()
+    train.fit(tiny_net(), dataset, FAST)
+    assert sorted(images_trained_on(dataset)) == list(range(24))
 
 
 def test_accumulated_micro_batches_make_the_same_step_as_one_batch():

@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
             case "reproduce":
                 _reproduce(arguments)
             case "advise":
-                _advise(arguments)
+                _advise(arguments, shlex.join(["tlutils", *(sys.argv[1:] if argv is None else argv)]))
             case "train":
                 _train(arguments)
             case "predict":
@@ -216,7 +216,7 @@ def _reproduce(arguments: argparse.Namespace) -> None:
     print(f"\n{len(known.runs)} runs, {seconds:.0f} seconds of one core. The page: {page}")
 
 
-def _advise(arguments: argparse.Namespace) -> None:
+def _advise(arguments: argparse.Namespace, command: str) -> None:
     """Print what was measured and how much to freeze, and write the page, the recipe and a notebook."""
     from . import advisor, models
 
@@ -231,7 +231,7 @@ def _advise(arguments: argparse.Namespace) -> None:
     )
     print(f"\n{printable(str(advice))}")
     out = arguments.out or Path(f"{Path(arguments.folder).resolve().name}-advice")
-    page = advice.write(out)
+    page = advice.write(out, command=command)
     print(f"\nThe page: {printable(str(page))}; beside it recipe.py, and advice.ipynb with the same.")
 
 

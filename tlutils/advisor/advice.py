@@ -106,7 +106,7 @@ class Advice:
         """How `deploy.build` carries it out; None is a linear probe on the final features.
 
         Where the advice is not a head or a recipe for the network as it is, such as a probe at another depth,
-        this is the most frozen policy that ties with it and is one.
+        this is the most frozen policy that ties with it and is one; else the best that is one.
         """
         policy = self._trained
         if policy == "probe":
@@ -119,7 +119,8 @@ class Advice:
         """What `how` trains, in a sentence."""
         if self._trained == self.policy:
             return f"Training as advised: {POLICIES[self.policy]}."
-        reason = "ties with it" if self._trained in self.decision.tied else "is the nearest to it that does"
+        behind = -100 * self.decision.behind[self._trained].value
+        reason = "ties with it" if self._trained in self.decision.tied else f"is {behind:.1f} points behind"
         return (
             f"Advised is {self.policy}, which leaves no network with one head. Training {self._trained}, "
             f"which {reason}: {POLICIES[self._trained]}."
@@ -129,7 +130,9 @@ class Advice:
     def _trained(self) -> str:
         if self.policy in BUILDABLE:
             return self.policy
-        return next((name for name in self.decision.tied if name in BUILDABLE), "probe")
+        measured = [name for name in BUILDABLE if name in self.decision.behind]
+        tied = [name for name in measured if name in self.decision.tied]
+        return tied[0] if tied else max(measured, key=lambda name: self.decision.behind[name].value)
 
     @property
     def verdict(self) -> str:
@@ -224,16 +227,24 @@ class Advice:
     def _repr_html_(self) -> str:
         return page.body(self)
 
-    def write(self, folder: str | Path) -> Path:
+    def write(self, folder: str | Path, *, command: str | None = None) -> Path:
         """Write the page, the recipe and a notebook into a folder, and return the page.
 
         Args:
             folder: where to; what is there under these names is replaced.
+            command: what gives the same advice again; the call in Python unless given.
 
         Raises:
             LearnerError: the disk is full, or the folder cannot be written.
         """
-        return page.write_files(self, folder)
+        return page.write_files(self, folder, command or self._call)
+
+    @property
+    def _call(self) -> str:
+        given = f"{self.source!r}" if self.source else "dataset"
+        return (
+            f"advisor.advise({given}, budget={self.budget:g}, backbone={self.backbone!r}, seed={self.seed})"
+        )
 
 
 def advise(
@@ -268,11 +279,12 @@ def advise(
         LearnerError: the data cannot be loaded or split, a class has no image, or the network is missing.
 
     Example:
-        >>> from tlutils import advisor, data
-        >>> digits = data.load("digits")
-        >>> few = digits.train.subsample(6)
         >>> from dataclasses import replace
-        >>> advice = advisor.advise(replace(digits, train=few, val=few.select([])), budget=0)
+        >>> from tlutils import advisor, data, models
+        >>> wafers = data.load("elpv-wafers")
+        >>> few = replace(wafers, train=wafers.train.subsample(12), val=wafers.val.select([]))
+        >>> path = models.save(models.load("test_resnet", pretrained=False, input_size=32), "tiny")
+        >>> advice = advisor.advise(few, budget=0, backbone=str(path))
         >>> advice.policy in advisor.POLICIES
         True
     """

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +107,15 @@ def _score(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def write_files(advice: Any, folder: str | Path) -> Path:
+def write_files(advice: Any, folder: str | Path, command: str) -> Path:
     """Write `advice.html`, `recipe.py` and `advice.ipynb` into a folder, and return the page.
 
     Args:
         advice: an `Advice`.
         folder: where to.
+        command: what gives the same advice again.
     """
     folder = runtime.user_path(folder)
-    command = f"tlutils advise {shlex.quote(advice.source or 'FOLDER')} --budget {advice.budget:g}"
     text = _render(
         PAGE,
         advice=advice,
