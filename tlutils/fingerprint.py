@@ -108,17 +108,8 @@ def of_tensors(model: nn.Module, names: Collection[str] | None = None) -> dict[s
         >>> sorted(fingerprint.of_tensors(nn.Linear(3, 2)))
         ['bias', 'weight']
     """
-    found: dict[str, str] = {}
-    seen: set[int] = set()
-    for path, module in named_modules(model):
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            full = f"{path}.{name}" if path else name
-            if tensor is None or id(tensor) in seen:  # tied tensors have one owner
-                continue
-            seen.add(id(tensor))
-            if names is None or full in names:
-                found[full] = _tensor(tensor)
-    return found
+    found = dict([*model.named_parameters(), *model.named_buffers()])
+    return {name: _tensor(t) for name, t in found.items() if names is None or name in names}
 
 
 def of_settings(thing: Any) -> Settings:
@@ -137,36 +128,9 @@ def of_settings(thing: Any) -> Settings:
         [':p']
     """
     walk = _Walk()
-    modules = named_modules(thing) if isinstance(thing, nn.Module) else [("", thing)]
+    modules = thing.named_modules() if isinstance(thing, nn.Module) else [("", thing)]
     parts = {f"{path}:{place}": digits for path, part in modules for place, digits in walk.spread(part)}
     return Settings(parts, tuple(walk.generators))
-
-
-def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return what `model.named_modules()` yields, in the same order, in a tenth of its time.
-
-    That one hands each module up through as many generators as it lies deep.
-
-    Args:
-        model: any model.
-
-    Example:
-        >>> from torch import nn
-        >>> from tlutils import fingerprint
-        >>> model = nn.Sequential(nn.Sequential(nn.ReLU()), nn.ReLU())
-        >>> [path for path, _ in fingerprint.named_modules(model)]
-        ['', '0', '0.0', '1']
-    """
-    found, seen, waiting = [], set[int](), [("", model)]
-    while waiting:
-        path, module = waiting.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        found.append((path, module))
-        inner = [(name, part) for name, part in module._modules.items() if part is not None]
-        waiting += [(f"{path}.{name}" if path else name, part) for name, part in reversed(inner)]
-    return found
 
 
 def of_generators() -> str:

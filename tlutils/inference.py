@@ -21,7 +21,6 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from . import runtime
 from .errors import LearnerError
-from .fingerprint import named_modules
 
 _HOOKS = frozenset(name for name in nn.Module().__dict__ if "_hooks" in name)
 _CONTAINERS = (list, dict, set, deque)
@@ -407,7 +406,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         True
     """
     bare = require_module(model)
-    modes = [(module, module.training) for _, module in named_modules(model)]
+    modes = [(module, module.training) for module in model.modules()]
     try:
         set_mode(model, training=False)
         with runtime.seeded(0):
@@ -651,6 +650,6 @@ def set_mode(model: nn.Module, training: bool) -> None:
         ...     [module.training for module in copy.modules()]
         [False, False]
     """
-    for _, module in named_modules(model):
+    for module in model.modules():
         if module.training is not training:  # to set an attribute of a module takes a while
             module.training = training

@@ -50,7 +50,7 @@ def of_stages(model: nn.Module, stages: Sequence[Stage], settings: Mapping[str, 
     What comes after a stage has no part in its key: a new head or a trained suffix leaves the features valid.
     """
     tensors = fingerprint.of_tensors(model, {name for s in stages for name in (*s.parameters, *s.buffers)})
-    places: dict[str, list[str]] = {path: [] for path, _ in fingerprint.named_modules(model)}
+    places: dict[str, list[str]] = {path: [] for path, _ in model.named_modules()}
     for place in settings:
         places[place.partition(":")[0]].append(place)
     used: set[str] = set()

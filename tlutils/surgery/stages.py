@@ -324,7 +324,7 @@ def _make_up(model: nn.Module) -> list[Any]:
                 if t is not None
             ],
         )
-        for name, module in fingerprint.named_modules(model)
+        for name, module in model.named_modules()
     ]
 
 
