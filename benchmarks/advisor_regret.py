@@ -171,7 +171,7 @@ def halves(known: Corrupted, fold: int, seed: int) -> tuple[np.ndarray, np.ndarr
     return np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
-# --- Policies --------------------------------------------------------------------------------------------
+# --- Features --------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4)

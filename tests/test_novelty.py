@@ -113,7 +113,7 @@ def test_a_file_of_something_else_is_named(tmp_path, content):
         (lambda: novelty.fit_detector(np.zeros(4)), "shape"),
         (lambda: novelty.fit_detector([[np.nan, 1.0]]), "NaN"),
         (lambda: novelty.fit_detector(draws(0, 9), groups=["a"] * 9), "two groups"),
-        (lambda: novelty.fit_detector(draws(0, 9), groups=["a"]), "one for each"),
+        (lambda: novelty.fit_detector(draws(0, 9), groups=["a"]), "number or name for each"),
         (lambda: novelty.fit_detector(draws(0, 9), level=1.0), "level"),
         (lambda: novelty.fit_detector(draws(0, 9)).scores([[1.0]]), "6"),
     ],

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit  # Student's t, without the second that scipy.stats takes to import
 
 from .errors import LearnerError
-from .metrics import Difference, Estimate, wilson_intervals
+from .metrics import Difference, Estimate, number_groups, wilson_intervals
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,10 @@ def two_way_mean(
             f"Values of shape {table.shape} arrived. Expected (seeds, images), one or more of each."
         )
     own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
-    _, group = np.unique(
-        np.arange(table.shape[1]) if groups is None else np.asarray(groups), return_inverse=True
-    )
-    if not own.shape == group.shape == table.shape[1:]:
+    group = number_groups(groups, table.shape[1])
+    if own.shape != table.shape[1:]:
         raise LearnerError(
-            f"Values of shape {table.shape} arrived with {len(own)} weights and {len(group)} groups. "
-            "Expected one of each per image."
+            f"Values of shape {table.shape} arrived with {len(own)} weights. Expected one per image."
         )
     y = np.stack([_by_group(row * own, group) for row in table]) / own.sum()
     (seeds, units), mean = y.shape, float(y.mean())
@@ -144,12 +141,12 @@ def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
         0.875 [0.570, 1.180]
     """
     y, truth = np.asarray(values, dtype=float), np.asarray(labels)
-    _, group = np.unique(np.arange(len(y)) if groups is None else np.asarray(groups), return_inverse=True)
-    if y.ndim != 1 or not y.size or not y.shape == truth.shape == group.shape:
+    if y.ndim != 1 or not y.size or y.shape != truth.shape:
         raise LearnerError(
-            f"Values of shape {y.shape} arrived with labels of shape {truth.shape} and {group.size} groups. "
-            "Expected one of each per image, and at least one image."
+            f"Values of shape {y.shape} arrived with labels of shape {truth.shape}. Expected one of each per "
+            "image, and at least one image."
         )
+    group = number_groups(groups, len(y))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls = np.bincount(own, y) / counts
     # Around its class's mean: which classes an image is of is given, and no part of the chance.
@@ -183,7 +180,7 @@ def score_interval(
     """
     together, apart = image_mean(hits, labels, groups=groups), image_mean(hits, labels)
     right, truth = np.asarray(hits, dtype=float), np.asarray(labels)
-    units = len(truth) if groups is None else len(np.unique(groups))
+    units = number_groups(groups, len(truth)).max() + 1
     effect = together.variance / apart.variance if 0 < together.variance < np.inf else len(truth) / units
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalled = np.bincount(own, right)

@@ -218,6 +218,31 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
 
 
+def number_groups(groups: ArrayLike | None, count: int) -> np.ndarray:
+    """Return a number from 0 for each image, (n,), equal for images of one group.
+
+    Args:
+        groups: a number or name of each image, (n,); None where each stands for itself.
+        count: how many images there are.
+
+    Raises:
+        LearnerError: there is not one for each image.
+
+    Example:
+        >>> from tlutils import metrics
+        >>> metrics.number_groups(["ann", "bob", "ann"], 3).tolist()
+        [0, 1, 0]
+    """
+    if groups is None:
+        return np.arange(count)
+    names = np.asarray(groups)
+    if names.shape != (count,):
+        raise LearnerError(
+            f"Groups of shape {names.shape} arrived for {count} images. Expected a number or name for each."
+        )
+    return np.asarray(pd.factorize(names, sort=True, use_na_sentinel=False)[0])
+
+
 def wilson_intervals(confusion: ArrayLike, *, level: float = 0.95) -> tuple[Estimate, list[Estimate]]:
     """Return balanced accuracy, and the recall of each class, with intervals that hold for few images too.
 

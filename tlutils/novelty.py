@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from . import runtime
 from .errors import LearnerError
-from .metrics import Estimate
+from .metrics import Estimate, number_groups
 
 NEIGHBOURS = 5
 """Which neighbour counts: near enough for a class of fifteen images."""
@@ -216,7 +216,7 @@ def fit_detector(
         40 of 40 images (100%) look unlike the training images: more than chance explains (0% to 12%; p = ...)
     """
     rows = _unit(x)
-    own = _numbers(getattr(x, "groups", None) if groups is None else groups, len(rows))
+    own = number_groups(getattr(x, "groups", None) if groups is None else groups, len(rows))
     if k < 1 or not 0 < level < 1:
         raise LearnerError(f"k is {k} and level {level}. Expected k of 1 or more, and a level in (0, 1).")
     largest = int(np.bincount(own).max())
@@ -236,7 +236,7 @@ def fit_detector(
                 f"Embeddings of {rows.shape[1]} and of {others.shape[1]} numbers arrived; one width fits."
             )
         known = getattr(held_out, "groups", None) if held_out_groups is None else held_out_groups
-        scores, theirs = _distances(others, rows, k), _numbers(known, len(others))
+        scores, theirs = _distances(others, rows, k), number_groups(known, len(others))
     return Detector(rows, k, np.sort(scores[_one_per_group(theirs, len(theirs), seed)]), level)
 
 
@@ -298,22 +298,10 @@ def _distances(rows: np.ndarray, bank: np.ndarray, k: int, groups: np.ndarray | 
     return np.concatenate(found)
 
 
-def _numbers(groups: Any, count: int) -> np.ndarray:
-    """Return a number from 0 for each of `count` images, equal within a group."""
-    if groups is None:
-        return np.arange(count)
-    names = np.asarray(groups)
-    if names.shape != (count,):
-        raise LearnerError(
-            f"Groups of shape {names.shape} arrived for {count} images. Expected one for each."
-        )
-    return np.asarray(np.unique(names, return_inverse=True)[1])
-
-
 def _one_per_group(groups: Any, count: int, seed: int) -> np.ndarray:
     """Return the position of one image of each group, drawn by `seed`: these are independent.
 
     Dunn, Wasserman and Ramdas 2022, arXiv:1809.07441, on conformal inference with such draws.
     """
     order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[np.unique(_numbers(groups, count)[order], return_index=True)[1]])
+    return np.sort(order[np.unique(number_groups(groups, count)[order], return_index=True)[1]])

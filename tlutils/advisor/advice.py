@@ -21,7 +21,7 @@ from ..intervals import image_mean, score_interval
 from ..metrics import Estimate
 from . import page
 from .audit import Finding, audit_images, inferred, suspect_labels
-from .policies import FOLDS, POLICIES, PROBES, best_depth, fit, make_recipe, settings_for
+from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
 from .recipes import write_recipe
 from .tables import FAR, MANY, TABLES
@@ -55,6 +55,7 @@ class Advice:
         backbone: the pretrained network.
         policy: what to do, a key of `POLICIES`.
         stage: the stage that is read or from which on is trained; "" where none is named.
+        share: which part of the features of all stages is kept, where the policy selects them.
         settings: learning rate, steps and augmentation; None where nothing trains within the network.
         expected: balanced accuracy to expect on images of the same kind, with its 90 % interval.
         decision: which policies tie, and how far the others are behind.
@@ -80,6 +81,7 @@ class Advice:
     backbone: str
     policy: str
     stage: str
+    share: float
     settings: claims.Settings | None
     expected: Estimate
     decision: Decision
@@ -98,7 +100,14 @@ class Advice:
     def recipe(self) -> str:
         """Python that does what is advised, from the folder to a classifier."""
         return write_recipe(
-            self.policy, self.backbone, self.source, self.stage, self.settings, self.images, self.seed
+            self.policy,
+            self.backbone,
+            self.source,
+            stage=self.stage,
+            share=self.share,
+            settings=self.settings,
+            images=self.images,
+            seed=self.seed,
         )
 
     @property
@@ -206,10 +215,9 @@ class Advice:
         return found
 
     def __str__(self) -> str:
-        score = f"{self.expected.value:.3f} [{self.expected.low:.3f}, {self.expected.high:.3f}]"
         parts = [
             f"Advice for {self.name}: {self.verdict}",
-            f"Expected balanced accuracy on images of the same kind: {score}, {LEVEL:.0%} interval.",
+            f"Expected balanced accuracy on images of the same kind: {self.expected}, {LEVEL:.0%} interval.",
             *([self.collect] if self.collect else []),
             self.runner_up,
             self.more_images,
@@ -324,7 +332,7 @@ def advise(
             stage = best_depth(read, race.labels, race.groups, seed)[0]
         elif decision.policy == "last stage":
             stage = _body(model)[-1]
-        trains = decision.policy not in PROBES
+        trains, selects = decision.policy not in PROBES, decision.policy == "probe, all depths"
         return Advice(
             name=loaded.name,
             source=source,
@@ -335,6 +343,7 @@ def advise(
             backbone=backbone,
             policy=decision.policy,
             stage=stage,
+            share=best_share(read, race.labels, race.groups, seed) if selects else 1.0,
             settings=settings_for(decision.policy, len(known)) if trains else None,
             expected=decision.expected,
             decision=decision,

@@ -10,13 +10,10 @@ from pathlib import Path
 import numpy as np
 from IPython.utils.capture import capture_output
 
-from .. import data, metrics, runtime
+from .. import data, runtime
 from ..intervals import score_interval
 from ..metrics import Estimate
 from ..probe import assign_folds, fit_probe
-
-FEWEST = 10
-"""Images of a class below which nothing that is measured says much of it."""
 
 KINDS = {
     "dark": "are very dark",
@@ -60,18 +57,18 @@ def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Fi
 
 def _counts(known: data.Split) -> list[Finding]:
     found, counts = [], known.counts
-    few = {name: n for name, n in counts.items() if n < FEWEST}
+    few = {name: n for name, n in counts.items() if n < data.FEW}
     if few:
         listed = ", ".join(f"{name!r} has {n}" for name, n in sorted(few.items(), key=lambda item: item[1]))
         found.append(
             Finding(
                 "few images",
-                f"{listed}: fewer than {FEWEST}. Collect more of these first; what is measured says next to "
-                "nothing of them.",
+                f"{listed}: fewer than {data.FEW}. Collect more of these first; what is measured says "
+                "little of them.",
             )
         )
     most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
-    if counts[most] >= 3 * max(1, counts[least]):
+    if counts[most] >= data.UNEQUAL * counts[least]:
         found.append(
             Finding(
                 "imbalance",
@@ -235,14 +232,3 @@ def inferred(known: data.Split) -> str:
         f"{len(known)} images of {len(counts)} classes ({shown}{', …' if len(counts) > 8 else ''}), those of "
         "train and val together; the test images stay closed."
     )
-
-
-def report_of(known: data.Split, probabilities: np.ndarray) -> metrics.Report:
-    """Return the report of out-of-fold probabilities, on the images that were judged.
-
-    Args:
-        known: the images.
-        probabilities: (N, C), NaN for images that were never held out.
-    """
-    judged = ~np.isnan(probabilities).any(axis=1)
-    return metrics.report(np.asarray(known.labels)[judged], probabilities[judged], classes=known.classes)

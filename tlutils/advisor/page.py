@@ -9,10 +9,9 @@ import nbformat
 import numpy as np
 from jinja2 import Environment
 
-from .. import data, plots, runtime
+from .. import data, metrics, plots, runtime
 from ..metrics import Estimate
-from .audit import report_of
-from .policies import POLICIES
+from .policies import FOLDS, POLICIES
 from .race import LEVEL
 
 STYLE = """
@@ -31,7 +30,7 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .85rem }
 
 BODY = """
 <p class="answer">{{ advice.verdict }}<br>Expected balanced accuracy on images of the same kind:
-<b>{{ score(advice.expected) }}</b> ({{ level }} interval).</p>
+<b>{{ advice.expected }}</b> ({{ level }} interval).</p>
 {% if advice.collect %}<p class="answer first">{{ advice.collect }}</p>{% endif %}
 <p>{{ advice.runner_up }}</p>
 <table><tr><th>policy</th><th>what it does</th><th>balanced accuracy</th><th>seconds, predicted</th>
@@ -70,7 +69,7 @@ like those of training cannot see what that costs.</p>{% endif %}
 </body></html>
 """
 
-THUMBS, FACTOR = 8, 100
+THUMBS, HEIGHT = 8, 100
 
 
 def _render(template: str, **values: Any) -> str:
@@ -94,17 +93,13 @@ def body(advice: Any) -> str:
                 "policy": policy,
                 "chosen": policy == advice.policy,
                 "does": POLICIES[str(policy)],
-                "score": _score(Estimate(row["score"], row["low"], row["high"])) if seen else "",
+                "score": str(Estimate(row["score"], row["low"], row["high"])) if seen else "",
                 "predicted": f"{row['predicted']:.0f}" if row["predicted"] else "",
                 "seconds": f"{row['seconds']:.0f}" if row["folds"] else "",
                 "says": says,
             }
         )
-    return _render(BODY, advice=advice, rows=rows, score=_score, level=f"{LEVEL:.0%}")
-
-
-def _score(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return _render(BODY, advice=advice, rows=rows, level=f"{LEVEL:.0%}")
 
 
 def write_files(advice: Any, folder: str | Path, command: str) -> Path:
@@ -151,7 +146,7 @@ def draw(advice: Any) -> list[plots.Picture]:
     results = {
         _called(str(name)): (row["score"], row["low"], row["high"])
         for name, row in seen.iterrows()
-        if row["folds"] == 3
+        if row["folds"] == FOLDS
     }
     alt = "; ".join(
         f"{name} {value:.3f} [{low:.3f}, {high:.3f}]" for name, (value, low, high) in results.items()
@@ -179,7 +174,9 @@ def draw(advice: Any) -> list[plots.Picture]:
         )
     )
     if len(advice.classes) <= 12:
-        report = report_of(advice.known, advice.probabilities[advice.policy])
+        chances, labels = advice.probabilities[advice.policy], np.asarray(advice.known.labels)
+        judged = ~np.isnan(chances).any(axis=1)
+        report = metrics.report(labels[judged], chances[judged], classes=advice.classes)
         pictures.append(
             plots.confusion(
                 report.confusion,
@@ -208,7 +205,7 @@ def _similarity(advice: Any) -> str:
 
 def _thumb(path: Path) -> dict[str, str]:
     image = data.load_image(path)
-    image.thumbnail((FACTOR * 2, FACTOR))
+    image.thumbnail((2 * HEIGHT, HEIGHT))
     raw = io.BytesIO()
     image.convert("RGB").save(raw, format="jpeg", quality=70)
     return {"name": path.name, "jpeg": base64.b64encode(raw.getvalue()).decode()}

@@ -1,6 +1,6 @@
 """What can be done with a pretrained network and some images: nine policies, the most frozen first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -82,37 +82,43 @@ SHARES = (0.02, 0.1, 0.3, 1.0)
 """Shares of the features of all depths that are tried; Head2Toe tries 0.0005 to 0.1, and 1."""
 
 
+def _join(features: Features, stages: Iterable[str]) -> np.ndarray:
+    return np.concatenate([features[stage] for stage in stages], axis=1)
+
+
+def _heaviest(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, share: float) -> np.ndarray:
+    """Return a share of the features, those that weigh most, in standardised units, in a probe of all."""
+    linear: Any = fit(x, y, groups, seed, penalties=[0.03]).model
+    weights = np.linalg.norm(linear.weight * x.std(0)[:, None], axis=1)
+    return np.argsort(-weights, kind="stable")[: ceil(share * len(weights))]
+
+
+def best_share(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> float:
+    """Return the share of the features of all stages with the highest score in cross-validation.
+
+    Every fold selects for itself, at one penalty, so that it costs two dozen fits.
+    """
+    together, scores, fold = _join(x, x), np.zeros(len(SHARES)), assign_folds(y, groups, FOLDS, seed)
+    for number in range(FOLDS):
+        learn, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        known = together[learn], y[learn], groups[learn], seed
+        for i, share in enumerate(SHARES):
+            kept = _heaviest(*known, share)
+            found = fit(known[0][:, kept], *known[1:], penalties=[0.3])
+            scores[i] += metrics.balanced_accuracy(y[held], found.predict(together[np.ix_(held, kept)]))
+    return SHARES[int(scores.argmax())]
+
+
 def _selected(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
     """Probe the features of all depths that matter most, after Head2Toe (Evci et al. 2022, arXiv:2201.03529).
 
-    A feature matters by the norm of its weights, in standardised units, in a probe of all features. (Head2Toe
-    has a group lasso there; its selection, too, is by this norm.) The share that is kept is chosen by
-    cross-validation, in which every fold selects for itself, at one penalty: so it costs a dozen fits.
+    A feature matters by the norm of its weights. (Head2Toe has a group lasso there; its selection, too, is by
+    this norm.) The share that is kept is chosen by cross-validation.
     """
-
-    def join(features: Features) -> np.ndarray:
-        return np.concatenate([features[stage] for stage in x], axis=1)
-
-    def order(rows: np.ndarray) -> np.ndarray:
-        linear: Any = fit(together[rows], y[rows], groups[rows], seed, penalties=[0.03]).model
-        weights = linear.weight * together[rows].std(0)[:, None]
-        return np.argsort(-np.linalg.norm(weights, axis=1), kind="stable")
-
-    def keep(ordered: np.ndarray, share: float) -> np.ndarray:
-        return ordered[: ceil(share * len(ordered))]
-
-    together, scores = join(x), np.zeros(len(SHARES))
-    fold = assign_folds(y, groups, FOLDS, seed)
-    for number in range(FOLDS):
-        learn, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        ordered = order(learn)
-        for i, share in enumerate(SHARES):
-            kept = keep(ordered, share)
-            found = fit(together[np.ix_(learn, kept)], y[learn], groups[learn], seed, penalties=[0.3])
-            scores[i] += metrics.balanced_accuracy(y[held], found.predict(together[np.ix_(held, kept)]))
-    kept = keep(order(np.arange(len(y))), SHARES[int(scores.argmax())])
+    together = _join(x, x)
+    kept = _heaviest(together, y, groups, seed, best_share(x, y, groups, seed))
     final = fit(together[:, kept], y, groups, seed)
-    return lambda new: final.predict_proba(join(new)[:, kept])
+    return lambda new: final.predict_proba(_join(new, x)[:, kept])
 
 
 PROBES: dict[str, Callable[[Features, np.ndarray, np.ndarray, int], Classifier]] = {

@@ -1,7 +1,7 @@
 """Policies raced on the same folds: frozen ones from one pass, those that train by successive halving."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 
@@ -218,14 +218,7 @@ class Decision:
     runner_up: str
 
 
-def decide(
-    hits: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    groups: np.ndarray,
-    *,
-    order: Sequence[str] = tuple(POLICIES),
-    level: float = LEVEL,
-) -> Decision:
+def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray) -> Decision:
     """Return the most frozen of the policies that the folds cannot tell from the best one.
 
     Args:
@@ -233,8 +226,6 @@ def decide(
             images that nobody was judged by.
         labels: (N,), the class of each image.
         groups: (N,), equal for images that vary together.
-        order: Policies, the most frozen and cheapest first.
-        level: Confidence level of the intervals.
 
     Example:
         >>> import numpy as np
@@ -244,6 +235,7 @@ def decide(
         >>> decide(hits, labels, np.arange(40)).tied
         ['probe', 'all']
     """
+    order = list(POLICIES)
     judged = ~np.any([np.isnan(own) for own in hits.values()], axis=0)
     own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
     labels, groups = labels[judged], groups[judged]
@@ -254,7 +246,7 @@ def decide(
     ranked = sorted(own, key=lambda name: (-mean(own[name]).value, order.index(name)))
     best = ranked[0]
     behind = {
-        name: Difference("balanced_accuracy", *mean(own[name] - own[best]).interval(level), level)
+        name: Difference("balanced_accuracy", *mean(own[name] - own[best]).interval(LEVEL), LEVEL)
         for name in own
     }
     tied = sorted((name for name in own if behind[name].tie), key=order.index)
@@ -264,7 +256,7 @@ def decide(
         policy=chosen,
         best=best,
         tied=tied,
-        expected=score_interval(own[chosen], labels, groups=groups, level=level),
+        expected=score_interval(own[chosen], labels, groups=groups, level=LEVEL),
         behind=behind,
         runner_up=rest[0] if rest else "",
     )

@@ -39,10 +39,10 @@ known, judges = (
     features.extract(model, split, at=stages) for split in (dataset.train, dataset.val)
 )
 x, x_val = (np.concatenate([store[stage] for stage in stages], axis=1) for store in (known, judges))
-# The features that weigh most in a probe of all of them, after Head2Toe.
+# The share {share} of the features, those that weigh most in a probe of all of them, after Head2Toe.
 everything = probe.fit_probe(x, known.labels, penalties=[0.03], seed={seed})
 weight = np.linalg.norm(everything.model.weight * x.std(0)[:, None], axis=1)
-kept = np.argsort(-weight)[: len(weight) // 10]
+kept = np.argsort(-weight, kind="stable")[: int(np.ceil({share} * len(weight)))]
 found = probe.fit_probe(x[:, kept], known.labels, classes=dataset.classes, seed={seed})
 print(found.report(x_val[:, kept], judges.labels))
 """
@@ -105,7 +105,9 @@ def write_recipe(
     policy: str,
     backbone: str,
     source: str,
+    *,
     stage: str,
+    share: float,
     settings: claims.Settings | None,
     images: int,
     seed: int,
@@ -117,6 +119,7 @@ def write_recipe(
         backbone: name of the network.
         source: name or folder of the data set; "" is a placeholder.
         stage: the stage that is read, or from which on is trained.
+        share: the part of the features of all stages that is kept.
         settings: of policies that train.
         images: how many images are learned from.
         seed: what random numbers are drawn from.
@@ -124,7 +127,7 @@ def write_recipe(
     body = "".join(PARTS[policy])
     imports = ", ".join(name for name in MODULES if f"{name}." in START + body)
     values: dict[str, Any] = {"imports": imports, "source": source or "your/folder", "backbone": backbone}
-    values |= {"stage": stage, "seed": seed}
+    values |= {"stage": stage, "share": share, "seed": seed}
     if settings is not None:
         epochs = -(-settings.steps // -(-images // 16))
         values |= {

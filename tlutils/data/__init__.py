@@ -10,6 +10,8 @@ from . import networked, packaged
 from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
 from .dataset import (
+    FEW,
+    UNEQUAL,
     DatasetSplits,
     LabelledImages,
     Problem,
@@ -26,7 +28,9 @@ from .transforms import Preprocess, to_pil_image, transform_for
 
 __all__ = [
     "BACKGROUND",
+    "FEW",
     "PHOTOGRAPHS",
+    "UNEQUAL",
     "Card",
     "DatasetSplits",
     "LabelledImages",

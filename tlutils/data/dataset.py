@@ -17,6 +17,12 @@ from ..errors import LearnerError, printable
 from .cards import Card
 from .images import UnreadableImage, decode, read_file, stamp
 
+FEW = 20
+"""A class with fewer images than these is said to have few."""
+
+UNEQUAL = 3
+"""From so many times as many images in one class as in another, the classes are called imbalanced."""
+
 
 @dataclass(frozen=True)
 class Problem:

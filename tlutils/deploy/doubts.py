@@ -9,12 +9,6 @@ import numpy as np
 from .. import data, metrics, probe
 from ..errors import printable
 
-UNEQUAL = 3
-"""From so many times as many images in one class as in another, the classes are called imbalanced."""
-
-FEW = 20
-"""A class with fewer training images than these is said to have few."""
-
 FOLDS = 5  # in which labels are looked at by a probe that has not seen them
 SHOWN = 5  # problems of one kind that are shown
 
@@ -82,7 +76,7 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
     doubts, names = [], [repr(name) for name in dataset.classes]
     counts = np.array(list(dataset.train.counts.values()))
     most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] >= UNEQUAL * counts[least]:
+    if counts[most] >= data.UNEQUAL * counts[least]:
         doubts.append(
             f"The classes are imbalanced: {counts[most]} training images of {names[most]}, {counts[least]} "
             f"of {names[least]}. So every class counts alike in training (class weights), and balanced "
@@ -90,12 +84,12 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
             f"{counts[most] / counts.sum():.0%} of such images and has a balanced accuracy of "
             f"{1 / len(counts):.2f}."
         )
-    few = [name for name, count in zip(names, counts, strict=True) if count < FEW]
+    few = [name for name, count in zip(names, counts, strict=True) if count < data.FEW]
     if few:
         listed = ", ".join(few[:SHOWN]) + (", …" if len(few) > SHOWN else "")
         doubts.append(
-            f"{len(few)} of {len(names)} classes have fewer than {FEW} training images ({listed}). Collect "
-            "more: nothing else helps as much."
+            f"{len(few)} of {len(names)} classes have fewer than {data.FEW} training images ({listed}). "
+            "Collect more: nothing else helps as much."
         )
     judged = np.array(list(dataset.test.counts.values()))
     if not judged.any():

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import data, explain, metrics, novelty, plots, train
+from .. import data, explain, intervals, metrics, novelty, plots, train
 from ..errors import LearnerError
 from .doubts import name_of
 from .prediction import BATCH, reader
@@ -40,7 +40,7 @@ class Judgement:
 
     Attributes:
         report: Scores and confusion.
-        balanced: Balanced accuracy, with an interval that holds for few images too.
+        balanced: Balanced accuracy, with an interval that holds for few images too and counts copies once.
         recalls: The recall of each class, alike.
         mistakes: The surest mistakes.
         method: What made the maps of the mistakes.
@@ -58,7 +58,9 @@ class Judgement:
 def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root: Path) -> Judgement:
     """Return what a model does on a split that nothing was chosen on; `root` is the data set's folder."""
     report = train.evaluate(model, split)
-    balanced, recalls = metrics.wilson_intervals(report.confusion)
+    _, recalls = metrics.wilson_intervals(report.confusion)
+    hits = report.probabilities.argmax(axis=1) == report.labels
+    balanced = intervals.score_interval(hits, report.labels, groups=split.groups)
     prepare, read = data.transform_for(model), reader(model)
     embeddings = []
     for start in range(0, len(split), BATCH):

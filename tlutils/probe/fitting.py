@@ -165,7 +165,7 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = _features(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    pictures = _groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
+    pictures = metrics.number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
@@ -302,18 +302,6 @@ def _labels(y: Any) -> np.ndarray:
             f"Labels of shape {array.shape}, {array.dtype}, arrived. Expected class indices (n,), integers."
         )
     return array.astype(np.int64)
-
-
-def _groups(groups: Any, rows: int) -> np.ndarray:
-    """Return a number from 0 for each row, equal for rows of one group."""
-    if groups is None:
-        return np.arange(rows)
-    names = np.asarray(groups)
-    if names.shape != (rows,):
-        raise LearnerError(
-            f"Groups of shape {names.shape} arrived for {rows} rows. Expected a number or name for each row."
-        )
-    return np.asarray(pd.factorize(names, use_na_sentinel=False)[0])
 
 
 def _checked(features: np.ndarray, labels: np.ndarray, names: list[str] | None) -> list[str]:
