@@ -54,9 +54,10 @@ def test_a_forked_kernel_finds_what_one_from_nothing_finds_and_draws_its_own_num
 
 
 def loop(client):
-    """Start what never ends, and return the number of the request."""
-    request = client.execute("while True: pass", stop_on_error=False)
-    while client.get_iopub_msg(timeout=60)["msg_type"] != "execute_input":
+    """Start what never ends, wait until it runs, and return the number of the request."""
+    request = client.execute("print('here', flush=True)\nwhile True: pass", stop_on_error=False)
+    # An input that is announced does not run yet: what interrupts in between stops the kernel's own work.
+    while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
         pass
     return request
 
