@@ -49,6 +49,7 @@ _NO_SETTINGS = frozenset(
         "_compiled_call_impl",
     }
 )
+_FRESH = frozenset(vars(nn.Module()))  # what torch gives each module, most of it lists of hooks
 _LIBRARIES = tuple(
     str(Path(folder).resolve())
     for folder in {
@@ -208,7 +209,7 @@ class _Walk:
             yield "scripted", _hash(module._c.dump_to_str(True, True, False))
             return
         for name, value in vars(module).items():
-            if name in _NO_SETTINGS:
+            if name in _NO_SETTINGS or (name in _FRESH and not value):
                 continue
             if type(value) in _PLAIN:  # most of them
                 yield name, repr(value)
@@ -326,13 +327,17 @@ def _hash(*parts: str | bytes) -> str:
 def _tensor(tensor: torch.Tensor) -> str:
     # Weights are many: a hash that nobody can forge would take ten times as long, and nobody forges here.
     digest = xxhash.xxh3_128(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+    plain = tensor.detach()
     try:
-        if type(tensor.data) is not torch.Tensor or tensor.is_quantized:
+        if type(plain) is not torch.Tensor or plain.is_quantized:
             raise TypeError  # more than its numbers makes it what it is
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        values = plain.cpu().contiguous()
+        if values.dtype not in (torch.float32, torch.int64):  # most are; NumPy does not know all others
+            values = values.flatten().view(torch.uint8)
+        digest.update(values.numpy().data)
     except (RuntimeError, ValueError, TypeError, NotImplementedError):  # sparse, say, or without data
         buffer = io.BytesIO()
-        torch.save(tensor.detach(), buffer)
+        torch.save(plain, buffer)
         digest.update(buffer.getbuffer())
     return digest.hexdigest()
 

@@ -51,7 +51,7 @@ class Trial:
         arithmetic: str,
     ) -> None:
         self.forward, self.load = forward, load
-        self.draws_images = self.asks_system = self.own_generator = self.draws_model = False
+        self.draws_images = self.own_generator = self.draws_model = False
         self.trouble: Exception | None = None
         self.images: list[int] = []
         self._inputs: list[torch.Tensor] = []
@@ -71,12 +71,19 @@ class Trial:
     def _prepare(self, i: int, transform: Callable[[Any], Any]) -> fingerprint.Settings:
         """Load an image, note what that draws, and return the settings of the transform after it."""
         # Another seed than the one that features are made under: what follows it, differs.
-        with runtime.seeded(1), _draws() as drawn:
+        with runtime.seeded(1):
+            before = fingerprint.of_generators()
             self._inputs.append(self.load(i)[:1])
+            self.draws_images |= fingerprint.of_generators() != before
         self.images.append(i)
-        self.draws_images |= "shared" in drawn
-        self.asks_system |= "system" in drawn
         return fingerprint.of_settings(transform)
+
+    @property
+    def asks_system(self) -> bool:
+        """Whether the transform asks the system for randomness, as a generator made without a seed does."""
+        with runtime.seeded(1), _system_asked() as asked:
+            self.load(self.images[0])
+        return bool(asked)
 
     def _run_known(self, model: nn.Module, arithmetic: str) -> _Known | None:
         """Run the first image; return None unless the model is the one of its last trial."""
@@ -103,13 +110,15 @@ class Trial:
     def _run_each(self, model: nn.Module, arithmetic: str) -> _Known:
         readings = []
         for image in self._inputs:
-            with runtime.seeded(1), _draws() as drawn:
+            with runtime.seeded(1), _system_asked() as asked:
+                before = fingerprint.of_generators()
                 self._run(image, arithmetic)
-            self.draws_model |= bool(drawn)
+                self.draws_model |= fingerprint.of_generators() != before
+            self.draws_model |= bool(asked)
             readings.append(fingerprint.of_settings(model))
         self.draws_model |= readings[0].generators != readings[1].generators
-        before = _KNOWN.pop(model, None)
-        found = _Known(readings[1], _changed(*readings) | (before.memory if before else set()))
+        last = _KNOWN.pop(model, None)
+        found = _Known(readings[1], _changed(*readings) | (last.memory if last else set()))
         if not self.unlike:
             _KNOWN[model] = found
         return found
@@ -153,13 +162,10 @@ def _without(settings: fingerprint.Settings, places: set[str]) -> dict[str, str]
 
 
 @contextmanager
-def _draws() -> Iterator[set[str]]:
-    """Yield a set that holds, after the block, "shared" for a draw from a generator that everybody shares.
-
-    And "system" where the system was asked for randomness, as a generator does that is made without a seed.
-    """
-    drawn: set[str] = set()
-    before, profiler = fingerprint.of_generators(), sys.getprofile()
+def _system_asked() -> Iterator[list[str]]:
+    """Yield a list that holds, after the block, what asked the system for randomness."""
+    found: list[str] = []
+    profiler = sys.getprofile()
 
     def watch(frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call":
@@ -170,17 +176,15 @@ def _draws() -> Iterator[set[str]]:
         else:
             asks = event == "call" and frame.f_code is _RESEED and frame.f_locals["a"] is None
         if asks:
-            drawn.add("system")
+            found.append(frame.f_code.co_name)
 
     if profiler is None:  # there is room for one alone
         sys.setprofile(watch)
     try:
-        yield drawn
+        yield found
     finally:
         if profiler is None:
             sys.setprofile(None)
-    if fingerprint.of_generators() != before:
-        drawn.add("shared")
 
 
 def _changed(one: fingerprint.Settings, other: fingerprint.Settings) -> set[str]:
