@@ -27,6 +27,7 @@ from tlutils.claims import (
     Measurement,
     judge,
     materials,
+    reproduction,
     shifts,
 )
 from tlutils.claims.effects import Contrast
@@ -117,11 +118,25 @@ def test_images_that_judge_the_runs_of_two_data_sets_count_once():
     once, other = known(0.1), known(0.1, dataset="far")
     images = once.images.assign(dataset="photographs", group=np.arange(IMAGES) // 20)
     table = Evidence(both(once, other).runs, images)
-    over = {"dataset": ("near", "far"), "judges": "photographs"}
+    over = {"dataset": ("near", "far"), "judges": {"near": "photographs", "far": "photographs"}}
     found = judge(claim(effect=tried(way="a", **over) - tried(way="b", **over)), table).mean
     alone = judge(claim(), Evidence(once.runs, images.assign(dataset="near"))).mean
     assert found.variance == pytest.approx(alone.variance)
     assert found.dof < 10 < judge(claim(), once).mean.dof  # ten groups, not 200 images
+
+
+def test_each_data_set_may_be_judged_by_another_source_whose_rare_class_counts_as_much():
+    once, other = known(0.1), known(0.1, dataset="far", seed=1)
+    rare = once.images.assign(dataset="elsewhere", label=(np.arange(IMAGES) < 20).astype(int))
+    table = Evidence(both(once, other).runs, pd.concat([rare, other.images]))
+    found, _ = (tried(way="a", dataset=("near", "far"), judges={"near": "elsewhere"}) * 1).measure(table)
+
+    def mean(runs):
+        return np.mean([[int(hit) for hit in row] for row in runs.query("way == 'a'")["hits"]], axis=0)
+
+    hits, others = mean(once.runs), mean(other.runs)
+    near, far = (hits[:20].mean() + hits[20:].mean()) / 2, others.mean()
+    assert found.value == pytest.approx((near + far) / 2)
 
 
 def test_weights_of_classes_make_it_the_balanced_accuracy():
@@ -334,7 +349,7 @@ def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
     rows = table.to_dict("records")
     assert {(row["dataset"], row["strategy"]) for row in rows} == set(
         product((*claims.NEAR, *claims.FAR), (*claims.STRATEGIES, claims.pilot.PROBE))
-    )
+    ) | {("elpv-mono", name) for name in (claims.training.WHOLE, claims.pilot.PROBE)}
     trials = [json.loads(row["trials"]) for row in rows]
     counts = {(row["strategy"], len(own)) for row, own in zip(rows, trials, strict=True)}
     each = len(claims.probing.PENALTIES)
@@ -366,6 +381,7 @@ def test_what_differs_from_finetuning_after_a_probe_by_batchnorm_differs_by_it_a
 
 def test_finetuning_everything_is_the_way_that_the_search_scored_higher():
     score = pd.read_csv(DOCS / "pilot.csv").pivot(index="dataset", columns="strategy", values="score")
+    score = score.loc[[*claims.NEAR, *claims.FAR]]
     (other,) = {"finetune", "lp-ft"} - {claims.training.WHOLE}
     assert (score[claims.training.WHOLE] > score[other]).all()
 
@@ -378,6 +394,22 @@ def test_the_tiers_share_no_draw_with_each_other_or_with_the_search():
     search = {claims.pilot.SEED + draw for draw in range(claims.pilot.DRAWS)}
     assert not seeds["quick"] & seeds["full"]
     assert not (seeds["quick"] | seeds["full"]) & search
+
+
+def test_cells_of_one_crystal_and_of_many_are_the_solar_cells_and_none_of_them_learns_and_judges():
+    from tlutils.claims.materials import load_dataset
+
+    whole, mono, poly = (load_dataset(f"elpv-{part}") for part in ("defects", "mono", "poly"))
+    sizes = [len(part.train) + len(part.val) for part in (mono, poly)]
+    assert sizes == [1074, 1550], "as Buerhop-Lutz et al. 2018 count them"
+    for split in ("train", "val"):
+        one, many, all_ = (
+            dict(zip(own.hashes, own.labels, strict=True))
+            for own in (getattr(part, split) for part in (mono, poly, whole))
+        )
+        assert not set(one) & set(many)
+        assert one | many == all_
+    assert set(reproduction.list_judges(["elpv-mono"])["dataset"]) == {"elpv-mono", "elpv-poly"}
 
 
 def test_training_and_probing_of_a_seed_see_the_same_images_and_judges():

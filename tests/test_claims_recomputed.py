@@ -16,6 +16,7 @@ ALL = NEAR + FAR
 STAGES = [f"stage{k}" for k in range(1, 8)] + ["pool"]
 LITE = [f"tf_efficientnet_lite{k}" for k in range(3)]
 RATES = [1e-4, 1e-3, 1e-2]
+ELSEWHERE = {"mnist-5k": "digits", "elpv-mono": "elpv-poly"}  # what is learned from, and what judges
 
 
 class Tables:
@@ -84,8 +85,8 @@ def copied(t, source, n, layers="frozen"):
     return t.of("layer_transfer", source=source, copied=n, layers=layers)
 
 
-def tuned(t, shift, block):
-    return t.of("surgical_finetuning", shift=shift, tune=block)
+def tuned(t, shift, block, dataset="mnist-5k"):
+    return t.of("surgical_finetuning", "hits", dataset, shift=shift, tune=block)
 
 
 def forgotten(t, dataset):
@@ -183,11 +184,13 @@ CONTRASTS = {
         lambda t, d: t.tuned(d, "lots", column="shifted") - t.train(d, "lots", "finetune", "shifted"),
     ),
     "kumar-probe-source": over(
-        ["mnist-5k"],
+        list(ELSEWHERE),
         lambda t, d: t.tuned(d, "lots", column="real") - t.train(d, "lots", "finetune", "real"),
     ),
     "lee-input": same(lambda t: tuned(t, "noise", "first") - tuned(t, "noise", "all")),
-    "lee-feature": same(lambda t: tuned(t, "source", "middle") - tuned(t, "source", "all")),
+    "lee-feature": over(
+        list(ELSEWHERE), lambda t, d: tuned(t, "source", "middle", d) - tuned(t, "source", "all", d)
+    ),
     "lee-output": same(lambda t: tuned(t, "relabel", "last") - tuned(t, "relabel", "all")),
     "he-scratch-catches-up": over(
         ALL,
@@ -248,7 +251,7 @@ def analyse(table, labels, groups):
     return centre, total / (s * u), total**2 / parts if parts else s - 1
 
 
-def estimate(tables, contrast):
+def estimate(tables, contrast, elsewhere=None):
     """Value, variance and degrees of freedom over data sets, which are independent of each other."""
     found = {}
     for name, (sign, of, dataset) in contrast.items():
@@ -257,7 +260,8 @@ def estimate(tables, contrast):
         except KeyError:
             continue
         if len(table):
-            judges = tables.images[tables.images["dataset"] == dataset].reset_index(drop=True)
+            source = (elsewhere or {}).get(dataset, dataset)
+            judges = tables.images[tables.images["dataset"] == source].reset_index(drop=True)
             known = len(judges) == table.shape[1]
             found[name] = (
                 sign,
@@ -336,7 +340,8 @@ def test_every_verdict_follows_from_the_tables_by_another_way(tier):
     assert set(CONTRASTS) == set(tables.verdicts.index.drop(unmeasured))
     wrong = {}
     for id, row in tables.verdicts.drop(unmeasured).iterrows():
-        value, variance, dof, groups = estimate(tables, CONTRASTS[id])
+        moves = ELSEWHERE if id in ("kumar-probe-source", "lee-feature") else None
+        value, variance, dof, groups = estimate(tables, CONTRASTS[id], moves)
         own = verdict(value, variance, dof, float(row["margin"]), row["expects"])
         parts = {
             verdict(*part, float(row["margin"]), row["expects"]) for part in groups.iloc[:, 1:].to_numpy()

@@ -40,7 +40,7 @@ class Mean:
         pick: an axis along which one run is picked instead of averaging, such as "at": a stage is chosen by
             cross-validation, and judged by its hits.
         by: the column whose largest value picks that run; among equals the first of the axis' values wins.
-        judges: the data set whose images judge, where that is one for all runs, and not what was trained on.
+        judges: the data set whose images judge, by the one that was trained on, where that is another.
     """
 
     protocol: str
@@ -48,7 +48,7 @@ class Mean:
     value: str = "hits"
     pick: str | None = None
     by: str = "cv"
-    judges: str = ""
+    judges: Mapping[str, str] = field(default_factory=dict)
 
     def __mul__(self, factor: float) -> "Contrast":
         return Contrast(((factor, self),))
@@ -185,7 +185,7 @@ class Contrast:
         judged: dict[str, list[dict[int, np.ndarray]]] = {}
         for name, (own, shared) in tables.items():
             shares = [weight / len(set(mean.datasets) & set(tables)) for weight, mean, _ in own]
-            judged.setdefault(own[0][1].judges or name, []).append(
+            judged.setdefault(own[0][1].judges.get(name, name), []).append(
                 {s: np.dot(shares, [part[s] for _, _, part in own]) for s in shared}
             )
         total = SampleMean(0.0, 0.0, 1)
@@ -291,11 +291,16 @@ class Measurement:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(
-        self, *, pick: str | None = None, value: str | None = None, judges: str = "", **axes: Any
+        self,
+        *,
+        pick: str | None = None,
+        value: str | None = None,
+        judges: Mapping[str, str] | None = None,
+        **axes: Any,
     ) -> Mean:
         """Return the mean over the runs with these axes; those not named are the protocol's defaults."""
         own = {**self.defaults, **axes}
-        return Mean(protocol=self.name, axes=own, value=value or self.value, pick=pick, judges=judges)
+        return Mean(protocol=self.name, axes=own, value=value or self.value, pick=pick, judges=judges or {})
 
 
 def values_of(axis: Any) -> tuple[Any, ...]:

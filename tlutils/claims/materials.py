@@ -71,6 +71,7 @@ class Material:
         judges: how many images of each class of its test split judge; all of them unless given.
         clusters: whether all images of a class vary together, because they show one photograph.
         augment: as in `Recipe`, the augmentation that leaves the class as it is.
+        cells: the wafer, "mono" or "poly", whose cells of "elpv-defects" it is; another set unless given.
     """
 
     says: str
@@ -79,6 +80,7 @@ class Material:
     judges: int | None = None
     clusters: bool = False
     augment: bool | Literal["shift"] = True
+    cells: Literal["", "mono", "poly"] = ""
 
 
 MATERIALS = {
@@ -96,6 +98,8 @@ MATERIALS = {
         clusters=True,
     ),
     "digits": Material("handwritten digits, 8 pixels wide", "", classes=10),
+    "elpv-mono": Material("those of the solar cells that are one crystal", "", classes=2, cells="mono"),
+    "elpv-poly": Material("those of the solar cells that are many crystals", "", classes=2, cells="poly"),
 }
 """The one place that says which data sets are similar to ImageNet; `domain_distance` measures it."""
 
@@ -113,16 +117,36 @@ def load_dataset(name: str) -> data.DatasetSplits:
     chooses, it chooses within its training images.
     """
     own, folder = MATERIALS[name], runtime.cache_dir("images") / name
-    whole = data.load(folder if folder.is_dir() else name)
-    known = whole.train.join(whole.val)
+    whole = data.load("elpv-defects" if own.cells else folder if folder.is_dir() else name)
+    known, wafers = whole.train.join(whole.val), _load_wafers() if own.cells else {}
     train, judges = (
-        replace(split.select([i for i, k in enumerate(split.labels) if k < own.classes]), classes=classes)
+        replace(
+            split.select(
+                [
+                    i
+                    for i, (k, picture) in enumerate(zip(split.labels, split.hashes, strict=True))
+                    if k < own.classes and wafers.get(picture, "") == own.cells
+                ]
+            ),
+            classes=classes,
+        )
         for classes in [whole.train.classes[: own.classes]]
         for split in (known, whole.test)
     )
     if own.judges:
         judges = judges.subsample(own.judges, seed=0)
     return replace(whole, classes=list(train.classes), train=train, val=judges, test=judges.select([]))
+
+
+@cache
+def _load_wafers() -> dict[str, str]:
+    """Return the wafer, "mono" or "poly", by the hash of a solar cell's picture."""
+    whole = data.load("elpv-wafers")
+    return {
+        picture: whole.classes[k]
+        for split in (whole.train, whole.val, whole.test)
+        for picture, k in zip(split.hashes, split.labels, strict=True)
+    }
 
 
 @dataclass(eq=False)

@@ -24,7 +24,7 @@ from .materials import (
     read_features,
 )
 from .probing import augmented_probe
-from .training import STRATEGIES, Settings, train_strategy
+from .training import STRATEGIES, WHOLE, Settings, train_strategy
 
 Trial = Callable[[Settings], Settings]
 
@@ -63,7 +63,7 @@ PROBE_SEARCH: tuple[tuple[Trial, ...], ...] = ((lambda s: s,), (lambda s: replac
 STEPS = 40
 """Optimizer steps of the first trials; from scratch three times as many."""
 
-SEARCH_IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20}
+SEARCH_IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20, "elpv-mono": 90}
 """Images of each class that the search is made with: about 200 in all."""
 
 DRAWS, SEED = 2, 1000
@@ -129,7 +129,7 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
     runs = [
         {"dataset": dataset, "strategy": strategy, "images": images, "seed": SEED}
         for dataset, images in SEARCH_IMAGES.items()
-        for strategy in (*STRATEGIES, PROBE)
+        for strategy in ((*STRATEGIES, PROBE) if MATERIALS[dataset].column else (WHOLE, PROBE))
     ]
     return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
 

@@ -10,6 +10,7 @@ from ..errors import LearnerError
 from ..experiments import ABOUT, Run, run_grid
 from .effects import Evidence
 from .materials import FETCHED, MATERIALS, load_dataset
+from .shifts import OTHER_SOURCE
 from .statements import CLAIMS, claim
 from .tiers import FULL, PROTOCOLS, QUICK, VERSIONS, Tier, runs
 from .verdicts import Verdict, adjust, judge, needs_run
@@ -121,7 +122,12 @@ def _list_datasets(plan: Plan) -> list[str]:
 
 
 def list_judges(names: Iterable[str]) -> pd.DataFrame:
-    """Return the images that judge, one row each: `dataset`, `label`, and the `group` that they vary with."""
+    """Return the images that judge, one row each: `dataset`, `label`, and the `group` that they vary with.
+
+    Those of another source than a data set's are among them.
+    """
+    names = list(names)
+    names += [OTHER_SOURCE[name] for name in names if name in OTHER_SOURCE]
     found = pd.DataFrame({"dataset": [], "label": [], "group": []})
     for name in names:
         labels = load_dataset(name).val.labels

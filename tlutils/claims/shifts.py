@@ -9,8 +9,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 from .materials import Change, Shrunk, judge_by, load_judges
 
 SEVERITY = 4
-OTHER_SOURCE = {"mnist-5k": "digits"}
-"""Data sets with images of the same classes from another source: scikit-learn's digits are 8 pixels wide."""
+OTHER_SOURCE = {"mnist-5k": "digits", "elpv-mono": "elpv-poly"}
+"""Data sets with images of the same classes from another source.
+
+scikit-learn's digits are 8 pixels wide; cells of many crystals show their grain, which a defect can hide in.
+"""
 
 
 def judge_shifted(dataset: str, guess: Callable[[Shrunk, Change | None], np.ndarray]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What lectures and papers say beside the matrix, and the list of all claims."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from .effects import Contrast, Evidence, Mean, Measurement, Ranking
 from .materials import BACKBONE, FAR, LARGER, NEAR, NETWORKS, STAGES
 from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training, tuned_probe
 from .rates import CORRUPTED, RATES, SOURCE
+from .shifts import OTHER_SOURCE
 from .training import ABLATION, WHOLE
 from .verdicts import Claim
 
 ALL = (*NEAR, *FAR)
+ELSEWHERE: dict[str, Any] = {"dataset": tuple(OTHER_SOURCE), "judges": OTHER_SOURCE}
 neighbours = Measurement("nearest_neighbour")
 scan = Measurement("rate_scan", defaults={"dataset": ALL, "lr": RATES})
 surgical = Measurement("surgical_finetuning")
@@ -186,8 +189,8 @@ OTHERS = [
         id="large-rate-forgets",
         says="At a large rate, finetuning destroys what the network knew.",
         source=f"{NOTES}, practical advice: 'distort them too quickly and too much'",
-        effect=scan(lr=RATES[0], head_factor=10, value="kept", judges=SOURCE)
-        - scan(lr=RATES[-1], head_factor=10, value="kept", judges=SOURCE),
+        effect=scan(lr=RATES[0], head_factor=10, value="kept", judges=dict.fromkeys(ALL, SOURCE))
+        - scan(lr=RATES[-1], head_factor=10, value="kept", judges=dict.fromkeys(ALL, SOURCE)),
         contrast=(
             f"linear probe of other photographs on the features finetuned at {RATES[0]:g} minus at "
             f"{RATES[-1]:g}"
@@ -345,11 +348,11 @@ OTHERS = [
         id="kumar-probe-source",
         says="On images from another source, a linear probe beats finetuning everything.",
         source="Kumar et al. 2022, abstract",
-        effect=tuned_probe(dataset="mnist-5k", level="lots", value="real")
-        - training(strategy="finetune", dataset="mnist-5k", level="lots", value="real"),
+        effect=tuned_probe(level="lots", value="real", **ELSEWHERE)
+        - training(strategy="finetune", level="lots", value="real", **ELSEWHERE),
         contrast=(
-            "linear probe minus finetuning from a random head, learned on MNIST, judged on scikit-learn's "
-            "digits"
+            "linear probe minus finetuning from a random head, learned on MNIST and on solar cells of one "
+            "crystal, judged on scikit-learn's digits and on cells of many crystals"
         ),
     ),
     Claim(
@@ -363,8 +366,12 @@ OTHERS = [
         id="lee-feature",
         says="When the source of the images changes, tuning the middle block alone beats tuning everything.",
         source="Lee et al. 2023, section 2, figure 2",
-        effect=surgical(shift="source", tune="middle") - surgical(shift="source", tune="all"),
-        contrast="middle block tuned minus everything tuned, from MNIST to scikit-learn's digits",
+        effect=surgical(shift="source", tune="middle", **ELSEWHERE)
+        - surgical(shift="source", tune="all", **ELSEWHERE),
+        contrast=(
+            "middle block tuned minus everything tuned, from MNIST to scikit-learn's digits and from solar "
+            "cells of one crystal to cells of many"
+        ),
     ),
     Claim(
         id="lee-output",

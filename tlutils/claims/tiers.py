@@ -18,6 +18,7 @@ from .materials import BACKBONE, FAR, FETCHED, LARGER, NEAR, STAGES
 from .pilot import PROBE, chosen_settings
 from .probing import linear_probe, nearest_neighbour, tuned_probe
 from .rates import RATES, corruption_severity, rate_scan, surgical_finetuning
+from .shifts import OTHER_SOURCE
 from .training import ABLATION, STRATEGIES, WHOLE, training
 
 PROTOCOLS: dict[str, Callable[..., Mapping[str, Any]]] = {
@@ -138,13 +139,20 @@ def runs(tier: Tier) -> dict[str, list[Run]]:
             trainings += list(_trainings(tier, dataset, level))
             augment = chosen_settings(dataset, PROBE, images).augment
             tuned += grid(dataset=dataset, level=level, images=images, augment=augment, seed=seeds)
+    for dataset in [name for name in OTHER_SOURCE if name not in tier.trained]:
+        own = {"dataset": dataset, "level": "lots", "images": tier.levels["lots"]}
+        chosen = {s: chosen_settings(dataset, s, tier.levels["lots"]) for s in (WHOLE, PROBE)}
+        trainings += grid(**own, strategy=WHOLE, **asdict(chosen[WHOLE]), seed=seeds)
+        tuned += grid(**own, augment=chosen[PROBE].augment, seed=seeds)
+        probes += grid(backbone=BACKBONE, at="pool", **own, seed=seeds)  # the control of finetuning
     small = {"images": tier.levels["little"], "seed": seeds}
     return {  # what takes longest first
         "training": trainings,
         "surgical_finetuning": [
             run
             for shift, block in (("noise", "first"), ("source", "middle"), ("relabel", "last"))
-            for run in grid(dataset="mnist-5k", shift=shift, tune=["all", block], steps=16, **small)
+            for dataset in (OTHER_SOURCE if shift == "source" else ["mnist-5k"])
+            for run in grid(dataset=dataset, shift=shift, tune=["all", block], steps=16, **small)
         ],
         "data_randomization": grid(seed=seeds),
         "rate_scan": grid(dataset=tier.scanned, lr=RATES, head_factor=[1, 10], steps=20, **small),
