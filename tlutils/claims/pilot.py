@@ -63,8 +63,11 @@ PROBE_SEARCH: tuple[tuple[Trial, ...], ...] = ((lambda s: s,), (lambda s: replac
 STEPS = 40
 """Optimizer steps of the first trials; from scratch three times as many."""
 
-SEARCH_IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20, "elpv-mono": 90}
+SEARCH_IMAGES = {"hymenoptera": 90, "cifar-10": 20, "elpv-defects": 90, "mnist-5k": 20}
 """Images of each class that the search is made with: about 200 in all."""
+
+SOURCE_IMAGES = {"elpv-mono": 90}
+"""The same for a part of a data set that is learned from where the rest is another source."""
 
 DRAWS, SEED = 2, 1000
 """Draws of the training images that each trial is tried on, and the seed of the first: no tier has it."""
@@ -128,8 +131,9 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
     folder = runtime.user_path(out) if out is not None else runtime.cache_dir("claims") / "pilot"
     runs = [
         {"dataset": dataset, "strategy": strategy, "images": images, "seed": SEED}
-        for dataset, images in SEARCH_IMAGES.items()
-        for strategy in ((*STRATEGIES, PROBE) if MATERIALS[dataset].column else (WHOLE, PROBE))
+        for searched, strategies in ((SEARCH_IMAGES, (*STRATEGIES, PROBE)), (SOURCE_IMAGES, (WHOLE, PROBE)))
+        for dataset, images in searched.items()
+        for strategy in strategies
     ]
     return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
 
@@ -156,7 +160,7 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
     The number of steps goes with the square root of the number of images, but never below half of `STEPS`.
 
     Args:
-        dataset: a key of `SEARCH_IMAGES`.
+        dataset: a key of `SEARCH_IMAGES` or `SOURCE_IMAGES`.
         strategy: one of `STRATEGIES`, or `PROBE`.
         images: how many of each class are learned from.
 
@@ -173,9 +177,10 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
     if not rows:
         raise LearnerError(f"No settings were searched for {strategy} on {dataset}.")
     (row,) = rows
+    searched = (SEARCH_IMAGES | SOURCE_IMAGES)[dataset]
     return Settings(
         lr=float(row["lr"]),
-        steps=max(STEPS // 2, round(row["steps"] * (images / SEARCH_IMAGES[dataset]) ** 0.5)),
+        steps=max(STEPS // 2, round(row["steps"] * (images / searched) ** 0.5)),
         augment={"False": False, "True": True}.get(str(row["augment"]), row["augment"]),
         train_bn=bool(row["train_bn"]),
         network=row["network"],
