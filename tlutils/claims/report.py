@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pandas as pd
 from .. import plots, runtime
 from ..metrics import Estimate
 from .effects import Effect, Evidence
-from .materials import BACKBONE, MATERIALS, SIZE, STAGES
+from .materials import BACKBONE, FAR, MATERIALS, NEAR, SIZE, STAGES
 from .matrix import LECTURE, NOTES, SLIDES, probe, training, tuned_probe
 from .pilot import PILOT
 from .probing import VIEWS
 from .reproduction import IMAGES, TABLE, VERDICTS, committed_folder, evidence, verdict_table, verdicts
+from .shifts import OTHER_SOURCE
 from .tiers import FULL, QUICK, Tier
 from .training import STRATEGIES
 from .verdicts import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Verdict
@@ -248,7 +250,7 @@ def score_strategies(known: Evidence) -> dict[tuple[str, str], dict[str, tuple[f
     own = runs[runs["protocol"] == "training"]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for level in ("little", "lots"):
-        for name in [n for n in MATERIALS if n in set(own["dataset"])]:
+        for name in [n for n in (*NEAR, *FAR) if n in set(own["dataset"])]:
             panel = {"majority": (1 / MATERIALS[name].classes,) * 3}
             for strategy, effect in _list_strategies(name, level):
                 measured = (effect * 1).measure(known)
@@ -310,9 +312,13 @@ def _sizes(known: Evidence, tier: Tier) -> str:
             f"{distance[name]:.2f}" if name in distance else "–",
             MATERIALS[name].classes,
             judges.get(name, 0),
-            "yes" if name in tier.trained else "heads alone",
+            "another source, judges alone"
+            if name in OTHER_SOURCE.values()
+            else "yes"
+            if name in (*tier.trained, *OTHER_SOURCE)
+            else "heads alone",
         ]
-        for name in tier.probed
+        for name in dict.fromkeys([*tier.probed, *chain(*OTHER_SOURCE.items())])
     ]
     ends = [f"{n} {distance[n]:.2f}" for n in ("photographs", "noise") if n in distance]
     columns = [
