@@ -130,7 +130,9 @@ def grade(name: str, students: int) -> None:
         for command in ("generate_assignment", "autograde", "generate_feedback"):
             start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             run = [sys.executable, "-W", "ignore", "-m", "nbgrader", command, name]
-            subprocess.run(run, cwd=course, env=env, check=True, capture_output=True)
+            done = subprocess.run(run, cwd=course, env=env, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(f"nbgrader {command} failed:\n{done.stderr[-2000:]}")
             seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
             busy = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
             most = used.ru_maxrss / 2**20  # of one process; Linux gives KiB
