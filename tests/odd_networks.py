@@ -128,10 +128,10 @@ class Wide(nn.Module):
         x = self.patches(x)
         if self.layout != "NCHW":
             x = x.permute(0, 2, 3, 1)
-        if self.layout == "NTC":
+        if self.layout == "NLC":
             x = x.flatten(1, 2)
         x = self.three(self.two(self.one(x)))
-        return self.scores(x.mean([i for i, letter in enumerate(self.layout) if letter in "HWT"]))
+        return self.scores(x.mean([i for i, letter in enumerate(self.layout) if letter in "HWL"]))
 
 
 class Mix(nn.Module):

@@ -100,7 +100,7 @@ def test_a_sample_of_the_runs_comes_out_again(known, protocol, axes):
     run = next(
         r for r in claims.select_runs(claims.QUICK)[protocol] if all(r[k] == v for k, v in axes.items())
     )
-    with experiments.limited(1):
+    with experiments.limit_threads(1):
         values = claims.PROTOCOLS[protocol](**run)
     rows = known.runs[known.runs["protocol"] == protocol]
     (row,) = rows[np.logical_and.reduce([rows[k] == v for k, v in axes.items()])].to_dict("records")[:1]

@@ -250,5 +250,5 @@ def test_linear_algebra_is_limited_too(tmp_path):
     from threadpoolctl import threadpool_info
 
     LinearRegression().fit(np.eye(3), np.arange(3))  # whatever library is there is loaded now
-    with experiments.limited(1):
+    with experiments.limit_threads(1):
         assert {pool["num_threads"] for pool in threadpool_info()} == {1}

@@ -234,7 +234,7 @@ def test_a_network_with_channels_last_looks_like_its_twin_with_channels_first(lo
     assert first.float().std() > 0, "a look that says nothing would be alike, too"
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NTC"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NLC"])
 def test_a_silent_channel_is_found_wherever_the_channels_are(layout):
     x = torch.randn(4, *Wide.size, generator=torch.Generator().manual_seed(0))
     dead = explain.dead_channels(wide(layout), [x], at="stage2")

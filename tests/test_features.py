@@ -255,18 +255,18 @@ def wide(image):
 
 def test_wide_images_are_averaged_over_space_wherever_a_network_keeps_it():
     found = {}
-    for layout in ("NCHW", "NHWC", "NTC"):
+    for layout in ("NCHW", "NHWC", "NLC"):
         model = models.describe(Wide(layout).eval(), input_size=Wide.size)
         at = [s.name for s in surgery.stages(model) if s.modules[:1] in (("one",), ("two",), ("three",))]
         pooled, whole = (
             extract(model, Photos(6), at=at, transform=wide, pool=pool) for pool in (True, False)
         )
-        places = tuple(axis for axis, letter in enumerate(layout) if letter in "HWT")
+        places = tuple(axis for axis, letter in enumerate(layout) if letter in "HWL")
         for stage in at:
             assert np.allclose(pooled[stage], whole[stage].mean(places), atol=1e-5)
         found[layout] = [pooled[stage] for stage in at]
     assert np.allclose(found["NCHW"], found["NHWC"], atol=1e-5)
-    assert np.allclose(found["NCHW"], found["NTC"], atol=1e-5)
+    assert np.allclose(found["NCHW"], found["NLC"], atol=1e-5)
 
 
 def test_bfloat16_is_used_within_the_bound_and_refused_beyond_it(monkeypatch):

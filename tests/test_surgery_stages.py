@@ -144,14 +144,14 @@ def test_stages_do_not_depend_on_how_small_the_image_is():
     assert surgery.stages(model, input_size=(3, 32, 32)).names == surgery.stages(model).names
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NTC"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NLC"])
 def test_height_and_width_are_where_the_layers_have_them(layout):
     stages = surgery.stages(Wide(layout), input_size=Wide.size)
     body = [stage for stage in stages if stage.modules[:1] in [("one",), ("two",), ("three",)]]
     assert len(body) == 3
     assert {stage.layout for stage in body} == {layout}
     assert {stage.stride for stage in body} == {8}
-    assert {stage.map_size for stage in body} == {None if layout == "NTC" else (8, 16)}
+    assert {stage.map_size for stage in body} == {None if layout == "NLC" else (8, 16)}
     assert {stage.num_channels for stage in body} == {32}
     assert (stages["head"].layout, stages["head"].map_size) == ("NC", None)
 
@@ -191,12 +191,12 @@ def test_several_tensors_have_a_layout_each_as_a_cut_hands_them_over():
     stage = surgery.stages(model, input_size=(3, 32, 32))["stage1"]
     outputs = surgery.outputs(model.eval(), at="stage1", input_size=(3, 32, 32))(torch.randn(2, 3, 32, 32))
     assert [tuple(t.shape[1:]) for t in outputs["stage1"]] == list(stage.output_shape)
-    assert stage.layout == ("NTTC", "NTC")
+    assert stage.layout == ("NLLC", "NLC")
     assert (stage.map_size, stage.num_channels) == (None, None)
     assert stage.stride == 4
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NTC"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NLC"])
 def test_modules_inside_a_stage_have_a_layout_too(layout):
     found = surgery.module_layouts(Wide(layout), torch.zeros(1, *Wide.size))
     assert found["patches"] == "NCHW"
@@ -325,7 +325,7 @@ class Rerouted(nn.Module):
 def test_a_model_is_looked_at_anew_unless_nothing_changes():
     model, size = Rerouted(), (3, 32, 32)
     before = [stage.modules for stage in surgery.stages(model, input_size=size)]
-    with surgery.unchanged():
+    with surgery.assume_unchanged():
         assert [stage.modules for stage in surgery.stages(model, input_size=size)] == before
         model.order["first"] = False
         assert [stage.modules for stage in surgery.stages(model, input_size=size)] == before

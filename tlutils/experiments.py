@@ -238,7 +238,7 @@ def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     values: Mapping[str, Any] = {}
     error, begin = "", time.perf_counter()
-    with limited(threads):
+    with limit_threads(threads):
         try:
             values = function(**run)
             if clash := set(values) & {*run, *ABOUT, "protocol"}:
@@ -262,7 +262,7 @@ def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -
 
 
 @contextmanager
-def limited(threads: int) -> Iterator[None]:
+def limit_threads(threads: int) -> Iterator[None]:
     """Run a block on so many threads: those of torch, and of every linear algebra library.
 
     Args:
@@ -270,8 +270,8 @@ def limited(threads: int) -> Iterator[None]:
 
     Example:
         >>> import torch
-        >>> from tlutils.experiments import limited
-        >>> with limited(1):
+        >>> from tlutils.experiments import limit_threads
+        >>> with limit_threads(1):
         ...     print(torch.get_num_threads())
         1
     """

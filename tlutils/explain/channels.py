@@ -64,7 +64,7 @@ def _read(model: nn.Module, x: Tensor, at: str) -> tuple[Tensor, str]:
         return reader(x)[at], reader.layouts[at]
 
 
-@surgery.unchanged()
+@surgery.assume_unchanged()
 def dead_channels(model: nn.Module, batches: Iterable[Tensor], *, at: str) -> Tensor:
     """Return which channels of a stage are dead (C,): the same value everywhere, on every image.
 
@@ -125,7 +125,7 @@ class Patch:
     pixels: Tensor
 
 
-@surgery.unchanged()
+@surgery.assume_unchanged()
 def top_patches(
     model: nn.Module, batches: Iterable[Tensor], *, at: str, channels: Sequence[int], count: int = 9
 ) -> dict[int, list[Patch]]:

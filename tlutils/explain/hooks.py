@@ -35,7 +35,7 @@ def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple[Any, ...]]:
         torch.inference_mode(False),
         torch.enable_grad(),
         in_float32(bare),
-        surgery.unchanged(),
+        surgery.assume_unchanged(),
     ):
         yield bare, *(prepare_batch(bare, x) for x in batches)
 

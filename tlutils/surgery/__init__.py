@@ -1,11 +1,11 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
 from .auditing import Audit, Finding, audit
-from .freeze import fixed_parameters, freeze, freeze_batchnorm, freeze_to, frozen_to, unfreeze
+from .freeze import freeze, freeze_batchnorm, freeze_to, frozen_to, prefrozen_parameters, unfreeze
 from .head import head_layers, replace_head
 from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
-from .stages import Stage, Stages, stages, unchanged
+from .stages import Stage, Stages, assume_unchanged, stages
 from .stem import replace_stem
 from .tracing.reach import module_layouts
 
@@ -15,8 +15,8 @@ __all__ = [
     "Stage",
     "Stages",
     "add_unfrozen",
+    "assume_unchanged",
     "audit",
-    "fixed_parameters",
     "freeze",
     "freeze_batchnorm",
     "freeze_to",
@@ -25,10 +25,10 @@ __all__ = [
     "module_layouts",
     "outputs",
     "param_groups",
+    "prefrozen_parameters",
     "replace_head",
     "replace_stem",
     "split_at",
     "stages",
-    "unchanged",
     "unfreeze",
 ]

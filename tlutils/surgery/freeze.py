@@ -187,7 +187,7 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     """
     model = _bare(model)
     asked = {name for pattern in patterns for name in _matching(model, pattern)}
-    fixed = set(fixed_parameters(model)) - asked
+    fixed = set(prefrozen_parameters(model)) - asked
     _release(model)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         parameter.requires_grad_(parameter.is_floating_point() and name not in fixed)
@@ -210,7 +210,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
         (False, True)
     """
     model = _bare(model)
-    last = record(model) or Record(None, (), (), False, False, fixed=fixed_parameters(model))
+    last = record(model) or Record(None, (), (), False, False, fixed=prefrozen_parameters(model))
     names = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
     frozen = list(last.parameters)
     for name, norm in names.items():
@@ -226,7 +226,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     return list(names.values())
 
 
-def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
+def prefrozen_parameters(model: nn.Module) -> tuple[str, ...]:
     """Return the names of parameters that other code had frozen: freezing and unfreezing leave them alone.
 
     Where every parameter is frozen, and not by `freeze_to` or `freeze`, none counts as such.
@@ -238,7 +238,7 @@ def fixed_parameters(model: nn.Module) -> tuple[str, ...]:
         >>> from torch import nn
         >>> from tlutils import surgery
         >>> model = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
-        >>> surgery.fixed_parameters(surgery.unfreeze(model))
+        >>> surgery.prefrozen_parameters(surgery.unfreeze(model))
         ('0.weight', '0.bias')
     """
     model, last = unwrap(model), record(model)
@@ -325,7 +325,7 @@ def _freeze(
     train_frozen_norms: bool | None,
     keep_dropout: bool | None,
 ) -> None:
-    last, fixed = record(model), fixed_parameters(model)
+    last, fixed = record(model), prefrozen_parameters(model)
     loose = _loose(model, train_frozen_norms)
     train_frozen_norms = (
         train_frozen_norms if train_frozen_norms is not None else bool(last and last.train_frozen_norms)
@@ -393,7 +393,7 @@ def _release(model: nn.Module) -> None:
 
 def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Parameter]) -> None:
     """Raise LearnerError where a layer that would train works on the images before and behind a cut."""
-    fixed = fixed_parameters(model)
+    fixed = prefrozen_parameters(model)
     every = model.named_parameters(remove_duplicate=False)
     tied = Counter(id(p) for _, p in every)
     single = [(n, p) for n, p in model.named_parameters() if tied[id(p)] == 1]  # `_refuse_ties` sees others

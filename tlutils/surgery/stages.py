@@ -42,7 +42,7 @@ class Stage:
         macs_share: Share of the whole model's multiply-adds, from 0 to 1.
         output_shape: Shape of what leaves it for one image, without the batch dimension.
         layout: A letter for each dimension of what leaves it for a batch: "NCHW" and "NHWC" are feature
-            maps, "NTC" is tokens, "NC" a vector: images, channels, height, width, tokens.
+            maps, "NLC" is tokens, "NC" a vector: images, channels, height, width, tokens.
         stride: How many pixels of the image lie between two neighbouring positions; None for vectors.
         receptive_field: How many pixels, along one side, can change one position; None where that is the
             whole image, through attention, squeeze-and-excitation or global pooling.
@@ -245,7 +245,7 @@ _UNCHANGED: ContextVar[dict[Any, tuple[nn.Module, Plan]] | None] = ContextVar("u
 
 
 @contextmanager
-def unchanged() -> Iterator[None]:
+def assume_unchanged() -> Iterator[None]:
     """Run a block in which no model changes its structure, so that its stages are found once.
 
     Outside of it each call makes sure that the model still takes the same steps.
@@ -253,7 +253,7 @@ def unchanged() -> Iterator[None]:
     Example:
         >>> from tlutils import models, surgery
         >>> model = models.load("test_resnet", pretrained=False)
-        >>> with surgery.unchanged():
+        >>> with surgery.assume_unchanged():
         ...     surgery.stages(model) is surgery.stages(model)
         True
     """
@@ -462,7 +462,7 @@ def _describe(model: nn.Module, names: list[str], plan: Plan) -> list[Stage]:
         layouts = [flow.layout(n) for n in leaving]
         for i, times in enumerate(fold(flow, n) for n in leaving if k + 1 < len(names)):
             if times > 1:  # several entries for each image, which a cut hands over as a dimension of its own
-                shapes[i], layouts[i] = (times, *shapes[i]), f"NT{layouts[i][1:]}"
+                shapes[i], layouts[i] = (times, *shapes[i]), f"NL{layouts[i][1:]}"
         reach = flow.reach.get(leaving[0])
         modules = [str(s.target) for s in flow.steps if place[s] == k and s.op == "call_module"]
         found.append(

@@ -99,7 +99,7 @@ def fit(
             run = Run(model, recipe, hardware, folder, key, found)
             try:
                 for phase in run.phases():
-                    with surgery.unchanged():  # freezing moves no layer: its stages are found once
+                    with surgery.assume_unchanged():  # freezing moves no layer: its stages are found once
                         trainer = PhaseTrainer(
                             model,
                             dataset,
@@ -149,7 +149,7 @@ class PhaseTrainer:
             surgery.unfreeze(model)
         else:
             surgery.freeze_to(model, phase.from_stage)
-        if kept := surgery.fixed_parameters(model):
+        if kept := surgery.prefrozen_parameters(model):
             hardware.note(
                 f"{len(kept)} tensors were frozen before, and stay so (first {kept[0]}): "
                 "surgery.unfreeze(model, '*') lets them train."

@@ -53,9 +53,6 @@ class Audit:
         """The short, stable names of all findings: `"bn-drift" in found.codes`."""
         return {f.code for f in self.findings}
 
-    def __bool__(self) -> bool:
-        return self.ok
-
     def __len__(self) -> int:
         return len(self.findings)
 

@@ -113,13 +113,13 @@ class Reach:
 def layout_of(shape: Sequence[int], image: Sequence[int], reach: Reach | None = None) -> str:
     """Return a letter for each dimension of an activation (N, …) of images (H, W) = `image`.
 
-    "NCHW" and "NHWC" are feature maps, "NTC" is tokens, "NC" a vector. What the layers did tells where height
+    "NCHW" and "NHWC" are feature maps, "NLC" is tokens, "NC" a vector. What the layers did tells where height
     and width are; where nothing does, the reading is taken whose strides are more alike in both directions.
     """
     if len(shape) == 3 and reach is not None and reach.dims == (2, 2):
         return "NCT"
     if len(shape) != 4:
-        return ("N" + "T" * (len(shape) - 2) + "C")[: len(shape)]
+        return ("N" + "L" * (len(shape) - 2) + "C")[: len(shape)]
     dims = reach.dims if reach is not None and 0 not in reach.dims else _likely_dims(shape, image)
     return "N" + "".join({dims[0]: "H", dims[1]: "W"}.get(d, "C") for d in (1, 2, 3))
 
