@@ -48,7 +48,7 @@ def notes(tmp_path, monkeypatch):
 
 
 def results(table):
-    return table.drop(columns=["seconds"])
+    return table.drop(columns=["seconds", "peak_memory_mib"])
 
 
 def test_a_grid_has_every_combination_and_texts_are_single_values():
@@ -79,6 +79,38 @@ def test_the_same_call_again_does_nothing_and_more_runs_do_only_what_is_new(tmp_
     assert set(notes().values()) == {1}
     assert len(notes()) == 8
     pd.testing.assert_frame_equal(first, again[:4])
+
+
+def test_rows_are_made_again_where_none_is_to_count(tmp_path, notes):
+    for resume in (True, False):
+        run_grid({measure: RUNS[:2]}, out=tmp_path / "rows", resume=resume)
+    assert set(notes().values()) == {2}
+
+
+def of_many_kinds(augment: bool | str, seed: int) -> dict:
+    return {"score": seed / 2, "hits": "0110", "labels": 3}
+
+
+def test_the_table_is_a_parquet_file_whose_columns_have_a_type_each(tmp_path):
+    table = run_grid({of_many_kinds: grid(augment=[False, "shift"], seed=range(2))}, out=tmp_path)
+    kept = pd.read_parquet(tmp_path / experiments.TABLE)
+    assert kept["augment"].tolist() == ["False", "False", "shift", "shift"]
+    same = [name for name in table if name != "augment"]
+    pd.testing.assert_frame_equal(kept[same], table[same])
+    assert kept["hits"].tolist() == ["0110"] * 4, "text, and no number"
+
+
+def fill_memory(mib: int, seed: int) -> dict:
+    held = np.ones(mib * 2**17)
+    time.sleep(0.1)
+    return {"held": held.sum()}
+
+
+def test_a_run_says_how_much_memory_it_held_and_not_what_a_run_before_it_did(tmp_path):
+    most = run_grid({fill_memory: grid(mib=[1, 300], seed=0)}, out=tmp_path)["peak_memory_mib"]
+    after = run_grid({fill_memory: grid(mib=2, seed=0)}, out=tmp_path)["peak_memory_mib"]
+    assert most[1] - most[0] == pytest.approx(300, abs=60)
+    assert most[1] - after[0] == pytest.approx(300, abs=60)
 
 
 def test_results_do_not_depend_on_how_many_run_at_once(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky import process_executor
@@ -29,8 +31,11 @@ from .metrics import Estimate
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 """The libraries whose versions are part of a run's key: rows from other versions are made again."""
 
-ABOUT = ("seconds", "error", "threads", "machine", "versions", "key")
+ABOUT = ("seconds", "peak_memory_mib", "error", "threads", "machine", "versions", "key")
 """Columns of every table that are about how a run went, beside its axes and what it measured."""
+
+TABLE = "runs.parquet"
+"""The table of the last call for a folder, which lies among its rows."""
 
 installed = cache(metadata.version)  # which reads a file each time
 
@@ -66,6 +71,7 @@ def run_grid(
     *,
     out: str | Path,
     versions: Mapping[str, str] | None = None,
+    resume: bool = True,
     n_jobs: int = 1,
     threads: int = 1,
 ) -> pd.DataFrame:
@@ -74,6 +80,10 @@ def run_grid(
     Each row is a file that appears in one step when its run ends. After a kill at any moment the same call
     does only what is missing, and what failed before; an error is kept as its row's `error` and stops no
     other run. A row is known by the function's name, the axes, the function's version and the `LIBRARIES`.
+    The table is kept beside the rows, as `TABLE`; there, a column with values of several kinds holds texts.
+
+    Runs go to the backend of a surrounding `joblib.parallel_config`: with "dask" or "ray" they spread over a
+    cluster, whose machines have to see the folder `out`. A run whose worker dies is made by another one.
 
     Args:
         grids: by function, its runs. A function is called with a run's axes as keywords and returns a mapping
@@ -82,8 +92,8 @@ def run_grid(
             Several functions share the workers: give first what takes longest.
         out: the folder in which the rows are kept.
         versions: by the functions' names; raise one with every change to a function that changes results.
-        n_jobs: how many runs go on at once, as in joblib (loky, or the backend of a surrounding
-            `joblib.parallel_config`); -1 is one for each core.
+        resume: whether rows that are there already count; False makes all of them again.
+        n_jobs: how many runs go on at once, as in joblib; -1 is one for each core.
         threads: threads of each run, whatever `n_jobs` is, so that results do not depend on it.
 
     Raises:
@@ -105,13 +115,16 @@ def run_grid(
         _check(runs, keys, n_jobs, threads)
         files = [runtime.user_path(out) / f"{name}-{key}.json" for key in keys]
         tasks += [(function, *rest) for rest in zip(runs, files, keys, strict=True)]
-    missing = [task for task in tasks if _read(task[2]).get("error", "?")]
+    missing = [task for task in tasks if not resume or _read(task[2]).get("error", "?")]
     if missing:
         calls = (delayed(_run_one)(*task, threads) for task in missing)
         done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", max_nbytes=None)(calls)
         for _ in runtime.progress(done, desc="runs", total=len(missing)):
             pass
-    return tidy([_read(file) for _, _, file, _ in tasks])
+    table = tidy([_read(file) for _, _, file, _ in tasks])
+    with runtime.atomic_write(runtime.user_path(out) / TABLE) as temporary:
+        table.apply(_of_one_kind).to_parquet(temporary, index=False)
+    return table
 
 
 def key_of(protocol: str, run: Run, version: str = "") -> str:
@@ -152,7 +165,11 @@ def tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         >>> list(tidy([row]).columns)[:3]
         ['protocol', 'seed', 'score']
     """
-    flat = [{"protocol": r["protocol"]} | r["axes"] | r["values"] | {k: r[k] for k in ABOUT} for r in rows]
+    about = [{name: row.get(name) for name in ABOUT} for row in rows]
+    flat = [
+        {"protocol": row["protocol"]} | row["axes"] | row["values"] | own
+        for row, own in zip(rows, about, strict=True)
+    ]
     first = dict.fromkeys(["protocol", *(name for r in rows for name in r["axes"])])
     measured = dict.fromkeys(name for r in rows for name in r["values"])
     return pd.DataFrame(flat, columns=[*first, *(m for m in measured if m not in first), *ABOUT])
@@ -238,7 +255,7 @@ def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
     values: Mapping[str, Any] = {}
     error, begin = "", time.perf_counter()
-    with limit_threads(threads):
+    with limit_threads(threads), _watch_memory() as memory:
         try:
             values = function(**run)
             if clash := set(values) & {*run, *ABOUT, "protocol"}:
@@ -251,6 +268,7 @@ def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -
         "axes": run,
         "values": dict(values),
         "seconds": round(time.perf_counter() - begin, 3),
+        "peak_memory_mib": round(max(memory)),
         "error": error,
         "threads": threads,
         "machine": platform.machine(),
@@ -259,6 +277,25 @@ def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -
     }
     with runtime.atomic_write(file) as temporary:
         temporary.write_text(json.dumps(row, default=_plain))
+
+
+@contextmanager
+def _watch_memory(every: float = 0.02) -> Iterator[list[float]]:
+    """Yield a list that gets, every few milliseconds, the MiB of memory that this process holds."""
+    process, ended = psutil.Process(), threading.Event()
+    found = [process.memory_info().rss / 2**20]
+
+    def watch() -> None:
+        while not ended.wait(every):
+            found.append(process.memory_info().rss / 2**20)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager
@@ -289,6 +326,12 @@ def _read(file: Path) -> dict[str, Any]:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not done yet
         return {}
+
+
+def _of_one_kind(column: pd.Series) -> pd.Series:
+    """Return a column as a table in a file has it, where all values are of one type."""
+    kinds = {type(value) for value in column.dropna()} if column.dtype == object else set()
+    return column.map(str, na_action="ignore") if len(kinds) > 1 else column
 
 
 def _plain(value: Any) -> Any:

@@ -262,7 +262,7 @@ def score_strategies(known: Evidence) -> dict[tuple[str, str], dict[str, tuple[f
 
 
 def _list_strategies(name: str, level: str) -> Iterator[tuple[str, Effect]]:
-    place = {"dataset": name, "level": level}
+    place: dict[str, Any] = {"dataset": name, "level": level}
     for strategy, mean in FROZEN.items():
         yield strategy, replace(mean, axes={**mean.axes, **place})
     for strategy in STRATEGIES:

@@ -192,7 +192,8 @@ def reproduce(
         tables.append(known.runs[kept].assign(origin="committed"))
         images.append(known.images[known.images["dataset"].isin(missing)])
     table = pd.concat(tables, ignore_index=True)
-    ordered = table[[name for name in table if name not in ABOUT] + list(ABOUT)]
+    last = [name for name in ABOUT if name in table]
+    ordered = table[[name for name in table if name not in last] + last]
     return Evidence(ordered, pd.concat(images, ignore_index=True))
 
 

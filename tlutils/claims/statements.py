@@ -65,7 +65,7 @@ def crossing(evidence: Evidence) -> str:
     for name in ALL:
         gaps = []
         for level in ("some", "lots"):
-            own = {"dataset": name, "level": level}
+            own: dict[str, Any] = {"dataset": name, "level": level}
             gap = training(strategy=WHOLE, **own) - training(strategy="scratch", **own)
             measured = gap.measure(evidence)
             if measured:
