@@ -1,15 +1,19 @@
 """One line takes a grid of runs to a cluster, and a worker that dies there takes no run with it."""
 
 import os
+import re
 import signal
 import threading
 import time
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from PIL import Image
 
+from tlutils import data, features, models
 from tlutils.experiments import grid, run_grid
 
 RUNS = 8
@@ -47,3 +51,25 @@ def test_a_grid_runs_on_a_dask_cluster_and_survives_the_death_of_a_worker(tmp_pa
     ((seed, dead),) = killed
     assert {path.name.split()[1] for path in seen.glob(f"{seed} *")} > {dead}, "the run was begun twice"
     assert str(table.set_index("seed").loc[int(seed), "worker"]) != dead
+
+
+def test_parts_that_are_extracted_on_a_cluster_as_the_page_on_scale_does_are_one_extraction(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    world = {"__name__": "__main__"}  # whose functions travel by value
+    exec(code, world)
+    folder = tmp_path / "images"
+    for i, colour in enumerate(np.random.default_rng(0).integers(0, 255, (24, 6, 6, 3), dtype=np.uint8)):
+        path = folder / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colour).resize((64, 64)).save(path)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        table = world["extract_all"](str(folder), str(tmp_path), cluster.scheduler_address, parts=3)
+    whole = data.load(folder).train
+    store = features.extract(models.load(models.DEFAULT), whole, at="pool")
+    assert (table["error"] == "").all()
+    assert table["rows"].sum() == len(whole)
+    for part in range(3):
+        kept = np.load(tmp_path / f"{part:05}.npz")
+        assert np.allclose(kept["x"], store["pool"][part::3], atol=1e-4)
+        assert kept["y"].tolist() == whole.labels[part::3]

@@ -272,6 +272,19 @@ def test_rare_randomness_of_a_transform_is_refused(transform):
         extract(network(), Photos(8), transform=transform, at=["stage1"])
 
 
+def test_what_another_thread_draws_meanwhile_is_nothing_that_the_transform_draws():
+    others = [threading.Thread(target=random.random)]
+
+    def interrupted(image):
+        while others:
+            other = others.pop()
+            other.start()
+            other.join()
+        return as_tensor(image)
+
+    assert "not kept" not in extract(network(), Photos(8), transform=interrupted, at=["stage1"]).manifest
+
+
 FRESH = {
     "NumPy": lambda *seed: np.random.default_rng(*seed).random(),
     "NumPy's old one": lambda *seed: np.random.RandomState(*seed).rand(),

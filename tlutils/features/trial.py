@@ -5,8 +5,9 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,6 +21,7 @@ from .store import Arrays
 
 OWN_GENERATOR = "the transform has a random generator of its own, which `seed` does not reach"
 
+_Out = TypeVar("_Out")
 _RESEED = random.Random.seed.__code__
 
 
@@ -70,12 +72,10 @@ class Trial:
 
     def _prepare(self, i: int, transform: Callable[[Any], Any]) -> fingerprint.Settings:
         """Load an image, note what that draws, and return the settings of the transform after it."""
-        # Another seed than the one that features are made under: what follows it, differs.
-        with runtime.seeded(1):
-            before = fingerprint.of_generators()
-            self._inputs.append(self.load(i)[:1])
-            self.draws_images |= fingerprint.of_generators() != before
+        image, drawn = _watch_draws(lambda: self.load(i)[:1])
+        self._inputs.append(image)
         self.images.append(i)
+        self.draws_images |= drawn
         return fingerprint.of_settings(transform)
 
     @property
@@ -90,13 +90,10 @@ class Trial:
         known = _KNOWN.get(model)
         if known is None:
             return None
-        with runtime.seeded(1):
-            before = fingerprint.of_generators()
-            try:
-                out = self.forward.run(self._inputs[0], arithmetic)
-            except Exception:  # each alone will tell what it is
-                return None
-            drawn = before != fingerprint.of_generators()
+        try:
+            out, drawn = _watch_draws(lambda: self.forward.run(self._inputs[0], arithmetic))
+        except Exception:  # each alone will tell what it is
+            return None
         now = fingerprint.of_settings(model)
         if (
             drawn
@@ -110,11 +107,10 @@ class Trial:
     def _run_each(self, model: nn.Module, arithmetic: str) -> _Known:
         readings = []
         for image in self._inputs:
-            with runtime.seeded(1), _system_asked() as asked:
-                before = fingerprint.of_generators()
-                self._run(image, arithmetic)
-                self.draws_model |= fingerprint.of_generators() != before
-            self.draws_model |= bool(asked)
+            with _system_asked() as asked:
+                rows, drawn = _watch_draws(partial(self._try, image, arithmetic))
+            self._keep(*rows)
+            self.draws_model |= drawn or bool(asked)
             readings.append(fingerprint.of_settings(model))
         self.draws_model |= readings[0].generators != readings[1].generators
         last = _KNOWN.pop(model, None)
@@ -132,23 +128,26 @@ class Trial:
             return "the model draws random numbers in evaluation mode"
         return f"the model cannot take one image alone ({self.trouble})" if self.trouble else ""
 
-    def _run(self, image: torch.Tensor, arithmetic: str) -> None:
-        rows = self._rows.setdefault(arithmetic, [])
+    def _try(self, image: torch.Tensor, arithmetic: str) -> tuple[str, dict[str, Arrays] | None]:
+        """Return the arithmetic that an image could be run in, and its rows; None where it could not."""
         try:
-            rows.append(self.forward.run(image, arithmetic))
+            return arithmetic, self.forward.run(image, arithmetic)
         except Exception as error:  # whatever a model says that cannot take one image alone, or no bfloat16
             if arithmetic == "bfloat16":
                 self.forward.fast = False
-                self._run(image, self.forward.likely)
-            else:
-                self.trouble = error
+                return self._try(image, self.forward.likely)
+            self.trouble = error
+            return arithmetic, None
+
+    def _keep(self, arithmetic: str, rows: dict[str, Arrays] | None) -> None:
+        self._rows.setdefault(arithmetic, []).extend([] if rows is None else [rows])
 
     def agrees(self, stage: str, arrays: Arrays, rows: int, arithmetic: str) -> bool:
         """Whether the stored arrays of a stage, `rows` rows for each image, hold what the two gave."""
         if arithmetic not in self._rows:
             with evaluating(self.forward.trunk):
                 for image in self._inputs:
-                    self._run(image, arithmetic)
+                    self._keep(*self._try(image, arithmetic))
         tried = self._rows.get(arithmetic, [])
         return len(tried) == len(self.images) and all(
             _near(array[i * rows][None], value, self.forward.tolerance(arithmetic))
@@ -159,6 +158,22 @@ class Trial:
 
 def _without(settings: fingerprint.Settings, places: set[str]) -> dict[str, str]:
     return {place: digits for place, digits in settings.parts.items() if place not in places}
+
+
+def _watch_draws(work: Callable[[], _Out]) -> tuple[_Out, bool]:
+    """Return what a piece of work returns, and whether it draws from the generators that everybody shares.
+
+    Other threads may draw at the same moment, as those of a cluster's worker do. What the work itself draws
+    it draws again under the same seed.
+    """
+    for _ in range(3):
+        # Another seed than the one that features are made under: what follows it, differs.
+        with runtime.seeded(1):
+            before = fingerprint.of_generators()
+            found = work()
+            if fingerprint.of_generators() == before:
+                return found, False
+    return found, True
 
 
 @contextmanager
