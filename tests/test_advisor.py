@@ -1,6 +1,7 @@
 """How much to freeze: what is decided from hits is checked by hand, the rest by what it does on images."""
 
 import re
+import time
 import zlib
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from tlutils import advisor, claims, cli, data, metrics, models, surgery, train
 from tlutils.advisor import advice as advice_module
@@ -237,7 +239,7 @@ def test_a_class_whose_groups_fall_together_is_named(few):
     assert len(pair) == 2
     third = np.flatnonzero(np.array(known.labels) == 2)
     patient[third] = np.resize(pair, len(third))  # the third class is seen in these two alone
-    with pytest.raises(LearnerError, match="All images of '2' belong together"):
+    with pytest.raises(LearnerError, match="All images of '2' are one group"):
         start_race(known, np.zeros((len(known), 2)), patient)
 
 
@@ -290,13 +292,17 @@ def test_labels_that_a_blind_probe_contradicts_are_listed(few):
 def test_a_folder_unlike_the_training_images_is_noticed_and_one_like_them_is_not(few, tiny, tmp_path):
     model = models.load(tiny)
     x = advice_module._read(model, few.train)["pool"]
-    race = start_race(few.train, x, np.arange(len(few.train)))
+    race, said = start_race(few.train, x, np.arange(len(few.train))), []
     noise = write(tmp_path, "noise", 30, lambda r, p: p) / "noise"
-    assert advice_module._compare(model, x, race, noise).shifted
-    assert not advice_module._compare(model, x, race, few.test.paths).shifted
+    assert advice_module._compare(model, race, [noise], said.append).shifted
+    assert not advice_module._compare(model, race, few.test.paths, said.append).shifted
+    assert said == []
+    (noise / "broken.jpg").write_text("no picture")
+    assert advice_module._compare(model, race, [noise], said.append).shifted
+    assert said[0].startswith("1 of 31 files to compare with could not be read. broken.jpg")
     (tmp_path / "empty").mkdir()
     with pytest.raises(LearnerError, match="No image was found"):
-        advice_module._compare(model, x, race, tmp_path / "empty")
+        advice_module._compare(model, race, [tmp_path / "empty"], said.append)
 
 
 def test_the_page_needs_nothing_else_and_escapes_every_name(advice, tmp_path):
@@ -320,9 +326,7 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
             place.mkdir(parents=True, exist_ok=True)
             image.resize((32, 32)).save(place / f"{split}{i}.png")
     settings = None if policy in policies.PROBES else replace(policies.settings_for(policy, 80), steps=2)
-    text = recipes.write_recipe(
-        policy, tiny, str(folder), stage="stage2", share=0.1, settings=settings, images=80, seed=0
-    )
+    text = write_recipe(policy, tiny, str(folder), settings=settings)
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     exec(compile(text, "recipe.py", "exec"), {})
@@ -330,6 +334,72 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
         into = claims.small_network(3, seed=0) if policy == "scratch" else None
         kept = models.load(tmp_path / "run" / "model.safetensors", into=into)
         assert models.info(kept).classes == ["0", "1", "2"]
+
+
+def write_recipe(policy, backbone, source, **changes):
+    own = {"groups": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "settings": None}
+    return recipes.write_recipe(policy, backbone, source, **(own | {"images": 80, "seed": 0} | changes))
+
+
+def test_a_recipe_draws_the_splits_that_were_measured(tiny):
+    text = write_recipe("probe", tiny, "scans", groups="patient[0-9]+", seed=3)
+    assert "data.load('scans', seed=3, too_few=\"train\", groups='patient[0-9]+')" in text
+    assert "Pass it here as groups=" in write_recipe("probe", tiny, "scans", groups=None)
+
+
+def test_the_splits_of_an_advice_are_those_of_training_with_its_seed(tmp_path, tiny):
+    folder = write(write(tmp_path / "animals", "cat", 14, lambda r, p: p // 2), "dog", 14, lambda r, p: p)
+    write(folder, "rare", 2, lambda r, p: p // 3)
+    found = advisor.advise(folder, budget=0, backbone=tiny, seed=3, groups="[a-z]+[0-9]{2}")
+    trained = data.load(folder, seed=3, too_few="train", groups="[a-z]+[0-9]{2}")
+    assert set(found.known.hashes) == {*trained.train.hashes, *trained.val.hashes}
+    assert set(found.known.hashes) != set(data.load(folder, seed=0, too_few="train").train.hashes)
+    assert found.learned == len(trained.train)
+    assert f"advise({str(folder)!r}, budget=0, groups='[a-z]+[0-9]{{2}}', " in found._call
+
+
+class TwoHeads(nn.Module):
+    """As distilled networks have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.one, self.other = nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.body(x)
+        return (self.one(x) + self.other(x)) / 2
+
+
+def squeezed():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
+def layered():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return nn.Sequential(body, nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize(("make", "solved"), [(TwoHeads, False), (squeezed, False), (layered, True)])
+def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the_answer(make, solved, few):
+    model = models.describe(make(), input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    read = advice_module._read(model, few.train)
+    race = Race(few.train, read, np.arange(len(few.train)), lambda policy: model, 0.0, time.monotonic() + 0.1)
+    race.run_frozen()
+    race.run_training()
+    assert set(race.finished) >= set(policies.PROBES)
+    for policy in policies.FROM_PROBE:
+        assert ("more than one linear layer" in race.runners[policy].left_out) == (not solved)
+
+
+def test_an_advice_is_not_written_among_the_images(tmp_path, monkeypatch, tiny):
+    folder = write(write(tmp_path / "animals", "cat", 12, lambda r, p: p // 2), "dog", 12, lambda r, p: p)
+    monkeypatch.chdir(folder)
+    assert cli.main(["advise", ".", "--budget", "0", "--backbone", tiny]) == 0
+    assert {path.name for path in folder.iterdir()} == {"cat", "dog"}
+    assert (tmp_path / "animals-advice" / "advice.html").exists()
 
 
 def test_bad_input_is_told_in_words(few, tiny):

@@ -139,9 +139,7 @@ def test_a_model_without_embeddings_predicts_and_does_not_say_what_is_unlike(thr
 def test_embeddings_of_files_are_those_of_the_features(three, backbone):
     dataset, model = data.load(three[0]), models.load(three[1].folder)
     prepare = data.transform_for(model)
-    probabilities, embeddings = deploy.prediction.reader(model)(
-        torch.stack([prepare(p) for p in dataset.val.paths])
-    )
+    probabilities, embeddings = features.reader(model)(torch.stack([prepare(p) for p in dataset.val.paths]))
     assert np.allclose(embeddings, features.extract(model, dataset.val, at="pool")["pool"], atol=1e-4)
     assert np.allclose(probabilities, train.predict(model, dataset.val).probabilities, atol=1e-5)
 

@@ -4,11 +4,9 @@ import argparse
 import ast
 import io
 import os
-import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -71,9 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     ask.add_argument("--groups", metavar="PATTERN", help="as in train")
     ask.add_argument("--backbone", help="name of a pretrained model")
     ask.add_argument("--seed", type=int, default=0, help="decides the folds and all that is drawn")
-    ask.add_argument("--out", type=runtime.user_path, help="folder to write (default: NAME-advice here)")
+    ask.add_argument(
+        "--out",
+        type=runtime.user_path,
+        help="folder to write (default: NAME-advice here, but never among the images)",
+    )
     build = verbs.add_parser("train", help="train on a folder of images: a model, its report and its card")
-    build.add_argument("folder", type=runtime.user_path, help="one folder of images in it for each class")
+    build.add_argument("folder", help="one folder of images in it for each class; or the name of a data set")
     build.add_argument(
         "--from-stage",
         metavar="STAGE",
@@ -83,13 +85,13 @@ def main(argv: list[str] | None = None) -> int:
         "--advise",
         type=float,
         metavar="MINUTES",
-        help="measure for so long how much to freeze, and train so",
+        help="first spend MINUTES on measuring how much to freeze, then train that way",
     )
     build.add_argument("--backbone", help="name of a pretrained model, or a saved one")
     build.add_argument(
         "--groups",
         metavar="PATTERN",
-        help="images whose paths match this regular expression alike stay in one split: 'patient[0-9]+'",
+        help="images in whose paths this regular expression finds the same stay together: 'patient[0-9]+'",
     )
     build.add_argument("--seed", type=int, default=0, help="decides the splits and all that is drawn")
     build.add_argument("--out", type=runtime.user_path, help="folder to write (default: NAME-model here)")
@@ -223,14 +225,15 @@ def _advise(arguments: argparse.Namespace, command: str) -> None:
     advice = advisor.advise(
         arguments.folder,
         budget=arguments.budget,
-        groups=None if arguments.groups is None else _grouping(arguments.groups),
+        groups=arguments.groups,
         deploy=arguments.deploy,
         backbone=arguments.backbone or models.DEFAULT,
         seed=arguments.seed,
         say=lambda line: print(printable(line), flush=True),
     )
     print(f"\n{printable(str(advice))}")
-    out = arguments.out or Path(f"{Path(arguments.folder).resolve().name}-advice")
+    images = runtime.user_path(arguments.folder).resolve()
+    out = arguments.out or runtime.place_beside(images) / f"{images.name}-advice"
     page = advice.write(out, command=command)
     print(f"\nThe page: {printable(str(page))}; beside it recipe.py, and advice.ipynb with the same.")
 
@@ -239,7 +242,7 @@ def _train(arguments: argparse.Namespace) -> None:
     """Print what is in a folder of images, train on it, and print how good the model is and where it lies."""
     from . import advisor, data, deploy, models
 
-    groups = None if arguments.groups is None else _grouping(arguments.groups)
+    groups = arguments.groups
     dataset = data.load(arguments.folder, seed=arguments.seed, too_few="train", groups=groups)
     print(f"{deploy.summarise(dataset)}\n")
     started = time.monotonic()
@@ -270,20 +273,6 @@ def _train(arguments: argparse.Namespace) -> None:
     place = printable(str(built.folder))
     print(f"{place}: the model; report.html to read; README.md, the model card.")
     print(f"Next: tlutils predict {shlex.quote(place)} FILE …")
-
-
-def _grouping(pattern: str) -> Callable[[Path], str]:
-    """Return the function from a path to what a regular expression finds in it, or the path itself."""
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise LearnerError(f"--groups got {pattern!r}, which is no regular expression: {error}.") from error
-
-    def group(path: Path) -> str:
-        found = expression.search(path.as_posix())
-        return found[0] if found else path.as_posix()
-
-    return group
 
 
 def _predict(arguments: argparse.Namespace) -> None:

@@ -149,6 +149,16 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(name, value) for name, value in settings.items())
 
 
+def place_beside(images: Path) -> Path:
+    """Return the current folder, or where that is among the images, the one above them.
+
+    Args:
+        images: the folder of a data set.
+    """
+    here, images = Path.cwd(), images.resolve()
+    return images.parent if here.is_relative_to(images) else here
+
+
 def user_path(path: str | Path) -> Path:
     """Return a path that somebody typed, with "~" as their home folder.
 

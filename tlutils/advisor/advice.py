@@ -10,18 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, evaluating
 from ..intervals import image_mean, score_interval
 from ..metrics import Estimate
 from . import page
 from .audit import Finding, audit_images, inferred, suspect_labels
-from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, fit, make_recipe, settings_for
+from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
 from .recipes import write_recipe
 from .tables import FAR, MANY, TABLES
@@ -48,11 +45,16 @@ class Advice:
     Attributes:
         name: of the data set.
         source: what was given to `advise`: a name, a folder, or "".
+        groups: the regular expression that was given, "" for none; None where it was a function.
+        deploy: the folder, or files, of images as the model will meet them.
         classes: names of the classes.
-        images: number of images that it rests on.
-        inferred: what was taken for what.
+        images: number of images that it rests on, those of the train and val splits.
+        learned: number of those in the train split, from which a network learns.
+        inferred: what was found: classes and counts.
         findings: what an engineer should know of the images, the most pressing first.
         backbone: the pretrained network.
+        final: its stage before the head.
+        linear: whether its head is one linear layer.
         policy: what to do, a key of `POLICIES`.
         stage: the stage that is read or from which on is trained; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
@@ -67,18 +69,23 @@ class Advice:
         deployed: how the images of a `deploy` folder compare, or None.
         budget: minutes that were allowed.
         seconds: seconds that it took.
-        seed: what was random was drawn from it.
+        seed: the random seed, of the splits, too.
         probabilities: by policy, (N, C), out of fold.
         known: the images.
     """
 
     name: str
     source: str
+    groups: str | None
+    deploy: list[str]
     classes: list[str]
     images: int
+    learned: int
     inferred: str
     findings: list[Finding]
     backbone: str
+    final: str
+    linear: bool
     policy: str
     stage: str
     share: float
@@ -103,10 +110,13 @@ class Advice:
             self.policy,
             self.backbone,
             self.source,
+            groups=self.groups,
+            final=self.final,
+            linear=self.linear,
             stage=self.stage,
             share=self.share,
             settings=self.settings,
-            images=self.images,
+            images=self.learned,
             seed=self.seed,
         )
 
@@ -121,7 +131,7 @@ class Advice:
         if policy == "probe":
             return None
         model = surgery.replace_head(models.load(self.backbone), len(self.classes))
-        return make_recipe(policy, model, self.images, settings_for(policy, self.images), self.seed)
+        return make_recipe(policy, model, self.learned, settings_for(policy, self.learned), self.seed)
 
     @property
     def training(self) -> str:
@@ -249,17 +259,18 @@ class Advice:
 
     @property
     def _call(self) -> str:
-        given = f"{self.source!r}" if self.source else "dataset"
-        return (
-            f"advisor.advise({given}, budget={self.budget:g}, backbone={self.backbone!r}, seed={self.seed})"
-        )
+        given = [f"{self.source!r}" if self.source else "dataset", f"budget={self.budget:g}"]
+        if self.groups != "":
+            given.append(f"groups={'groups' if self.groups is None else repr(self.groups)}")
+        given += [f"deploy={self.deploy!r}"] if self.deploy else []
+        return f"advisor.advise({', '.join(given)}, backbone={self.backbone!r}, seed={self.seed})"
 
 
 def advise(
     dataset: str | Path | data.DatasetSplits,
     *,
     budget: float = 10.0,
-    groups: Callable[[Path], Hashable] | None = None,
+    groups: data.Groups | None = None,
     deploy: str | Path | Sequence[str | Path] | None = None,
     backbone: str = models.DEFAULT,
     seed: int = 0,
@@ -276,11 +287,12 @@ def advise(
     Args:
         dataset: a folder, a name, or what `data.load` returns.
         budget: minutes that the whole may take. The frozen policies always run.
-        groups: a function from a path to a key: images of one key, such as those of a patient, stay together.
+        groups: which images stay together, such as those of a patient: a function from a path to a key, or a
+            regular expression, as in `data.load`.
         deploy: a folder, or files, of images as the model will meet them, without labels.
         backbone: a name of `models.catalog`.
-        seed: what is random is drawn from it.
-        say: called with each line on how it goes: what was taken for what, the answer from the frozen
+        seed: the random seed, of the splits, too.
+        say: called with each line on how it goes: what was found, the answer from the frozen
             policies alone, and how long each policy that trains is expected to take.
 
     Raises:
@@ -300,10 +312,13 @@ def advise(
     if not budget >= 0:
         raise LearnerError(f"budget={budget!r}. Expected minutes, 0 or more.")
     source = str(dataset) if isinstance(dataset, str | Path) else ""
-    loaded = dataset if isinstance(dataset, data.DatasetSplits) else data.load(dataset, groups=groups)
+    loaded = dataset
+    if not isinstance(loaded, data.DatasetSplits):
+        loaded = data.load(loaded, seed=seed, too_few="train", groups=groups)
     known = loaded.train.join(loaded.val)
     _check(known)
-    together = _together(known, groups)
+    together = _together(known, data.group_by(groups))
+    unsorted = [deploy] if isinstance(deploy, str | Path) else list(deploy or [])
     model = models.load(backbone)
     say(inferred(known))
     findings = audit_images(known, loaded.problems)
@@ -323,7 +338,7 @@ def advise(
     findings += suspect_labels(known, race.runners["probe"].probabilities)
     distance, anchors = _distances(model, known)
     curve = _curve(race)
-    deployed = _compare(model, read["pool"], race, deploy) if deploy is not None else None
+    deployed = _compare(model, race, unsorted, say) if unsorted else None
 
     def advice() -> Advice:
         decision = decide(race.finished, race.labels, race.groups)
@@ -336,15 +351,20 @@ def advise(
         return Advice(
             name=loaded.name,
             source=source,
+            groups=None if callable(groups) else groups or "",
+            deploy=[str(path) for path in unsorted],
             classes=list(known.classes),
             images=len(known),
+            learned=len(loaded.train),
             inferred=inferred(known),
             findings=findings,
             backbone=backbone,
+            final=list(read)[-1],
+            linear=surgery.linear_head(model) is not None,
             policy=decision.policy,
             stage=stage,
             share=best_share(read, race.labels, race.groups, seed) if selects else 1.0,
-            settings=settings_for(decision.policy, len(known)) if trains else None,
+            settings=settings_for(decision.policy, len(loaded.train)) if trains else None,
             expected=decision.expected,
             decision=decision,
             table=_tabulate(race, decision),
@@ -402,9 +422,10 @@ def _body(model: nn.Module) -> list[str]:
 
 
 def _read(model: nn.Module, known: data.Split) -> dict[str, np.ndarray]:
-    at = [*_body(model)[1:], "pool"]
+    before = surgery.stages(model).names[:-1]
+    at = before[1:] or before
     store = features.extract(model, known, at=at)
-    return {stage: np.asarray(store[stage], dtype=np.float32) for stage in at}
+    return {stage: features.as_rows(store[stage]).astype(np.float32) for stage in at}
 
 
 def _loader(backbone: str, classes: int) -> Callable[[str], nn.Module]:
@@ -442,7 +463,7 @@ def _distances(model: nn.Module, known: data.Split) -> tuple[float, dict[str, fl
 
 def _curve(race: Race) -> pd.DataFrame:
     """Return the balanced accuracy of the linear probe by how many images it learns from."""
-    x, y, groups = race.features["pool"], race.labels, race.groups
+    x, y, groups = final(race.features), race.labels, race.groups
     rng, rows, hits = np.random.default_rng(race.seed), [], {}
     for share in (0.25, 0.5, 1.0):
         found = np.full(len(y), np.nan)
@@ -471,33 +492,26 @@ def _by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
 
 
 def _compare(
-    model: nn.Module, known: np.ndarray, race: Race, deploy: str | Path | Sequence[str | Path]
+    model: nn.Module, race: Race, unsorted: Sequence[str | Path], say: Callable[[str], object]
 ) -> novelty.Comparison:
     """Return how the images of a folder, or files, compare with those that are learned from."""
-    given = [deploy] if isinstance(deploy, str | Path) else list(deploy)
-    paths = [file for path in map(runtime.user_path, given) for file in _files(path)]
-    if not paths:
-        raise LearnerError(
-            f"No image was found in {', '.join(map(str, given))}. Expected a folder, or files."
-        )
+    paths = [file for path in map(runtime.user_path, unsorted) for file in data.list_files(path)]
     drawn = np.random.default_rng(race.seed).permutation(len(paths))[:DEPLOYED]
-    paths = [paths[i] for i in sorted(drawn)]
-    transform, rows = data.transform_for(model), []
-    with evaluating(model) as bare, torch.no_grad():
-        read = surgery.outputs(bare, at="pool")
-        for path in runtime.progress(paths, desc="deploy"):
-            x = transform(data.load_image(path))[None].to(device_of(bare), dtype_of(bare))
-            rows.append(read(x)["pool"].flatten().float().cpu().numpy())
-    detector = novelty.fit_detector(known, groups=race.groups, seed=race.seed)
+    transform, read = data.transform_for(model), features.reader(model)
+    rows, unreadable = [], []
+    for i in runtime.progress(sorted(drawn), desc="deploy"):
+        try:
+            rows.append(read(transform(data.load_image(paths[i]))[None])[1][0])
+        except data.UnreadableImage as error:
+            unreadable.append(f"{paths[i].name}: {error.message}")
+    if unreadable:
+        say(f"{len(unreadable)} of {len(drawn)} files to compare with could not be read. {unreadable[0]}")
+    if not rows:
+        raise LearnerError(
+            f"No image was found in {', '.join(map(str, unsorted))}. Expected a folder, or files."
+        )
+    detector = novelty.fit_detector(final(race.features), groups=race.groups, seed=race.seed)
     return detector.compare(np.stack(rows), seed=race.seed)
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the image files below a folder, or the file itself."""
-    if not path.is_dir():
-        return [path]
-    known = Image.registered_extensions()
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
 
 
 def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:

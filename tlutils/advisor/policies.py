@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from .. import claims, data, metrics, surgery, train
+from ..errors import LearnerError
 from ..probe import Probe, assign_folds, fit_probe
 
 FOLDS, BATCH = 3, 16
@@ -48,6 +49,12 @@ class Images(data.LabelledImages, Protocol):
 Features = Mapping[str, np.ndarray]
 """By stage: what leaves it, (N, D)."""
 
+
+def final(x: Features) -> np.ndarray:
+    """Return the final features: those of the last stage before the head, which comes last."""
+    return list(x.values())[-1]
+
+
 Classifier = Callable[[Features], np.ndarray]
 """From the features of images to the probability of each class, (N, C)."""
 
@@ -58,19 +65,22 @@ def fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, **settings:
 
 
 def _neighbours(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
-    found = fit(x["pool"], y, groups, seed, kind="knn")
-    return lambda new: found.predict_proba(new["pool"])
+    found = fit(final(x), y, groups, seed, kind="knn")
+    return lambda new: found.predict_proba(final(new))
 
 
 def _final(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
-    found = fit(x["pool"], y, groups, seed)
-    return lambda new: found.predict_proba(new["pool"])
+    found = fit(final(x), y, groups, seed)
+    return lambda new: found.predict_proba(final(new))
 
 
 def best_depth(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> tuple[str, Probe]:
-    """Return the stage whose probe has the lowest loss in cross-validation, and that probe."""
-    probes = {stage: fit(own, y, groups, seed) for stage, own in x.items()}
-    return min(probes.items(), key=lambda item: item[1].cv.loc[item[1].cv["chosen"], "log_loss"].item())
+    """Return the stage whose probe has the lowest loss in cross-validation, and that probe.
+
+    Among equals, and where there are too few groups to cross-validate, it is the last.
+    """
+    probes = {stage: fit(x[stage], y, groups, seed) for stage in reversed(list(x))}
+    return min(probes.items(), key=lambda item: item[1].cv["log_loss"].min() if len(item[1].cv) else np.inf)
 
 
 def _best(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
@@ -101,6 +111,8 @@ def best_share(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> flo
     together, scores, fold = _join(x, x), np.zeros(len(SHARES)), assign_folds(y, groups, FOLDS, seed)
     for number in range(FOLDS):
         learn, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if not len(held):  # too few groups for so many folds
+            continue
         known = together[learn], y[learn], groups[learn], seed
         for i, share in enumerate(SHARES):
             kept = _heaviest(*known, share)
@@ -213,10 +225,18 @@ def train_policy(
         settings: as `settings_for` returns them.
         solved: the probe on the final features of `known`, with which `FROM_PROBE` start.
         seed: what random numbers are drawn from.
+
+    Raises:
+        LearnerError: `solved` cannot be the head of this network.
     """
     if solved is not None:
-        (head,) = surgery.head_layers(model).values()
-        head.load_state_dict(solved.head().state_dict())
+        head, layer = surgery.linear_head(model), solved.head()
+        if head is None or head.weight.shape != layer.weight.shape:
+            raise LearnerError(
+                "the head of this network is more than one linear layer on its final features, and cannot "
+                "begin as a solved one"
+            )
+        head.load_state_dict(layer.state_dict() if head.bias is not None else {"weight": layer.weight})
     recipe = make_recipe(policy, model, len(known), settings, seed)
     nothing_to_judge = known.select([])
     splits = SimpleNamespace(train=known, val=nothing_to_judge, classes=known.classes)

@@ -21,6 +21,7 @@ from .policies import (
     PROBES,
     Features,
     Images,
+    final,
     fit,
     settings_for,
     train_policy,
@@ -99,8 +100,8 @@ class Race:
             if absent:
                 names = ", ".join(repr(self.images.classes[k]) for k in sorted(absent))
                 raise LearnerError(
-                    f"All images of {names} belong together, by copies or by groups, and cannot be learned "
-                    "from and judged by at once. Collect some from elsewhere, or declare smaller groups."
+                    f"All images of {names} are one group, as copies or by your `groups`, so that none is "
+                    "left to judge by. Add images from elsewhere, or use smaller groups."
                 )
         empty = np.full((len(self.labels), len(self.images.classes)), np.nan)
         self.runners = {name: Runner(name, empty.copy()) for name in POLICIES}
@@ -114,14 +115,25 @@ class Race:
     def run_training(self) -> None:
         """Run the policies that train: on each fold the better half of the fold before, if in time."""
         alive = [name for name in POLICIES if name not in PROBES]
-        for policy in alive:
-            self.runners[policy].predicted = self._predict_seconds(policy)
+        for policy in list(alive):
+            try:
+                self.runners[policy].predicted = self._predict_seconds(policy)
+            except LearnerError as error:  # this network has another head, say
+                self._leave_out(policy, str(error), alive)
+                continue
             self.say(
                 f"{policy}: about {self.runners[policy].predicted / FOLDS:.0f} s for each of {FOLDS} folds"
             )
         steps = ((fold, policy) for fold in range(FOLDS) for policy in self._field(alive, fold))
         for fold, policy in runtime.progress(steps, desc="policies that train", total=None):
-            self._run(policy, fold)
+            try:
+                self._run(policy, fold)
+            except LearnerError as error:
+                self._leave_out(policy, str(error), alive)
+
+    def _leave_out(self, policy: str, why: str, alive: list[str]) -> None:
+        self.runners[policy].left_out = why
+        alive.remove(policy)
 
     def _field(self, alive: list[str], fold: int) -> Iterator[str]:
         """Yield who runs on a fold, once the folds before are done; the cheapest first."""
@@ -135,8 +147,8 @@ class Race:
             runner = self.runners[name]
             each = max(runner.predicted / FOLDS, runner.seconds / max(1, runner.folds))
             if time.monotonic() + each > self.deadline:
-                runner.left_out = f"no time left for fold {fold + 1} of {FOLDS}, of about {each:.0f} s"
-                alive.remove(name)
+                why = f"no time left for fold {fold + 1} of {FOLDS}, of about {each:.0f} s"
+                self._leave_out(name, why, alive)
             else:
                 yield name
 
@@ -161,7 +173,7 @@ class Race:
     def _train(self, policy: str, learn: np.ndarray, steps: int) -> tuple[nn.Module, train.History]:
         solved = None
         if policy in FROM_PROBE:
-            solved = fit(self.features["pool"][learn], self.labels[learn], self.groups[learn], self.seed)
+            solved = fit(final(self.features)[learn], self.labels[learn], self.groups[learn], self.seed)
         model, known = self.load(policy), self.images.select(learn)
         settings = replace(settings_for(policy, len(learn)), steps=steps)
         return model, train_policy(policy, model, known, settings, solved=solved, seed=self.seed)

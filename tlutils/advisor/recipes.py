@@ -7,23 +7,27 @@ from .. import claims
 START = """\
 from tlutils import {imports}
 
-dataset = data.load({source!r})
+{groups}dataset = data.load({given})
 model = models.load({backbone!r})
 """
 
+GROUPS = """\
+# The advice was taken with a function that says which images belong together. Pass it here as groups=…:
+# without it other splits are drawn.
+"""
+
 NEIGHBOURS = """\
-read = features.extract(model, dataset.train, at="pool")
-found = probe.fit_probe(read["pool"], read.labels, classes=dataset.classes, kind="knn", seed={seed})
-judged = features.extract(model, dataset.val, at="pool")
-print(found.report(judged["pool"], judged.labels))
+read = features.extract(model, dataset.train, at={final!r})
+found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, kind="knn", seed={seed})
+judged = features.extract(model, dataset.val, at={final!r})
+print(found.report(judged[{final!r}], judged.labels))
 """
 
 PROBE = """\
-read = features.extract(model, dataset.train, at="pool")
-found = probe.fit_probe(read["pool"], read.labels, classes=dataset.classes, seed={seed})
+read = features.extract(model, dataset.train, at={final!r})
+found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, seed={seed})
 model = surgery.replace_head(model, len(dataset.classes))
-(head,) = surgery.head_layers(model).values()
-head.load_state_dict(found.head().state_dict())
+surgery.linear_head(model).load_state_dict(found.head().state_dict())
 """
 
 DEPTH = """\
@@ -34,7 +38,7 @@ print(found.report(judged[{stage!r}], judged.labels))
 """
 
 DEPTHS = """\
-stages = [stage.name for stage in surgery.stages(model) if stage.name not in ("stem", "head")]
+stages = surgery.stages(model).names[1:-1]
 known, judges = (
     features.extract(model, split, at=stages) for split in (dataset.train, dataset.val)
 )
@@ -87,6 +91,8 @@ READ = """\
 # It comes back with: models.load(path, into=claims.small_network(len(dataset.classes), seed=0))
 """
 
+ALONE = NEIGHBOURS.replace('kind="knn", ', "")
+
 PARTS = {
     "neighbours": (NEIGHBOURS,),
     "probe": (PROBE, END),
@@ -106,6 +112,9 @@ def write_recipe(
     backbone: str,
     source: str,
     *,
+    groups: str | None,
+    final: str,
+    linear: bool,
     stage: str,
     share: float,
     settings: claims.Settings | None,
@@ -118,16 +127,27 @@ def write_recipe(
         policy: a key of `POLICIES`.
         backbone: name of the network.
         source: name or folder of the data set; "" is a placeholder.
+        groups: the regular expression by which images belong together, "" where none do; None for a function,
+            which no text can hold.
+        final: the stage before the head.
+        linear: whether the network's head is one linear layer, which a probe can become.
         stage: the stage that is read, or from which on is trained.
         share: the part of the features of all stages that is kept.
         settings: of policies that train.
         images: how many images are learned from.
         seed: what random numbers are drawn from.
     """
-    body = "".join(PARTS[policy])
+    body = ALONE if policy == "probe" and not linear else "".join(PARTS[policy])
     imports = ", ".join(name for name in MODULES if f"{name}." in START + body)
-    values: dict[str, Any] = {"imports": imports, "source": source or "your/folder", "backbone": backbone}
-    values |= {"stage": stage, "share": share, "seed": seed}
+    given = [
+        repr(source or "your/folder"),
+        f"seed={seed}",
+        'too_few="train"',
+        *([f"groups={groups!r}"] * bool(groups)),
+    ]
+    values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
+    values["groups"] = GROUPS if groups is None else ""
+    values |= {"final": final, "stage": stage, "share": share, "seed": seed}
     if settings is not None:
         epochs = -(-settings.steps // -(-images // 16))
         values |= {

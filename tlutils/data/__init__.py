@@ -1,6 +1,8 @@
 """Untrusted images in, honest splits out: `load` gives train, val and test that share no image."""
 
+import re
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +35,7 @@ __all__ = [
     "UNEQUAL",
     "Card",
     "DatasetSplits",
+    "Groups",
     "LabelledImages",
     "Preprocess",
     "Problem",
@@ -43,6 +46,8 @@ __all__ = [
     "card",
     "catalog",
     "check_labelled",
+    "group_by",
+    "list_files",
     "load",
     "load_image",
     "load_photograph",
@@ -61,13 +66,17 @@ _ITEMS: dict[str, Callable[[], list[Item]]] = {
 }
 
 
+Groups = Callable[[Path], Hashable] | str
+"""What says of a path which images stay together."""
+
+
 def load(
     name_or_path: str | Path,
     *,
     seed: int = 0,
     empty: str = "error",
     too_few: str = "error",
-    groups: Callable[[Path], Hashable] | None = None,
+    groups: Groups | None = None,
     splits: Mapping[str, str] | None = None,
     copies: str = "near",
     grey_bits: int = 16,
@@ -89,7 +98,7 @@ def load(
             and number.
         too_few: what happens to a class with fewer pictures than splits: "error", or keep them in "train".
         groups: a function from a path to a key; images of one key stay in one split, such as crops of one
-            photograph or images of one patient.
+            photograph or images of one patient. A text is a regular expression: see `group_by`.
         splits: what the folders in a folder of your own are, such as {"2019": "train", "2020": "test"}, where
             their names do not say it; {} if they are the classes whatever their names.
         copies: which images of a folder of your own are copies of one picture: "near" looks for pictures that
@@ -109,6 +118,7 @@ def load(
     _check_choice("empty", empty, ("error", "drop", "keep"))
     _check_choice("too_few", too_few, ("error", "train"))
     _check_choice("copies", copies, ("near", "equal"))
+    groups = group_by(groups)
     if not 8 <= grey_bits <= 16:
         raise LearnerError(f"grey_bits={grey_bits!r}. Expected the used bits of 16-bit pictures: 8 to 16.")
     name = str(name_or_path)
@@ -148,6 +158,54 @@ def load(
         groups=groups,
         restore=restore,
     )
+
+
+def group_by(groups: Groups | None) -> Callable[[Path], Hashable] | None:
+    """Return what says which images belong together as a function from a path to a key, or None.
+
+    Args:
+        groups: such a function; or a regular expression: images for whose paths it finds the same text belong
+            together, and one for whose path it finds nothing stands for itself.
+
+    Raises:
+        LearnerError: the text is no regular expression.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tlutils import data
+        >>> data.group_by("patient[0-9]+")(Path("scans/patient7-left.png"))
+        'patient7'
+    """
+    if not isinstance(groups, str):
+        return groups
+    try:
+        expression = re.compile(groups)
+    except re.error as error:
+        raise LearnerError(f"groups={groups!r} is not a regular expression: {error}.") from error
+
+    def key(path: Path) -> str:
+        found = expression.search(path.as_posix())
+        return found[0] if found else path.as_posix()
+
+    return key
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return the files below a folder, hidden ones left out, or the one file that a path is.
+
+    Args:
+        path: a folder or a file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tlutils import data
+        >>> [path.name for path in data.list_files(Path('cat.jpg'))]
+        ['cat.jpg']
+    """
+    with suppress(OSError):  # of a name that no disk takes
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return [path]
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from .card import write_card
 from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of, root_of
 from .judging import Judgement, judge
 from .page import render
-from .prediction import EMBEDDINGS, MODEL, embedding_stage, join, reader
+from .prediction import EMBEDDINGS, MODEL
 from .preprocessing import describe_preprocessing
 from .results import Results, ShownSuspect
 
@@ -185,14 +185,14 @@ def _train(
     say: Callable[[str], object],
 ) -> _Trained:
     """Train a model with a new head, in place: a probe that is solved, or given, and then a recipe."""
-    at = embedding_stage(model)
+    at = surgery.stages(model).embedding
     learned = [dataset.train]
     if not isinstance(how, train.Recipe) and len(dataset.val):
         learned.append(dataset.val)  # nothing else is chosen on it
     images = sum(map(len, learned))
     say(f"features of {images} images")
     stores = [features.extract(model, split, at=at) for split in learned]
-    x = np.concatenate([join(store[at]) for store in stores])
+    x = np.concatenate([features.as_rows(store[at]) for store in stores])
     labels = np.concatenate([store.labels for store in stores])
     groups = np.concatenate([store.groups for store in stores])
 
@@ -221,9 +221,9 @@ def _train(
         )
         assert bank is not None
         detector = novelty.fit_detector(
-            join(bank[at]),
+            features.as_rows(bank[at]),
             groups=bank.groups,
-            held_out=None if held is None else join(held[at]),
+            held_out=None if held is None else features.as_rows(held[at]),
             held_out_groups=None if held is None else held.groups,
         )
     else:
@@ -244,20 +244,17 @@ def _put_head(model: nn.Module, fitted: probe.Probe, split: data.Split) -> bool:
 
     It does not where the head is more than one linear layer on the features; then the head is as it was.
     """
-    heads = list(surgery.head_layers(model).values())
-    layer = fitted.head() if fitted.kind != "knn" else None
-    fits = layer is not None and len(heads) == 1 and isinstance(heads[0], nn.Linear)
-    if layer is None or not fits or heads[0].weight.shape != layer.weight.shape:
+    head, layer = surgery.linear_head(model), fitted.head() if fitted.kind != "knn" else None
+    if head is None or layer is None or head.weight.shape != layer.weight.shape:
         return False
-    before = {name: tensor.clone() for name, tensor in heads[0].state_dict().items()}
-    state = layer.state_dict() if heads[0].bias is not None else {"weight": layer.weight}
-    heads[0].load_state_dict(state)
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    head.load_state_dict(layer.state_dict() if head.bias is not None else {"weight": layer.weight})
     prepare = data.transform_for(model)
     images = [prepare(data.read_for(prepare, split, i)) for i in range(min(4, len(split)))]
-    said, embeddings = reader(model)(torch.stack(images))
+    said, embeddings = features.reader(model)(torch.stack(images))
     if np.allclose(said, fitted.predict_proba(embeddings), atol=AGREE):
         return True
-    heads[0].load_state_dict(before)
+    head.load_state_dict(before)
     return False
 
 
@@ -396,8 +393,7 @@ def _open(folder: Path, key: dict[str, Any]) -> Built | None:
 
 def _choose_folder(name: str, root: Path, key: dict[str, Any]) -> Path:
     """Return the first of NAME-model, NAME-model-2, … that is free, or holds the same run."""
-    here = Path.cwd()
-    place = root.resolve().parent if here.is_relative_to(root.resolve()) else here
+    place = runtime.place_beside(root)
     for number in itertools.count(1):
         folder = place / f"{name[:NAME]}-model{f'-{number}' * (number > 1)}"
         with contextlib.suppress(LearnerError):

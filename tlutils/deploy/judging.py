@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import data, explain, intervals, metrics, novelty, plots, train
+from .. import data, explain, features, intervals, metrics, novelty, plots, train
 from ..errors import LearnerError
 from .doubts import name_of
-from .prediction import BATCH, reader
+from .prediction import BATCH
 
 MISTAKES = 8  # that are shown
 
@@ -61,7 +61,7 @@ def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root:
     _, recalls = metrics.wilson_intervals(report.confusion)
     hits = report.probabilities.argmax(axis=1) == report.labels
     balanced = intervals.score_interval(hits, report.labels, groups=split.groups)
-    prepare, read = data.transform_for(model), reader(model)
+    prepare, read = data.transform_for(model), features.reader(model)
     embeddings = []
     for start in range(0, len(split), BATCH):
         rows = range(start, min(start + BATCH, len(split)))

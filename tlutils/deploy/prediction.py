@@ -1,18 +1,15 @@
 """Predictions for files: a table that also says which images look unlike the training images."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from .. import data, models, novelty, runtime, surgery
+from .. import data, features, models, novelty, runtime
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, evaluating
 
 MODEL, EMBEDDINGS = "model.safetensors", "embeddings.safetensors"
 BATCH = 32
@@ -50,11 +47,11 @@ def predict(
         kept = runtime.user_path(model) / EMBEDDINGS
         detector = novelty.load_detector(kept) if detector is None and kept.is_file() else detector
         model = models.load(model)
-    paths = [path for file in files for path in _files_of(runtime.user_path(file))]
+    paths = [path for file in files for path in data.list_files(runtime.user_path(file))]
     if not paths:
         raise LearnerError("No file arrived to predict. Expected paths of images, or of folders of images.")
     rows: list[dict[str, Any]] = [{"file": str(path), "class": "", "note": ""} for path in paths]
-    classes, read = models.info(model).classes, reader(model)
+    classes, read = models.info(model).classes, features.reader(model)
     for chosen, images in _read(data.transform_for(model), paths, rows):
         probabilities, embeddings = read(images)
         names = classes or [str(k) for k in range(probabilities.shape[1])]
@@ -64,50 +61,6 @@ def predict(
             rows[i] |= {"unlike": bool(far), "note": "unlike the training images" * bool(far)}
     table = pd.DataFrame(rows, columns=["file", "class", "probability", "unlike", "note"])
     return table.astype({"unlike": "boolean"})
-
-
-def reader(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.ndarray]]:
-    """Return a function from prepared images (n, C, H, W) to probabilities (n, classes), embeddings (n, D).
-
-    Both come from one pass; an embedding is what `features.extract` reads at the stage before the head.
-    """
-    last = embedding_stage(model)
-    both, place = surgery.outputs(model, at=[last, "head"]), (device_of(model), dtype_of(model))
-    layout = both.known_stages[last].layout
-    layouts = [layout] if isinstance(layout, str) else layout
-
-    def read(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        with evaluating(both), torch.no_grad():
-            out = both(images.to(*place))
-        parts = out[last] if isinstance(out[last], tuple) else (out[last],)
-        embeddings = join(tuple(map(_pooled, parts, layouts)))
-        return out["head"].float().softmax(1).cpu().numpy(), embeddings
-
-    return read
-
-
-def _pooled(value: torch.Tensor, layout: str) -> np.ndarray:
-    """Return what leaves a stage, averaged over rows, columns and tokens."""
-    places = [axis for axis, letter in enumerate(layout) if letter not in "NC"]
-    return (value.mean(places) if places else value).float().cpu().numpy()
-
-
-def embedding_stage(model: nn.Module) -> str:
-    """Return the name of the stage before the head, whose output is an image's embedding."""
-    return str(surgery.stages(model).names[-2])
-
-
-def join(values: Any) -> np.ndarray:
-    """Return features of a stage as rows (n, D), those of a stage that several values leave side by side."""
-    parts = values if isinstance(values, tuple) else (values,)
-    return np.concatenate([np.asarray(part).reshape(len(part), -1) for part in parts], axis=1)
-
-
-def _files_of(path: Path) -> list[Path]:
-    with suppress(OSError):  # of a name that no disk takes
-        if path.is_dir():
-            return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return [path]
 
 
 def _read(

@@ -1,6 +1,7 @@
 """Features of images: the output of any stages of a network, computed once per image and kept on disk."""
 
 from .extraction import extract
+from .reading import as_rows, reader
 from .store import FeatureStore
 
-__all__ = ["FeatureStore", "extract"]
+__all__ = ["FeatureStore", "as_rows", "extract", "reader"]

@@ -108,11 +108,11 @@ class Forward:
         if self.layouts is not None:
             layout = self.layouts[stage]
             layouts = [layout] if isinstance(layout, str) else layout
-            values = [_pooled(*each) for each in zip(values, layouts, strict=True)]
+            values = [pooled(*each) for each in zip(values, layouts, strict=True)]
         return tuple(v.cpu().numpy() for v in values)
 
 
-def _pooled(value: torch.Tensor, layout: str) -> torch.Tensor:
+def pooled(value: torch.Tensor, layout: str) -> torch.Tensor:
     """Return feature maps or tokens averaged over their positions (N, C); a vector as it is."""
     places = [axis for axis, letter in enumerate(layout) if letter not in "NC"]
     return value.mean(dim=places) if places else value

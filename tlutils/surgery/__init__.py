@@ -2,7 +2,7 @@
 
 from .auditing import Audit, Finding, audit
 from .freeze import freeze, freeze_batchnorm, freeze_to, frozen_to, prefrozen_parameters, unfreeze
-from .head import head_layers, replace_head
+from .head import head_layers, linear_head, replace_head
 from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
 from .stages import Stage, Stages, assume_unchanged, stages
@@ -22,6 +22,7 @@ __all__ = [
     "freeze_to",
     "frozen_to",
     "head_layers",
+    "linear_head",
     "module_layouts",
     "outputs",
     "param_groups",

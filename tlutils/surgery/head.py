@@ -35,6 +35,24 @@ def head_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: model.get_submodule(name) for name in layers.find_layers(model).heads}
 
 
+def linear_head(model: nn.Module) -> nn.Linear | None:
+    """Return the head of a model where it is one plain linear layer, which a probe can become; else None.
+
+    Args:
+        model: An image classifier.
+
+    Raises:
+        LearnerError: When the model is no image classifier.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> surgery.linear_head(models.load("test_resnet", pretrained=False))
+        Linear(in_features=96, out_features=1000, bias=True)
+    """
+    found = list(head_layers(model).values())
+    return found[0] if len(found) == 1 and type(found[0]) is nn.Linear else None
+
+
 def replace_head(
     model: nn.Module, num_classes: int, *, seed: int = 0, dropout: float | None = None
 ) -> nn.Module:

@@ -92,6 +92,11 @@ class Stages(list[Stage]):
         """The stages' names, in order."""
         return [stage.name for stage in self]
 
+    @property
+    def embedding(self) -> str:
+        """Name of the stage before the head, whose output is an image's embedding."""
+        return self.names[-2]
+
     def unknown(self, name: object) -> LearnerError:
         """Return the error for a stage that is not there; for a module inside one, with where that begins.
 

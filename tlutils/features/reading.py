@@ -1,0 +1,58 @@
+"""The embeddings of images that are at hand, as `extract` would give them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import surgery
+from ..inference import device_of, dtype_of, evaluating
+from .forward import pooled
+
+
+def reader(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.ndarray]]:
+    """Return a function from prepared images (n, C, H, W) to probabilities (n, classes), embeddings (n, D).
+
+    Both come from one pass; an embedding is what `features.extract` reads at the stage before the head.
+
+    Args:
+        model: Any image classifier.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import features, models
+        >>> model = models.load("test_resnet", pretrained=False, input_size=32)
+        >>> [part.shape for part in features.reader(model)(torch.zeros(2, 3, 32, 32))]
+        [(2, 1000), (2, 96)]
+    """
+    last = surgery.stages(model).embedding
+    both, place = surgery.outputs(model, at=[last, "head"]), (device_of(model), dtype_of(model))
+    layout = both.known_stages[last].layout
+    layouts = [layout] if isinstance(layout, str) else layout
+
+    def read(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        with evaluating(both), torch.no_grad():
+            out = both(images.to(*place))
+        parts = out[last] if isinstance(out[last], tuple) else (out[last],)
+        embeddings = tuple(pooled(*each).float().cpu().numpy() for each in zip(parts, layouts, strict=True))
+        return out["head"].float().softmax(1).cpu().numpy(), as_rows(embeddings)
+
+    return read
+
+
+def as_rows(values: Any) -> np.ndarray:
+    """Return features of a stage as rows (n, D), those of a stage that several values leave side by side.
+
+    Args:
+        values: An array (n, …), or several in a tuple, as a `FeatureStore` gives them.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import features
+        >>> features.as_rows((np.zeros((2, 3)), np.zeros((2, 4)))).shape
+        (2, 7)
+    """
+    parts = values if isinstance(values, tuple) else (values,)
+    return np.concatenate([np.asarray(part).reshape(len(part), -1) for part in parts], axis=1)
