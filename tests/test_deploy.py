@@ -428,7 +428,7 @@ def test_the_terminal_tells_what_was_inferred_and_where_the_model_is(backbone, t
 def test_what_was_typed_wrongly_is_said(three, tmp_path, capsys):
     root, built = three
     for arguments, says in [
-        (["train", str(root), "--groups", "("], "no regular expression"),
+        (["train", str(root), "--groups", "("], "is not a regular expression"),
         (["train", str(tmp_path / "nowhere")], "no folder"),
         (["export", str(built.folder)], "--onnx"),
         (["predict", str(tmp_path), "x.png"], "model"),

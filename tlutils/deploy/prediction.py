@@ -59,8 +59,9 @@ def predict(
             rows[i] |= {"class": names[chances.argmax()], "probability": float(chances.max())}
         for i, far in zip(chosen, detector.unlike(embeddings), strict=True) if detector else ():
             rows[i] |= {"unlike": bool(far), "note": "unlike the training images" * bool(far)}
-    table = pd.DataFrame(rows, columns=["file", "class", "probability", "unlike", "note"])
-    return table.astype({"unlike": "boolean"})
+    # As objects: the name of a file may hold what is no text.
+    table = pd.DataFrame(rows, columns=["file", "class", "probability", "unlike", "note"], dtype=object)
+    return table.astype({"probability": float, "unlike": "boolean"})
 
 
 def _read(
