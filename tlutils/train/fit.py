@@ -154,7 +154,8 @@ class PhaseTrainer:
                 f"{len(kept)} tensors were frozen before, and stay so (first {kept[0]}): "
                 "surgery.unfreeze(model, '*') lets them train."
             )
-        self.frozen_norms = [] if recipe.train_bn else surgery.freeze_batchnorm(model)
+        if not recipe.train_bn:
+            surgery.freeze_batchnorm(model)
         # The optimizer, with the stages' own learning rates.
         model.to(hardware.device)
         optimizer = build_optimizer(model, recipe, phase)
@@ -162,8 +163,8 @@ class PhaseTrainer:
         # What feeds it: images, or what the frozen stages make of them, computed here once.
         self.module, self.train, self.val = prepare_inputs(model, dataset, recipe)
         self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
-        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm)]
-        self.trains_batchnorm = any(norm not in self.frozen_norms for norm in norms)
+        self.set_train_mode()
+        self.trains_batchnorm = any(m.training for m in self.module.modules() if isinstance(m, _BatchNorm))
         if self.trains_batchnorm:
             note_batchnorm(recipe, hardware)
         self.class_weights = compute_class_weights(self.train.labels, self.num_classes, recipe)
@@ -172,8 +173,8 @@ class PhaseTrainer:
         """Take one optimizer step per batch; return train_…, lr_…, trainable_params and images_per_second."""
         recipe, hardware, labels = self.recipe, self.hardware, self.train.labels
         plan = plan_epoch(len(labels), recipe, epoch.number, smallest=max(2, hardware.world_size))
-        share = [draws[hardware.rank :: hardware.world_size] for draws in plan]  # of this process
-        batches = load_batches(self.train, share, num_workers=self.num_workers)
+        own = [draws[hardware.rank :: hardware.world_size] for draws in plan]  # of this process
+        batches = load_batches(self.train, own, num_workers=self.num_workers)
         batches = runtime.progress(batches, desc=f"epoch {epoch.number + 1}", total=len(plan))
         first, steps_of_phase = epoch.in_phase * len(plan), self.phase.epochs * len(plan)
         factors = [recipe.lr_factor(first + step, steps_of_phase) for step in range(len(plan))]
@@ -194,10 +195,10 @@ class PhaseTrainer:
                 hardware.clip_gradients(self.trainable, recipe.clip_norm)
             self.optimizer.step()
             totals += torch.tensor([loss * weight, correct, weight], dtype=torch.float64)
-        loss, correct, weight = totals.tolist()
+        loss_sum, correct_sum, weight_sum = totals.tolist()
         return {
-            "train_loss": loss / weight,
-            "train_accuracy": correct / len(labels),
+            "train_loss": loss_sum / weight_sum,
+            "train_accuracy": correct_sum / len(labels),
             "images_per_second": len(labels) / (time.perf_counter() - start),
             **{f"lr_{stage}": rate for stage, rate in self.learning_rates(max(factors)).items()},
             "trainable_params": sum(parameter.numel() for parameter in self.trainable),
@@ -299,9 +300,8 @@ class PhaseTrainer:
         changed = [n for n, p in self.model.named_parameters() if p.requires_grad != (id(p) in moved)]
         if changed:
             raise LearnerError(
-                f"What trains changed within a phase ({len(changed)} parameters, first {changed[0]}), and "
-                "the optimizer does not know. Let the recipe say it: Recipe.gradual([...]) unfreezes in "
-                "phases."
+                f"{len(changed)} parameters, first {changed[0]}, were frozen or unfrozen within a phase, and the "
+                "optimizer was not told. Recipe.gradual([...]) unfreezes in phases."
             )
         self.wrapped.train()
 
@@ -311,9 +311,11 @@ def note_doubts(model: nn.Module, dataset: data.TrainingData, recipe: Recipe, ha
     present = set(dataset.val.labels)
     absent = [repr(name) for k, name in enumerate(dataset.classes) if k not in present]
     if not present and recipe.patience is not None:
-        hardware.note("There are no images on val: no epoch is better than another, and patience never ends.")
+        hardware.note(
+            "There are no validation images, so no epoch is the best one and `patience` has no effect."
+        )
     elif present and absent:
-        hardware.note(f"No image on val is of class {', '.join(absent)}: the scores say nothing of it.")
+        hardware.note(f"No validation image is of class {', '.join(absent)}: the scores say nothing of it.")
     if dtype_of(model) in (torch.float16, torch.bfloat16):
         name = str(dtype_of(model)).removeprefix("torch.")
         hardware.note(f"The weights are {name}. They train in float32, and are rounded back at the end.")
