@@ -23,7 +23,8 @@ except ImportError:  # Windows, where no kernel is forked
 # So they start at once, and share nothing with the tests. Windows cannot fork.
 PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 PROCESSES.set_forkserver_preload(
-    ["accelerate", "ipykernel.kernelapp", "matplotlib.pyplot", "torch._dynamo", "torchvision.transforms.v2"]
+    ["accelerate", "ipykernel.kernelapp", "matplotlib.pyplot", "sklearn.linear_model", "torch._dynamo"]
+    + ["torchvision.transforms.v2"]
     + [f"tlutils.{name}" for name in ("checks", "claims", "features", "train", "widgets")]
 )
 

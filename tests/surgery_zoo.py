@@ -83,11 +83,9 @@ FAMILIES = [
 # For every run of the tests: networks that timm keeps small for tests, each hard in another way.
 FEW = [
     "torchvision/googlenet",  # branches, two auxiliary heads
-    "timm/levit_128s",  # a BatchNorm on tokens
     "timm/test_coatnet",  # maps, then tokens
     "timm/test_convnext",  # LayerNorm on channels
     "timm/test_efficientnet",
-    "timm/test_nfnet",  # weights standardised at each pass
     "timm/test_resnet",
     "timm/test_vit",
 ]

@@ -23,6 +23,15 @@ LABELS = np.arange(N) % 2
 ALONE = np.arange(N)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_settings():
+    """Each probe chooses among fewer settings than a user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policies, "PENALTIES", (3.0, 0.03))
+        patch.setattr(policies, "SHARES", (0.1, 1.0))
+        yield
+
+
 def hits(right):
     return (np.arange(N) < right).astype(float)
 

@@ -1,5 +1,6 @@
 """The regret of rules about freezing: by hand on small tables, and what the tasks are made of."""
 
+import functools
 import importlib.util
 import sys
 from dataclasses import replace
@@ -249,7 +250,8 @@ def test_every_score_is_compared_on_one_clean_task_of_each_data_set():
 # --- Tasks -----------------------------------------------------------------------------------------------
 
 
-def test_there_are_enough_tasks_and_each_run_is_asked_for_once():
+def test_there_are_enough_tasks_and_each_run_is_asked_for_once(monkeypatch):
+    monkeypatch.setattr(regret, "settings_elsewhere", functools.cache(regret.settings_elsewhere))
     assert len(set(regret.TASKS)) == len(regret.TASKS) >= 12
     assert len(regret.SEEDS) >= 3
     assert all(60 <= sum(task.counts) <= 600 for task in regret.TASKS)

@@ -28,20 +28,20 @@ def show(name):
 """
 
 
-def notebook(*sources, outputs=()):
-    cells = [nbformat.v4.new_code_cell(source.strip(), outputs=list(outputs)) for source in sources]
-    return lessons.clean(nbformat.v4.new_notebook(cells=cells))
+STILL = ("explore_occlusion", "explore_freezing")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with a notebook that shows every explorer, one that was never run here, and the lessons."""
+    """A folder with the lessons, and a notebook of explorers: two are pictures until it is run."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    sources = [SETUP.format(tests=str(browser.TESTS)), *(f"show({name!r})" for name in MADE)]
-    nbformat.write(notebook(*sources), folder / "notebooks" / "explorers.ipynb")
-    shown = [browser.as_output(make()) for make in (MADE["explore_occlusion"], MADE["explore_freezing"])]
-    nbformat.write(notebook("show", outputs=shown), folder / "notebooks" / "still.ipynb")
+    cells = [nbformat.v4.new_code_cell(SETUP.format(tests=str(browser.TESTS)).strip())]
+    for name, make in MADE.items():
+        outputs = [browser.as_output(make())] if name in STILL else []
+        cells.append(nbformat.v4.new_code_cell(f"show({name!r})", outputs=outputs))
+    shown = lessons.clean(nbformat.v4.new_notebook(cells=cells))
+    nbformat.write(shown, folder / "notebooks" / "explorers.ipynb")
     for path in browser.LESSONS:
         (folder / "notebooks" / path.name).write_bytes(path.read_bytes())
     return folder
@@ -57,11 +57,28 @@ def lab(home):
 
 
 @pytest.fixture(scope="module")
-def explorers(lab):
+def opened(lab):
     lab.open("explorers.ipynb")
-    lab.run_all()
-    lab.until(lambda: lab.page.locator(".tlutils-screen img").count() == len(MADE), "all explorers shown")
     return lab
+
+
+def test_a_notebook_that_was_not_run_here_shows_the_pictures(opened):
+    images = opened.page.locator(".jp-OutputArea-output img")
+    opened.until(lambda: images.count() == len(STILL), "two still pictures")
+    assert all(image.evaluate("image => image.naturalWidth") > 300 for image in images.all())
+    shown = opened.page.locator(".jp-OutputArea-output")
+    assert shown.filter(has_text="Error displaying widget").count() == 0
+    opened.screenshot("still")
+    assert opened.errors() == []
+
+
+@pytest.fixture(scope="module")
+def explorers(opened):
+    opened.run_all()
+    opened.until(
+        lambda: opened.page.locator(".tlutils-screen img").count() == len(MADE), "all explorers shown"
+    )
+    return opened
 
 
 # For each explorer: which of its controls, which keys, and what the words say afterwards.
@@ -171,16 +188,6 @@ def test_a_dream_starts_and_stops_by_keyboard_and_the_kernel_stays_free(explorer
     explorers.run("1 + 1")
     explorers.until(lambda: panel.message().startswith("Stopped after"), "a cell stops it", panel.message)
     assert explorers.errors() == []
-
-
-def test_a_notebook_that_was_not_run_here_shows_the_pictures(lab):
-    lab.open("still.ipynb")
-    images = lab.page.locator(".jp-OutputArea-output img")
-    lab.until(lambda: images.count() == 2, "two still pictures")
-    assert all(image.evaluate("image => image.naturalWidth") > 300 for image in images.all())
-    assert lab.page.locator(".jp-OutputArea-output").filter(has_text="Error displaying widget").count() == 0
-    lab.screenshot("still")
-    assert lab.errors() == []
 
 
 @pytest.mark.full

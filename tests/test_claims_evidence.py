@@ -81,11 +81,12 @@ SAMPLE = [
     ("pointing_game", {"method": "saliency", "seed": 0}),
     ("tuned_probe", {"dataset": "mnist-5k", "level": "little", "seed": 0}),
     ("nearest_neighbour", {"dataset": "mnist-5k", "backbone": "pixels", "seed": 0}),
-    ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "finetune", "seed": 0}),
+    ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "scratch", "seed": 0}),
 ]
 LONGER = [
     ("domain_distance", {"dataset": "mnist-5k", "seed": 0}),
     ("linear_probe", {"dataset": "mnist-5k", "level": "little", "at": "pool", "seed": 0}),
+    ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "finetune", "seed": 0}),
     ("training", {"dataset": "mnist-5k", "level": "little", "strategy": "lp-ft", "seed": 1}),
     ("layer_transfer", {"source": "other", "copied": 5, "layers": "frozen", "seed": 0}),
     ("surgical_finetuning", {"shift": "relabel", "tune": "last", "seed": 0}),

@@ -49,7 +49,7 @@ def test_integrated_gradients_are_captums(subject):
     close(explain.integrated_gradients(model, x, 3, steps=7, baseline=0.1), expected.sum(1))
 
 
-@pytest.mark.parametrize(("window", "stride"), [(16, 16), (11, 9)])
+@pytest.mark.parametrize(("window", "stride"), [(16, 16), (21, 19)])
 def test_occlusion_is_captums(subject, window, stride):
     model, x, _ = subject
     expected = captum.Occlusion(model).attribute(

@@ -106,9 +106,9 @@ def pasted(lite0, count, seed=0):
 @pytest.mark.parametrize(
     ("method", "options", "count"),
     [
-        (explain.grad_cam, {}, 12),
+        (explain.grad_cam, {}, 8),
         (explain.smoothgrad, {"samples": 4}, 6),
-        (explain.occlusion, {"window": 64, "stride": 32}, 3),
+        (explain.occlusion, {"window": 64, "stride": 40}, 3),
     ],
 )
 def test_planted_objects_are_found_by_the_real_network(lite0, method, options, count):

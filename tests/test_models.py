@@ -144,7 +144,11 @@ def test_prefixes_and_tags_choose_among_sources():
 
 
 @pytest.mark.parametrize(
-    "name", ["timm/resnet18", "resnet50.IMAGENET1K_V1", "tf_efficientnet_lite0", "vit_b_32"]
+    "name",
+    [
+        *("timm/resnet18", "resnet50.IMAGENET1K_V1", "tf_efficientnet_lite0"),
+        pytest.param("vit_b_32", marks=pytest.mark.full),
+    ],
 )
 def test_the_name_in_info_loads_the_same_architecture_again(name):
     info = models.info(models.load(name, pretrained=False))

@@ -247,7 +247,8 @@ def test_a_wrong_hash_is_refused_and_nothing_is_kept(kind, request, server):
     assert not cached_files()
 
 
-def test_a_connection_that_breaks_in_mid_file_says_so_and_leaves_nothing(source, server):
+def test_a_connection_that_breaks_in_mid_file_says_so_and_leaves_nothing(source, server, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the tries of the hub
     name, expected, path = source
     server.broken.add(path)
     with pytest.raises(LearnerError, match=r"the connection broke|did not send it"):

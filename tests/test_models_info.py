@@ -239,7 +239,7 @@ def test_impossible_sizes_and_batches_fail_early_with_what_was_expected(lite0):
             models.check_input(lite0, batch)
 
 
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.full)])
 def test_networks_that_normalise_themselves_are_normalised_once(name):
     """What reaches the first layer is (image - 0.5) / 0.5, whoever computes it, and the summary says so."""
     built = models.load(name, pretrained=False)

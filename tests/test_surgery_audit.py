@@ -72,7 +72,9 @@ def test_a_model_in_order_has_no_findings(stage):
         (timm.create_model, "test_resnet", {}),
         (timm.create_model, "test_vit", {"drop_path_rate": 0.2}),
         (timm.create_model, "test_efficientnet", {"drop_path_rate": 0.2}),
-        (torchvision.models.get_model, "googlenet", {"init_weights": False}),
+        pytest.param(
+            torchvision.models.get_model, "googlenet", {"init_weights": False}, marks=pytest.mark.full
+        ),
         pytest.param(torchvision.models.get_model, "resnet18", {}, marks=pytest.mark.full),
         pytest.param(torchvision.models.get_model, "swin_t", {}, marks=pytest.mark.full),
         pytest.param(timm.create_model, "levit_128s", {}, marks=pytest.mark.full),

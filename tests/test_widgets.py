@@ -1,6 +1,7 @@
 """Explorers without a browser: controls moved in Python, pictures and words looked at, refusals in words."""
 
 import base64
+import functools
 import io
 import threading
 
@@ -21,7 +22,13 @@ from tlutils.widgets.base import Panel
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-each_widget = pytest.mark.parametrize("make", MADE.values(), ids=MADE.keys())
+each_widget = pytest.mark.parametrize("name", MADE)
+
+
+@functools.cache
+def unmoved(name):
+    """An explorer as it is first shown, for tests that only look."""
+    return MADE[name]()
 
 
 def moved(explorer, **values):
@@ -33,8 +40,8 @@ def moved(explorer, **values):
 
 
 @each_widget
-def test_where_no_kernel_runs_a_small_picture_stands_with_its_words(make):
-    data, metadata = make()._repr_mimebundle_()
+def test_where_no_kernel_runs_a_small_picture_stands_with_its_words(name):
+    data, metadata = unmoved(name)._repr_mimebundle_()
     ((kind, told),) = metadata.items()
     assert set(data) == {VIEW, "text/plain", kind}
     shown = Image.open(io.BytesIO(data[kind]))
@@ -45,16 +52,16 @@ def test_where_no_kernel_runs_a_small_picture_stands_with_its_words(make):
 
 
 @each_widget
-def test_what_a_committed_notebook_holds_is_the_same_on_each_run(make):
-    one, other = (make()._repr_mimebundle_() for _ in range(2))
+def test_what_a_committed_notebook_holds_is_the_same_on_each_run(name):
+    one, other = (panel._repr_mimebundle_() for panel in (unmoved(name), MADE[name]()))
     assert one[0].pop(VIEW) != other[0].pop(VIEW)  # ids of widgets never are
     assert one == other
     assert not any(letter.isdigit() for letter in one[0]["text/plain"])
 
 
 @each_widget
-def test_every_control_has_a_name_that_a_screen_reader_says(make):
-    panel = make()
+def test_every_control_has_a_name_that_a_screen_reader_says(name):
+    panel = unmoved(name)
     assert isinstance(panel, Panel)
     for control in panel.controls.values():
         assert control.description or control.tooltip, control

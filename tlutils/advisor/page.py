@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 from jinja2 import Environment
 
@@ -212,6 +211,8 @@ def _thumb(path: Path) -> dict[str, str]:
 
 
 def _notebook(advice: Any) -> str:
+    import nbformat  # which takes a second: its schemas bring a parser
+
     new = nbformat.v4
     cells = [
         new.new_markdown_cell(

@@ -210,8 +210,6 @@ def _cross_validated(
     class_weights: ClassWeights,
 ) -> pd.DataFrame:
     """Return the table of settings, scored on all held-out rows together."""
-    from sklearn.metrics import log_loss
-
     judged = np.flatnonzero(fold >= 0)
     truth, count = labels[judged], labels.max() + 1
     chances = np.empty((len(settings), len(labels), count))
@@ -220,14 +218,16 @@ def _cross_validated(
         for i, proba in enumerate(path(np.flatnonzero(fold != number), held)):
             chances[i, held] = proba
     chances = chances[:, judged]
+    least = np.finfo(float).eps
+    losses = -np.log(chances[:, np.arange(len(truth)), truth].clip(least, 1 - least))
     weights = row_weights(truth, count, class_weights)
     rows = [
         (
             setting,
-            log_loss(truth, proba, sample_weight=weights, labels=range(count)),
+            np.average(loss, weights=weights),
             metrics.balanced_accuracy(truth, proba.argmax(axis=1)),
         )
-        for setting, proba in zip(settings, chances, strict=True)
+        for setting, proba, loss in zip(settings, chances, losses, strict=True)
     ]
     table = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return table.assign(chosen=table.index == table["log_loss"].argmin())
