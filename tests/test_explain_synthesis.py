@@ -220,6 +220,13 @@ def test_a_texture_has_the_gram_matrices_and_not_the_places(lite0, cat):
     assert larger.images.shape == (1, 3, 64, 64)
 
 
+def test_a_texture_has_the_colours_of_its_example_after_few_steps(lite0):
+    red = torch.tensor([0.8, 0.3, 0.1])[:, None, None]  # in bands: dark and bright, all of one colour
+    example = (red * torch.linspace(0.3, 1, 64)[None, :, None]).expand(1, 3, 64, 64)
+    result = explain.texture_synthesis(lite0, explain.to_input(lite0, example), steps=8)
+    assert (result.images.mean((2, 3)) - example.mean((2, 3))).abs().max() < 0.08
+
+
 def test_style_weighs_against_content(lite0, cat):
     style = cat.flip(1).roll(40, 3)
     faithful, bold = (

@@ -74,7 +74,7 @@ def test_learning_curves_draw_train_dashed_and_val_solid_on_one_scale():
     }
     left, right = draw_lines(None, runs, sharey=True).axes
     assert [line.get_linestyle() for line in left.lines] == ["--", "-"]
-    assert [list(line.get_xdata()) for line in right.lines] == [[1, 2, 3]] * 2
+    assert [list(line.get_xdata()) for line in right.lines] == [[0, 1, 2]] * 2  # epoch 0: before any step
     assert left.get_ylim() == right.get_ylim()
     assert {line.get_color() for line in left.lines} == {plots.COLOURS["probe"]}
     assert left.get_title() == plots.NAMES["probe"]

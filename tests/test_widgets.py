@@ -197,6 +197,15 @@ def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
     assert "training broke down" in words
 
 
+def test_rates_may_start_before_any_step():
+    start = {"train_accuracy": 0.11, "val_accuracy": 0.12, "train_loss": 2.0, "val_loss": 2.1}
+    explorer = widgets.explore_learning_rates({1e-3: table(0.8)}, start=start)
+    assert explorer.screen.message.startswith("Rate 0.001, 3 epochs: accuracy in training from 0.110")
+    assert explorer.draw(rate=1e-3, quantity="accuracy").axes[0].lines[0].get_xdata()[0] == 0
+    with pytest.raises(LearnerError, match="start has no val_loss"):
+        widgets.explore_learning_rates({1e-3: table(0.8)}, start={k: start[k] for k in list(start)[:3]})
+
+
 def test_rates_take_what_training_returns():
     recipe = train.Recipe.probe(epochs=2, batch_size=8)
     history = train.fit(tiny_net(), tiny_data(), recipe)

@@ -83,7 +83,8 @@ def texture_synthesis(
 ) -> Synthesis:
     """Return new images with the textures of x: the same channels are active together, wherever it is.
 
-    The loss is the share of the Gram matrices that is missed. Gatys, Ecker and Bethge 2015.
+    The loss is the share of the Gram matrices that is missed. Gatys, Ecker and Bethge 2015. The search begins
+    with pixels of x in a random order, at a third of their contrast: noise in the colours of x.
 
     Args:
         model: An image classifier; it and its gradients stay as they were.
@@ -115,7 +116,11 @@ def texture_synthesis(
     """
     with examining(model, x) as (model, x), seeded(seed):
         loss = _style_loss(model, x, _first_four(model, x) if at is None else at)
-        start = draw_noise(model, len(x), x.shape[2:] if size is None else size, spread=0.1)
+        # From grey, few steps end in other colours: early features say little about the mean of a channel.
+        pixels = to_image(model, x).flatten(2)
+        height, width = draw_noise(model, 1, x.shape[2:] if size is None else size).shape[2:]
+        drawn = pixels[..., torch.randint(pixels.shape[2], (height * width,))].unflatten(2, (height, width))
+        start = torch.lerp(pixels.mean(2)[..., None, None], drawn, 0.3)
         return descend(loss, start, model=model, steps=steps, lr=lr, tv=tv, on_step=on_step, desc="texture")
 
 

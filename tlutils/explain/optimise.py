@@ -74,9 +74,7 @@ def to_image(model: nn.Module, x: Tensor) -> Tensor:
     return (x * std + mean).clamp(0, 1)
 
 
-def draw_noise(
-    model: nn.Module, count: int, size: int | Sequence[int] | None, *, spread: float = 0.02
-) -> Tensor:
+def draw_noise(model: nn.Module, count: int, size: int | Sequence[int] | None) -> Tensor:
     """Return nearly grey images (count, C, H, W) in [0, 1]; `size` is a side, (H, W), or the model's own."""
     channels, height, width = models.info(model).input_size
     if size is not None:
@@ -86,7 +84,7 @@ def draw_noise(
             f"An image of {height}×{width} pixels was asked for. It needs at least 8 pixels a side."
         )
     weight = next(model.parameters(), torch.zeros(()))
-    start = 0.5 + spread * torch.randn(count, channels, height, width)
+    start = 0.5 + 0.02 * torch.randn(count, channels, height, width)
     return start.clamp(0, 1).to(weight.device, weight.dtype)
 
 

@@ -35,7 +35,7 @@ def lines(
     named after a strategy all lines have that strategy's colour. "train" is dashed.
 
     Args:
-        x: Numbers or names, drawn from left to right in the order in which they come; None for 1, 2, 3, …
+        x: Numbers or names, drawn from left to right in the order in which they come; None for 0, 1, 2, …
         series: {line: values}, or {panel: {line: values}}. Values are (len(x),), or (len(x), 3) for value,
             low and high, or one number for a dotted level. Where `x` is None a line may have any length.
         title: What the picture shows, as a sentence.
@@ -129,7 +129,7 @@ def draw_line(
         ax.set_ymargin(0.12)  # room for the name of the lowest
         return values[None]
     if x is None:
-        places = np.arange(1, len(values) + 1)
+        places = np.arange(len(values))
     else:
         places = np.arange(len(x)) if isinstance(x[0], str) else np.asarray(x, dtype=float)
     if len(values) != len(places):

@@ -194,13 +194,20 @@ def cut(
 
 
 def rates(
-    curves: Mapping[float, Mapping[str, Sequence[float]]], at: float, *, ylabel: str, title: str, alt: str
+    curves: Mapping[float, Mapping[str, Sequence[float]]],
+    at: float,
+    *,
+    first: int = 1,
+    ylabel: str,
+    title: str,
+    alt: str,
 ) -> Picture:
     """Return the curves of a learning rate by epoch, those of others pale behind it, and all last values.
 
     Args:
         curves: {rate: {"train": values, "val": values}}; values that are not finite are left out.
         at: The rate that is looked at.
+        first: The epoch of the first values: 0 where they are from before any step.
         ylabel: What the values are.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
@@ -220,7 +227,10 @@ def rates(
     for rate in sorted(curves, key=lambda rate: rate == at):  # the chosen one lies on top
         here = rate == at
         colour = COLOURS["finetune" if here else "quiet"]
-        drawn = {name: draw_line(left, None, name, curves[rate][name], colour) for name in names[not here :]}
+        epochs = range(first, first + len(curves[rate]["val"]))
+        drawn = {
+            name: draw_line(left, epochs, name, curves[rate][name], colour) for name in names[not here :]
+        }
         right.plot(rate, curves[rate]["val"][-1], "o", color=colour, markersize=9 if here else 6)
     left.set(xlabel="epoch", ylabel=ylabel)
     name_ends(

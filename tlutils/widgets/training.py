@@ -105,15 +105,19 @@ def _interval(name: str, values: Any, stages: surgery.Stages, measure: str) -> t
     return value, low, high
 
 
-def explore_learning_rates(histories: Mapping[float, Any]) -> Explorer:
+def explore_learning_rates(
+    histories: Mapping[float, Any], *, start: Mapping[str, float] | None = None
+) -> Explorer:
     """Return an explorer of learning rates: curves by epoch at one rate, and the last value at each.
 
     Args:
         histories: {rate: what `train.fit` returned for it}, or a table with the columns train_accuracy,
             val_accuracy, train_loss and val_loss, a row for each epoch.
+        start: {column: value} before any step, the same for all rates; drawn as epoch 0.
 
     Raises:
-        LearnerError: If there is no history, a key is not a positive number, or a history lacks a column.
+        LearnerError: If there is no history, a key is not a positive number, or a history or `start` lacks a
+            column.
 
     Example:
         >>> import pandas as pd
@@ -125,6 +129,7 @@ def explore_learning_rates(histories: Mapping[float, Any]) -> Explorer:
     """
     if not histories:
         raise LearnerError("histories is empty. Expected {rate: what train.fit returned}, at least one.")
+    first = 0 if start else 1  # epoch
     curves: dict[str, dict[float, dict[str, list[float]]]] = {"accuracy": {}, "loss": {}}
     for rate, history in histories.items():
         if not isinstance(rate, int | float) or not 0 < rate < math.inf:
@@ -141,7 +146,14 @@ def explore_learning_rates(histories: Mapping[float, Any]) -> Explorer:
                     f"The history of rate {rate:g} {what}. Expected what `train.fit` returns, after at least "
                     "one epoch with validation images."
                 )
-            found[float(rate)] = {split: [float(v) for v in table[name]] for split, name in wanted.items()}
+            if start and (missing := [name for name in wanted.values() if name not in start]):
+                raise LearnerError(
+                    f"start has no {' and no '.join(missing)}. Expected a value for each column."
+                )
+            found[float(rate)] = {
+                split: [float(v) for v in [*([start[name]] if start else []), *table[name]]]
+                for split, name in wanted.items()
+            }
     order = sorted(curves["accuracy"])
     last = {rate: curves["accuracy"][rate]["val"][-1] for rate in order}
 
@@ -149,14 +161,16 @@ def explore_learning_rates(histories: Mapping[float, Any]) -> Explorer:
         here = curves[quantity][rate]
         rank = 1 + sum(value > last[rate] for value in last.values())
         alt = (
-            f"Rate {rate:g}, {len(here['val'])} epochs: {quantity} in training from {here['train'][0]:.3f} "
-            f"to {here['train'][-1]:.3f}, on val from {here['val'][0]:.3f} to {here['val'][-1]:.3f}. By its "
-            f"last accuracy on val it is number {rank} of {len(order)} rates."
+            f"Rate {rate:g}, {len(here['val']) - 1 + first} epochs: {quantity} in training from "
+            f"{here['train'][0]:.3f} to {here['train'][-1]:.3f}, on val from {here['val'][0]:.3f} to "
+            f"{here['val'][-1]:.3f}. By its last accuracy on val it is number {rank} of {len(order)} rates."
         )
         if not np.isfinite([*here["train"], *here["val"]]).all():
             alt += " Values that are missing were not finite: training broke down."
         title = f"Learning rate {rate:g}: number {rank} of {len(order)} on val"
-        return plots.explorers.rates(curves[quantity], rate, ylabel=quantity, title=title, alt=alt)
+        return plots.explorers.rates(
+            curves[quantity], rate, first=first, ylabel=quantity, title=title, alt=alt
+        )
 
     best = max(order, key=lambda rate: (math.isfinite(last[rate]), last[rate]))
     rates = option_slider("rate", [(f"{rate:g}", rate) for rate in order], best)
