@@ -13,7 +13,7 @@ from torch import nn
 
 from tlutils import advisor, claims, cli, data, metrics, models, surgery, train
 from tlutils.advisor import advice as advice_module
-from tlutils.advisor import audit, policies, recipes
+from tlutils.advisor import code, images, policies
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
 from tlutils.intervals import score_interval
@@ -271,18 +271,18 @@ def test_the_audit_says_what_tells_classes_apart_without_the_thing_itself(tmp_pa
 
     write(tmp_path, "cat", 20, framed(30))
     write(tmp_path, "dog", 20, framed(180))
-    found = audit.audit_images(data.load(tmp_path).train, [])
+    found = images.audit_images(data.load(tmp_path).train, [])
     (border,) = [f for f in found if f.kind == "shortcut" and "border" in f.message]
     assert "one background per class?" in border.message
     fair = write(write(tmp_path / "fair", "cat", 20, lambda r, p: p), "dog", 20, lambda r, p: p)
-    assert not [f for f in audit.audit_images(data.load(fair).train, []) if f.kind == "shortcut"]
+    assert not [f for f in images.audit_images(data.load(fair).train, []) if f.kind == "shortcut"]
 
 
 def test_the_audit_counts_and_names_dark_and_few_images(tmp_path):
     write(tmp_path, "many", 45, lambda r, p: p)
     write(tmp_path, "rare", 6, lambda r, p: p // 40 if r.random() < 0.5 else p)
     known = data.load(tmp_path).train
-    found = {f.kind: f for f in audit.audit_images(known, [])}
+    found = {f.kind: f for f in images.audit_images(known, [])}
     assert "'rare' has" in found["few images"].message
     assert "'many' has" in found["imbalance"].message
     assert {path.parent.name for path in found["dark"].paths} == {"rare"}
@@ -292,9 +292,9 @@ def test_labels_that_a_blind_probe_contradicts_are_listed(few):
     known = few.train
     chances = np.full((len(known), 3), 0.02)
     chances[np.arange(len(known)), known.labels] = 0.96
-    assert audit.suspect_labels(known, chances) == []
+    assert images.suspect_labels(known, chances) == []
     chances[3] = np.roll(chances[3], 1)
-    (found,) = audit.suspect_labels(known, chances)
+    (found,) = images.suspect_labels(known, chances)
     assert found.paths == [known.paths[3]]
 
 
@@ -323,7 +323,7 @@ def test_the_page_needs_nothing_else_and_escapes_every_name(advice, tmp_path):
     assert page.count("data:image/png;base64,") >= 2
     assert "advisor.advise(dataset, budget=5" in page
     nbformat.validate(nbformat.read(tmp_path / "advice.ipynb", as_version=4))
-    assert (tmp_path / "recipe.py").read_text(encoding="utf-8") == named.recipe
+    assert (tmp_path / "recipe.py").read_text(encoding="utf-8") == named.code
 
 
 @pytest.mark.parametrize("policy", policies.POLICIES)
@@ -347,7 +347,7 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
 
 def write_recipe(policy, backbone, source, **changes):
     own = {"groups": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "settings": None}
-    return recipes.write_recipe(policy, backbone, source, **(own | {"images": 80, "seed": 0} | changes))
+    return code.write_recipe(policy, backbone, source, **(own | {"images": 80, "seed": 0} | changes))
 
 
 def test_a_recipe_draws_the_splits_that_were_measured(tiny):
@@ -451,13 +451,13 @@ def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advic
     behind = {name: metrics.Difference("", 0, 0, 0) for name in policies.POLICIES}
     decision = replace(advice.decision, policy=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
-    assert deeper.how.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
+    assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with it" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
     gaps = {name: metrics.Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
     alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1], behind=gaps))
-    assert alone.how is None
+    assert alone.recipe is None
     assert "Training probe, which is 8.0 points behind" in alone.training
     last = replace(advice, policy="last stage", decision=replace(advice.decision, tied=["last stage"]))
-    assert last.how.phases[0].from_stage == "stage4"
+    assert last.recipe.phases[0].from_stage == "stage4"
     assert last.training.startswith("Training as advised")

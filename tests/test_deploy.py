@@ -181,12 +181,12 @@ def test_a_recipe_trains_from_the_solved_head_and_goes_on_after_an_interruption(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(root, backbone, tmp_path / "one", how=recipe, say=stop_in_the_middle)
+        build(root, backbone, tmp_path / "one", recipe=recipe, say=stop_in_the_middle)
     assert not (tmp_path / "one" / "model.safetensors").exists()
     said = []
-    one = build(root, backbone, tmp_path / "one", how=recipe, say=said.append)
+    one = build(root, backbone, tmp_path / "one", recipe=recipe, say=said.append)
     assert [line[:7] for line in said if line.startswith("epoch")] == ["epoch 2"]
-    two = build(root, backbone, tmp_path / "two", how=recipe)
+    two = build(root, backbone, tmp_path / "two", recipe=recipe)
     weights = [models.load(b.folder).state_dict() for b in (one, two)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     start = models.load(backbone).state_dict()
@@ -208,12 +208,12 @@ def test_a_probe_that_somebody_else_fitted_becomes_the_head(three, backbone, tmp
     dataset = data.load(three[0])
     store = features.extract(models.load(backbone), dataset.train, at="pool")
     fitted = probe.fit_probe(store["pool"], store.labels, classes=dataset.classes, penalties=[3.0])
-    built = deploy.build(dataset, tmp_path / "out", backbone=backbone, how=fitted)
+    built = deploy.build(dataset, tmp_path / "out", backbone=backbone, recipe=fitted)
     head = models.load(built.folder).fc
     assert torch.equal(head.weight, fitted.head().weight)
     wrong = probe.fit_probe(store["pool"][:, :5], store.labels, classes=dataset.classes, penalties=[3.0])
     with pytest.raises(LearnerError, match="does not fit the head"):
-        deploy.build(dataset, tmp_path / "other", backbone=backbone, how=wrong)
+        deploy.build(dataset, tmp_path / "other", backbone=backbone, recipe=wrong)
 
 
 @pytest.mark.full
@@ -229,7 +229,7 @@ def test_a_network_whose_head_is_no_linear_layer_is_trained_in_steps(three, tmp_
 
 def test_an_unknown_stage_is_named_before_anything_is_computed(three, backbone, tmp_path):
     with pytest.raises(LearnerError, match="stage9"):
-        build(three[0], backbone, tmp_path / "out", how=Recipe.partial("stage9"))
+        build(three[0], backbone, tmp_path / "out", recipe=Recipe.partial("stage9"))
     assert not (tmp_path / "out").exists()
 
 
@@ -313,7 +313,7 @@ def test_sixty_classes_are_listed_with_what_is_confused(backbone, tmp_path):
     score, page = built.balanced_accuracy, words_of(read(built))
     assert built.images == 60
     assert 0.05 < score.low < score.value < score.high
-    assert "Guessing has 0.017" in page
+    assert "Random guessing would score 0.017" in page
     assert "taken for" in page
     assert "c59" in page
     assert len(read(built)) < 2_000_000

@@ -542,7 +542,7 @@ class TwiceABlock(Net):
 def test_freezing_between_two_uses_of_a_weight_is_refused(kind):
     model = made(kind)
     before = next(s.name for s in surgery.stages(model) if "three" in s.modules)
-    with pytest.raises(LearnerError, match=r"(norm|scale).* is used before .* and again behind"):
+    with pytest.raises(LearnerError, match=r"(norm|scale).* is used both before and after the cut"):
         surgery.freeze_to(model, before)
     assert all(p.requires_grad for p in model.parameters())
     assert surgery.frozen_to(surgery.freeze_to(model, "head")) == "head"

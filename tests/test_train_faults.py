@@ -347,9 +347,8 @@ def test_micro_batches_that_batchnorm_notices_are_said(micro_batches, train_bn):
     history = train.fit(net, tiny_data(), recipe)
     train.fit(plain, tiny_data(), replace(recipe, micro_batches=1))
     assert bool(history.notices) == (micro_batches > 1 and train_bn)
-    frozen = train.fit(
-        tiny_net(), tiny_data(), replace(Recipe.probe(epochs=1, augment=True), micro_batches=2)
-    )
+    probe = Recipe.probe(epochs=1, augment=True, micro_batches=2)
+    frozen = train.fit(tiny_net(), tiny_data(), probe)
     assert not frozen.notices, "no BatchNorm trains where the head alone does"
     assert near(weights(net), weights(plain), 1e-5) != bool(history.notices)
 

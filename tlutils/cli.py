@@ -247,7 +247,7 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{deploy.summarise(dataset)}\n")
     started = time.monotonic()
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
-    how = deploy.choose_recipe(stage, seed=arguments.seed) if stage else None
+    recipe = deploy.choose_recipe(stage, seed=arguments.seed) if stage else None
     if arguments.advise is not None:
         if stage:
             raise LearnerError(
@@ -257,12 +257,12 @@ def _train(arguments: argparse.Namespace) -> None:
             dataset, budget=arguments.advise, groups=groups, backbone=backbone, seed=arguments.seed, say=print
         )
         print(f"{advice}\n\n{advice.training}\n")
-        how = advice.how
+        recipe = advice.recipe
     built = deploy.build(
         dataset,
         arguments.out,
         backbone=backbone,
-        how=how,
+        recipe=recipe,
         seed=arguments.seed,
         say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
     )

@@ -71,7 +71,8 @@ def two_way_mean(
     column of values, such as one number of each seed, this is Student's interval over the seeds.
 
     Args:
-        values: (S, N), one row per seed: a hit, 0 or 1, of each image, or the difference of two ways' hits.
+        values: (S, N), one row per seed: a hit, 0 or 1, of each image, or the difference between two
+            methods' hits.
         weights: (N,), how much each image counts, 0 or more; all alike unless given. Weights of one over the
             size of an image's class give the balanced accuracy.
         groups: (N,), a number or name per image, equal for images that vary together; each image is its own

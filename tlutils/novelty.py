@@ -29,8 +29,7 @@ class Comparison:
     Attributes:
         images: How many were compared: one of each group.
         unlike: How many of them look unlike the training images.
-        expected: The share that would by chance, were they of the same kind, with the interval in which 95 %
-            of such sets lie.
+        expected: The share expected by chance if they were like the training images, with its 95 % range.
         p_value: Chance of as many or more in a set of the same kind; it allows for the threshold having been
             set by a finite number of images.
     """
@@ -47,7 +46,7 @@ class Comparison:
 
     @property
     def shifted(self) -> bool:
-        """Whether the set as a whole looks unlike the training images, as 5 % of sets of their kind do."""
+        """Whether more images look unlike the training images than chance explains (p ≤ 0.05)."""
         return self.p_value <= 0.05
 
     def __str__(self) -> str:
@@ -68,15 +67,15 @@ class Detector:
 
     Attributes:
         bank: Embeddings of the training images, (N, D), float32, each of length 1.
-        k: Which neighbour counts.
+        n_neighbors: Which neighbour counts.
         held_out: Scores of held-out images, one of each group, ascending.
-        level: Share of images like the training images that may be called unlike by mistake.
+        false_alarms: Share of images like the training images that may be called unlike by mistake.
     """
 
     bank: np.ndarray
-    k: int
+    n_neighbors: int
     held_out: np.ndarray
-    level: float
+    false_alarms: float
 
     @property
     def threshold(self) -> float:
@@ -87,7 +86,7 @@ class Detector:
     @property
     def _allowed(self) -> int:
         """How many of the held-out images, and the new one, may have a score as large as an unlike one's."""
-        return floor(self.level * (len(self.held_out) + 1) + 1e-9)
+        return floor(self.false_alarms * (len(self.held_out) + 1) + 1e-9)
 
     def scores(self, x: ArrayLike) -> np.ndarray:
         """Return how far each image is from the training images, (n,), 0 to 2.
@@ -101,7 +100,7 @@ class Detector:
                 f"Embeddings of {rows.shape[1]} numbers arrived; those of the training images have "
                 f"{self.bank.shape[1]}. Take both from one stage of one model."
             )
-        return _distances(rows, self.bank, self.k)
+        return _distances(rows, self.bank, self.n_neighbors)
 
     def p_values(self, x: ArrayLike) -> np.ndarray:
         """Return the share of held-out images that lie as far out as each image, itself included, (n,).
@@ -121,7 +120,7 @@ class Detector:
         Args:
             x: Embeddings (n, D).
         """
-        return self.p_values(x) <= self.level + 1e-9
+        return self.p_values(x) <= self.false_alarms + 1e-9
 
     def compare(self, x: ArrayLike, *, groups: Any = None, seed: int = 0) -> Comparison:
         """Return how many images of a set look unlike the training images, beside what chance explains.
@@ -158,7 +157,7 @@ class Detector:
             LearnerError: When the disk is full, or the folder cannot be written.
         """
         path = runtime.user_path(path)
-        about = {"version": VERSION, "k": self.k, "level": self.level}
+        about = {"version": VERSION, "k": self.n_neighbors, "level": self.false_alarms}
         tensors = {"bank": self.bank, "held_out": self.held_out}
         with runtime.atomic_write(path) as temporary:
             safetensors.numpy.save_file(tensors, temporary, metadata={KEY: json.dumps(about)})
@@ -166,8 +165,8 @@ class Detector:
 
     def __repr__(self) -> str:
         return (
-            f"Detector({len(self.bank)} training images, neighbour {self.k}, {len(self.held_out)} held out, "
-            f"threshold {self.threshold:.3f} at {self.level:.0%})"
+            f"Detector({len(self.bank)} training images, neighbour {self.n_neighbors}, "
+            f"{len(self.held_out)} held out, threshold {self.threshold:.3f} at {self.false_alarms:.0%})"
         )
 
 
@@ -177,15 +176,16 @@ def fit_detector(
     groups: Any = None,
     held_out: ArrayLike | None = None,
     held_out_groups: Any = None,
-    k: int = NEIGHBOURS,
-    level: float = 0.05,
+    n_neighbors: int = NEIGHBOURS,
+    false_alarms: float = 0.05,
     seed: int = 0,
 ) -> Detector:
     """Return the detector of images unlike the training images.
 
-    Its threshold is the quantile of the scores of held-out images that makes a false alarm of a share `level`
-    of images like these. Where none are held out, each training image is held out in turn, with all of its
-    group; that is right for a network that was not trained on these images, and too strict for one that was.
+    Its threshold is the quantile of the scores of held-out images that makes a false alarm of a share
+    `false_alarms` of images like these. Where none are held out, each training image is held out in turn,
+    with all of its group; that is right for a network that was not trained on these images, and too strict
+    for one that was.
 
     Cost: one matrix product; n images against N take n · N · D multiply-adds. Known failure: it sees what the
     embedding sees. A change that moves embeddings little, such as new classes that look like the old ones, is
@@ -197,8 +197,8 @@ def fit_detector(
             one group are never held out against each other, and one of them counts for the threshold.
         held_out: Embeddings (M, D) of images that the network has not learned from.
         held_out_groups: The same as `groups`, of these.
-        k: Which neighbour's distance counts, 1 or more.
-        level: Share of images like the training images that may be called unlike by mistake, between 0
+        n_neighbors: Which neighbour's distance counts, 1 or more.
+        false_alarms: Share of images like the training images that may be called unlike by mistake, between 0
             and 1.
         seed: What the image that counts for a group is drawn by.
 
@@ -217,8 +217,11 @@ def fit_detector(
     """
     rows = _unit(x)
     own = number_groups(getattr(x, "groups", None) if groups is None else groups, len(rows))
-    if k < 1 or not 0 < level < 1:
-        raise LearnerError(f"k is {k} and level {level}. Expected k of 1 or more, and a level in (0, 1).")
+    if n_neighbors < 1 or not 0 < false_alarms < 1:
+        raise LearnerError(
+            f"n_neighbors is {n_neighbors} and false_alarms {false_alarms}. Expected 1 or more, and a share "
+            "between 0 and 1."
+        )
     largest = int(np.bincount(own).max())
     most = len(rows) if held_out is not None else len(rows) - largest
     if most < 1:
@@ -226,18 +229,19 @@ def fit_detector(
             f"{len(rows)} training images arrived, in {own.max() + 1} group(s). Expected two groups or more: "
             "an image is compared with those of other groups."
         )
-    k = min(k, most)
+    k = min(n_neighbors, most)
     if held_out is None:
         scores, theirs = _distances(rows, rows, k, own), own
     else:
         others = _unit(held_out)
         if others.shape[1] != rows.shape[1]:
             raise LearnerError(
-                f"Embeddings of {rows.shape[1]} and of {others.shape[1]} numbers arrived; one width fits."
+                f"Embeddings of training images have {rows.shape[1]} numbers and held-out "
+                f"ones {others.shape[1]}. Take both from one stage of one model."
             )
         known = getattr(held_out, "groups", None) if held_out_groups is None else held_out_groups
         scores, theirs = _distances(others, rows, k), number_groups(known, len(others))
-    return Detector(rows, k, np.sort(scores[_one_per_group(theirs, len(theirs), seed)]), level)
+    return Detector(rows, k, np.sort(scores[_one_per_group(theirs, len(theirs), seed)]), false_alarms)
 
 
 def load_detector(path: str | Path) -> Detector:

@@ -1,7 +1,7 @@
 """How much of a pretrained network to freeze, for your images: measured, with intervals, ties admitted."""
 
 from .advice import Advice, advise
-from .audit import Finding
+from .images import Finding
 from .policies import POLICIES
 from .race import Decision, decide
 from .tables import TABLES, PublishedTable

@@ -17,10 +17,10 @@ from ..errors import LearnerError
 from ..intervals import image_mean, score_interval
 from ..metrics import Estimate
 from . import page
-from .audit import Finding, audit_images, inferred, suspect_labels
+from .code import write_recipe
+from .images import Finding, audit_images, inferred, suspect_labels
 from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
-from .recipes import write_recipe
 from .tables import FAR, MANY, TABLES
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Advice:
     known: data.Split
 
     @property
-    def recipe(self) -> str:
+    def code(self) -> str:
         """Python that does what is advised, from the folder to a classifier."""
         return write_recipe(
             self.policy,
@@ -121,8 +121,8 @@ class Advice:
         )
 
     @property
-    def how(self) -> train.Recipe | None:
-        """How `deploy.build` carries it out; None is a linear probe on the final features.
+    def recipe(self) -> train.Recipe | None:
+        """The recipe with which `deploy.build` carries it out; None is a linear probe on the final features.
 
         Where the advice is not a head or a recipe for the network as it is, such as a probe at another depth,
         this is the most frozen policy that ties with it and is one; else the best that is one.
@@ -135,7 +135,7 @@ class Advice:
 
     @property
     def training(self) -> str:
-        """What `how` trains, in a sentence."""
+        """What `recipe` trains, in a sentence."""
         if self._trained == self.policy:
             return f"Training as advised: {POLICIES[self.policy]}."
         behind = -100 * self.decision.behind[self._trained].value

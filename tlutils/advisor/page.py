@@ -64,7 +64,7 @@ like those of training cannot see what that costs.</p>{% endif %}
 <p>{{ advice.more_images }}</p>
 <h2>Do it</h2>
 <p>The same advice again: <code>{{ command }}</code></p>
-<pre>{{ advice.recipe }}</pre>
+<pre>{{ advice.code }}</pre>
 </body></html>
 """
 
@@ -127,7 +127,7 @@ def write_files(advice: Any, folder: str | Path, command: str) -> Path:
     page = folder / "advice.html"
     for path, content in (
         (page, text),
-        (folder / "recipe.py", advice.recipe),
+        (folder / "recipe.py", advice.code),
         (folder / "advice.ipynb", _notebook(advice)),
     ):
         with runtime.atomic_write(path) as temporary:
@@ -219,7 +219,7 @@ def _notebook(advice: Any) -> str:
             f"# {advice.name}: {advice.policy}\n\n{advice.verdict} What `tlutils advise` measured is on "
             "the page beside this notebook."
         ),
-        new.new_code_cell(advice.recipe.rstrip()),
+        new.new_code_cell(advice.code.rstrip()),
     ]
     for number, cell in enumerate(cells):
         cell["id"] = f"advice-{number}"

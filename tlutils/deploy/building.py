@@ -33,7 +33,7 @@ THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
 AGREE = 1e-3  # probabilities of the probe and of the model with it as head
 
-How = train.Recipe | probe.Probe | None
+Training = train.Recipe | probe.Probe | None
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Built:
         folder: It holds the model (`models.load(folder)`), `report.html`, the model card `README.md`, and the
             embeddings by which images unlike the training images are noticed.
         balanced_accuracy: On the test images, with its interval; NaN where there are none.
-        images: How many test images there were.
+        images: Training many test images there were.
         doubts: What makes the result less sure than it looks, and what followed from it.
-        trained: How it was trained, in words.
+        trained: Training it was trained, in words.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ def build(
     out: str | Path | None = None,
     *,
     backbone: str | Path = models.DEFAULT,
-    how: How = None,
+    recipe: Training = None,
     seed: int = 0,
     say: Callable[[str], object] = lambda line: None,
 ) -> Built:
@@ -97,10 +97,10 @@ def build(
             current folder, or beside the images where that is among them, with a number where the name is
             taken.
         backbone: Name of a pretrained model, or a file of `models.save`.
-        how: How to train. None keeps the backbone frozen and solves a linear probe on the features of train
-            and val, its penalty chosen by cross-validation. A probe, fitted on the output of the stage before
-            the head, becomes the head as it is. A recipe trains, from the solved head on, unless it begins
-            with random weights.
+        recipe: How to train. None keeps the backbone frozen and solves a linear probe on the features of
+            train and val, its penalty chosen by cross-validation. A probe, fitted on the output of the stage
+            before the head, becomes the head as it is. A recipe trains, from the solved head on, unless it
+            begins with random weights.
         seed: What the cross-validation of the probe, and a new head, are drawn from.
         say: Called with each line on how it goes.
 
@@ -122,7 +122,7 @@ def build(
         ['0', '1', '2']
     """
     root = root_of(dataset)
-    key = _identify(dataset, backbone, how, seed)
+    key = _identify(dataset, backbone, recipe, seed)
     folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, root, key)
     if folder.resolve().is_relative_to(root.resolve()):
         raise LearnerError(f"{folder} lies among the images of {root}. Choose a folder elsewhere.")
@@ -130,11 +130,11 @@ def build(
         return found
     model = models.load(backbone)
     begun = models.info(model)
-    if isinstance(how, train.Recipe):
-        _check_stages(model, how)
+    if isinstance(recipe, train.Recipe):
+        _check_stages(model, recipe)
     _write_json(folder / RUN, {"key": key, "built": None})
     surgery.replace_head(model, len(dataset.classes), seed=seed)
-    done = _train(model, dataset, how, folder, seed, say)
+    done = _train(model, dataset, recipe, folder, seed, say)
     models.describe(model, classes=list(dataset.classes))
     say(done.words)
     say("judging on the test images")
@@ -179,7 +179,7 @@ class _Trained:
 def _train(
     model: nn.Module,
     dataset: data.DatasetSplits,
-    how: How,
+    recipe: Training,
     folder: Path,
     seed: int,
     say: Callable[[str], object],
@@ -187,7 +187,7 @@ def _train(
     """Train a model with a new head, in place: a probe that is solved, or given, and then a recipe."""
     at = surgery.stages(model).embedding
     learned = [dataset.train]
-    if not isinstance(how, train.Recipe) and len(dataset.val):
+    if not isinstance(recipe, train.Recipe) and len(dataset.val):
         learned.append(dataset.val)  # nothing else is chosen on it
     images = sum(map(len, learned))
     say(f"features of {images} images")
@@ -196,22 +196,22 @@ def _train(
     labels = np.concatenate([store.labels for store in stores])
     groups = np.concatenate([store.groups for store in stores])
 
-    fitted = how if isinstance(how, probe.Probe) else None
+    fitted = recipe if isinstance(recipe, probe.Probe) else None
     fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, groups=groups, seed=seed)
     solved = _put_head(model, fitted, dataset.train)
     doubts: list[str] = []
-    if not solved and how is None:
+    if not solved and recipe is None:
         say("this network's head is more than one linear layer on its features: it is trained in steps")
-        how = train.Recipe.probe(class_weights="balanced", seed=seed)
-    elif not solved and isinstance(how, probe.Probe):
+        recipe = train.Recipe.probe(class_weights="balanced", seed=seed)
+    elif not solved and isinstance(recipe, probe.Probe):
         raise LearnerError(
             "The probe does not fit the head of this network: with it the model says something else than the "
             f"probe. Fit it on the features of the stage {at!r}, with the classes of the data set, or pass a "
             "recipe."
         )
     suspects = find_suspects(x, fitted, labels, groups)
-    if isinstance(how, train.Recipe):
-        history = _fit(model, dataset, how, folder, say)
+    if isinstance(recipe, train.Recipe):
+        history = _fit(model, dataset, recipe, folder, say)
         words = _describe_training(history, dataset, solved)
         if history.stopped:
             doubts.append(f"Training ended early: {history.stopped}")
@@ -232,7 +232,7 @@ def _train(
         )
         words += (
             "which was given."
-            if isinstance(how, probe.Probe)
+            if isinstance(recipe, probe.Probe)
             else f"solved on the features of {images} images, every class counting alike."
         )
         detector = novelty.fit_detector(x, groups=groups)
@@ -316,11 +316,11 @@ def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) 
     if detector.threshold == float("inf"):
         return (
             f"{len(detector.held_out)} held-out images are too few to say which images look unlike the "
-            f"training images; {round(1 / detector.level) - 1} would do."
+            f"training images; {round(1 / detector.false_alarms) - 1} would do."
         )
     words = (
         "An image is called unlike the training images when its embedding lies farther from them than those "
-        f"of {1 - detector.level:.0%} of {len(detector.held_out)} held-out images."
+        f"of {1 - detector.false_alarms:.0%} of {len(detector.held_out)} held-out images."
     )
     return words + (f" Of the test images: {judgement.unlike}." if judgement else "")
 
@@ -348,11 +348,13 @@ def _splits(dataset: data.DatasetSplits) -> tuple[data.Split, data.Split, data.S
     return dataset.train, dataset.val, dataset.test
 
 
-def _identify(dataset: data.DatasetSplits, backbone: str | Path, how: How, seed: int) -> dict[str, Any]:
+def _identify(
+    dataset: data.DatasetSplits, backbone: str | Path, recipe: Training, seed: int
+) -> dict[str, Any]:
     """Return what makes a run this run, as plain values."""
-    words = "a linear probe" if how is None else repr(how)
-    if isinstance(how, probe.Probe):
-        words += repr(fingerprint.of_tensors(how.head()))
+    words = "a linear probe" if recipe is None else repr(recipe)
+    if isinstance(recipe, probe.Probe):
+        words += repr(fingerprint.of_tensors(recipe.head()))
     return {
         "images": {split.name: split.fingerprint for split in _splits(dataset)},
         "backbone": str(backbone),

@@ -51,7 +51,7 @@ def _body(results: Results) -> str:
     else:
         rows = [
             ("balanced accuracy", str(judged.balanced)),
-            ("the same of guessing", f"{1 / len(names):.3f}"),
+            ("random guessing", f"{1 / len(names):.3f}"),
         ]
         rows.append(("images", str(judged.report.n)))
         parts.append(_table(("on the test images", "value [95 % interval]"), rows))

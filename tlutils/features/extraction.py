@@ -54,10 +54,10 @@ def extract(
 
     Images are decoded once and pass the model once, in evaluation mode, however many stages are asked for.
     The arrays stay in the cache folder, under a key of everything that they depend on: images, transform,
-    weights, layers, hooks, and whatever else the code reads. Besides, two of the images are run, each
-    alone, and compared with their stored rows, and one is at each later call with a model that is as it was:
-    where they differ, all are computed again. After a kill the work goes on where it was; a second process
-    waits for the first and does not repeat its work.
+    weights, layers, hooks, and whatever else the code reads. As a check, two images (one, if the
+    model has not changed) are run again, each alone, and compared with their stored rows: where they differ,
+    all are computed again. After a kill the work goes on where it was; a second process waits for the first
+    and does not repeat its work.
 
     Features that depend on more than the image are not kept, and a warning says why: those of a model that
     draws random numbers in evaluation mode, or mixes the images of a batch, and of files that have changed

@@ -236,7 +236,7 @@ def _cross_validated(
 def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Return the fold (n,) that each row is held out in, each group in one; classes spread evenly.
 
-    -1 is never held out: a class's only group, without which the class would be unknown.
+    -1 means never held out: the only group of its class.
 
     Args:
         labels: Class of each row, (n,), integers from 0.

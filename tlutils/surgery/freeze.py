@@ -409,9 +409,8 @@ def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Param
                 sides[ready.places[mode][step] >= k].update(dict.fromkeys(found))
         if both := [name for name in sides[0] if name in sides[1]]:
             raise LearnerError(
-                f"{both[0]} is used before {ready.stages[k].name} and again behind. It would be frozen in "
-                "the first place and would train in the second, which one weight cannot. Cut before both or "
-                "behind both."
+                f"{both[0]} is used both before and after the cut at {ready.stages[k].name}, so it cannot be "
+                "frozen and trained at once. Cut before both places or after both."
             )
 
 

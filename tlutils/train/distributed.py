@@ -106,7 +106,7 @@ class Hardware:
             raise LearnerError(
                 f"Memory ran out with {largest} images in one forward pass"
                 + (" on one of several processes" if self.world_size > 1 else ", and fewer are not possible")
-                + ". Try a larger micro_batches or a smaller batch_size in the recipe, smaller images "
+                + ". Try more micro_batches or a smaller batch_size in the recipe, smaller images "
                 "(models.load(..., input_size=…)), a later from_stage, or a smaller network."
             )
         self.micro_batches = before * 2

@@ -300,8 +300,8 @@ class PhaseTrainer:
         changed = [n for n, p in self.model.named_parameters() if p.requires_grad != (id(p) in moved)]
         if changed:
             raise LearnerError(
-                f"{len(changed)} parameters, first {changed[0]}, were frozen or unfrozen within a phase, and the "
-                "optimizer was not told. Recipe.gradual([...]) unfreezes in phases."
+                f"{len(changed)} parameters, first {changed[0]}, were frozen or unfrozen within a phase, and "
+                "the optimizer was not told. Recipe.gradual([...]) unfreezes in phases."
             )
         self.wrapped.train()
 

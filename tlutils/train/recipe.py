@@ -77,8 +77,8 @@ class Recipe:
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
             all BatchNorm layers.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
-            "shift" moves them by up to 8 % of their side instead, for what is another thing when mirrored,
-            as digits are.
+            "shift" only shifts them, by up to 8 % of their side: for classes that mirroring would change,
+            such as digits.
         views: On how many views of each image the frozen stages run, once, before training; their outputs are
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
             caches nothing and runs the frozen stages in every step. None is 1, and with `augment` 0.

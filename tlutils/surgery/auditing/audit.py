@@ -11,7 +11,7 @@ from ...models import layers
 from ..freeze import frozen_to, is_held
 from ..stages import require_editable
 from .effects import Effects, try_out
-from .findings import MARKS, Audit, Finding
+from .finding import MARKS, Audit, Finding
 from .model import effect_findings, freeze_findings, model_findings, trial_findings
 from .optimizer import optimizer_findings
 from .transform import input_findings

@@ -10,7 +10,7 @@ from ...inference import mirror
 from ...models import layers
 from ..freeze import PRINTS, record, take_prints
 from .effects import Effects, find_frozen
-from .findings import Finding, listed
+from .finding import Finding, listed
 
 
 def trial_findings(model: nn.Module, trial: layers.Layers, num_classes: int | None) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from .findings import Finding, listed
+from .finding import Finding, listed
 
 _REMAKE = "Make the optimizer after freezing and after replacing the head: AdamW(param_groups(model, lr))."
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from ... import models, runtime
-from .findings import Finding
+from .finding import Finding
 
 _OWN = "data.transform_for(model) gives the transform that the weights state."
 
