@@ -194,7 +194,7 @@ ROADS = {
 }
 
 
-# Compiled twice takes longest; "compiled without a backend" goes the same way through freezing.
+# It compiles the backward pass, too, and takes longest; the one without a backend stays in every run.
 LONG = pytest.param("compiled", marks=pytest.mark.full)
 
 
