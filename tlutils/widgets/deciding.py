@@ -99,7 +99,8 @@ def _nearest(options: list[Any], value: float) -> Any:
 def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, int]]], float]:
     """Return each data set's distance and images of each class by level, and the border of similarity."""
     far = runs[runs["protocol"] == "domain_distance"]
-    sized = runs[(runs["protocol"] == "training") & runs["level"].isin(LEVELS)]
+    placed = runs["level"].isin(LEVELS) & runs["dataset"].isin((*claims.NEAR, *claims.FAR))
+    sized = runs[(runs["protocol"] == "training") & placed]
     if far.empty or set(sized["level"]) != set(LEVELS):
         raise LearnerError(
             "This table lacks runs of domain_distance or of training with little and with lots. Expected the "
