@@ -154,6 +154,12 @@ def place_beside(images: Path) -> Path:
 
     Args:
         images: the folder of a data set.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tlutils import runtime
+        >>> runtime.place_beside(Path("photographs")) == Path.cwd()
+        True
     """
     here, images = Path.cwd(), images.resolve()
     return images.parent if here.is_relative_to(images) else here

@@ -98,8 +98,8 @@ MATERIALS = {
         clusters=True,
     ),
     "digits": Material("handwritten digits, 8 pixels wide", "", classes=10),
-    "elpv-mono": Material("those of the solar cells that are one crystal", "", classes=2, cells="mono"),
-    "elpv-poly": Material("those of the solar cells that are many crystals", "", classes=2, cells="poly"),
+    "elpv-mono": Material("the solar cells that are one crystal", "", classes=2, cells="mono"),
+    "elpv-poly": Material("the solar cells that are many crystals", "", classes=2, cells="poly"),
 }
 """The one place that says which data sets are similar to ImageNet; `domain_distance` measures it."""
 
