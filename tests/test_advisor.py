@@ -411,6 +411,13 @@ def test_an_advice_is_not_written_among_the_images(tmp_path, monkeypatch, tiny):
     assert (tmp_path / "animals-advice" / "advice.html").exists()
 
 
+def test_a_folder_here_comes_before_a_data_set_of_its_name(tmp_path, monkeypatch, capsys, tiny):
+    write(write(tmp_path / "digits", "cat", 12, lambda r, p: p // 2), "dog", 12, lambda r, p: p)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["advise", "digits", "--budget", "0", "--backbone", tiny]) == 0
+    assert "(cat " in capsys.readouterr().out
+
+
 def test_bad_input_is_told_in_words(few, tiny):
     with pytest.raises(LearnerError, match="minutes, 0 or more"):
         advisor.advise(few, budget=-1, backbone=tiny)

@@ -223,7 +223,7 @@ def _advise(arguments: argparse.Namespace, command: str) -> None:
     from . import advisor, models
 
     advice = advisor.advise(
-        arguments.folder,
+        _images(arguments.folder),
         budget=arguments.budget,
         groups=arguments.groups,
         deploy=arguments.deploy,
@@ -243,7 +243,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from . import advisor, data, deploy, models
 
     groups = arguments.groups
-    dataset = data.load(arguments.folder, seed=arguments.seed, too_few="train", groups=groups)
+    dataset = data.load(_images(arguments.folder), seed=arguments.seed, too_few="train", groups=groups)
     print(f"{deploy.summarise(dataset)}\n")
     started = time.monotonic()
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
@@ -273,6 +273,12 @@ def _train(arguments: argparse.Namespace) -> None:
     place = printable(str(built.folder))
     print(f"{place}: the model; report.html to read; README.md, the model card.")
     print(f"Next: tlutils predict {shlex.quote(place)} FILE …")
+
+
+def _images(folder: str) -> str | Path:
+    """Return a folder of this name where there is one, before a data set of the catalog."""
+    path = runtime.user_path(folder)
+    return path if path.is_dir() else folder
 
 
 def _predict(arguments: argparse.Namespace) -> None:

@@ -44,9 +44,9 @@ class Built:
         folder: It holds the model (`models.load(folder)`), `report.html`, the model card `README.md`, and the
             embeddings by which images unlike the training images are noticed.
         balanced_accuracy: On the test images, with its interval; NaN where there are none.
-        images: Training many test images there were.
+        images: How many test images there were.
         doubts: What makes the result less sure than it looks, and what followed from it.
-        trained: Training it was trained, in words.
+        trained: How it was trained, in words.
     """
 
     folder: Path
