@@ -350,6 +350,12 @@ def write_recipe(policy, backbone, source, **changes):
     return code.write_recipe(policy, backbone, source, **(own | {"images": 80, "seed": 0} | changes))
 
 
+def test_a_probe_that_no_head_can_hold_stays_beside_the_network(tiny):
+    text = write_recipe("probe", tiny, "scans", linear=False, final="fc2")
+    assert "surgery" not in text
+    assert "fit_probe(read['fc2']" in text
+
+
 def test_a_recipe_draws_the_splits_that_were_measured(tiny):
     text = write_recipe("probe", tiny, "scans", groups="patient[0-9]+", seed=3)
     assert "data.load('scans', seed=3, too_few=\"train\", groups='patient[0-9]+')" in text

@@ -91,8 +91,6 @@ READ = """\
 # It comes back with: models.load(path, into=claims.small_network(len(dataset.classes), seed=0))
 """
 
-ALONE = NEIGHBOURS.replace('kind="knn", ', "")
-
 PARTS = {
     "neighbours": (NEIGHBOURS,),
     "probe": (PROBE, END),
@@ -137,7 +135,9 @@ def write_recipe(
         images: how many images are learned from.
         seed: what random numbers are drawn from.
     """
-    body = ALONE if policy == "probe" and not linear else "".join(PARTS[policy])
+    if policy == "probe" and not linear:  # it stays beside the network, as one of another stage does
+        policy, stage = "probe, best depth", final
+    body = "".join(PARTS[policy])
     imports = ", ".join(name for name in MODULES if f"{name}." in START + body)
     given = [
         repr(source or "your/folder"),
