@@ -53,7 +53,9 @@ def test_a_grid_runs_on_a_dask_cluster_and_survives_the_death_of_a_worker(tmp_pa
     assert str(table.set_index("seed").loc[int(seed), "worker"]) != dead
 
 
-def test_parts_that_are_extracted_on_a_cluster_as_the_page_on_scale_does_are_one_extraction(tmp_path):
+def test_parts_that_are_extracted_on_a_cluster_as_the_page_on_scale_does_are_one_extraction(
+    tmp_path, monkeypatch
+):
     page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     world = {"__name__": "__main__"}  # whose functions travel by value
@@ -64,12 +66,12 @@ def test_parts_that_are_extracted_on_a_cluster_as_the_page_on_scale_does_are_one
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(colour).resize((64, 64)).save(path)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        table = world["extract_all"](str(folder), str(tmp_path), cluster.scheduler_address, parts=3)
+        out = str(tmp_path / "rows")
+        table, store = world["extract_all"](str(folder), out, cluster.scheduler_address, parts=3)
     whole = data.load(folder).train
-    store = features.extract(models.load(models.DEFAULT), whole, at="pool")
     assert (table["error"] == "").all()
-    assert table["rows"].sum() == len(whole)
-    for part in range(3):
-        kept = np.load(tmp_path / f"{part:05}.npz")
-        assert np.allclose(kept["x"], store["pool"][part::3], atol=1e-4)
-        assert kept["y"].tolist() == whole.labels[part::3]
+    assert table["rows"].sum() == len(store) == len(whole)
+    assert store.labels.tolist() == whole.labels
+    monkeypatch.setenv("TLUTILS_CACHE", str(tmp_path / "cache"))
+    alone = features.extract(models.load(models.DEFAULT), whole, at="pool")
+    assert np.allclose(store["pool"], alone["pool"], atol=1e-4)

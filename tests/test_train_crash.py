@@ -2,10 +2,8 @@
 
 import os
 import pickle
-import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import processes
@@ -37,13 +35,8 @@ def result(folder, *options):
 
 def two(folder, *options):
     """Run it in two processes that are told what torchrun tells its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with ThreadPoolExecutor(2) as pool:
-        ranks = [pool.submit(run, folder, *options, **group, RANK=r, LOCAL_RANK=r) for r in "01"]
-        assert [rank.result() for rank in ranks] == [0, 0]
+    here = QUIET | {"TLUTILS_CACHE": str(folder / "cache")}
+    processes.run_group(train_child.main, [(folder, *options)] * 2, **here)
 
 
 def torchrun(folder, *options):

@@ -1,6 +1,7 @@
 """One decode and one forward pass per image, for any number of stages."""
 
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -20,9 +21,10 @@ from torch import nn
 from .. import data, fingerprint, models, runtime, surgery
 from ..errors import LearnerError, unknown
 from ..inference import device_of, evaluating, require_module
-from . import keys
+from . import keys, reuse
 from .forward import Forward, bfloat16_units
 from .loading import batches, loader
+from .reuse import Known
 from .store import FeatureStore, Shelf
 from .trial import OWN_GENERATOR, Trial
 
@@ -59,6 +61,10 @@ def extract(
     all are computed again. After a kill the work goes on where it was; a second process waits for the first
     and does not repeat its work.
 
+    What was computed for an image once serves every split of a data set that it is in: a sample of the images
+    or other labels take no pass, and of a folder that has grown the new images alone take one. Under
+    `torchrun` or `accelerate launch` each process computes its share, and all return the whole.
+
     Features that depend on more than the image are not kept, and a warning says why: those of a model that
     draws random numbers in evaluation mode, or mixes the images of a batch, and of files that have changed
     since the data set was loaded. Their files go with the store.
@@ -91,6 +97,31 @@ def extract(
     stages = tuple(dict.fromkeys(names))
     data.check_labelled(split)
     _check(stages, split, views, batch_size, precision)
+    wanted = _Wanted(stages, pool, transform, views, seed, batch_size, precision)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes > 1 and views is None and type(split) is data.Split and len(split) >= processes:
+        from accelerate import PartialState
+
+        state = PartialState(cpu=runtime.pick_device().type != "cuda")
+        _extract(model, split.select(range(state.process_index, len(split), processes)), wanted)
+        state.wait_for_everyone()
+    return _extract(model, split, wanted)
+
+
+class _Wanted(NamedTuple):
+    """What `extract` was asked for, but for the model and the images."""
+
+    stages: tuple[str, ...]
+    pool: bool
+    transform: Callable[[Any], torch.Tensor] | None
+    views: int | None
+    seed: int
+    batch_size: int
+    precision: Precision
+
+
+def _extract(model: nn.Module, split: data.LabelledImages, wanted: _Wanted) -> FeatureStore:
+    stages, pool, transform, views, seed, batch_size, precision = wanted
     with _ONE_AT_A_TIME:  # modes and random generators belong to all threads
         model = require_module(model)
         transform = transform or data.transform_for(model)
@@ -98,15 +129,15 @@ def extract(
         trunk = surgery.outputs(model, at=list(stages), input_size=facts.input_size)
         known = trunk.known_stages
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
-        forward = Forward(trunk, layouts, device, precision)
+        forward = Forward(trunk, layouts, device, precision, batch_size)
         load = loader(split, transform, views, seed)
         chosen = _CHOSEN.get(model, {})
         trial = Trial(model, transform, forward, load, len(split), chosen.get(precision, forward.likely))
         if views is None and (trial.draws_images or trial.own_generator):
             raise _random_transform()
+        images = _image_names(split, views)
         ingredients: dict[str, Any] = {
             "model": facts.name,
-            "data": split.fingerprint,
             "transform": fingerprint.short(trial.transform),
             "views": views,
             "seed": seed if views else None,
@@ -117,18 +148,19 @@ def extract(
         }
         last = max(known.names.index(stage) for stage in stages)
         weights = keys.of_stages(model, known[: last + 1], trial.model)
+        folder = f"{quote(facts.name, safe='')}-{fingerprint.short(ingredients)}"
+        ingredients["data"] = fingerprint.short(images or split.fingerprint)
         about = {s: ingredients | {"stage": s, "weights": weights[known[s].name]} for s in stages}
-        work = _Work(forward, load, trial, about, split, transform, views, batch_size)
-        name = f"{quote(ingredients['model'], safe='')}-{fingerprint.short(ingredients)}"
-        path = runtime.cache_dir("features") / name
+        work = _Work(forward, load, trial, about, split, images, transform, views, batch_size)
+        path = runtime.cache_dir("features") / folder / ingredients["data"]
         try:
             shelves = work.kept(path)
         except _NotKept as reason:
             ingredients["not kept"] = str(reason)
             log.warning("These features are not kept, and each call computes them again: %s.", str(reason))
-            path = Path(tempfile.mkdtemp(prefix="not-kept-", dir=path.parent))
+            path = Path(tempfile.mkdtemp(prefix="not-kept-", dir=runtime.cache_dir("features")))
             shelves = work.shelves(path)
-            work.fill(shelves)
+            work.fill(shelves, Known.nothing(len(split), work.rows))
         _CHOSEN[model] = chosen | {precision: shelves[stages[-1]].state["arithmetic"]}
     labels = np.repeat(np.asarray(split.labels, dtype=np.int64), views or 1)
     states = {stage: shelf.state | {"folder": shelf.folder.name} for stage, shelf in shelves.items()}
@@ -137,6 +169,17 @@ def extract(
     if "not kept" in ingredients:
         weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
     return store
+
+
+def _image_names(split: data.LabelledImages, views: int | None) -> list[str]:
+    """Return for each image what makes it another one, or nothing where only the whole is known to change.
+
+    A split of a kind of its own may do more than to read its files, and its fingerprint tells of that.
+    """
+    if type(split) is not data.Split:
+        return []
+    names = (f"{content} {split.grey_bits} bits" for content in split.hashes)
+    return [f"{i} {name}" for i, name in enumerate(names)] if views else list(names)
 
 
 def _random_transform() -> LearnerError:
@@ -159,6 +202,7 @@ class _Work:
     trial: Trial
     about: dict[str, dict[str, Any]]
     split: data.LabelledImages
+    images: list[str]
     transform: Callable[[Any], torch.Tensor]
     views: int | None
     batch_size: int
@@ -191,7 +235,7 @@ class _Work:
                     if shelf.complete:  # made by a computation that did something else
                         shelf.sweep(everything=True)
                 fresh = not any(shelf.begun for shelf in missing.values())
-                self.fill(missing, check=self._check_files)
+                self.fill(missing, self._known(path, missing), check=self._check_files)
                 if fresh and self._missing(missing):
                     for shelf in missing.values():
                         shelf.sweep(everything=True)
@@ -217,8 +261,14 @@ class _Work:
                 f"{changed[0]}{more} changed after the data set was loaded. Load the data set again"
             )
 
-    def fill(self, shelves: dict[str, Shelf], check: Callable[[], None] = lambda: None) -> None:
-        """Compute the images that a shelf still lacks, and count them in as they are safe on the disk.
+    def _known(self, path: Path, shelves: dict[str, Shelf]) -> Known:
+        if not self.images:
+            return Known.nothing(len(self.split), self.rows)
+        reuse.note(path, self.images)
+        return reuse.find(path, shelves, self.images, self.rows, self.trial.confirms)
+
+    def fill(self, shelves: dict[str, Shelf], known: Known, check: Callable[[], None] = lambda: None) -> None:
+        """Write the rows that a shelf still lacks, and count them in as they are safe on the disk.
 
         `check` is called before rows count, and may raise an error.
         """
@@ -228,18 +278,19 @@ class _Work:
             shelf.sweep(everything=not shelf.begun)
             if shelf.begun:  # what was chosen for the first rows holds for the others
                 forward.arithmetic[stage] = shelf.state["arithmetic"]
-        start = min(shelf.done for shelf in shelves.values())
+        forward.arithmetic |= known.arithmetic
+        blocks = [*known.blocks(min(shelf.done for shelf in shelves.values()), size)]
         runtime.keep_freed_memory()
-        total = -(-(images - start) // size)
-        with evaluating(forward.trunk), closing(batches(self.load, start, images, size)) as ready:
-            for first, batch in runtime.progress(ready, desc="features", total=total):
-                out = forward(batch, shelves)
+        with evaluating(forward.trunk), closing(batches(self.load, blocks)) as ready:
+            for first, end, batch in runtime.progress(ready, desc="features", total=len(blocks)):
+                computed = {} if batch is None else forward(batch, shelves)
                 for stage, shelf in shelves.items():
+                    out = known.merge(stage, computed.get(stage), first, end)
                     if not shelf.begun:
                         about = self.about[stage] | {"arithmetic": forward.arithmetic[stage]}
-                        shelf.lay(out[stage], images, rows, about)
-                    shelf.write(out[stage], first)
-                if first + len(batch) // rows == images or time.monotonic() - last >= COMMIT_SECONDS:
+                        shelf.lay(out, images, rows, about)
+                    shelf.write(out, first)
+                if end == images or time.monotonic() - last >= COMMIT_SECONDS:
                     check()
                     for shelf in shelves.values():
                         shelf.commit()

@@ -2,8 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from threading import Lock
 from typing import Any
 
@@ -43,22 +44,23 @@ def _image_tensor(value: Any) -> torch.Tensor:
 
 
 def batches(
-    load: Callable[[int], torch.Tensor], start: int, images: int, size: int
-) -> Generator[tuple[int, torch.Tensor]]:
-    """Yield (first image, rows of `size` images), decoded by threads while the model works on earlier ones.
+    load: Callable[[int], torch.Tensor], blocks: Iterable[tuple[int, int, list[int]]]
+) -> Generator[tuple[int, int, torch.Tensor | None]]:
+    """Yield (first image, end, rows of those to compute) of blocks (first image, end, those to compute).
 
-    At most three batches are in memory. Threads suffice: Pillow decodes and resizes outside Python's lock.
+    Images are decoded by threads while the model works on earlier ones; at most three batches are in memory.
+    Threads suffice: Pillow decodes and resizes outside Python's lock.
     """
     with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="decode") as threads:
-        waiting: deque[tuple[int, list[Future[torch.Tensor]]]] = deque()
+        waiting: deque[tuple[int, int, list[Future[torch.Tensor]]]] = deque()
         try:
-            for first in range(start, images + 2 * size, size):
-                if first < images:
-                    chunk = range(first, min(first + size, images))
-                    waiting.append((first, [threads.submit(load, i) for i in chunk]))
-                if len(waiting) > 2 or (first >= images and waiting):
-                    begin, futures = waiting.popleft()
-                    yield begin, _stacked([future.result() for future in futures])
+            for block in chain(blocks, (None, None)):
+                if block is not None:
+                    first, end, lacking = block
+                    waiting.append((first, end, [threads.submit(load, i) for i in lacking]))
+                if len(waiting) > 2 or (block is None and waiting):
+                    first, end, futures = waiting.popleft()
+                    yield first, end, _stacked([future.result() for future in futures]) if futures else None
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 

@@ -155,6 +155,17 @@ class Trial:
             for array, value in zip(arrays, out[stage], strict=True)
         )
 
+    def confirms(self, image: int, rows: dict[str, Arrays], arithmetic: dict[str, str]) -> bool:
+        """Whether the stages of an image, each in its arithmetic, hold what `rows` (1, …) say."""
+        with evaluating(self.forward.trunk):
+            tensor = self.load(image)[:1]
+            out = {name: self.forward.run(tensor, name) for name in set(arithmetic.values())}
+        return all(
+            _near(stored, tried, self.forward.tolerance(arithmetic[stage]))
+            for stage, arrays in rows.items()
+            for stored, tried in zip(arrays, out[arithmetic[stage]][stage], strict=True)
+        )
+
 
 def _without(settings: fingerprint.Settings, places: set[str]) -> dict[str, str]:
     return {place: digits for place, digits in settings.parts.items() if place not in places}
