@@ -1,6 +1,8 @@
 """A model is an ordered list of stages: what they hold, cost and see, also when a model is odd."""
 
 import copy
+import random
+import threading
 
 import pytest
 import timm
@@ -330,3 +332,33 @@ def test_a_model_is_looked_at_anew_unless_nothing_changes():
         model.order["first"] = False
         assert [stage.modules for stage in surgery.stages(model, input_size=size)] == before
     assert [stage.modules for stage in surgery.stages(model, input_size=size)] != before
+
+
+OTHERS = []
+
+
+class Interrupted(nn.Module):
+    """While it runs, another thread may draw a random number: the last of OTHERS."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 3, 3, 2), nn.Conv2d(3, 3, 5), nn.Linear(3, 2)
+
+    def forward(self, x):
+        if OTHERS and (other := OTHERS.pop()):
+            other.start()
+            other.join()
+        return self.fc(self.second(self.first(x).relu()).relu().mean((2, 3)))
+
+
+def test_what_another_thread_draws_meanwhile_is_nothing_that_the_model_draws(monkeypatch):
+    monkeypatch.setitem(globals(), "OTHERS", [threading.Thread(target=random.random)])
+    model = models.describe(Interrupted(), input_size=(3, 32, 32))
+    assert surgery.stages(model).names[-1] == "head"
+    assert not OTHERS
+    for passes_before in range(6):
+        OTHERS[:] = [threading.Thread(target=random.random)] + passes_before * [None]
+        with surgery.assume_unchanged():
+            audit = surgery.audit(model)
+        assert not OTHERS
+        assert "random-in-eval" not in {finding.code for finding in audit}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +21,6 @@ from .store import Arrays
 
 OWN_GENERATOR = "the transform has a random generator of its own, which `seed` does not reach"
 
-_Out = TypeVar("_Out")
 _RESEED = random.Random.seed.__code__
 
 
@@ -72,7 +71,7 @@ class Trial:
 
     def _prepare(self, i: int, transform: Callable[[Any], Any]) -> fingerprint.Settings:
         """Load an image, note what that draws, and return the settings of the transform after it."""
-        image, drawn = _watch_draws(lambda: self.load(i)[:1])
+        image, drawn = fingerprint.watch_draws(lambda: self.load(i)[:1])
         self._inputs.append(image)
         self.images.append(i)
         self.draws_images |= drawn
@@ -91,7 +90,7 @@ class Trial:
         if known is None:
             return None
         try:
-            out, drawn = _watch_draws(lambda: self.forward.run(self._inputs[0], arithmetic))
+            out, drawn = fingerprint.watch_draws(lambda: self.forward.run(self._inputs[0], arithmetic))
         except Exception:  # each alone will tell what it is
             return None
         now = fingerprint.of_settings(model)
@@ -108,7 +107,7 @@ class Trial:
         readings = []
         for image in self._inputs:
             with _system_asked() as asked:
-                rows, drawn = _watch_draws(partial(self._try, image, arithmetic))
+                rows, drawn = fingerprint.watch_draws(partial(self._try, image, arithmetic))
             self._keep(*rows)
             self.draws_model |= drawn or bool(asked)
             readings.append(fingerprint.of_settings(model))
@@ -169,22 +168,6 @@ class Trial:
 
 def _without(settings: fingerprint.Settings, places: set[str]) -> dict[str, str]:
     return {place: digits for place, digits in settings.parts.items() if place not in places}
-
-
-def _watch_draws(work: Callable[[], _Out]) -> tuple[_Out, bool]:
-    """Return what a piece of work returns, and whether it draws from the generators that everybody shares.
-
-    Other threads may draw at the same moment, as those of a cluster's worker do. What the work itself draws
-    it draws again under the same seed.
-    """
-    for _ in range(3):
-        # Another seed than the one that features are made under: what follows it, differs.
-        with runtime.seeded(1):
-            before = fingerprint.of_generators()
-            found = work()
-            if fingerprint.of_generators() == before:
-                return found, False
-    return found, True
 
 
 @contextmanager

@@ -8,17 +8,15 @@ from the image itself can be told apart.
 import functools
 import itertools
 import operator
-import random
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ... import runtime
+from ... import fingerprint, runtime
 from ...inference import find_logits, mirror, set_mode
 from .reach import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Note, Replay, Tracer, is_size, replaced
@@ -157,16 +155,19 @@ def _trace(
     chain: Sequence[str],
 ) -> Flow:
     images = _images(model, size, meta=meta)
-    tracer = Tracer(images, _paths(opened), measured=not training)
-    before = _generators()
-    try:
-        with _TRACING, mirror(model, meta=meta) as copy, torch.no_grad():
-            entry = _Entry(copy, chain=chain)
-            set_mode(entry, training)
-            graph = tracer.trace(entry)
-    except Exception as error:
-        raise Untraceable(tracer.where.removeprefix("model").removeprefix("."), error) from error
-    if before != _generators():
+
+    def follow() -> tuple[Tracer, _Entry, fx.Graph]:
+        tracer = Tracer(images, _paths(opened), measured=not training)
+        try:
+            with _TRACING, mirror(model, meta=meta) as copy, torch.no_grad():
+                entry = _Entry(copy, chain=chain)
+                set_mode(entry, training)
+                return tracer, entry, tracer.trace(entry)
+        except Exception as error:
+            raise Untraceable(tracer.where.removeprefix("model").removeprefix("."), error) from error
+
+    (tracer, entry, graph), drawn = fingerprint.watch_draws(follow)
+    if drawn:
         raise Untraceable("", "its forward draws random numbers outside of a layer")
     constants = {
         str(n.target): getattr(entry, n.target)
@@ -212,11 +213,6 @@ def _unpack(graph: fx.Graph, tracer: Tracer) -> None:
 
 def _swapped(node: fx.Node, whole: Any, value: Any) -> Any:
     return whole if value is node else value
-
-
-def _generators() -> tuple[Any, ...]:
-    numpy = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().tolist(), random.getstate(), numpy[1].tolist(), numpy[2]  # type: ignore[index,union-attr]
 
 
 class _Entry(nn.Module):
