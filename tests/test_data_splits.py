@@ -128,7 +128,7 @@ def test_groups_keep_crops_of_one_photograph_together(tmp_path):
             whole = picture(photo + 50 * (label == "dog"), size=96)
             for crop in range(3):
                 whole.crop((20 * crop, 0, 20 * crop + 50, 96)).save(tmp_path / label / f"{photo}_{crop}.png")
-    ds = data.load(tmp_path, groups=lambda path: path.stem.split("_")[0] + path.parent.name)
+    ds = data.load(tmp_path, group_by=lambda path: path.stem.split("_")[0] + path.parent.name)
     photo_sides = {(p.parent.name, p.stem[0]): set() for p in all_paths(ds)}
     for split in (ds.train, ds.val, ds.test):
         for path in split.paths:

@@ -330,7 +330,7 @@ def test_images_of_one_patient_stay_on_one_side_and_are_held_out_together(backbo
                 str(root),
                 "--backbone",
                 backbone,
-                "--groups",
+                "--group-by",
                 "patient[0-9]+",
                 "--out",
                 str(tmp_path / "m"),
@@ -338,7 +338,7 @@ def test_images_of_one_patient_stay_on_one_side_and_are_held_out_together(backbo
         )
         == 0
     )
-    dataset = data.load(root, groups=lambda path: path.name.split("_")[0])
+    dataset = data.load(root, group_by=lambda path: path.name.split("_")[0])
     kept = json.loads((tmp_path / "m" / "run.json").read_text())["key"]["images"]
     assert kept == {s.name: s.fingerprint for s in (dataset.train, dataset.val, dataset.test)}
     detector = novelty.load_detector(tmp_path / "m" / "embeddings.safetensors")
@@ -428,7 +428,7 @@ def test_the_terminal_tells_what_was_inferred_and_where_the_model_is(backbone, t
 def test_what_was_typed_wrongly_is_said(three, tmp_path, capsys):
     root, built = three
     for arguments, says in [
-        (["train", str(root), "--groups", "("], "is not a regular expression"),
+        (["train", str(root), "--group-by", "("], "is not a regular expression"),
         (["train", str(tmp_path / "nowhere")], "no folder"),
         (["export", str(built.folder)], "--onnx"),
         (["predict", str(tmp_path), "x.png"], "model"),

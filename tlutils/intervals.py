@@ -230,7 +230,7 @@ def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike |
     return SampleMean(tau, spread.variance, spread.dof)
 
 
-def compare(
+def compare_hits(
     first: ArrayLike,
     second: ArrayLike,
     *,
@@ -253,10 +253,10 @@ def compare(
         LearnerError: The shapes do not fit, or there is no value.
 
     Example:
-        >>> from tlutils.intervals import compare
+        >>> from tlutils.intervals import compare_hits
         >>> first = [[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
         >>> second = [[1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0], [1, 1, 0, 1, 1, 0]]
-        >>> print(compare(first, second))
+        >>> print(compare_hits(first, second))
         accuracy +0.389 [-0.025, +0.802], a tie: within noise
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)

@@ -31,21 +31,21 @@ BORDER, SIDE = 3, 24
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFinding:
     """Something to know of the images.
 
     Attributes:
-        kind: one word or two.
+        code: a short, stable name, such as "few images".
         message: what it is, and what to do.
         paths: the images, those first that it is clearest of.
     """
 
-    kind: str
+    code: str
     message: str
     paths: list[Path] = field(default_factory=list)
 
 
-def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Finding]:
+def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[ImageFinding]:
     """Return what is doubtful in images and classes, before any network has seen them.
 
     Args:
@@ -55,22 +55,22 @@ def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Fi
     return [*_counts(known), *_noted(problems), *_quality(known), *_shortcuts(known)]
 
 
-def _counts(known: data.Split) -> list[Finding]:
+def _counts(known: data.Split) -> list[ImageFinding]:
     found, counts = [], known.counts
-    few = {name: n for name, n in counts.items() if n < data.FEW}
+    few = {name: n for name, n in counts.items() if n < data.FEW_IMAGES}
     if few:
         listed = ", ".join(f"{name!r} has {n}" for name, n in sorted(few.items(), key=lambda item: item[1]))
         found.append(
-            Finding(
+            ImageFinding(
                 "few images",
-                f"{listed}: fewer than {data.FEW}. Collect more of these first; what is measured says "
+                f"{listed}: fewer than {data.FEW_IMAGES}. Collect more of these first; what is measured says "
                 "little of them.",
             )
         )
     most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
-    if counts[most] >= data.UNEQUAL * counts[least]:
+    if counts[most] >= data.IMBALANCE_RATIO * counts[least]:
         found.append(
-            Finding(
+            ImageFinding(
                 "imbalance",
                 f"{most!r} has {counts[most]} images and {least!r} {counts[least]}. Classes are weighted "
                 "alike when training, and the score is the balanced accuracy: every class counts the same.",
@@ -80,7 +80,7 @@ def _counts(known: data.Split) -> list[Finding]:
     if copies:
         first = [known.paths[known.groups.index(group)] for group in copies]
         found.append(
-            Finding(
+            ImageFinding(
                 "copies",
                 f"{len(copies)} groups of images are copies of one picture, or were declared to belong "
                 "together. A group never lies on two sides of a split or of a fold.",
@@ -90,21 +90,21 @@ def _counts(known: data.Split) -> list[Finding]:
     return found
 
 
-def _noted(problems: Sequence[data.Problem]) -> list[Finding]:
+def _noted(problems: Sequence[data.Problem]) -> list[ImageFinding]:
     by_kind: dict[str, list[data.Problem]] = {}
     for problem in problems:
         by_kind.setdefault(problem.kind, []).append(problem)
     return [
-        Finding(kind, f"{len(own)} noted when loading. First: {own[0].message}", [p.path for p in own])
+        ImageFinding(kind, f"{len(own)} noted when loading. First: {own[0].message}", [p.path for p in own])
         for kind, own in by_kind.items()
     ]
 
 
-def _quality(known: data.Split) -> list[Finding]:
+def _quality(known: data.Split) -> list[ImageFinding]:
     """Return what cleanvision finds."""
     if find_spec("cleanvision") is None:
         return [
-            Finding(
+            ImageFinding(
                 "not checked",
                 "Dark, blurred, odd-sized and empty images were not looked for: that takes cleanvision, "
                 "pip install 'tlutils[advisor]'.",
@@ -124,7 +124,7 @@ def _quality(known: data.Split) -> list[Finding]:
             continue
         if len(own):
             found.append(
-                Finding(
+                ImageFinding(
                     kind.replace("_", " "),
                     f"{len(own)} of {len(known)} images {words}. Look at them: are they what you want to "
                     "recognise later?",
@@ -134,7 +134,7 @@ def _quality(known: data.Split) -> list[Finding]:
     return found
 
 
-def _shortcuts(known: data.Split) -> list[Finding]:
+def _shortcuts(known: data.Split) -> list[ImageFinding]:
     """Return what tells the classes apart without the thing in the middle: the border, or size and colour."""
     labels, groups = np.asarray(known.labels), np.unique(known.groups, return_inverse=True)[1]
     borders, looks = [], []
@@ -154,7 +154,7 @@ def _shortcuts(known: data.Split) -> list[Finding]:
         chance = 1 / len(np.unique(labels))
         if score.low > chance + (1 - chance) / 2:
             found.append(
-                Finding(
+                ImageFinding(
                     "shortcut",
                     f"A linear classifier that sees {what} has a balanced accuracy of {score} "
                     f"({chance:.2f} is chance): {advice} Then a network may learn that, and fail elsewhere. "
@@ -177,7 +177,7 @@ def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> E
     return score_interval(hits[judged], labels[judged], groups=groups[judged], level=0.9)
 
 
-def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding]:
+def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFinding]:
     """Return the images whose label a classifier that has not learned from them contradicts, by cleanlab.
 
     Confident learning: Northcutt et al. 2021, arXiv:1911.00068.
@@ -188,7 +188,7 @@ def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding
     """
     if find_spec("cleanlab") is None:
         return [
-            Finding(
+            ImageFinding(
                 "not checked",
                 "Wrong labels were not looked for: that takes cleanlab, pip install 'tlutils[advisor]'.",
             )
@@ -211,7 +211,7 @@ def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding
         for row, name in list(zip(rows, says, strict=True))[:3]
     )
     return [
-        Finding(
+        ImageFinding(
             "suspect labels",
             f"{len(rows)} of {len(known)} labels are contradicted by a probe that never saw them: {shown}. "
             "Look at these first; some are hard and not wrong.",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MANY, FAR = 200, 0.2
+MANY, FAR_DISTANCE = 200, 0.2
 """From how many images on there are many, and from which `domain_distance` on they are different.
 
 No table says. Both are readings of this course: the middle of the limits that `benchmarks/advisor_regret.py`

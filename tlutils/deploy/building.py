@@ -18,7 +18,7 @@ from .. import data, features, fingerprint, models, novelty, probe, runtime, sur
 from ..errors import LearnerError
 from ..metrics import Estimate
 from .card import write_card
-from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of, root_of
+from .doubts import Suspect, find_suspects, list_doubts
 from .judging import Judgement, judge
 from .page import render
 from .prediction import EMBEDDINGS, MODEL
@@ -72,7 +72,7 @@ def choose_recipe(from_stage: str, *, seed: int = 0) -> train.Recipe:
         >>> deploy.choose_recipe("stage6").phases[0].from_stage
         'stage6'
     """
-    shared: dict[str, Any] = {"class_weights": "balanced", "augment": "shift", "head_lr": 3e-4, "seed": seed}
+    shared: dict[str, Any] = {"class_weight": "balanced", "augment": "shift", "head_lr": 3e-4, "seed": seed}
     if from_stage == "all":
         return train.Recipe.finetune(**shared)
     return train.Recipe.partial(from_stage, views=4, **shared)
@@ -121,11 +121,10 @@ def build(
         >>> models.info(models.load("digits-model")).classes[:3]
         ['0', '1', '2']
     """
-    root = root_of(dataset)
     key = _identify(dataset, backbone, recipe, seed)
-    folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, root, key)
-    if folder.resolve().is_relative_to(root.resolve()):
-        raise LearnerError(f"{folder} lies among the images of {root}. Choose a folder elsewhere.")
+    folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, dataset.root, key)
+    if folder.resolve().is_relative_to(dataset.root.resolve()):
+        raise LearnerError(f"{folder} lies among the images of {dataset.root}. Choose a folder elsewhere.")
     if found := _open(folder, key):
         return found
     model = models.load(backbone)
@@ -138,7 +137,7 @@ def build(
     models.describe(model, classes=list(dataset.classes))
     say(done.words)
     say("judging on the test images")
-    judgement = judge(model, dataset.test, done.detector, root) if len(dataset.test) else None
+    judgement = judge(model, dataset.test, done.detector, dataset.name_of) if len(dataset.test) else None
     doubts = [*list_doubts(dataset), *done.doubts]
     about_suspects = _describe_suspects(done)
     if len(done.suspects) >= SUSPICIOUS * done.labels:
@@ -150,12 +149,10 @@ def build(
         classes=list(dataset.classes),
         counts={split.name: list(split.counts.values()) for split in _splits(dataset)},
         split_rule=dataset.card.split_rule,
-        problems=list_problems(dataset),
+        problems=dataset.noted,
         doubts=doubts,
         judgement=judgement,
-        suspects=[
-            _show(suspect, done.learned, dataset.classes, root) for suspect in done.suspects[:SUSPECTS]
-        ],
+        suspects=[_show(suspect, done.learned, dataset) for suspect in done.suspects[:SUSPECTS]],
         suspects_words=about_suspects,
         novelty=_describe_detector(done.detector, judgement),
         trained=done.words,
@@ -202,7 +199,7 @@ def _train(
     doubts: list[str] = []
     if not solved and recipe is None:
         say("this network's head is more than one linear layer on its features: it is trained in steps")
-        recipe = train.Recipe.probe(class_weights="balanced", seed=seed)
+        recipe = train.Recipe.probe(class_weight="balanced", seed=seed)
     elif not solved and isinstance(recipe, probe.Probe):
         raise LearnerError(
             "The probe does not fit the head of this network: with it the model says something else than the "
@@ -292,7 +289,7 @@ def _describe_training(history: train.History, dataset: data.DatasetSplits, solv
     if solved and not recipe.reset:
         start += ", the head solved as a linear probe on frozen features"
     chosen = ", the best on val" if recipe.keep == "best" and len(dataset.val) else ""
-    weights = "every class counting alike" if recipe.class_weights else "every image counting alike"
+    weights = "every class counting alike" if recipe.class_weight else "every image counting alike"
     return (
         f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, trained from "
         f"{', then '.join(dict.fromkeys(stages))} on, {len(history)} epochs, {weights}. The weights are "
@@ -325,9 +322,7 @@ def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) 
     return words + (f" Of the test images: {judgement.unlike}." if judgement else "")
 
 
-def _show(
-    suspect: Suspect, learned: Sequence[data.Split], classes: Sequence[str], root: Path
-) -> ShownSuspect:
+def _show(suspect: Suspect, learned: Sequence[data.Split], dataset: data.DatasetSplits) -> ShownSuspect:
     """Return a suspect with its picture."""
     row, split = suspect.row, learned[0]
     if row >= len(split):
@@ -336,9 +331,9 @@ def _show(
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     picture.save(kept, "jpeg", quality=80)
     return ShownSuspect(
-        name_of(split.paths[row], root),
-        classes[suspect.label],
-        classes[suspect.suggested],
+        dataset.name_of(split.paths[row]),
+        dataset.classes[suspect.label],
+        dataset.classes[suspect.suggested],
         suspect.probability,
         kept.getvalue(),
     )

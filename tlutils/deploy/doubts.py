@@ -1,65 +1,13 @@
-"""What a folder of images holds, and what in it makes a result less sure than it looks."""
+"""What in a folder of images makes a result less sure than it looks."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from .. import data, metrics, probe
-from ..errors import printable
 
 FOLDS = 5  # in which labels are looked at by a probe that has not seen them
-SHOWN = 5  # problems of one kind that are shown
-
-
-def summarise(dataset: data.DatasetSplits) -> str:
-    """Return what was inferred from a data set, as text: classes, splits, counts, and what was noted.
-
-    Args:
-        dataset: As `data.load` gives it.
-
-    Example:
-        >>> from tlutils import data, deploy
-        >>> print(deploy.summarise(data.load("digits")))
-        digits: 1797 images of 10 classes; ...
-    """
-    splits = (dataset.train, dataset.val, dataset.test)
-    rows = [["class", *(split.name for split in splits)]]
-    rows += [[printable(name), *(str(s.counts[name]) for s in splits)] for name in dataset.classes]
-    rows += [["in all", *(str(len(split)) for split in splits)]]
-    width = min(max(len(row[0]) for row in rows), 40)
-    images = sum(map(len, splits))
-    rule = dataset.card.split_rule
-    lines = [f"{dataset.name}: {images} images of {len(dataset.classes)} classes; {rule}"]
-    lines += [f"  {row[0]:{width}} " + "".join(f"{count:>7}" for count in row[1:]) for row in rows]
-    lines += [f"Noted: {name}: {message}" for name, message in list_problems(dataset)]
-    return "\n".join(lines)
-
-
-def list_problems(dataset: data.DatasetSplits) -> list[tuple[str, str]]:
-    """Return (file, what was noted of it), of each kind the first ones and how many more there are."""
-    root = root_of(dataset)
-    kinds: dict[str, list[data.Problem]] = {}
-    for problem in dataset.problems:
-        kinds.setdefault(problem.kind, []).append(problem)
-    rows = []
-    for kind, found in kinds.items():
-        rows += [(name_of(p.path, root), f"{kind}: {p.message}") for p in found[:SHOWN]]
-        if len(found) > SHOWN:
-            rows.append((f"{len(found) - SHOWN} more", kind))
-    return rows
-
-
-def root_of(dataset: data.DatasetSplits) -> Path:
-    """Return the folder that all images of a data set lie in."""
-    splits = (dataset.train, dataset.val, dataset.test)
-    return Path(os.path.commonpath([path.parent for split in splits for path in split.paths]))
-
-
-def name_of(path: Path, root: Path) -> str:
-    """Return a file's name below the folder of the data set, as one line of text."""
-    return printable((path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix())
+SHOWN = 5  # classes that are named
 
 
 def list_doubts(dataset: data.DatasetSplits) -> list[str]:
@@ -76,7 +24,7 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
     doubts, names = [], [repr(name) for name in dataset.classes]
     counts = np.array(list(dataset.train.counts.values()))
     most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] >= data.UNEQUAL * counts[least]:
+    if counts[most] >= data.IMBALANCE_RATIO * counts[least]:
         doubts.append(
             f"The classes are imbalanced: {counts[most]} training images of {names[most]}, {counts[least]} "
             f"of {names[least]}. So every class counts alike in training (class weights), and balanced "
@@ -84,12 +32,12 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
             f"{counts[most] / counts.sum():.0%} of such images and has a balanced accuracy of "
             f"{1 / len(counts):.2f}."
         )
-    few = [name for name, count in zip(names, counts, strict=True) if count < data.FEW]
+    few = [name for name, count in zip(names, counts, strict=True) if count < data.FEW_IMAGES]
     if few:
         listed = ", ".join(few[:SHOWN]) + (", …" if len(few) > SHOWN else "")
         doubts.append(
-            f"{len(few)} of {len(names)} classes have fewer than {data.FEW} training images ({listed}). "
-            "Collect more: nothing else helps as much."
+            f"{len(few)} of {len(names)} classes have fewer than {data.FEW_IMAGES} training images "
+            f"({listed}). Collect more: nothing else helps as much."
         )
     judged = np.array(list(dataset.test.counts.values()))
     if not judged.any():

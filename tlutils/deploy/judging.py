@@ -1,5 +1,6 @@
 """The judgement of a finished model, on the test images and once: scores, mistakes, and why it made them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from torch import nn
 
 from .. import data, explain, features, intervals, metrics, novelty, plots, train
 from ..errors import LearnerError
-from .doubts import name_of
 from .prediction import BATCH
 
 MISTAKES = 8  # that are shown
@@ -55,8 +55,10 @@ class Judgement:
     unlike: novelty.Comparison
 
 
-def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root: Path) -> Judgement:
-    """Return what a model does on a split that nothing was chosen on; `root` is the data set's folder."""
+def judge(
+    model: nn.Module, split: data.Split, detector: novelty.Detector, name_of: Callable[[Path], str]
+) -> Judgement:
+    """Return what a model does on a split that nothing was chosen on; `name_of` gives the name of a file."""
     report = train.evaluate(model, split)
     _, recalls = metrics.wilson_intervals(report.confusion)
     hits = report.probabilities.argmax(axis=1) == report.labels
@@ -74,7 +76,7 @@ def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root:
     pictures, method = _explain(model, split, chosen, guess[chosen])
     mistakes = [
         Mistake(
-            name_of(split.paths[i], root),
+            name_of(split.paths[i]),
             report.classes[report.labels[i]],
             report.classes[guess[i]],
             float(sure[i]),

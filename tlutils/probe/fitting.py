@@ -114,7 +114,7 @@ def fit_probe(
     n_neighbors: Sequence[int] = NEIGHBOURS,
     folds: int = 5,
     groups: Any = None,
-    class_weights: ClassWeights = "balanced",
+    class_weight: ClassWeights = "balanced",
     epochs: int = 100,
     batch_size: int = 64,
     seed: int = 0,
@@ -140,7 +140,7 @@ def fit_probe(
         groups: A number or name (n,) for each row. Rows of one group, such as views or copies of one picture,
             are held out together. Features from a `FeatureStore` know their groups; otherwise every row
             stands for itself.
-        class_weights: With "balanced" every class counts alike, however many rows it has; with None every row
+        class_weight: With "balanced" every class counts alike, however many rows it has; with None every row
             does. `train.Recipe` has None unless told otherwise: give both the same to compare them.
         epochs: Passes over the rows (sgd).
         batch_size: Rows per step (sgd).
@@ -171,7 +171,7 @@ def fit_probe(
 
     def path(floor: float, rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
         train = features[rows], labels[rows], count
-        shared: dict[str, Any] = {"floor": floor, "class_weights": class_weights}
+        shared: dict[str, Any] = {"floor": floor, "class_weight": class_weight}
         if kind == "knn":
             bank = fit_neighbours(*train, 1, **shared)
             yield from bank.predict_each(features[held], [min(int(k), len(rows)) for k in settings])
@@ -185,14 +185,14 @@ def fit_probe(
         tables = []
         if len(settings) * len(floors) > 1 and fold.max() >= 0:
             tables = [
-                _cross_validated(partial(path, f), labels, settings, fold, class_weights) for f in floors
+                _cross_validated(partial(path, f), labels, settings, fold, class_weight) for f in floors
             ]
         chosen = int(np.argmin([table["log_loss"].min() for table in tables])) if tables else 0
         cv = tables[chosen] if tables and len(settings) > 1 else pd.DataFrame(columns=COLUMNS)
         best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
         cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
         train = features, labels, count
-        shared: dict[str, Any] = {"floor": floors[chosen], "class_weights": class_weights}
+        shared: dict[str, Any] = {"floor": floors[chosen], "class_weight": class_weight}
         if kind == "knn":
             return Probe(kind, names, best, cv, fit_neighbours(*train, int(best), **shared))
         if kind == "sgd":
@@ -207,7 +207,7 @@ def _cross_validated(
     labels: np.ndarray,
     settings: list[float],
     fold: np.ndarray,
-    class_weights: ClassWeights,
+    class_weight: ClassWeights,
 ) -> pd.DataFrame:
     """Return the table of settings, scored on all held-out rows together."""
     judged = np.flatnonzero(fold >= 0)
@@ -220,7 +220,7 @@ def _cross_validated(
     chances = chances[:, judged]
     least = np.finfo(float).eps
     losses = -np.log(chances[:, np.arange(len(truth)), truth].clip(least, 1 - least))
-    weights = row_weights(truth, count, class_weights)
+    weights = row_weights(truth, count, class_weight)
     rows = [
         (
             setting,

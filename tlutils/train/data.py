@@ -71,7 +71,7 @@ def compute_class_weights(labels: torch.Tensor, classes: int, recipe: Recipe) ->
     `labels` (n,) are those of the images that train, and no others: weights from a larger set would not fit
     them.
     """
-    if recipe.class_weights is None:
+    if recipe.class_weight is None:
         return torch.ones(classes)
     return len(labels) / (classes * torch.bincount(labels, minlength=classes).float())
 
