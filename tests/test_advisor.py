@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from tlutils import advisor, claims, cli, data, metrics, models, surgery, train
+from tlutils import advisor, claims, cli, data, models, surgery, train
 from tlutils.advisor import advice as advice_module
 from tlutils.advisor import code, images, policies
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
-from tlutils.intervals import score_interval
+from tlutils.intervals import Difference, score_interval
 
 N = 40
 LABELS = np.arange(N) % 2
@@ -461,13 +461,13 @@ def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsy
 
 def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advice):
     tied = ["probe, best depth", "lp-ft", "all"]
-    behind = {name: metrics.Difference("", 0, 0, 0) for name in policies.POLICIES}
+    behind = {name: Difference("", 0, 0, 0) for name in policies.POLICIES}
     decision = replace(advice.decision, policy=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
     assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with it" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
-    gaps = {name: metrics.Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
+    gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
     alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1], behind=gaps))
     assert alone.recipe is None
     assert "Training probe, which is 8.0 points behind" in alone.training

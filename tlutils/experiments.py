@@ -25,8 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from . import runtime
 from .errors import LearnerError
-from .intervals import SampleMean
-from .metrics import Estimate
+from .intervals import Estimate, SampleMean
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 """The libraries whose versions are part of a run's key: rows from other versions are made again."""

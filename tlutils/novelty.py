@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from . import runtime
 from .errors import LearnerError
-from .metrics import Estimate, number_groups
+from .intervals import Estimate, number_groups
 
 NEIGHBOURS = 5
 """Which neighbour counts: near enough for a class of fifteen images."""

@@ -14,8 +14,7 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import image_mean, score_interval
-from ..metrics import Estimate
+from ..intervals import Estimate, image_mean, score_interval
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels

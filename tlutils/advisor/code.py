@@ -20,7 +20,7 @@ NEIGHBOURS = """\
 read = features.extract(model, dataset.train, at={final!r})
 found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, kind="knn", seed={seed})
 judged = features.extract(model, dataset.val, at={final!r})
-print(found.report(judged[{final!r}], judged.labels))
+print(found.report(judged[{final!r}], judged.labels, groups=judged.groups))
 """
 
 PROBE = """\
@@ -34,7 +34,7 @@ DEPTH = """\
 read = features.extract(model, dataset.train, at={stage!r})
 found = probe.fit_probe(read[{stage!r}], read.labels, classes=dataset.classes, seed={seed})
 judged = features.extract(model, dataset.val, at={stage!r})
-print(found.report(judged[{stage!r}], judged.labels))
+print(found.report(judged[{stage!r}], judged.labels, groups=judged.groups))
 """
 
 DEPTHS = """\
@@ -48,7 +48,7 @@ everything = probe.fit_probe(x, known.labels, penalties=[0.03], seed={seed})
 weight = np.linalg.norm(everything.model.weight * x.std(0)[:, None], axis=1)
 kept = np.argsort(-weight, kind="stable")[: int(np.ceil({share} * len(weight)))]
 found = probe.fit_probe(x[:, kept], known.labels, classes=dataset.classes, seed={seed})
-print(found.report(x_val[:, kept], judges.labels))
+print(found.report(x_val[:, kept], judges.labels, groups=judges.groups))
 """
 
 SCRATCH = """\

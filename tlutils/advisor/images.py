@@ -11,8 +11,7 @@ import numpy as np
 from IPython.utils.capture import capture_output
 
 from .. import data, runtime
-from ..intervals import score_interval
-from ..metrics import Estimate
+from ..intervals import Estimate, score_interval
 from ..probe import assign_folds, fit_probe
 
 KINDS = {

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment
 
 from .. import data, metrics, plots, runtime
-from ..metrics import Estimate
+from ..intervals import Estimate
 from .policies import FOLDS, POLICIES
 from .race import LEVEL
 

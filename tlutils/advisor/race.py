@@ -10,8 +10,7 @@ from torch import nn
 
 from .. import runtime, train
 from ..errors import LearnerError
-from ..intervals import SampleMean, image_mean, score_interval
-from ..metrics import Difference, Estimate
+from ..intervals import Difference, Estimate, SampleMean, image_mean, score_interval
 from ..probe import assign_folds
 from .policies import (
     BATCH,

@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import data, features, fingerprint, models, novelty, probe, runtime, surgery, train
 from ..errors import LearnerError
-from ..metrics import Estimate
+from ..intervals import Estimate
 from .card import write_card
 from .doubts import Suspect, find_suspects, list_doubts
 from .judging import Judgement, judge
@@ -404,7 +404,7 @@ def _write(
 ) -> Built:
     """Write model, embeddings, report and card, and at last that the run is finished."""
     judged = results.judgement
-    score = judged.balanced if judged else Estimate(np.nan, np.nan, np.nan)
+    score = judged.report.balanced_accuracy if judged else Estimate(np.nan, np.nan, np.nan)
     extra = {"trained": results.trained, "images": results.name, "balanced_accuracy": list(score)}
     models.save(model, folder / MODEL, extra=extra)
     detector.save(folder / EMBEDDINGS)

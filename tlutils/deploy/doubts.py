@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import data, metrics, probe
+from .. import data, intervals, probe
 
 FOLDS = 5  # in which labels are looked at by a probe that has not seen them
 SHOWN = 5  # classes that are named
@@ -46,7 +46,8 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
     if absent := [name for name, count in zip(names, judged, strict=True) if not count]:
         listed = ", ".join(absent[:SHOWN]) + (", …" if len(absent) > SHOWN else "")
         doubts.append(f"Nothing will be known of {listed}: no test image is of that class.")
-    best, _ = metrics.wilson_intervals(np.diag(judged))
+    labels = dataset.test.labels
+    best = intervals.score_interval(np.ones(len(labels)), labels, groups=dataset.test.groups)
     if best.low < 0.9:
         doubts.append(
             f"{judged.sum()} test images say little: if all of them were right, the balanced accuracy could "

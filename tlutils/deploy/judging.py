@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import data, explain, features, intervals, metrics, novelty, plots, train
+from .. import data, explain, features, metrics, novelty, plots, train
 from ..errors import LearnerError
 from .prediction import BATCH
 
@@ -39,17 +39,13 @@ class Judgement:
     """What a model did on the test images.
 
     Attributes:
-        report: Scores and confusion.
-        balanced: Balanced accuracy, with an interval that holds for few images too and counts copies once.
-        recalls: The recall of each class, alike.
+        report: Scores and confusion, with intervals in which copies count once.
         mistakes: The surest mistakes.
         method: What made the maps of the mistakes.
         unlike: How many test images look unlike the training images: about as many as chance explains.
     """
 
     report: metrics.Report
-    balanced: metrics.Estimate
-    recalls: list[metrics.Estimate]
     mistakes: list[Mistake]
     method: str
     unlike: novelty.Comparison
@@ -60,9 +56,6 @@ def judge(
 ) -> Judgement:
     """Return what a model does on a split that nothing was chosen on; `name_of` gives the name of a file."""
     report = train.evaluate(model, split)
-    _, recalls = metrics.wilson_intervals(report.confusion)
-    hits = report.probabilities.argmax(axis=1) == report.labels
-    balanced = intervals.score_interval(hits, report.labels, groups=split.groups)
     prepare, read = data.transform_for(model), features.reader(model)
     embeddings = []
     for start in range(0, len(split), BATCH):
@@ -84,7 +77,7 @@ def judge(
         )
         for i, picture in zip(chosen, pictures, strict=True)
     ]
-    return Judgement(report, balanced, recalls, mistakes, method, unlike)
+    return Judgement(report, mistakes, method, unlike)
 
 
 def _explain(

@@ -8,12 +8,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
+from ..intervals import number_groups
 from .linear import (
     FINAL_TOLERANCE,
     TOLERANCE,
@@ -71,15 +73,17 @@ class Probe:
         """
         return self.predict_proba(x).argmax(axis=1)
 
-    def report(self, x: Any, y: Any, *, seed: int = 0) -> metrics.Report:
-        """Return the `metrics.Report` on labelled features, with bootstrap intervals.
+    def report(self, x: Any, y: Any, *, groups: ArrayLike | None = None, seed: int = 0) -> metrics.Report:
+        """Return the `metrics.Report` on labelled features.
 
         Args:
             x: Features (n, D).
             y: Labels (n,), integers from 0.
+            groups: As in `metrics.report`.
             seed: What the bootstrap is drawn from.
         """
-        return metrics.report(_labels(y), self.predict_proba(x), classes=self.classes, seed=seed)
+        chances = self.predict_proba(x)
+        return metrics.report(_labels(y), chances, classes=self.classes, groups=groups, seed=seed)
 
     def head(self) -> nn.Linear:
         """Return the probe as a layer for raw features, ready to be a model's head.
@@ -165,7 +169,7 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = _features(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    pictures = metrics.number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
+    pictures = number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
