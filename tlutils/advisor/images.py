@@ -12,7 +12,7 @@ from IPython.utils.capture import capture_output
 
 from .. import data, runtime
 from ..intervals import Estimate, score_interval
-from ..probe import assign_folds, fit_probe
+from ..probe import assign_folds, find_suspects, fit_probe
 
 KINDS = {
     "dark": "are very dark",
@@ -177,44 +177,26 @@ def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> E
 
 
 def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFinding]:
-    """Return the images whose label a classifier that has not learned from them contradicts, by cleanlab.
-
-    Confident learning: Northcutt et al. 2021, arXiv:1911.00068.
+    """Return the images whose label a classifier that has not learned from them contradicts.
 
     Args:
         known: the images.
         probabilities: (N, C), NaN for images that were never held out.
     """
-    if find_spec("cleanlab") is None:
-        return [
-            ImageFinding(
-                "not checked",
-                "Wrong labels were not looked for: that takes cleanlab, pip install 'tlutils[advisor]'.",
-            )
-        ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from cleanlab.filter import find_label_issues
-
-        judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
-        labels = np.asarray(known.labels)[judged]
-        doubtful = find_label_issues(
-            labels, probabilities[judged], return_indices_ranked_by="self_confidence", n_jobs=1
-        )
-    if not len(doubtful):
+    suspects = find_suspects(np.asarray(known.labels), probabilities)
+    if not suspects:
         return []
-    rows = judged[doubtful]
-    says = [known.classes[k] for k in probabilities[rows].argmax(axis=1)]
     shown = "; ".join(
-        f"{known.paths[row].name} is in {known.classes[known.labels[row]]!r} and looks like {name!r}"
-        for row, name in list(zip(rows, says, strict=True))[:3]
+        f"{known.paths[found.row].name} is in {known.classes[found.label]!r} and looks like "
+        f"{known.classes[found.suggested]!r}"
+        for found in suspects[:3]
     )
     return [
         ImageFinding(
             "suspect labels",
-            f"{len(rows)} of {len(known)} labels are contradicted by a probe that never saw them: {shown}. "
-            "Look at these first; some are hard and not wrong.",
-            [known.paths[row] for row in rows],
+            f"{len(suspects)} of {len(known)} labels are contradicted by a probe that never saw them: "
+            f"{shown}. Look at these first; some are hard and not wrong.",
+            [known.paths[found.row] for found in suspects],
         )
     ]
 

@@ -18,7 +18,7 @@ from .. import data, features, fingerprint, models, novelty, probe, runtime, sur
 from ..errors import LearnerError
 from ..intervals import Estimate
 from .card import write_card
-from .doubts import Suspect, find_suspects, list_doubts
+from .doubts import list_doubts
 from .judging import Judgement, judge
 from .page import render
 from .prediction import EMBEDDINGS, MODEL
@@ -28,6 +28,7 @@ from .results import Results, ShownSuspect
 RUN, REPORT, CARD, HISTORY = "run.json", "report.html", "README.md", "history.csv"
 TRAINING = "training"  # where an unfinished training keeps its checkpoint
 SUSPECTS = 12  # that are shown
+FOLDS = 3  # in which labels are looked at by a probe that has not seen them, as in the advice
 SUSPICIOUS = 0.02  # share of labels that look wrong, from which on it is said before everything else
 THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
@@ -169,7 +170,7 @@ class _Trained:
     detector: novelty.Detector
     learned: list[data.Split]  # whose labels were looked at
     labels: int
-    suspects: list[Suspect]
+    suspects: list[probe.Suspect]
     doubts: list[str]
 
 
@@ -206,7 +207,7 @@ def _train(
             f"probe. Fit it on the features of the stage {at!r}, with the classes of the data set, or pass a "
             "recipe."
         )
-    suspects = find_suspects(x, fitted, labels, groups)
+    suspects = probe.find_suspects(labels, _held_out(x, fitted, labels, groups, seed))
     if isinstance(recipe, train.Recipe):
         history = _fit(model, dataset, recipe, folder, say)
         words = _describe_training(history, dataset, solved)
@@ -297,6 +298,22 @@ def _describe_training(history: train.History, dataset: data.DatasetSplits, solv
     )
 
 
+def _held_out(
+    x: np.ndarray, fitted: probe.Probe, labels: np.ndarray, groups: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return probabilities (N, C) by probes like the fitted one that have not seen the image; else NaN."""
+    fold, chances = (
+        probe.assign_folds(labels, groups, FOLDS, seed),
+        np.full((len(x), len(fitted.classes)), np.nan),
+    )
+    for number in range(FOLDS):
+        held, known = fold == number, fold != number
+        if held.any() and len(np.unique(labels[known])) == len(fitted.classes):
+            one = probe.fit_probe(x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting])
+            chances[held] = one.predict_proba(x[held])
+    return chances
+
+
 def _describe_suspects(done: _Trained) -> str:
     count = len(done.suspects)
     if not count:
@@ -322,7 +339,7 @@ def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) 
     return words + (f" Of the test images: {judgement.unlike}." if judgement else "")
 
 
-def _show(suspect: Suspect, learned: Sequence[data.Split], dataset: data.DatasetSplits) -> ShownSuspect:
+def _show(suspect: probe.Suspect, learned: Sequence[data.Split], dataset: data.DatasetSplits) -> ShownSuspect:
     """Return a suspect with its picture."""
     row, split = suspect.row, learned[0]
     if row >= len(split):

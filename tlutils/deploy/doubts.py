@@ -1,12 +1,9 @@
 """What in a folder of images makes a result less sure than it looks."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .. import data, intervals, probe
+from .. import data, intervals
 
-FOLDS = 5  # in which labels are looked at by a probe that has not seen them
 SHOWN = 5  # classes that are named
 
 
@@ -54,52 +51,3 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
             f"still be {best.low:.2f}."
         )
     return doubts
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """An image whose label a probe that had not seen it contradicts.
-
-    Attributes:
-        row: Which of the images it is.
-        label: The class that it was given.
-        suggested: The class that the probe finds.
-        probability: What the probe gives that class.
-    """
-
-    row: int
-    label: int
-    suggested: int
-    probability: float
-
-
-def find_suspects(
-    x: np.ndarray, fitted: probe.Probe, labels: np.ndarray, groups: np.ndarray
-) -> list[Suspect]:
-    """Return the images whose labels look wrong, the surest first.
-
-    Each is judged by a probe that has not seen it, with the penalty of the one that was fitted. Its label is
-    doubted where another class gets at least the probability that images of that class get on average:
-    confident learning, Northcutt, Jiang and Chuang 2021, arXiv:1911.00068.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    sizes = [len(np.unique(groups[labels == k])) for k in range(len(fitted.classes))]
-    folds = min(FOLDS, *sizes)
-    if folds < 3:  # without one of two pictures nobody knows a class well enough to doubt a label
-        return []
-    chances = np.full((len(labels), len(fitted.classes)), np.nan)
-    for known, held in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, labels, groups):
-        if len(np.unique(labels[known])) == len(fitted.classes):
-            one = probe.fit_probe(
-                x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting], folds=2
-            )
-            chances[held] = one.predict_proba(x[held])
-    usual = np.array([np.nanmean(chances[labels == k, k]) for k in range(len(fitted.classes))])
-    confident = np.where(chances >= usual, chances, 0)
-    suggested, sure = confident.argmax(axis=1), confident.max(axis=1)
-    rows = np.flatnonzero((suggested != labels) & (sure > 0))
-    return [
-        Suspect(int(i), int(labels[i]), int(suggested[i]), float(sure[i]))
-        for i in sorted(rows, key=lambda i: -sure[i])
-    ]
