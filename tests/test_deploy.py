@@ -302,7 +302,7 @@ def test_three_classes_of_five_images_are_known_to_say_little(backbone, tmp_path
     root = coloured(tmp_path / "few", {"a": 5, "b": 5, "c": 5})
     built = build(root, backbone, tmp_path / "out")
     doubts = " ".join(built.doubts)
-    assert "3 of 3 classes have fewer than 20 training images" in doubts
+    assert "3 of 3 classes have fewer than 20 images beside the test images" in doubts
     assert "test images say little" in doubts
     score = built.balanced_accuracy
     assert score.high - score.low > 0.4

@@ -56,9 +56,8 @@ def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Im
 
 def _counts(known: data.Split) -> list[ImageFinding]:
     found, counts = [], known.counts
-    few = {name: n for name, n in counts.items() if n < data.FEW_IMAGES}
-    if few:
-        listed = ", ".join(f"{name!r} has {n}" for name, n in sorted(few.items(), key=lambda item: item[1]))
+    if known.few:
+        listed = ", ".join(f"{name!r} has {n}" for name, n in known.few.items())
         found.append(
             ImageFinding(
                 "few images",
@@ -66,8 +65,8 @@ def _counts(known: data.Split) -> list[ImageFinding]:
                 "little of them.",
             )
         )
-    most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
-    if counts[most] >= data.IMBALANCE_RATIO * counts[least]:
+    if known.imbalance:
+        most, least = known.imbalance
         found.append(
             ImageFinding(
                 "imbalance",

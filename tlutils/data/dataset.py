@@ -222,6 +222,19 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         return {name: counted[k] for k, name in enumerate(self.classes)}
 
     @property
+    def few(self) -> dict[str, int]:
+        """The classes with fewer than `FEW_IMAGES` images, and how many they have, the fewest first."""
+        few = {name: count for name, count in self.counts.items() if count < FEW_IMAGES}
+        return dict(sorted(few.items(), key=lambda item: item[1]))
+
+    @property
+    def imbalance(self) -> tuple[str, str] | None:
+        """(Largest, smallest class) where one has `IMBALANCE_RATIO` times as many images; else None."""
+        counts = self.counts
+        most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
+        return (most, least) if counts[most] >= IMBALANCE_RATIO * counts[least] else None
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits that depend on the images' content, order and labels and on the class names alone."""
         digest = hashlib.sha256(repr(self.classes).encode())

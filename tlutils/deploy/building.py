@@ -302,10 +302,8 @@ def _held_out(
     x: np.ndarray, fitted: probe.Probe, labels: np.ndarray, groups: np.ndarray, seed: int
 ) -> np.ndarray:
     """Return probabilities (N, C) by probes like the fitted one that have not seen the image; else NaN."""
-    fold, chances = (
-        probe.assign_folds(labels, groups, FOLDS, seed),
-        np.full((len(x), len(fitted.classes)), np.nan),
-    )
+    fold = probe.assign_folds(labels, groups, FOLDS, seed)
+    chances = np.full((len(x), len(fitted.classes)), np.nan)
     for number in range(FOLDS):
         held, known = fold == number, fold != number
         if held.any() and len(np.unique(labels[known])) == len(fitted.classes):

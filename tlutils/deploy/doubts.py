@@ -19,22 +19,23 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
         []
     """
     doubts, names = [], [repr(name) for name in dataset.classes]
-    counts = np.array(list(dataset.train.counts.values()))
-    most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] >= data.IMBALANCE_RATIO * counts[least]:
+    known = dataset.train.join(dataset.val)  # as in the advice
+    counts = known.counts
+    if known.imbalance:
+        most, least = known.imbalance
         doubts.append(
-            f"The classes are imbalanced: {counts[most]} training images of {names[most]}, {counts[least]} "
-            f"of {names[least]}. So every class counts alike in training (class weights), and balanced "
-            f"accuracy judges, the mean recall of the classes: always answering {names[most]} is right for "
-            f"{counts[most] / counts.sum():.0%} of such images and has a balanced accuracy of "
+            f"The classes are imbalanced: beside the test images there are {counts[most]} of {most!r}, "
+            f"{counts[least]} of {least!r}. So every class counts alike in training (class weights), and "
+            "balanced accuracy judges, the mean recall of the classes: always answering "
+            f"{most!r} is right for {counts[most] / len(known):.0%} of such images and has a balanced accuracy of "
             f"{1 / len(counts):.2f}."
         )
-    few = [name for name, count in zip(names, counts, strict=True) if count < data.FEW_IMAGES]
-    if few:
+    if known.few:
+        few = list(map(repr, known.few))
         listed = ", ".join(few[:SHOWN]) + (", …" if len(few) > SHOWN else "")
         doubts.append(
-            f"{len(few)} of {len(names)} classes have fewer than {data.FEW_IMAGES} training images "
-            f"({listed}). Collect more: nothing else helps as much."
+            f"{len(few)} of {len(names)} classes have fewer than {data.FEW_IMAGES} images beside the test "
+            f"images ({listed}). Collect more: nothing else helps as much."
         )
     judged = np.array(list(dataset.test.counts.values()))
     if not judged.any():

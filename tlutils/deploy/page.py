@@ -50,7 +50,8 @@ def render(results: Results) -> str:
     else:
         parts.append(
             f'<p class="score">Balanced accuracy {judged.report.balanced_accuracy}</p>'
-            f"<p>On {judged.report.n} test images, on which nothing was chosen. In brackets, the interval of 95 %: the value on all images of this "
+            f"<p>On {judged.report.n} test images, on which nothing was chosen. In brackets, the interval of "
+            "95 %: the value on all images of this "
             f"kind is likely to be in it. Random guessing would score {1 / len(results.classes):.3f}.</p>"
         )
     parts += [f'<p class="doubt">{text(doubt)}</p>' for doubt in results.doubts]
