@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
+from sklearn.utils.class_weight import compute_class_weight
 
 from tlutils import metrics
 from tlutils.errors import LearnerError
@@ -75,6 +76,14 @@ def test_balanced_accuracy_is_one_rule():
     by_hand = np.mean([(guess[labels == k] == k).mean() for k in (0, 1, 2, 4)])
     assert metrics.balanced_accuracy(labels, guess) == pytest.approx(by_hand)
     assert metrics.report(labels, proba).balanced_accuracy.value == pytest.approx(by_hand)
+
+
+def test_balanced_weights_are_scikit_learns_and_a_class_without_images_has_none():
+    labels = np.array([0] * 6 + [2] * 3 + [3])
+    weights = metrics.balanced_weights(labels, 5)
+    known = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+    assert weights[[0, 2, 3]] == pytest.approx(known)
+    assert weights[[1, 4]].tolist() == [0, 0]
 
 
 def test_a_class_that_is_never_predicted_has_recall_zero_and_no_precision():

@@ -190,6 +190,25 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     return float(np.mean(right / np.bincount(number)))
 
 
+def balanced_weights(labels: ArrayLike, classes: int) -> np.ndarray:
+    """Return weights (C,) with which every class that occurs counts alike: 1 on average over the images.
+
+    They are scikit-learn's "balanced"; a class that does not occur has weight 0.
+
+    Args:
+        labels: class of each image, (n,), integers 0 to C - 1.
+        classes: the number C of classes.
+
+    Example:
+        >>> from tlutils import metrics
+        >>> metrics.balanced_weights([0, 0, 0, 1], 3).round(2).tolist()
+        [0.67, 2.0, 0.0]
+    """
+    support = np.bincount(np.asarray(labels), minlength=classes)
+    weights = support.sum() / (np.count_nonzero(support) * np.maximum(support, 1))
+    return np.where(support > 0, weights, 0.0)
+
+
 def cka(x: ArrayLike, y: ArrayLike) -> float:
     """Return how alike two features of the same images are, as linear CKA: 1 the same, 0 unrelated.
 

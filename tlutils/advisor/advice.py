@@ -20,7 +20,7 @@ from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
 from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
-from .tables import FAR_DISTANCE, MANY, TABLES
+from .tables import MANY, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ BUILDABLE = ("probe", "last stage", "lp-ft", "all")
 """Policies that are a head or a recipe for the network as it is."""
 
 ANCHORS = ("scenes", "elpv-defects")
-"""Data sets that come with the packages, whose distances are measured beside that of the images."""
+"""Data sets that come with the packages, similar to ImageNet and different, measured beside the images."""
 
 SAMPLE, DEPLOYED = 32, 200
 """Images by which a distance is measured, and that are compared of a `deploy` folder."""
@@ -64,7 +64,7 @@ class Advice:
             and spent, and why it did not run.
         curve: one row per number of images: balanced accuracy of the linear probe with its interval.
         distance: how far the images are from those of pretraining; NaN where the network cannot say.
-        anchors: the same for data sets that everybody has.
+        anchors: the same for data sets that everybody has; halfway between them is the border of similarity.
         deployed: how the images of a `deploy` folder compare, or None.
         budget: minutes that were allowed.
         seconds: seconds that it took.
@@ -206,7 +206,9 @@ class Advice:
         """What three published tables say of such images, and whether the measurement agrees."""
         if np.isnan(self.distance):
             return ["The published tables go by similarity, which this network cannot measure."]
-        cell = self.images >= MANY, self.distance >= FAR_DISTANCE
+        similar, different = (self.anchors[name] for name in ANCHORS)
+        border = transferability.similarity_border([similar], [different])
+        cell = self.images >= MANY, self.distance >= border
         place = f"{'many' if cell[0] else 'few'}, {'different' if cell[1] else 'similar'} images"
         found = []
         for table in TABLES.values():

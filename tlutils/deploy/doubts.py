@@ -27,8 +27,8 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
             f"The classes are imbalanced: beside the test images there are {counts[most]} of {most!r}, "
             f"{counts[least]} of {least!r}. So every class counts alike in training (class weights), and "
             "balanced accuracy judges, the mean recall of the classes: always answering "
-            f"{most!r} is right for {counts[most] / len(known):.0%} of such images and has a balanced accuracy of "
-            f"{1 / len(counts):.2f}."
+            f"{most!r} is right for {counts[most] / len(known):.0%} of such images and has a balanced "
+            f"accuracy of {1 / len(counts):.2f}."
         )
     if known.few:
         few = list(map(repr, known.few))

@@ -15,6 +15,7 @@ from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
+from ..features import check_rows
 from ..intervals import number_groups
 from .linear import (
     FINAL_TOLERANCE,
@@ -63,7 +64,12 @@ class Probe:
         Args:
             x: Features (n, D), an array or tensor.
         """
-        return self.model.predict_proba(_features(x, self._width()))
+        rows, width = check_rows(x), self._width()
+        if rows.shape[1] != width:
+            raise LearnerError(
+                f"This probe was fitted on {width} features per image, and {rows.shape[1]} arrived."
+            )
+        return self.model.predict_proba(rows)
 
     def predict(self, x: Any) -> np.ndarray:
         """Return class indices (n,).
@@ -167,7 +173,7 @@ def fit_probe(
     """
     if kind not in get_args(Kind):
         raise unknown("kind of probe", kind, get_args(Kind))
-    features, labels = _features(x), _labels(y)
+    features, labels = check_rows(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
     pictures = number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
@@ -276,27 +282,6 @@ def _settings(values: Sequence[float], kind: str, n: int, folds: int) -> list[fl
     if kind != "knn":
         return settings
     return [k for k in settings if k <= max(1, n - -(-n // folds))] or [1.0]
-
-
-def _features(x: Any, width: int | None = None) -> np.ndarray:
-    """Return features as float64 (n, D)."""
-    array = np.asarray(x.detach().cpu().float() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
-    if array.ndim != 2 or not array.size:
-        raise LearnerError(
-            f"Features of shape {array.shape} arrived. Expected (images, features): "
-            "take pooled ones, features.extract(..., pool=True), or flatten each image to a row."
-        )
-    if width is not None and array.shape[1] != width:
-        raise LearnerError(
-            f"This probe was fitted on {width} features per image, and {array.shape[1]} arrived."
-        )
-    if not np.isfinite(array).all():
-        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-        raise LearnerError(
-            f"The features of {len(rows)} images have NaN or infinite values, the first in row {rows[0]}. "
-            "Look at that image and at the model's weights: a probe of these would mean nothing."
-        )
-    return array
 
 
 def _labels(y: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from .. import runtime
+from ..metrics import balanced_weights
 
 TOLERANCE = 3e-4  # on the largest gradient of the objective, when penalties are compared
 FINAL_TOLERANCE = 1e-7
@@ -86,8 +87,7 @@ def row_weights(y: np.ndarray, count: int, class_weight: ClassWeights) -> np.nda
     """Return weights (n,) that sum to 1: the same for every row (None), or in sum for every class."""
     if class_weight is None:
         return np.full(len(y), 1 / len(y))
-    support = np.bincount(y, minlength=count)
-    return 1 / (support[y] * np.count_nonzero(support))
+    return balanced_weights(y, count)[y] / len(y)
 
 
 def fit_logistic(

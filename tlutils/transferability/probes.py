@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import LearnerError
+from ..features import check_rows
 from ..probe import fit_probe
-from .inputs import check_features, check_labels
+from .inputs import check_labels
 
 
 def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> float:
@@ -45,7 +46,7 @@ def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> f
         )
     scores = []
     for own in features.values():
-        x = check_features(own)
+        x = check_rows(own)
         y = check_labels(labels, len(x))
         cv = fit_probe(x, y, folds=min(5, int(np.bincount(y).min())), seed=seed).cv
         scores.append(cv.loc[cv["chosen"], "balanced_accuracy"].item())
