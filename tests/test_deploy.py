@@ -158,7 +158,7 @@ def test_nothing_is_written_over(three, backbone, tmp_path, monkeypatch):
         build(root, backbone, built.folder, seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(LearnerError, match="was left as it is"):
+    with pytest.raises(LearnerError, match="nothing was changed"):
         build(root, backbone, tmp_path / "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     with pytest.raises(LearnerError, match="among the images"):

@@ -337,7 +337,7 @@ def _plain(value: Any) -> Any:
     """Return NumPy's and torch's numbers as Python's; json calls this for what it does not know."""
     if isinstance(value, np.generic | torch.Tensor) and np.ndim(value) == 0:
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no number and no text")
+    raise TypeError(f"{type(value).__name__} is neither a number nor a text")
 
 
 def _check(runs: Sequence[Run], keys: Sequence[str], n_jobs: int, threads: int) -> None:

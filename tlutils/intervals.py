@@ -206,7 +206,7 @@ def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
     for differences of two classifiers' hits, how much better the first is. What another draw of the training
     images would change is not in it: that takes several seeds, see `two_way_mean`. Where all images are right
-    the spread says that nothing varies: `score_interval` does not believe it.
+    the spread says that nothing varies: `score_interval` allows for that.
 
     Args:
         values: (N,), a number of each image.
@@ -335,7 +335,7 @@ def compare_hits(
     groups: ArrayLike | None = None,
     metric: str = "accuracy",
 ) -> Difference:
-    """Return how much better one of two ways is, with an interval over seeds and images, or that they tie.
+    """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
     Both were judged by the same images, seed by seed, so the differences are those of each image.
 

@@ -306,7 +306,7 @@ def _check(
         raise LearnerError("There are no images to report on. Expected at least one.")
     if not np.isfinite(chances).all() or chances.min() < -1e-6 or np.abs(chances.sum(1) - 1).max() > 1e-3:
         raise LearnerError(
-            "These are no probabilities: expected rows of numbers from 0 to 1 that sum to 1. "
+            "These are not probabilities: expected rows of numbers from 0 to 1 that sum to 1. "
             "Put logits through softmax first; NaN means that the training before this went wrong."
         )
     names = [str(i) for i in range(chances.shape[1])] if classes is None else [str(c) for c in classes]

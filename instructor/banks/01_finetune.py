@@ -178,7 +178,7 @@ WRONG = {
         (
             "history.append(evaluate(model, val_loader))",
             "history.append(round(evaluate(model, val_loader)))",
-            "not the accuracy on val after each",
+            "not the accuracy on the validation images after each",
         ),
     ],
     "choose": [

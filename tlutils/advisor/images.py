@@ -201,7 +201,7 @@ def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFi
 
 
 def inferred(known: data.Split) -> str:
-    """Return a sentence on what was taken for what.
+    """Return a sentence on what was found in the folder: classes and counts.
 
     Args:
         known: the images that advice is given on.

@@ -268,7 +268,7 @@ def _fit(
     def tell(history: train.History) -> None:
         row = history.rows[-1]
         score = row.get("val_balanced_accuracy")
-        judged = "" if score is None else f", balanced accuracy on val {score:.3f}"
+        judged = "" if score is None else f", balanced accuracy on the validation images {score:.3f}"
         say(f"epoch {len(history)} of {recipe.epochs}: loss {row['train_loss']:.3f}{judged}")
 
     history = train.fit(model, dataset, recipe, out=folder / TRAINING, on_epoch=tell)
@@ -289,7 +289,7 @@ def _describe_training(history: train.History, dataset: data.DatasetSplits, solv
     start = "with random weights" if recipe.reset else "from the pretrained weights"
     if solved and not recipe.reset:
         start += ", the head solved as a linear probe on frozen features"
-    chosen = ", the best on val" if recipe.keep == "best" and len(dataset.val) else ""
+    chosen = ", the best on the validation images" if recipe.keep == "best" and len(dataset.val) else ""
     weights = "every class counting alike" if recipe.class_weight else "every image counting alike"
     return (
         f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, trained from "
@@ -385,11 +385,12 @@ def _open(folder: Path, key: dict[str, Any]) -> Built | None:
         there, built = dict(found["key"]), found["built"]
     except (OSError, ValueError, KeyError, TypeError):
         raise LearnerError(
-            f"{folder} is there, and holds no run like this. It was left as it is: choose another folder."
+            f"{folder} exists and was not written by this command; nothing was changed. Choose another "
+            "folder."
         ) from None
     if differs := [name for name in key if there.get(name) != key[name]]:
         raise LearnerError(
-            f"{folder} holds another run, of other {', '.join(differs)}. It was left as it is: choose "
+            f"{folder} holds a run with a different {', '.join(differs)}; nothing was changed. Choose "
             "another folder."
         )
     if built is None or not (folder / MODEL).is_file():

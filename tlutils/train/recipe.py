@@ -70,10 +70,10 @@ class Recipe:
             arXiv:1710.09412); 0 is off, 0.2 usual.
         class_weight: "balanced" weighs each class by the inverse of its share in the training images; None
             weighs all images alike. `probe.fit_probe` has "balanced" unless told otherwise.
-        patience: Epochs without a better score on val after which a phase ends, 1 or more; None never ends
-            early. The score is the balanced accuracy; among equals, the lower loss.
-        keep: Whose weights are left at the end: those of the "best" epoch on val, or of the "last". An epoch
-            whose loss on val is not a finite number is neither.
+        patience: Epochs without a better score on the validation images after which a phase ends, 1 or more;
+            None never ends early. The score is the balanced accuracy; among equals, the lower loss.
+        keep: Whose weights are left at the end: those of the "best" epoch on the validation images, or of the
+            "last". An epoch whose loss on them is not a finite number is neither.
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
             all BatchNorm layers.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
