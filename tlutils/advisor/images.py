@@ -13,6 +13,8 @@ from IPython.utils.capture import capture_output
 from .. import data, runtime
 from ..intervals import Estimate, score_interval
 from ..probe import assign_folds, find_suspects, fit_probe
+from .policies import FOLDS
+from .race import LEVEL
 
 KINDS = {
     "dark": "are very dark",
@@ -163,16 +165,18 @@ def _shortcuts(known: data.Split) -> list[ImageFinding]:
 
 
 def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Estimate:
-    fold, hits = assign_folds(labels, groups, 3, 0), np.full(len(labels), np.nan)
-    for number in range(3):
+    fold, hits = assign_folds(labels, groups, FOLDS, 0), np.full(len(labels), np.nan)
+    for number in range(FOLDS):
         learn, held = fold != number, fold == number
         if held.any():
-            found = fit_probe(x[learn], labels[learn], groups=groups[learn], folds=3, penalties=[3.0, 0.3])
+            found = fit_probe(
+                x[learn], labels[learn], groups=groups[learn], folds=FOLDS, penalties=[3.0, 0.3]
+            )
             hits[held] = found.predict(x[held]) == labels[held]
     judged = ~np.isnan(hits)
     if not judged.any():
         return Estimate(np.nan, np.nan, np.nan)
-    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=0.9)
+    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=LEVEL)
 
 
 def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFinding]:
