@@ -12,8 +12,8 @@ from IPython.utils.capture import capture_output
 
 from .. import data, runtime
 from ..intervals import Estimate, score_interval
-from ..probe import assign_folds, find_suspects, fit_probe
-from .policies import FOLDS
+from ..probe import assign_folds, find_suspects
+from .policies import FOLDS, fit
 from .race import LEVEL
 
 KINDS = {
@@ -169,9 +169,7 @@ def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> E
     for number in range(FOLDS):
         learn, held = fold != number, fold == number
         if held.any():
-            found = fit_probe(
-                x[learn], labels[learn], groups=groups[learn], folds=FOLDS, penalties=[3.0, 0.3]
-            )
+            found = fit(x[learn], labels[learn], groups[learn], 0, penalties=[3.0, 0.3])
             hits[held] = found.predict(x[held]) == labels[held]
     judged = ~np.isnan(hits)
     if not judged.any():
