@@ -316,6 +316,8 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         Raises:
             LearnerError: the text is not a regular expression.
         """
+        if group_by is None:
+            return self
         return replace(self, groups=tie(self.groups, self.paths, read_key(group_by)))
 
     def transformed(self, transform: Callable[[Image.Image], torch.Tensor]) -> "Transformed":
