@@ -218,14 +218,14 @@ def test_settings_are_those_that_the_search_chose_and_leave_out_the_data_set_tha
 def test_images_that_belong_together_never_lie_on_two_sides(few):
     known = few.train
     patient = {path: i // 4 for i, path in enumerate(known.paths)}
-    together = advice_module._together(known, lambda path: patient[path])
+    together = np.array(known.grouped(lambda path: patient[path]).groups)
     race = start_race(known, np.zeros((len(known), 2)), together)
     assert len(np.unique(race.groups)) < len(known)
     for group in np.unique(race.groups):
         assert len(np.unique(race.fold[race.groups == group])) == 1
     # Copies of one picture stay together, too, and pull their patients along.
     copied = replace(known, groups=[known.groups[4], *known.groups[1:]])
-    joined = advice_module._together(copied, lambda path: patient[path])
+    joined = copied.grouped(lambda path: patient[path]).groups
     assert joined[0] == joined[4] == joined[7] != joined[8]
 
 
