@@ -154,7 +154,7 @@ def test_the_same_call_again_tells_the_result_and_does_nothing(three, backbone):
 
 def test_nothing_is_written_over(three, backbone, tmp_path, monkeypatch):
     root, built = three
-    with pytest.raises(LearnerError, match="another run, of other seed"):
+    with pytest.raises(LearnerError, match="holds a run with a different seed"):
         build(root, backbone, built.folder, seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
