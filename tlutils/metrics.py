@@ -125,8 +125,6 @@ def report(
         >>> found.confusion.tolist()
         [[2, 0], [1, 1]]
     """
-    from sklearn.metrics import confusion_matrix
-
     truth, chances, names = _check(labels, proba, classes)
     own = number_groups(groups, len(truth))
     guess = chances.argmax(axis=1)
@@ -161,7 +159,7 @@ def report(
         balanced_accuracy=score_interval(hit, truth, groups=own, level=level),
         **drawn,
         per_class=frame,
-        confusion=confusion_matrix(truth, guess, labels=range(len(names))),
+        confusion=np.bincount(truth * len(names) + guess, minlength=len(names) ** 2).reshape(len(names), -1),
         classes=names,
         labels=truth,
         probabilities=chances,
