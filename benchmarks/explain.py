@@ -32,7 +32,7 @@ def lucent_style(model: nn.Module, target: int, steps: int) -> Tensor:
         grown = torch.fft.irfft2(torch.view_as_complex(spectrum) * 224 / frequency, s=(224, 224)) / 4
         image = torch.einsum("cd,ndhw->nchw", colours / 0.3, grown).sigmoid()
         shift = torch.randint(-16, 17, (2,)).tolist()
-        score = model(explain.to_input(model, image.roll(shift, (2, 3))))[0, target]
+        score = model(explain.normalize(model, image.roll(shift, (2, 3))))[0, target]
         optimizer.zero_grad()
         (-score).backward(inputs=[spectrum])
         optimizer.step()

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from tlutils import advisor, claims, cli, data, metrics, models, surgery, train
+from tlutils import advisor, claims, cli, data, models, surgery, train
 from tlutils.advisor import advice as advice_module
 from tlutils.advisor import code, images, policies
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
-from tlutils.intervals import score_interval
+from tlutils.intervals import Difference, score_interval
 
 N = 40
 LABELS = np.arange(N) % 2
@@ -218,14 +218,14 @@ def test_settings_are_those_that_the_search_chose_and_leave_out_the_data_set_tha
 def test_images_that_belong_together_never_lie_on_two_sides(few):
     known = few.train
     patient = {path: i // 4 for i, path in enumerate(known.paths)}
-    together = advice_module._together(known, lambda path: patient[path])
+    together = np.array(known.grouped(lambda path: patient[path]).groups)
     race = start_race(known, np.zeros((len(known), 2)), together)
     assert len(np.unique(race.groups)) < len(known)
     for group in np.unique(race.groups):
         assert len(np.unique(race.fold[race.groups == group])) == 1
     # Copies of one picture stay together, too, and pull their patients along.
     copied = replace(known, groups=[known.groups[4], *known.groups[1:]])
-    joined = advice_module._together(copied, lambda path: patient[path])
+    joined = copied.grouped(lambda path: patient[path]).groups
     assert joined[0] == joined[4] == joined[7] != joined[8]
 
 
@@ -272,17 +272,17 @@ def test_the_audit_says_what_tells_classes_apart_without_the_thing_itself(tmp_pa
     write(tmp_path, "cat", 20, framed(30))
     write(tmp_path, "dog", 20, framed(180))
     found = images.audit_images(data.load(tmp_path).train, [])
-    (border,) = [f for f in found if f.kind == "shortcut" and "border" in f.message]
+    (border,) = [f for f in found if f.code == "shortcut" and "border" in f.message]
     assert "one background per class?" in border.message
     fair = write(write(tmp_path / "fair", "cat", 20, lambda r, p: p), "dog", 20, lambda r, p: p)
-    assert not [f for f in images.audit_images(data.load(fair).train, []) if f.kind == "shortcut"]
+    assert not [f for f in images.audit_images(data.load(fair).train, []) if f.code == "shortcut"]
 
 
 def test_the_audit_counts_and_names_dark_and_few_images(tmp_path):
     write(tmp_path, "many", 45, lambda r, p: p)
     write(tmp_path, "rare", 6, lambda r, p: p // 40 if r.random() < 0.5 else p)
     known = data.load(tmp_path).train
-    found = {f.kind: f for f in images.audit_images(known, [])}
+    found = {f.code: f for f in images.audit_images(known, [])}
     assert "'rare' has" in found["few images"].message
     assert "'many' has" in found["imbalance"].message
     assert {path.parent.name for path in found["dark"].paths} == {"rare"}
@@ -346,7 +346,7 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
 
 
 def write_recipe(policy, backbone, source, **changes):
-    own = {"groups": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "settings": None}
+    own = {"group_by": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "settings": None}
     return code.write_recipe(policy, backbone, source, **(own | {"images": 80, "seed": 0} | changes))
 
 
@@ -357,20 +357,20 @@ def test_a_probe_that_no_head_can_hold_stays_beside_the_network(tiny):
 
 
 def test_a_recipe_draws_the_splits_that_were_measured(tiny):
-    text = write_recipe("probe", tiny, "scans", groups="patient[0-9]+", seed=3)
-    assert "data.load('scans', seed=3, too_few=\"train\", groups='patient[0-9]+')" in text
-    assert "Pass it here as groups=" in write_recipe("probe", tiny, "scans", groups=None)
+    text = write_recipe("probe", tiny, "scans", group_by="patient[0-9]+", seed=3)
+    assert "data.load('scans', seed=3, too_few=\"train\", group_by='patient[0-9]+')" in text
+    assert "Pass it here as group_by=" in write_recipe("probe", tiny, "scans", group_by=None)
 
 
 def test_the_splits_of_an_advice_are_those_of_training_with_its_seed(tmp_path, tiny):
     folder = write(write(tmp_path / "animals", "cat", 14, lambda r, p: p // 2), "dog", 14, lambda r, p: p)
     write(folder, "rare", 2, lambda r, p: p // 3)
-    found = advisor.advise(folder, budget=0, backbone=tiny, seed=3, groups="[a-z]+[0-9]{2}")
-    trained = data.load(folder, seed=3, too_few="train", groups="[a-z]+[0-9]{2}")
+    found = advisor.advise(folder, budget=0, backbone=tiny, seed=3, group_by="[a-z]+[0-9]{2}")
+    trained = data.load(folder, seed=3, too_few="train", group_by="[a-z]+[0-9]{2}")
     assert set(found.known.hashes) == {*trained.train.hashes, *trained.val.hashes}
     assert set(found.known.hashes) != set(data.load(folder, seed=0, too_few="train").train.hashes)
     assert found.learned == len(trained.train)
-    assert f"advise({str(folder)!r}, budget=0, groups='[a-z]+[0-9]{{2}}', " in found._call
+    assert f"advise({str(folder)!r}, budget=0, group_by='[a-z]+[0-9]{{2}}', " in found._call
 
 
 class TwoHeads(nn.Module):
@@ -461,13 +461,13 @@ def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsy
 
 def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advice):
     tied = ["probe, best depth", "lp-ft", "all"]
-    behind = {name: metrics.Difference("", 0, 0, 0) for name in policies.POLICIES}
+    behind = {name: Difference("", 0, 0, 0) for name in policies.POLICIES}
     decision = replace(advice.decision, policy=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
     assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with it" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
-    gaps = {name: metrics.Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
+    gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
     alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1], behind=gaps))
     assert alone.recipe is None
     assert "Training probe, which is 8.0 points behind" in alone.training

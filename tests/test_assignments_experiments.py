@@ -99,7 +99,7 @@ def test_probing(change, word):
         ({}, ""),
         ({"fooled": lambda x: x["image"]}, "was not changed"),
         ({"target": lambda x: 0}, "was asked for"),
-        ({"fooled": lambda x: x["fooled"] - 5}, "no small change"),
+        ({"fooled": lambda x: x["fooled"] - 5}, "not a small change"),
         ({"drawn": lambda x: -x["drawn"]}, "does not see the class"),
         ({"drawn": lambda x: x["drawn"] * 20}, "no photograph has"),
         ({"maps": lambda x: x["maps"][0]}, "a number for each pixel"),

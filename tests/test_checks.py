@@ -4,7 +4,7 @@ import pytest
 
 from tlutils import checks
 from tlutils.errors import LearnerError
-from tlutils.metrics import Estimate
+from tlutils.intervals import Estimate
 
 
 def test_a_value_in_its_band_is_printed_rounded_so_that_last_digits_do_not_show(capsys):

@@ -206,9 +206,9 @@ def test_new_images_of_a_known_group_follow_it(root):
     def photo(path):
         return path.stem[:-1]
 
-    known = sides_of(data.load(root, groups=photo))
+    known = sides_of(data.load(root, group_by=photo))
     fill(root / "cat", 6, first=3)
-    now = sides_of(data.load(root, groups=photo))
+    now = sides_of(data.load(root, group_by=photo))
     assert {name: now[name] for name in known} == known
     assert {now[f"{i:03d}.png"] for i in range(9)} == {known["000.png"]}
 

@@ -150,7 +150,7 @@ def test_a_broken_orientation_tag_does_not_cost_the_picture(tmp_path):
 
 def test_a_postscript_file_starts_no_other_program(tmp_path):
     (tmp_path / "figure.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
-    with pytest.raises(LearnerError, match="no image that can be read"):
+    with pytest.raises(LearnerError, match="not an image that can be read"):
         data.load_image(tmp_path / "figure.jpg")
 
 

@@ -89,7 +89,7 @@ def test_a_learner_who_knows_more_can_group_a_packaged_data_set():
     def run_of_ten(path):
         return int(path.stem.removeprefix("cell")) // 10
 
-    ds = data.load("elpv-defects", groups=run_of_ten)
+    ds = data.load("elpv-defects", group_by=run_of_ten)
     runs = [{run_of_ten(path) for path in split.paths} for split in (ds.train, ds.val, ds.test)]
     assert len(set.union(*runs)) == sum(map(len, runs)) == 263
     assert min(len(ds.val), len(ds.test)) > 0.15 * 2624

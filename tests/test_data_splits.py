@@ -3,6 +3,8 @@
 import io
 import pickle
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +123,34 @@ def test_different_pictures_are_not_taken_for_copies():
     ) == len(thumbs)
 
 
+def test_what_is_declared_to_belong_together_joins_the_groups_of_copies():
+    names = ["ann1", "ann2", "bob1", "bob2", "cy1", "dan1"]
+    copies = [0, 1, 2, 3, 3, 5]  # bob2 and cy1 are one picture
+    known = data.load("digits").val.select(range(6))
+    known = replace(known, paths=[Path(f"{name}.png") for name in names], groups=copies)
+    for group_by in ("[a-z]+", lambda path: path.stem[:-1]):
+        groups = known.grouped(group_by).groups
+        alike = {(a, b) for a in range(6) for b in range(a) if groups[a] == groups[b]}
+        assert alike == {(1, 0), (3, 2), (4, 2), (4, 3)}
+    assert known.grouped(None).groups == copies
+    with pytest.raises(LearnerError, match="is not a regular expression"):
+        known.grouped("(")
+
+
+def test_a_summary_counts_every_class_and_says_what_was_noted(tmp_path):
+    fill(tmp_path / "cat", 10)
+    fill(tmp_path / "dog", 10, first=10)
+    (tmp_path / "dog" / "broken.png").write_bytes(b"no picture")
+    lines = data.load(tmp_path).summary().splitlines()
+    assert lines[0].startswith(f"{tmp_path.name}: 20 images of 2 classes")
+    assert [line.split() for line in lines[2:5]] == [
+        ["cat", "6", "2", "2"],
+        ["dog", "6", "2", "2"],
+        ["in", "all", "12", "4", "4"],
+    ]
+    assert lines[5].startswith("Noted: dog/broken.png: unreadable: ")
+
+
 def test_groups_keep_crops_of_one_photograph_together(tmp_path):
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
@@ -128,7 +158,7 @@ def test_groups_keep_crops_of_one_photograph_together(tmp_path):
             whole = picture(photo + 50 * (label == "dog"), size=96)
             for crop in range(3):
                 whole.crop((20 * crop, 0, 20 * crop + 50, 96)).save(tmp_path / label / f"{photo}_{crop}.png")
-    ds = data.load(tmp_path, groups=lambda path: path.stem.split("_")[0] + path.parent.name)
+    ds = data.load(tmp_path, group_by=lambda path: path.stem.split("_")[0] + path.parent.name)
     photo_sides = {(p.parent.name, p.stem[0]): set() for p in all_paths(ds)}
     for split in (ds.train, ds.val, ds.test):
         for path in split.paths:

@@ -100,7 +100,7 @@ def pasted(lite0, count, seed=0):
         picture.paste(face, (left, top))
         pictures.append(to_tensor(picture))
         boxes.append((left, top, left + 96, top + 96))
-    return explain.to_input(lite0, torch.stack(pictures)), boxes
+    return explain.normalize(lite0, torch.stack(pictures)), boxes
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def toy(**options):
 
 def photo(model, count=1, side=32, seed=3):
     pictures = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
-    return pictures, explain.to_input(model, pictures)
+    return pictures, explain.normalize(model, pictures)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def cat(lite0):
     from torchvision.transforms.functional import to_tensor
 
     picture = Image.fromarray(chelsea()).crop((76, 0, 376, 300)).resize((96, 96))
-    return explain.to_input(lite0, to_tensor(picture)[None])
+    return explain.normalize(lite0, to_tensor(picture)[None])
 
 
 # Every synthesis on the toy: name -> (call with these steps, whether its curve rises)
@@ -161,7 +161,7 @@ def test_a_dream_is_stopped_in_any_octave_and_keeps_its_size():
 def test_fooling_hardly_changes_the_picture_of_a_real_network(lite0, cat):
     result = explain.fooling_images(lite0, cat, 504)  # a coffee mug
     assert result.fooled.all()
-    assert (result.images - explain.to_image(lite0, cat)).square().mean().sqrt() < 0.05
+    assert (result.images - explain.denormalize(lite0, cat)).square().mean().sqrt() < 0.05
 
 
 def test_fooling_changes_the_class_and_stops_there():
@@ -171,7 +171,7 @@ def test_fooling_changes_the_class_and_stops_there():
         target = model(x).argsort(1)[:, -2]  # the runner-up of each
     result = explain.fooling_images(model, x, target, steps=200, lr=0.002)
     assert result.fooled.all()
-    assert torch.equal(model(explain.to_input(model, result.images)).argmax(1), target)
+    assert torch.equal(model(explain.normalize(model, result.images)).argmax(1), target)
     torch.testing.assert_close(
         result.difference, (0.5 + 10 * (result.images - pictures)).clamp(0, 1), atol=1e-4, rtol=0
     )
@@ -197,12 +197,12 @@ def test_a_class_image_convinces_the_real_network(lite0):
     result = explain.class_visualization(lite0, 281, size=96, steps=25)  # a tabby cat
     assert result.curve[-1] > result.curve[0] + 10
     with torch.no_grad():
-        assert lite0(explain.to_input(lite0, result.images)).argmax(1).tolist() == [281]
+        assert lite0(explain.normalize(lite0, result.images)).argmax(1).tolist() == [281]
 
 
 def test_inversion_falls_below_a_bound_at_early_stages_and_keeps_less_of_late_ones(lite0, cat):
     pixels, missed = {}, {}
-    original = explain.to_image(lite0, cat)
+    original = explain.denormalize(lite0, cat)
     for at in ("stem", "stage5"):
         result = explain.feature_inversion(lite0, cat, at=at, steps=40)
         missed[at] = float(result.curve[-1])
@@ -215,7 +215,7 @@ def test_inversion_falls_below_a_bound_at_early_stages_and_keeps_less_of_late_on
 def test_a_texture_has_the_gram_matrices_and_not_the_places(lite0, cat):
     result = explain.texture_synthesis(lite0, cat, at=["stem", "stage1"], steps=40)
     assert result.curve[-1] < 0.15 * result.curve[0]
-    assert (result.images - explain.to_image(lite0, cat)).square().mean() > 0.005
+    assert (result.images - explain.denormalize(lite0, cat)).square().mean() > 0.005
     larger = explain.texture_synthesis(lite0, cat, at=["stem"], size=64, steps=1)
     assert larger.images.shape == (1, 3, 64, 64)
 
@@ -223,7 +223,7 @@ def test_a_texture_has_the_gram_matrices_and_not_the_places(lite0, cat):
 def test_a_texture_has_the_colours_of_its_example_after_few_steps(lite0):
     red = torch.tensor([0.8, 0.3, 0.1])[:, None, None]  # in bands: dark and bright, all of one colour
     example = (red * torch.linspace(0.3, 1, 64)[None, :, None]).expand(1, 3, 64, 64)
-    result = explain.texture_synthesis(lite0, explain.to_input(lite0, example), steps=8)
+    result = explain.texture_synthesis(lite0, explain.normalize(lite0, example), steps=8)
     assert (result.images.mean((2, 3)) - example.mean((2, 3))).abs().max() < 0.08
 
 
@@ -235,7 +235,7 @@ def test_style_weighs_against_content(lite0, cat):
         )
         for w in (0.01, 10.0)
     )
-    original = explain.to_image(lite0, cat)
+    original = explain.denormalize(lite0, cat)
     assert (faithful.images - original).square().mean() < (bold.images - original).square().mean()
 
 

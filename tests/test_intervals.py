@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare, rank_correlation, two_way_mean
+from tlutils.intervals import SampleMean, compare_hits, rank_correlation, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -139,8 +139,8 @@ def test_two_ways_that_differ_by_less_than_the_noise_tie():
     rng = np.random.default_rng(0)
     luck = rng.random((3, 100))
     first, same, worse = luck < 0.8, rng.random((3, 100)) < 0.8, luck < 0.4
-    assert compare(first, same).tie
-    found = compare(first, worse)
+    assert compare_hits(first, same).tie
+    found = compare_hits(first, worse)
     assert not found.tie
     assert found.low > 0
     assert str(found).endswith("higher beyond noise")
@@ -149,7 +149,7 @@ def test_two_ways_that_differ_by_less_than_the_noise_tie():
 
 def test_two_ways_are_compared_on_the_same_images():
     with pytest.raises(LearnerError, match="the same seeds and images"):
-        compare(HITS, np.array(HITS)[:, :5])
+        compare_hits(HITS, np.array(HITS)[:, :5])
 
 
 def test_a_rank_correlation_is_the_mean_of_kendalls_tau():

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as oracle
+from sklearn.utils.class_weight import compute_class_weight
 
 from tlutils import metrics
 from tlutils.errors import LearnerError
+from tlutils.intervals import score_interval
 
 
 def classifier(n=300, classes=4, skill=1.5, seed=0):
@@ -42,10 +44,11 @@ def test_calibration_error_is_what_one_gets_by_hand():
     assert got.calibration_error.value == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
 
 
-def test_a_classifier_that_is_right_and_sure_scores_perfectly_with_no_spread():
+def test_a_classifier_that_is_right_and_sure_scores_perfectly_and_four_images_say_little():
     got = metrics.report([0, 1, 2, 1], np.eye(3)[[0, 1, 2, 1]])
-    assert got.accuracy == (1, 1, 1)
-    assert got.balanced_accuracy == (1, 1, 1)
+    for score in (got.accuracy, got.balanced_accuracy):
+        assert (score.value, score.high) == (1, 1)
+        assert score.low < 0.6
     assert got.calibration_error == (0, 0, 0)
     assert got.log_loss.value == pytest.approx(0, abs=1e-12)
 
@@ -75,23 +78,61 @@ def test_balanced_accuracy_is_one_rule():
     assert metrics.report(labels, proba).balanced_accuracy.value == pytest.approx(by_hand)
 
 
+def test_balanced_weights_are_scikit_learns_and_a_class_without_images_has_none():
+    labels = np.array([0] * 6 + [2] * 3 + [3])
+    weights = metrics.balanced_weights(labels, 5)
+    known = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+    assert weights[[0, 2, 3]] == pytest.approx(known)
+    assert weights[[1, 4]].tolist() == [0, 0]
+
+
 def test_a_class_that_is_never_predicted_has_recall_zero_and_no_precision():
     got = metrics.report([0, 0, 1], [[0.9, 0.1]] * 3)
     assert got.per_class.loc["1", "recall"] == 0
     assert np.isnan(got.per_class.loc["1", "precision"])
 
 
-def test_intervals_repeat_with_a_seed_and_agree_with_a_plain_bootstrap():
+def test_bootstrap_intervals_repeat_with_a_seed_and_agree_with_a_plain_bootstrap():
     labels, proba = classifier(n=120)
     got = metrics.report(labels, proba, resamples=2000, seed=3)
     again = metrics.report(labels, proba, resamples=2000, seed=3)
-    assert got.balanced_accuracy == again.balanced_accuracy
+    assert got.log_loss == again.log_loss
     assert metrics.report(labels, proba, resamples=2000, seed=4).log_loss != got.log_loss
     rng, plain = np.random.default_rng(0), []
     for _ in range(600):
         rows = rng.integers(120, size=120)
-        plain.append(oracle.balanced_accuracy_score(labels[rows], proba[rows].argmax(1)))
-    assert got.balanced_accuracy[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.02)
+        plain.append(oracle.log_loss(labels[rows], proba[rows]))
+    assert got.log_loss[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.05)
+
+
+def test_every_copy_of_an_image_counts_once():
+    labels, proba = classifier(n=60)
+    once = metrics.report(labels, proba)
+    copied = np.repeat(labels, 3), np.repeat(proba, 3, axis=0)
+    known = metrics.report(*copied, groups=np.repeat(np.arange(60), 3))
+    unknown = metrics.report(*copied)
+    for name in metrics.METRICS:
+        assert getattr(known, name) == pytest.approx(getattr(once, name), abs=0.02)
+        assert getattr(unknown, name).high < getattr(once, name).high
+    for one, other in zip(once.recalls, known.recalls, strict=True):
+        assert other == pytest.approx(one, abs=0.02)
+    worse = np.roll(copied[1], 1, axis=1)
+    groups = np.repeat(np.arange(60), 3)
+    paired = metrics.compare(known, metrics.report(copied[0], worse, groups=groups), metric="accuracy")
+    alone = metrics.compare(once, metrics.report(labels, np.roll(proba, 1, axis=1)), metric="accuracy")
+    assert (paired.low, paired.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
+
+
+def test_a_report_and_score_interval_say_the_same():
+    labels, proba = classifier(n=50, skill=3)
+    groups = np.arange(50) // 2
+    got, hits = metrics.report(labels, proba, groups=groups), proba.argmax(1) == labels
+    assert got.balanced_accuracy == score_interval(hits, labels, groups=groups)
+    assert got.accuracy == score_interval(hits, groups=groups)
+    assert got.recalls[1] == score_interval(hits[labels == 1], groups=groups[labels == 1])
+    said = proba.argmax(1) == 2
+    row = got.per_class.loc["2", ["precision", "precision_low", "precision_high"]]
+    assert tuple(row) == score_interval(hits[said], groups=groups[said])
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -115,9 +156,9 @@ def test_every_headline_interval_holds_its_own_figure():
 
 def test_resampling_in_blocks_changes_nothing(monkeypatch):
     labels, proba = classifier(n=50)
-    whole = metrics.report(labels, proba).accuracy
+    whole = metrics.report(labels, proba).log_loss
     monkeypatch.setattr(metrics, "CELLS", 50 * 7)
-    assert metrics.report(labels, proba).accuracy == pytest.approx(whole)
+    assert metrics.report(labels, proba).log_loss == pytest.approx(whole)
 
 
 def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
@@ -203,29 +244,22 @@ def test_intervals_for_few_images_contain_the_truth_as_often_as_they_say(images,
     classes = range(len(images))
     for _ in range(1000):
         hits = rng.binomial(images, recalls)
-        confusion = np.diag(hits)
-        confusion[classes, np.roll(classes, 1)] += images - hits
-        mean, _ = metrics.wilson_intervals(confusion)
+        right = np.concatenate([np.arange(n) < hit for n, hit in zip(images, hits, strict=True)])
+        mean = score_interval(right, np.repeat(classes, images))
         covered += mean.low <= np.mean(recalls) <= mean.high
     assert covered / 1000 >= 0.9
 
 
 def test_with_few_images_all_right_nothing_is_sure():
-    few, each = metrics.wilson_intervals(np.diag([5, 5, 5]))
+    few = score_interval(np.ones(15), np.repeat([0, 1, 2], 5))
     assert (few.value, few.high) == (1, 1)
     assert few.low < 0.8
-    assert each[0].low < 0.6
-    assert metrics.wilson_intervals(np.diag([500, 500, 500]))[0].low > 0.99
+    assert score_interval(np.ones(5)).low < 0.6
+    assert score_interval(np.ones(1500), np.repeat([0, 1, 2], 500)).low > 0.99
 
 
-def test_the_recall_of_a_class_without_images_is_unknown_and_not_part_of_the_mean():
-    mean, each = metrics.wilson_intervals([[8, 2, 0], [0, 10, 0], [0, 0, 0]])
-    assert mean.value == pytest.approx(0.9)
-    assert str(each[2]) == "undefined"
-
-
-def test_wilsons_interval_is_that_of_scipy():
+def test_the_interval_of_a_share_is_wilsons():
     for hits, images in [(0, 4), (3, 4), (50, 60)]:
-        _, (found, _) = metrics.wilson_intervals([[hits, images - hits], [0, 1]])
         theirs = binomtest(hits, images).proportion_ci(method="wilson")
+        found = score_interval(np.arange(images) < hits)
         assert found[1:] == pytest.approx((theirs.low, theirs.high))

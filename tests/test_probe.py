@@ -31,25 +31,25 @@ def features(n=120, d=30, classes=3, *, signal=1.0, seed=0, support=None):
     return x * 10 ** rng.uniform(-0.5, 0.5, size=d) + rng.normal(size=d), y
 
 
-def loss(probe, x, y, penalty, class_weights):
+def loss(probe, x, y, penalty, class_weight):
     """The objective, written down once more: weighted cross-entropy plus penalised weights."""
     weights = np.full(len(y), 1 / len(y))
-    if class_weights:
+    if class_weight:
         weights = 1 / (np.bincount(y)[y] * len(np.unique(y)))
     entropy = -np.log(probe.predict_proba(x)[np.arange(len(y)), y]) @ weights
     return entropy + penalty / 2 * ((probe.model.weight * x.std(0)[:, None]) ** 2).sum()
 
 
-@pytest.mark.parametrize("class_weights", [None, "balanced"])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize(("n", "d"), [(120, 30), (24, 200)])
 @pytest.mark.parametrize("penalty", [1.0, 0.01])
-def test_the_probe_is_scikit_learns_logistic_regression(n, d, penalty, class_weights):
+def test_the_probe_is_scikit_learns_logistic_regression(n, d, penalty, class_weight):
     # More features than rows is the case in which the solver works in the space of the rows.
     x, y = features(n, d, support=(n // 2, n // 3, n - n // 2 - n // 3))
-    probe = fit_probe(x, y, penalties=[penalty], class_weights=class_weights)
+    probe = fit_probe(x, y, penalties=[penalty], class_weight=class_weight)
     scaler = StandardScaler().fit(x)
     oracle = LogisticRegression(
-        C=1 / (penalty * n), class_weight=class_weights, tol=1e-9, max_iter=20_000
+        C=1 / (penalty * n), class_weight=class_weight, tol=1e-9, max_iter=20_000
     ).fit(scaler.transform(x), y)
     fresh = features(50, d, seed=1)[0]
     assert np.abs(probe.predict_proba(fresh) - oracle.predict_proba(scaler.transform(fresh))).max() < 1e-4
@@ -69,7 +69,7 @@ def test_two_classes_have_two_columns_and_the_same_optimum():
 def test_the_objective_is_flat_at_the_probe(classes):
     x, y = features(classes=classes)
     z = torch.from_numpy((x - x.mean(0)) / x.std(0))
-    probe = fit_probe(x, y, penalties=[0.05], class_weights=None)
+    probe = fit_probe(x, y, penalties=[0.05], class_weight=None)
     weight = torch.from_numpy(probe.model.weight * x.std(0)[:, None]).requires_grad_()
     bias = torch.from_numpy(probe.model.bias + x.mean(0) @ probe.model.weight).requires_grad_()
     entropy = torch.nn.functional.cross_entropy(z @ weight + bias, torch.from_numpy(y))
@@ -81,7 +81,7 @@ def test_the_objective_is_flat_at_the_probe(classes):
 def test_a_class_without_rows_is_never_predicted(present):
     x, y = features(classes=3)
     some = np.isin(y, present)
-    (model,) = fit_logistic(x[some], y[some], 3, [0.1], floor=0.0, class_weights="balanced", tolerance=1e-6)
+    (model,) = fit_logistic(x[some], y[some], 3, [0.1], floor=0.0, class_weight="balanced", tolerance=1e-6)
     proba = model.predict_proba(x)
     assert proba[:, present].sum(axis=1) == pytest.approx(1)
     assert (proba.argmax(axis=1) == y)[some].mean() > 0.6
@@ -135,12 +135,12 @@ def test_the_penalty_is_chosen_on_rows_that_were_held_out():
 
 def test_the_table_is_what_one_gets_by_holding_out_by_hand():
     x, y = features(50, 12)
-    table = fit_probe(x, y, penalties=[0.1, 1.0], class_weights=None, folds=4, seed=3).cv
+    table = fit_probe(x, y, penalties=[0.1, 1.0], class_weight=None, folds=4, seed=3).cv
     fold = assign_folds(y, np.arange(50), 4, 3)
     for _, row in table.iterrows():
         proba = np.empty((50, 3))
         for k in range(4):
-            inner = fit_probe(x[fold != k], y[fold != k], penalties=[row["penalty"]], class_weights=None)
+            inner = fit_probe(x[fold != k], y[fold != k], penalties=[row["penalty"]], class_weight=None)
             proba[fold == k] = inner.predict_proba(x[fold == k])
         assert row["log_loss"] == pytest.approx(-np.log(proba[np.arange(50), y]).mean(), rel=1e-3)
     assert table.loc[table["chosen"], "log_loss"].item() == table["log_loss"].min()
@@ -170,7 +170,7 @@ def test_rare_classes_count_alike_when_balanced_and_not_otherwise():
     fresh, truth = features(400, classes=2, signal=0.7, seed=0)
     x, y = np.vstack([fresh[truth == 0][:190], fresh[truth == 1][:10]]), np.repeat([0, 1], (190, 10))
     recall = {
-        weights: fit_probe(x, y, class_weights=weights).predict(fresh)[truth == 1].mean()
+        weights: fit_probe(x, y, class_weight=weights).predict(fresh)[truth == 1].mean()
         for weights in ("balanced", None)
     }
     assert recall["balanced"] > recall[None] + 0.2

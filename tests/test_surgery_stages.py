@@ -283,7 +283,7 @@ def test_models_that_differ_in_their_weights_only_share_a_plan():
     [
         (Fork(), "depends on the values in the image"),
         (Mismatch(), "scores fails on"),
-        (WrongOutput(), "no image classifier"),
+        (WrongOutput(), "not an image classifier"),
         (nn.Linear(3, 4), "cannot be followed"),
         ("resnet18", "Expected a model"),
     ],
@@ -295,7 +295,7 @@ def test_what_cannot_be_seen_as_stages_is_told_so(model, says):
 
 def test_a_segmentation_model_is_told_so():
     model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
-    with pytest.raises(LearnerError, match="no image classifier"):
+    with pytest.raises(LearnerError, match="not an image classifier"):
         surgery.stages(model, input_size=SMALL)
 
 

@@ -152,7 +152,7 @@ def test_a_frozen_prefix_sees_each_image_once_however_many_epochs(monkeypatch, t
 
 def test_the_optimizer_remembers_across_phases():
     whole = Phase(from_stage=None, epochs=2, lr=1e-2, head_lr=1e-2)
-    flat = replace(FAST, warmup=0.0, schedule="constant")
+    flat = replace(FAST, warmup_ratio=0.0, schedule="constant")
     one, _ = trained(replace(flat, phases=(whole,)))
     two, _ = trained(replace(flat, phases=(replace(whole, epochs=1),) * 2))
     assert same(one, two)
@@ -185,7 +185,7 @@ def test_each_stage_keeps_its_ratio_to_the_others_while_rates_rise_and_fall():
 
 
 def test_the_schedule_warms_up_and_then_falls_along_half_a_cosine():
-    recipe = Recipe.finetune(warmup=0.2)
+    recipe = Recipe.finetune(warmup_ratio=0.2)
     factors = [recipe.lr_factor(step, 10) for step in range(10)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert factors[6] == pytest.approx(0.5)
@@ -300,7 +300,7 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
         ({"batch_size": 1}, "batch_size"),
         ({"micro_batches": 0}, "micro_batches"),
         ({"layer_decay": 0.0}, "layer_decay"),
-        ({"warmup": 1.0}, "warmup"),
+        ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"label_smoothing": -0.1}, "label_smoothing"),
         ({"mixup": -1.0}, "mixup"),
         ({"patience": 0}, "patience"),
@@ -308,7 +308,7 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
         ({"precision": "half"}, "precision"),
         ({"optimizer": "adam"}, "optimizer"),
         ({"phases": ()}, "phases"),
-        ({"class_weights": "inverse"}, "class_weights"),
+        ({"class_weight": "inverse"}, "class_weight"),
     ],
 )
 def test_a_recipe_refuses_what_cannot_work_and_names_it(changes, word):

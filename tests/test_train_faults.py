@@ -35,7 +35,9 @@ def test_a_rate_that_is_far_too_high_stops_training_and_is_named(caplog):
     net = tiny_net(norm=False)
     before = weights(net)
     history = train.fit(
-        net, tiny_data(), Recipe.finetune(epochs=5, lr=1e25, head_lr=1e25, warmup=0.0, schedule="constant")
+        net,
+        tiny_data(),
+        Recipe.finetune(epochs=5, lr=1e25, head_lr=1e25, warmup_ratio=0.0, schedule="constant"),
     )
     assert "1e+25" in history.stopped
     assert "head" in history.stopped

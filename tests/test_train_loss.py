@@ -46,7 +46,7 @@ def test_an_image_that_is_the_same_in_every_epoch_is_decoded_once():
 
 
 def test_accumulated_micro_batches_make_the_same_step_as_one_batch():
-    recipe = replace(FAST, batch_size=8, class_weights="balanced", optimizer="sgd")
+    recipe = replace(FAST, batch_size=8, class_weight="balanced", optimizer="sgd")
     dataset = tiny_data(train=23)
     whole, _ = trained(recipe, dataset, tiny_net(norm=False))
     micro_batches, _ = trained(replace(recipe, micro_batches=3), dataset, tiny_net(norm=False))
@@ -60,7 +60,7 @@ def test_the_loss_is_torchs_own_with_smoothing_and_weights_of_the_classes_that_t
     net, dataset = tiny_net(norm=False), tiny_data()
     dataset.train = TinySplit("train", labels, dataset.classes)
     seen = recorded(net)
-    recipe = replace(STILL, label_smoothing=0.1, class_weights="balanced" if balanced else None)
+    recipe = replace(STILL, label_smoothing=0.1, class_weight="balanced" if balanced else None)
     history = train.fit(net, dataset, recipe)
     logits = torch.cat([output for _, output in seen])
     truth = torch.tensor([labels[i] for i in images_trained_on(dataset)])

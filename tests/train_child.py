@@ -63,7 +63,7 @@ def run(
             head_epochs=2, epochs=2, lr=1e-2, batch_size=6, augment=True, views=2, mixup=0.2
         )
     else:
-        settings = {"batch_size": 7, "optimizer": "sgd", "class_weights": "balanced", "keep": "last"}
+        settings = {"batch_size": 7, "optimizer": "sgd", "class_weight": "balanced", "keep": "last"}
         recipe = Recipe.gradual(["head", None], epochs=2, lr=1e-2, **settings)
     history = train.fit(
         net, tiny_data(train=train_images, val=11), recipe, out=folder / "run", num_workers=num_workers

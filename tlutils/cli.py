@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         "--budget", type=float, default=10, metavar="MINUTES", help="how long it may take (default: 10)"
     )
     ask.add_argument("--deploy", metavar="FOLDER", help="images as the model will meet them, unsorted")
-    ask.add_argument("--groups", metavar="PATTERN", help="as in train")
+    ask.add_argument("--group-by", metavar="PATTERN", help="as in train")
     ask.add_argument("--backbone", help="name of a pretrained model")
     ask.add_argument("--seed", type=int, default=0, help="decides the folds and all that is drawn")
     ask.add_argument(
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     build.add_argument("--backbone", help="name of a pretrained model, or a saved one")
     build.add_argument(
-        "--groups",
+        "--group-by",
         metavar="PATTERN",
         help="images in whose paths this regular expression finds the same stay together: 'patient[0-9]+'",
     )
@@ -225,7 +225,7 @@ def _advise(arguments: argparse.Namespace, command: str) -> None:
     advice = advisor.advise(
         _images(arguments.folder),
         budget=arguments.budget,
-        groups=arguments.groups,
+        group_by=arguments.group_by,
         deploy=arguments.deploy,
         backbone=arguments.backbone or models.DEFAULT,
         seed=arguments.seed,
@@ -242,9 +242,9 @@ def _train(arguments: argparse.Namespace) -> None:
     """Print what is in a folder of images, train on it, and print how good the model is and where it lies."""
     from . import advisor, data, deploy, models
 
-    groups = arguments.groups
-    dataset = data.load(_images(arguments.folder), seed=arguments.seed, too_few="train", groups=groups)
-    print(f"{deploy.summarise(dataset)}\n")
+    group_by = arguments.group_by
+    dataset = data.load(_images(arguments.folder), seed=arguments.seed, too_few="train", group_by=group_by)
+    print(f"{dataset.summary()}\n")
     started = time.monotonic()
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
     recipe = deploy.choose_recipe(stage, seed=arguments.seed) if stage else None
@@ -254,7 +254,12 @@ def _train(arguments: argparse.Namespace) -> None:
                 "--from-stage and --advise arrived: either you choose, or the measurement does."
             )
         advice = advisor.advise(
-            dataset, budget=arguments.advise, groups=groups, backbone=backbone, seed=arguments.seed, say=print
+            dataset,
+            budget=arguments.advise,
+            group_by=group_by,
+            backbone=backbone,
+            seed=arguments.seed,
+            say=print,
         )
         print(f"{advice}\n\n{advice.training}\n")
         recipe = advice.recipe

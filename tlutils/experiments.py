@@ -25,8 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from . import runtime
 from .errors import LearnerError
-from .intervals import SampleMean
-from .metrics import Estimate
+from .intervals import Estimate, SampleMean
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 """The libraries whose versions are part of a run's key: rows from other versions are made again."""
@@ -338,7 +337,7 @@ def _plain(value: Any) -> Any:
     """Return NumPy's and torch's numbers as Python's; json calls this for what it does not know."""
     if isinstance(value, np.generic | torch.Tensor) and np.ndim(value) == 0:
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no number and no text")
+    raise TypeError(f"{type(value).__name__} is neither a number nor a text")
 
 
 def _check(runs: Sequence[Run], keys: Sequence[str], n_jobs: int, threads: int) -> None:

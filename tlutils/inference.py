@@ -308,7 +308,7 @@ def logits_of(output: Any) -> Tensor:
         raise LearnerError(
             f"The model returned {got}{within}. Expected class scores, one row per image, of shape "
             "(N, classes): a tensor, the first entry of a tuple, or `logits` in a dict or an object. "
-            "A detector or a segmentation model is no image classifier."
+            "A detector or a segmentation model is not an image classifier."
         )
     return found
 

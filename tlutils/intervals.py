@@ -1,13 +1,69 @@
 """How sure a mean is when both the seeds and the images could have been others."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import stdtr, stdtrit  # Student's t, without the second that scipy.stats takes to import
+from scipy.special import ndtri, stdtr, stdtrit  # without the second that scipy.stats takes to import
 
 from .errors import LearnerError
-from .metrics import Difference, Estimate, number_groups, wilson_intervals
+
+
+class Estimate(NamedTuple):
+    """A value and its interval; all three are NaN where the value is undefined.
+
+    Attributes:
+        value: what was measured.
+        low: lower end of the interval.
+        high: upper end of the interval.
+
+    Example:
+        >>> from tlutils import intervals
+        >>> print(intervals.Estimate(0.81, 0.74, 0.87))
+        0.810 [0.740, 0.870]
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return "undefined" if np.isnan(self.value) else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of one classifier minus that of another on the same images, with its paired interval.
+
+    Attributes:
+        metric: name of the metric.
+        value: first minus second.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: confidence level of the interval.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    @property
+    def tie(self) -> bool:
+        """Whether the interval contains 0: the difference is within the noise of these images."""
+        return bool(self.low <= 0 <= self.high)
+
+    @property
+    def outcome(self) -> str:
+        """What the interval says of the first: "a tie", "higher" or "lower"."""
+        return "a tie" if self.tie else "higher" if self.value > 0 else "lower"
+
+    def __str__(self) -> str:
+        name, verdict = self.metric.replace("_", " "), ": within" if self.tie else " beyond"
+        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.outcome}{verdict} noise"
 
 
 @dataclass(frozen=True)
@@ -57,6 +113,31 @@ class SampleMean:
         if self.variance == 0:
             return float(self.value <= threshold)
         return float(stdtr(self.dof, (threshold - self.value) / self.variance**0.5))
+
+
+def number_groups(groups: ArrayLike | None, count: int) -> np.ndarray:
+    """Return a number from 0 for each image, (n,), equal for images of one group.
+
+    Args:
+        groups: a number or name of each image, (n,); None where each stands for itself.
+        count: how many images there are.
+
+    Raises:
+        LearnerError: there is not one for each image.
+
+    Example:
+        >>> from tlutils import intervals
+        >>> intervals.number_groups(["ann", "bob", "ann"], 3).tolist()
+        [0, 1, 0]
+    """
+    if groups is None:
+        return np.arange(count)
+    names = np.asarray(groups)
+    if names.shape != (count,):
+        raise LearnerError(
+            f"Groups of shape {names.shape} arrived for {count} images. Expected a number or name for each."
+        )
+    return np.asarray(pd.factorize(names, sort=True, use_na_sentinel=False)[0])
 
 
 def two_way_mean(
@@ -125,7 +206,7 @@ def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
     for differences of two classifiers' hits, how much better the first is. What another draw of the training
     images would change is not in it: that takes several seeds, see `two_way_mean`. Where all images are right
-    the spread says that nothing varies: `score_interval` does not believe it.
+    the spread says that nothing varies: `score_interval` allows for that.
 
     Args:
         values: (N,), a number of each image.
@@ -158,16 +239,23 @@ def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
 
 
 def score_interval(
-    hits: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None, level: float = 0.95
+    hits: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """Return the balanced accuracy of one classifier, with an interval that holds for few images too.
 
-    It is that of `metrics.wilson_intervals`, for as many images as those of groups are worth: their number
-    over the design effect, by which groups make the variance larger (Kish 1965).
+    A bootstrap of five images that are all right says that it is sure; this says how little five images tell.
+    It is Wilson's score interval (1927) for the number of images that would give one share the same variance
+    (effective sample size, Kish 1965): fewer where classes are of unequal size, and where images of a group
+    vary together (design effect).
 
     Args:
         hits: (N,), 1 or 0 for each image, right or wrong.
-        labels: (N,), the class of each image.
+        labels: (N,), the class of each image. Without them every image counts alike: the interval of any
+            share, such as an accuracy or the recall of one class.
         groups: As in `image_mean`.
         level: Confidence level of the interval.
 
@@ -178,16 +266,25 @@ def score_interval(
         >>> from tlutils.intervals import score_interval
         >>> print(score_interval([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1]))
         1.000 [0.581, 1.000]
+        >>> print(score_interval([1, 1, 1, 1, 1]))
+        1.000 [0.566, 1.000]
     """
-    together, apart = image_mean(hits, labels, groups=groups), image_mean(hits, labels)
-    right, truth = np.asarray(hits, dtype=float), np.asarray(labels)
+    right = np.asarray(hits, dtype=float)
+    truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
+    together, apart = image_mean(right, truth, groups=groups), image_mean(right, truth)
     units = number_groups(groups, len(truth)).max() + 1
     effect = together.variance / apart.variance if 0 < together.variance < np.inf else len(truth) / units
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
-    recalled = np.bincount(own, right)
-    table = np.diag(recalled)
-    table[np.arange(len(counts)), np.arange(len(counts)) - 1] += counts - recalled
-    return wilson_intervals(table / max(1.0, effect), level=level)[0]
+    recalls, images = np.bincount(own, right) / counts, counts / max(1.0, effect)
+    mean, n = together.value, len(images) ** 2 / (1 / images).sum()
+    # Where classes with few images are the worse ones, the variance is larger than equal recalls would give.
+    variance = (recalls * (1 - recalls) / images).sum() / len(images) ** 2
+    if variance > 0:
+        n = min(n, mean * (1 - mean) / variance)
+    z = float(ndtri((1 + level) / 2))
+    middle = (mean * n + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(n * mean * (1 - mean) + z**2 / 4)
+    return Estimate(mean, max(float(middle - half), 0.0), min(float(middle + half), 1.0))
 
 
 def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
@@ -230,7 +327,7 @@ def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike |
     return SampleMean(tau, spread.variance, spread.dof)
 
 
-def compare(
+def compare_hits(
     first: ArrayLike,
     second: ArrayLike,
     *,
@@ -238,7 +335,7 @@ def compare(
     groups: ArrayLike | None = None,
     metric: str = "accuracy",
 ) -> Difference:
-    """Return how much better one of two ways is, with an interval over seeds and images, or that they tie.
+    """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
     Both were judged by the same images, seed by seed, so the differences are those of each image.
 
@@ -253,10 +350,10 @@ def compare(
         LearnerError: The shapes do not fit, or there is no value.
 
     Example:
-        >>> from tlutils.intervals import compare
+        >>> from tlutils.intervals import compare_hits
         >>> first = [[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
         >>> second = [[1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0], [1, 1, 0, 1, 1, 0]]
-        >>> print(compare(first, second))
+        >>> print(compare_hits(first, second))
         accuracy +0.389 [-0.025, +0.802], a tie: within noise
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)

@@ -1,9 +1,8 @@
-"""How good is a classifier, and how sure are we: scores with bootstrap intervals, and ties called ties."""
+"""How good is a classifier, and how sure are we: scores with their intervals, and ties called ties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,32 +10,11 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .errors import LearnerError, unknown
+from .intervals import Difference, Estimate, number_groups, score_interval
 
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
 METRICS = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
 CELLS = 4_000_000  # numbers of a block of resamples held at once: memory stays flat
-
-
-class Estimate(NamedTuple):
-    """A value and its interval; all three are NaN where the value is undefined.
-
-    Attributes:
-        value: what was measured.
-        low: lower end of the interval.
-        high: upper end of the interval.
-
-    Example:
-        >>> from tlutils import metrics
-        >>> print(metrics.Estimate(0.81, 0.74, 0.87))
-        0.810 [0.740, 0.870]
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return "undefined" if np.isnan(self.value) else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +32,7 @@ class Report:
         classes: names of the C classes.
         labels: true class of each image, (n,).
         probabilities: class probabilities of each image, (n, C).
+        groups: a number of each image, (n,), equal for images that vary together.
         level: confidence level of the intervals.
     """
 
@@ -66,6 +45,7 @@ class Report:
     classes: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    groups: np.ndarray
     level: float = 0.95
     _columns: sparse.csr_array | None = field(default=None)
 
@@ -73,6 +53,11 @@ class Report:
     def n(self) -> int:
         """Number of images."""
         return len(self.labels)
+
+    @property
+    def recalls(self) -> list[Estimate]:
+        """The recall of each class."""
+        return [Estimate(*row) for row in self.per_class[["recall", "recall_low", "recall_high"]].to_numpy()]
 
     def _headline(self) -> pd.DataFrame:
         rows = {name.replace("_", " "): getattr(self, name) for name in METRICS}
@@ -99,58 +84,30 @@ class Report:
         return f"<p>{about}</p>{table(self._headline())}{table(shown)}"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A metric of the first report minus that of the second, on the same images, with its paired interval.
-
-    Attributes:
-        metric: name of the metric.
-        value: first minus second.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        level: confidence level of the interval.
-    """
-
-    metric: str
-    value: float
-    low: float
-    high: float
-    level: float = 0.95
-
-    @property
-    def tie(self) -> bool:
-        """Whether the interval contains 0: the difference is within the noise of these images."""
-        return bool(self.low <= 0 <= self.high)
-
-    @property
-    def outcome(self) -> str:
-        """What the interval says of the first: "a tie", "higher" or "lower"."""
-        return "a tie" if self.tie else "higher" if self.value > 0 else "lower"
-
-    def __str__(self) -> str:
-        name, verdict = self.metric.replace("_", " "), ": within" if self.tie else " beyond"
-        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.outcome}{verdict} noise"
-
-
 def report(
     labels: ArrayLike,
     proba: ArrayLike,
     *,
     classes: Sequence[str] | None = None,
+    groups: ArrayLike | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Report:
-    """Return what a classifier did on labelled images, with bootstrap intervals and a table by class.
+    """Return what a classifier did on labelled images, with intervals and a table by class.
 
-    Intervals are percentiles of a seeded bootstrap over the images (Efron 1979). The calibration error (Guo
-    et al. 2017, arXiv:1706.04599) is a sum of absolute values, so that of a resample is too high on average:
-    its resamples are first centred on the value itself.
+    Accuracy, balanced accuracy, precision and recall have the intervals of `intervals.score_interval`, which
+    hold for few images too. Those of the log loss and of the calibration error are percentiles of a seeded
+    bootstrap over the images (Efron 1979). The calibration error (Guo et al. 2017, arXiv:1706.04599) is a sum
+    of absolute values, so that of a resample is too high on average: its resamples are first centred on the
+    value itself.
 
     Args:
         labels: true class of each image, (n,), integers 0 to C - 1.
         proba: class probabilities, (n, C), each row of sum 1, C of at least 2.
         classes: names of the C classes; numbers without them.
+        groups: (n,), a number or name per image, equal for images that vary together, such as copies; each
+            image is its own group unless given.
         resamples: number of bootstrap resamples.
         level: confidence level of the intervals, between 0 and 1.
         seed: what the resamples are drawn by.
@@ -163,37 +120,50 @@ def report(
         >>> from tlutils import metrics
         >>> proba = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]
         >>> found = metrics.report([0, 0, 1, 1], proba, classes=["cat", "dog"])
-        >>> found.balanced_accuracy.value
-        0.75
+        >>> print(found.balanced_accuracy)
+        0.750 [0.301, 0.954]
         >>> found.confusion.tolist()
         [[2, 0], [1, 1]]
     """
-    from sklearn.metrics import confusion_matrix
-
     truth, chances, names = _check(labels, proba, classes)
-    columns = _count_per_image(truth, chances)
-    once = _compute_metrics(np.asarray(columns.sum(axis=0))[None], len(truth), len(names))
-    many = _compute_metrics(_resample(columns, resamples, seed), len(truth), len(names))
+    own = number_groups(groups, len(truth))
+    guess = chances.argmax(axis=1)
+    hit = guess == truth
+
+    def share(rows: np.ndarray) -> Estimate:
+        if not rows.any():
+            return Estimate(np.nan, np.nan, np.nan)
+        return score_interval(hit[rows], groups=own[rows], level=level)
+
+    columns = _sum_by_group(truth, chances, own)
+    once = _compute_metrics(np.asarray(columns.sum(axis=0))[None], len(names))
+    many = _compute_metrics(_resample(columns, resamples, seed), len(names))
     many["calibration_error"] += once["calibration_error"] - np.mean(many["calibration_error"])
     np.clip(many["calibration_error"], 0, 1, out=many["calibration_error"])
-    low, high = ({k: _percentile(v, q) for k, v in many.items()} for q in ((1 - level) / 2, (1 + level) / 2))
-    value = {k: v[0] for k, v in once.items()}
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    drawn = {
+        name: Estimate(float(once[name][0]), *map(float, np.quantile(many[name], ends)))
+        for name in ("log_loss", "calibration_error")
+    }
 
     support = np.bincount(truth, minlength=len(names))
     table: dict[str, np.ndarray] = {"support": support}
-    for name in ("precision", "recall"):
-        for suffix, source in (("", value), ("_low", low), ("_high", high)):
-            # Where a class has no images nothing is known of it, and a 0 would read as a bad score.
-            table[name + suffix] = np.where(support > 0, source[name], np.nan)
-    headline = {k: Estimate(float(value[k]), float(low[k]), float(high[k])) for k in METRICS}
+    for name, of in (("precision", guess), ("recall", truth)):
+        # Where a class has no images nothing is known of it, and a 0 would read as a bad score.
+        each = [share((of == k) & (support[k] > 0)) for k in range(len(names))]
+        for suffix, values in zip(("", "_low", "_high"), np.array(each).T, strict=True):
+            table[name + suffix] = values
     frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
     return Report(
-        **headline,
+        accuracy=score_interval(hit, groups=own, level=level),
+        balanced_accuracy=score_interval(hit, truth, groups=own, level=level),
+        **drawn,
         per_class=frame,
-        confusion=confusion_matrix(truth, chances.argmax(1), labels=range(len(names))),
+        confusion=np.bincount(truth * len(names) + guess, minlength=len(names) ** 2).reshape(len(names), -1),
         classes=names,
         labels=truth,
         probabilities=chances,
+        groups=own,
         level=level,
         _columns=columns,
     )
@@ -218,81 +188,23 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     return float(np.mean(right / np.bincount(number)))
 
 
-def number_groups(groups: ArrayLike | None, count: int) -> np.ndarray:
-    """Return a number from 0 for each image, (n,), equal for images of one group.
+def balanced_weights(labels: ArrayLike, classes: int) -> np.ndarray:
+    """Return weights (C,) with which every class that occurs counts alike: 1 on average over the images.
+
+    They are scikit-learn's "balanced"; a class that does not occur has weight 0.
 
     Args:
-        groups: a number or name of each image, (n,); None where each stands for itself.
-        count: how many images there are.
-
-    Raises:
-        LearnerError: there is not one for each image.
+        labels: class of each image, (n,), integers 0 to C - 1.
+        classes: the number C of classes.
 
     Example:
         >>> from tlutils import metrics
-        >>> metrics.number_groups(["ann", "bob", "ann"], 3).tolist()
-        [0, 1, 0]
+        >>> metrics.balanced_weights([0, 0, 0, 1], 3).round(2).tolist()
+        [0.67, 2.0, 0.0]
     """
-    if groups is None:
-        return np.arange(count)
-    names = np.asarray(groups)
-    if names.shape != (count,):
-        raise LearnerError(
-            f"Groups of shape {names.shape} arrived for {count} images. Expected a number or name for each."
-        )
-    return np.asarray(pd.factorize(names, sort=True, use_na_sentinel=False)[0])
-
-
-def wilson_intervals(confusion: ArrayLike, *, level: float = 0.95) -> tuple[Estimate, list[Estimate]]:
-    """Return balanced accuracy, and the recall of each class, with intervals that hold for few images too.
-
-    A bootstrap of five images that are all right says that it is sure; these say how little five images tell.
-    They are Wilson's score intervals (1927): of each recall, and of their mean with the number of images that
-    would give it the same variance (effective sample size, Kish 1965). Images must be independent.
-
-    Args:
-        confusion: Counts (C, C), a row for each true class and a column for each predicted one.
-        level: Confidence level of the intervals, between 0 and 1.
-
-    Returns:
-        The mean recall over the classes that occur, and the recall of each class; NaN for one without images.
-
-    Raises:
-        LearnerError: For other shapes, and where no image is counted.
-
-    Example:
-        >>> from tlutils import metrics
-        >>> mean, each = metrics.wilson_intervals([[5, 0], [0, 5]])
-        >>> print(mean)
-        1.000 [0.722, 1.000]
-        >>> print(each[0])
-        1.000 [0.566, 1.000]
-    """
-    from scipy.stats import norm
-
-    counts, z = np.asarray(confusion, dtype=float), float(norm.ppf((1 + level) / 2))
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.sum() > 0:
-        raise LearnerError(f"Counts of shape {counts.shape} arrived. Expected (C, C), of one image or more.")
-    images = counts.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        recall = np.diag(counts) / images
-    each = [_wilson(share, n, z) for share, n in zip(recall, images, strict=True)]
-    recall, images = recall[images > 0], images[images > 0]
-    mean, size = recall.mean(), len(images) ** 2 / (1 / images).sum()
-    # Where classes with few images are the worse ones, the variance is larger than equal recalls would give.
-    variance = (recall * (1 - recall) / images).sum() / len(images) ** 2
-    if variance > 0:
-        size = min(size, mean * (1 - mean) / variance)
-    return _wilson(mean, size, z), each
-
-
-def _wilson(share: float, n: float, z: float) -> Estimate:
-    """Return a share of n images with its score interval; NaN without images."""
-    if not n:
-        return Estimate(np.nan, np.nan, np.nan)
-    middle = (share * n + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(n * share * (1 - share) + z**2 / 4)
-    return Estimate(float(share), max(float(middle - half), 0.0), min(float(middle + half), 1.0))
+    support = np.bincount(np.asarray(labels), minlength=classes)
+    weights = support.sum() / (np.count_nonzero(support) * np.maximum(support, 1))
+    return np.where(support > 0, weights, 0.0)
 
 
 def cka(x: ArrayLike, y: ArrayLike) -> float:
@@ -364,17 +276,18 @@ def compare(
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
-    if not np.array_equal(first.labels, second.labels) or first.classes != second.classes:
+    same = all(np.array_equal(getattr(first, k), getattr(second, k)) for k in ("labels", "groups"))
+    if not same or first.classes != second.classes:
         raise LearnerError(
-            f"These reports are of different images ({first.n} and {second.n}) or classes. "
+            f"These reports are of different images ({first.n} and {second.n}), groups or classes. "
             "A paired difference needs both classifiers judged on the same images, in the same order."
         )
     value = getattr(first, metric).value - getattr(second, metric).value
     one, two = (
-        _compute_metrics(_resample(r._columns, resamples, seed), r.n, len(r.classes))[metric]
+        _compute_metrics(_resample(r._columns, resamples, seed), len(r.classes))[metric]
         for r in (first, second)
     )
-    low, high = (float(_percentile(one - two, q)) for q in ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return Difference(metric, float(value), low, high, level)
 
 
@@ -391,7 +304,7 @@ def _check(
         raise LearnerError("There are no images to report on. Expected at least one.")
     if not np.isfinite(chances).all() or chances.min() < -1e-6 or np.abs(chances.sum(1) - 1).max() > 1e-3:
         raise LearnerError(
-            "These are no probabilities: expected rows of numbers from 0 to 1 that sum to 1. "
+            "These are not probabilities: expected rows of numbers from 0 to 1 that sum to 1. "
             "Put logits through softmax first; NaN means that the training before this went wrong."
         )
     names = [str(i) for i in range(chances.shape[1])] if classes is None else [str(c) for c in classes]
@@ -407,10 +320,10 @@ def _check(
     return truth.astype(np.int64), chances, names
 
 
-def _count_per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array:
-    """Return (n, 2 + 3C + bins): what each image adds to every score, so a resample is one weighted sum.
+def _sum_by_group(truth: np.ndarray, chances: np.ndarray, group: np.ndarray) -> sparse.csr_array:
+    """Return (groups, 2 + 2C + bins): what each group adds to every score, so a resample is one weighted sum.
 
-    Columns: right or wrong; loss; true class; predicted class; class that was hit; confidence - hit, by bin.
+    Columns: right or wrong; loss; true class; class that was hit; confidence - hit, by bin.
     """
     n, count = chances.shape
     guess = chances.argmax(1)
@@ -420,15 +333,15 @@ def _count_per_image(truth: np.ndarray, chances: np.ndarray) -> sparse.csr_array
     tiny = np.finfo(np.float64).eps
     loss = -np.log(np.clip(chances[np.arange(n), truth], tiny, 1 - tiny))
     ones, zero = np.ones(n), np.zeros(n, dtype=int)
-    values = [hit, loss, ones, ones, hit, confidence - hit]
-    places = [zero, zero + 1, 2 + truth, 2 + count + guess, 2 + 2 * count + truth, 2 + 3 * count + bins]
-    rows = np.tile(np.arange(n), len(values))
+    values = [hit, loss, ones, hit, confidence - hit]
+    places = [zero, zero + 1, 2 + truth, 2 + count + truth, 2 + 2 * count + bins]
+    rows = np.tile(group, len(values))
     cells = (np.concatenate(values), (rows, np.concatenate(places)))
-    return sparse.csr_array(cells, shape=(n, 2 + 3 * count + BINS))
+    return sparse.csr_array(cells, shape=(group.max() + 1, 2 + 2 * count + BINS))
 
 
 def _resample(columns: sparse.csr_array | None, resamples: int, seed: int) -> np.ndarray:
-    """Return (resamples, columns): the column sums of each bootstrap resample of the rows."""
+    """Return (resamples, columns): the column sums of each bootstrap resample of the groups."""
     assert columns is not None
     n = columns.shape[0]
     rng = np.random.default_rng(seed)
@@ -441,22 +354,15 @@ def _resample(columns: sparse.csr_array | None, resamples: int, seed: int) -> np
     return np.concatenate(sums)
 
 
-def _compute_metrics(sums: np.ndarray, n: int, count: int) -> dict[str, np.ndarray]:
-    """Return each score of each resample from its column sums: (B,) or, per class, (B, C)."""
-    hit, loss, true, predicted, both, gap = np.split(sums, np.cumsum([1, 1, count, count, count]), axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall, precision = both / true, both / predicted
+def _compute_metrics(sums: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """Return each metric of each resample, (B,), from its column sums."""
+    hit, loss, true, both, gap = np.split(sums, np.cumsum([1, 1, count, count]), axis=1)
+    n = true.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        recall = both / true
     return {
         "accuracy": hit[:, 0] / n,
         "balanced_accuracy": np.nanmean(recall, axis=1),  # as `balanced_accuracy`, of every resample
         "log_loss": loss[:, 0] / n,
         "calibration_error": np.abs(gap).sum(1) / n,
-        "recall": recall,
-        "precision": precision,
     }
-
-
-def _percentile(draws: np.ndarray, q: float) -> np.ndarray:
-    """Return the q-quantile over resamples, leaving out those where a score is undefined."""
-    known = ~np.isnan(draws).all(axis=0)
-    return np.where(known, np.nanquantile(np.where(known, draws, 0.0), q, axis=0), np.nan)

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from . import runtime
 from .errors import LearnerError
-from .metrics import Estimate, number_groups
+from .features import check_rows
+from .intervals import Estimate, number_groups
 
 NEIGHBOURS = 5
 """Which neighbour counts: near enough for a class of fifteen images."""
@@ -279,13 +280,7 @@ def load_detector(path: str | Path) -> Detector:
 
 def _unit(x: Any) -> np.ndarray:
     """Return embeddings as float32 (n, D), each scaled to length 1; one of zeros stays."""
-    rows = np.asarray(x.detach().cpu().float() if hasattr(x, "detach") else x, dtype=np.float32)
-    if rows.ndim != 2 or not rows.size:
-        raise LearnerError(
-            f"Embeddings of shape {rows.shape} arrived. Expected (images, numbers), one row per image."
-        )
-    if not np.isfinite(rows).all():
-        raise LearnerError("An embedding has NaN or infinite values. Look at that image and at the model.")
+    rows = check_rows(x).astype(np.float32)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(length > 0, length, 1)
 

@@ -136,7 +136,7 @@ WRONG = {
         ),
     ],
     "finetune": [
-        ("copy.deepcopy(model.state_dict())", "model.state_dict()", "it is no copy"),
+        ("copy.deepcopy(model.state_dict())", "model.state_dict()", "it is not a copy"),
         ("    model.load_state_dict(best)\n", "", "The last epoch came back"),
         (
             "            optimizer = make_optimizer(model, 3e-4, 3e-3)\n",
@@ -178,7 +178,7 @@ WRONG = {
         (
             "history.append(evaluate(model, val_loader))",
             "history.append(round(evaluate(model, val_loader)))",
-            "not the accuracy on val after each",
+            "not the accuracy on the validation images after each",
         ),
     ],
     "choose": [

@@ -171,13 +171,13 @@ WRONG = {
             '"better" if low + high > 0 else "worse" if low + high < 0 else "a tie"',
             "what chance gives",
         ),
-        ('else "a tie"', 'else "tie"', "is no verdict"),
+        ('else "a tie"', 'else "tie"', "is not a verdict"),
         (
             '"better" if low > 0 else "worse" if high < 0',
             '"better" if high > 0 else "worse" if low < 0',
             "what chance gives",
         ),
-        ('"better" if low > 0', "True if low > 0", "is no verdict"),
+        ('"better" if low > 0', "True if low > 0", "is not a verdict"),
         (
             '"better" if low > 0 else "worse" if high < 0 else',
             'not low <= 0 <= high and "better" or',

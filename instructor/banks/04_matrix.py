@@ -73,7 +73,7 @@ WRONG = {
         ),
         ('if (row["data"], row["labels"]) == cell:', 'if row["labels"] == cell[1]:', "tie"),
         ("verdicts[cell] =", "verdicts[cell[0]] =", "are missing"),
-        ('else "a tie"', 'else "tie"', "is no verdict"),
+        ('else "a tie"', 'else "tie"', "is not a verdict"),
         (
             "        verdicts[cell] =",
             "        verdicts = {}\n        verdicts[cell] =",

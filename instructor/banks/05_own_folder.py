@@ -17,9 +17,9 @@ WRONG = {
         ("default_rng(seed)", "default_rng(0)", "Another seed gave the same"),
         ("round(0.2 * len(names))", "round(0.2 * len(groups))", "5 belong to val"),
         ("round(0.2 * len(names))", "round(0.3 * len(names))", "5 belong to val"),
-        ("names[:held]", "names[held : 2 * held]", "No image is on val"),
+        ("names[:held]", "names[held : 2 * held]", "No image is in val"),
         ('    sides |= dict.fromkeys(names[held : 2 * held], "test")\n', "", "No image is on test"),
-        ('"val")', '"validation")', "is no side"),
+        ('"val")', '"validation")', "is not a side"),
         ("np.array([sides[name] for name in groups])", "sides", "A dict came back"),
         ("for name in groups])", "for name in names])", "words came back"),
         (
@@ -141,7 +141,7 @@ WRONG = {
             "however much worse",
         ),
         ("[1] <= 0]", "[1] >= 0]", "clearly worse"),
-        ("return min(ties, key=lambda name: cost[name])", "return ties", "no strategy of the table"),
+        ("return min(ties, key=lambda name: cost[name])", "return ties", "not a strategy of the table"),
         ("max(right, key", "min(right, key", "however much worse"),
     ],
     "report": [
@@ -171,7 +171,7 @@ WRONG = {
         (
             "(predict(test.images).argmax(1) == test.labels).astype(float)",
             "predict(test.images)[np.arange(len(test.labels)), test.labels]",
-            "no accuracy",
+            "not an accuracy",
         ),
         ("argmax(1)", "argmin(1)", "argmax over axis 1"),
         (" [{low:.3f}, {high:.3f}]", "", "was to look like"),

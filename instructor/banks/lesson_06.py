@@ -42,11 +42,11 @@ ANSWERS[lesson_06.check_report] = [
 
 
 def gaps(pretrained, random):
-    return [k for k in range(len(random)) if intervals.compare(pretrained[k], random[k]).low > 0]
+    return [k for k in range(len(random)) if intervals.compare_hits(pretrained[k], random[k]).low > 0]
 
 
 def any_side(pretrained, random):
-    return [k for k in range(len(random)) if not intervals.compare(pretrained[k], random[k]).tie]
+    return [k for k in range(len(random)) if not intervals.compare_hits(pretrained[k], random[k]).tie]
 
 
 def by_overlap(pretrained, random):

@@ -34,7 +34,7 @@ ANSWERS[lesson_11.check_groups] = [
     (lambda path: path.stem.split("_")[1:], "A list arrived"),
     (lambda path: path.stem.split("_", 1)[1], "groups by camera and frame number"),
     (lambda path: path.suffix, "Everything is one group"),
-    (lambda path: (path.parent.name, path.stem[:10]), "The class is no part of a frame's name"),
+    (lambda path: (path.parent.name, path.stem[:10]), "The class is not part of a frame's name"),
     (lambda path: path.stem, "these are 16 groups"),
     (lambda path: camera_of(path)[-1], "Right"),
     (lambda path: len(camera_of(path)), "Everything is one group"),

@@ -26,11 +26,13 @@ def report_in_a_loop(choose, judge):
 
 
 def gaps(pretrained, random):
-    return [k for k in range(len(random)) if intervals.compare(pretrained[k], random[k]).low > 0]
+    return [k for k in range(len(random)) if intervals.compare_hits(pretrained[k], random[k]).low > 0]
 
 
 def gaps_as_array(pretrained, random):
-    return np.flatnonzero([intervals.compare(a, b).low > 0 for a, b in zip(pretrained, random, strict=True)])
+    return np.flatnonzero(
+        [intervals.compare_hits(a, b).low > 0 for a, b in zip(pretrained, random, strict=True)]
+    )
 
 
 lesson_06.check_copied_layers(copy_layers)

@@ -1,7 +1,7 @@
 """How much of a pretrained network to freeze, for your images: measured, with intervals, ties admitted."""
 
 from .advice import Advice, advise
-from .images import Finding
+from .images import ImageFinding
 from .policies import POLICIES
 from .race import Decision, decide
 from .tables import TABLES, PublishedTable
@@ -11,7 +11,7 @@ __all__ = [
     "TABLES",
     "Advice",
     "Decision",
-    "Finding",
+    "ImageFinding",
     "PublishedTable",
     "advise",
     "decide",

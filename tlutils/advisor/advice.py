@@ -3,7 +3,7 @@
 import copy
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import image_mean, score_interval
-from ..metrics import Estimate
+from ..intervals import Estimate, image_mean, score_interval
 from . import page
 from .code import write_recipe
-from .images import Finding, audit_images, inferred, suspect_labels
+from .images import ImageFinding, audit_images, inferred, suspect_labels
 from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
-from .tables import FAR, MANY, TABLES
+from .tables import MANY, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ BUILDABLE = ("probe", "last stage", "lp-ft", "all")
 """Policies that are a head or a recipe for the network as it is."""
 
 ANCHORS = ("scenes", "elpv-defects")
-"""Data sets that come with the packages, whose distances are measured beside that of the images."""
+"""Data sets that come with the packages, similar to ImageNet and different, measured beside the images."""
 
 SAMPLE, DEPLOYED = 32, 200
 """Images by which a distance is measured, and that are compared of a `deploy` folder."""
@@ -45,7 +44,7 @@ class Advice:
     Attributes:
         name: of the data set.
         source: what was given to `advise`: a name, a folder, or "".
-        groups: the regular expression that was given, "" for none; None where it was a function.
+        group_by: the regular expression that was given, "" for none; None where it was a function.
         deploy: the folder, or files, of images as the model will meet them.
         classes: names of the classes.
         images: number of images that it rests on, those of the train and val splits.
@@ -65,7 +64,7 @@ class Advice:
             and spent, and why it did not run.
         curve: one row per number of images: balanced accuracy of the linear probe with its interval.
         distance: how far the images are from those of pretraining; NaN where the network cannot say.
-        anchors: the same for data sets that everybody has.
+        anchors: the same for data sets that everybody has; halfway between them is the border of similarity.
         deployed: how the images of a `deploy` folder compare, or None.
         budget: minutes that were allowed.
         seconds: seconds that it took.
@@ -76,13 +75,13 @@ class Advice:
 
     name: str
     source: str
-    groups: str | None
+    group_by: str | None
     deploy: list[str]
     classes: list[str]
     images: int
     learned: int
     inferred: str
-    findings: list[Finding]
+    findings: list[ImageFinding]
     backbone: str
     final: str
     linear: bool
@@ -110,7 +109,7 @@ class Advice:
             self.policy,
             self.backbone,
             self.source,
-            groups=self.groups,
+            group_by=self.group_by,
             final=self.final,
             linear=self.linear,
             stage=self.stage,
@@ -164,7 +163,7 @@ class Advice:
     def collect(self) -> str:
         """Why more images come first, or ""."""
         half = (self.expected.high - self.expected.low) / 2
-        few = any(finding.kind == "few images" for finding in self.findings)
+        few = any(finding.code == "few images" for finding in self.findings)
         if half <= ENOUGH and not few:
             return ""
         return f"Collect more images first: the expected accuracy is known to ±{100 * half:.0f} points" + (
@@ -203,11 +202,13 @@ class Advice:
         )
 
     @property
-    def tables(self) -> list[str]:
+    def published(self) -> list[str]:
         """What three published tables say of such images, and whether the measurement agrees."""
         if np.isnan(self.distance):
             return ["The published tables go by similarity, which this network cannot measure."]
-        cell = self.images >= MANY, self.distance >= FAR
+        similar, different = (self.anchors[name] for name in ANCHORS)
+        border = transferability.similarity_border([similar], [different])
+        cell = self.images >= MANY, self.distance >= border
         place = f"{'many' if cell[0] else 'few'}, {'different' if cell[1] else 'similar'} images"
         found = []
         for table in TABLES.values():
@@ -232,8 +233,8 @@ class Advice:
             self.runner_up,
             self.more_images,
             *([f"Deployment: {self.deployed}."] if self.deployed else []),
-            *(f"{finding.kind}: {finding.message}" for finding in self.findings),
-            *self.tables,
+            *(f"{finding.code}: {finding.message}" for finding in self.findings),
+            *self.published,
             self.table[["score", "low", "high", "seconds", "left_out"]].to_string(
                 float_format="{:.3f}".format
             ),
@@ -260,8 +261,8 @@ class Advice:
     @property
     def _call(self) -> str:
         given = [f"{self.source!r}" if self.source else "dataset", f"budget={self.budget:g}"]
-        if self.groups != "":
-            given.append(f"groups={'groups' if self.groups is None else repr(self.groups)}")
+        if self.group_by != "":
+            given.append(f"group_by={'group_by' if self.group_by is None else repr(self.group_by)}")
         given += [f"deploy={self.deploy!r}"] if self.deploy else []
         return f"advisor.advise({', '.join(given)}, backbone={self.backbone!r}, seed={self.seed})"
 
@@ -270,7 +271,7 @@ def advise(
     dataset: str | Path | data.DatasetSplits,
     *,
     budget: float = 10.0,
-    groups: data.Groups | None = None,
+    group_by: data.GroupBy | None = None,
     deploy: str | Path | Sequence[str | Path] | None = None,
     backbone: str = models.DEFAULT,
     seed: int = 0,
@@ -287,8 +288,8 @@ def advise(
     Args:
         dataset: a folder, a name, or what `data.load` returns.
         budget: minutes that the whole may take. The frozen policies always run.
-        groups: which images stay together, such as those of a patient: a function from a path to a key, or a
-            regular expression, as in `data.load`.
+        group_by: which images stay together, such as those of a patient: a function from a path to a key, or
+            a regular expression, as in `data.load`.
         deploy: a folder, or files, of images as the model will meet them, without labels.
         backbone: a name of `models.catalog`.
         seed: the random seed, of the splits, too.
@@ -314,10 +315,9 @@ def advise(
     source = str(dataset) if isinstance(dataset, str | Path) else ""
     loaded = dataset
     if not isinstance(loaded, data.DatasetSplits):
-        loaded = data.load(loaded, seed=seed, too_few="train", groups=groups)
-    known = loaded.train.join(loaded.val)
+        loaded = data.load(loaded, seed=seed, too_few="train", group_by=group_by)
+    known = loaded.train.join(loaded.val).grouped(group_by)
     _check(known)
-    together = _together(known, data.group_by(groups))
     unsorted = [deploy] if isinstance(deploy, str | Path) else list(deploy or [])
     model = models.load(backbone)
     say(inferred(known))
@@ -327,7 +327,7 @@ def advise(
     race = Race(
         images=known,
         features=read,
-        groups=together,
+        groups=np.unique(known.groups, return_inverse=True)[1],
         load=_loader(backbone, len(known.classes)),
         pass_seconds=time.monotonic() - before,
         deadline=start + 60 * budget,
@@ -351,7 +351,7 @@ def advise(
         return Advice(
             name=loaded.name,
             source=source,
-            groups=None if callable(groups) else groups or "",
+            group_by=None if callable(group_by) else group_by or "",
             deploy=[str(path) for path in unsorted],
             classes=list(known.classes),
             images=len(known),
@@ -400,20 +400,6 @@ def _check(known: data.Split) -> None:
             + (f", none of {', '.join(map(repr, absent))}" if absent else "")
             + ". Expected two classes or more, each with images, better ten of each."
         )
-
-
-def _together(known: data.Split, groups: Callable[[Path], Hashable] | None) -> np.ndarray:
-    """Return a number for each image, equal for copies and for what `groups` keeps together."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    copies = np.unique(known.groups, return_inverse=True)[1]
-    if groups is None:
-        return copies
-    keys = pd.factorize(pd.Series([groups(path) for path in known.paths], dtype=object))[0]
-    size = copies.max() + 1
-    pairs = coo_array((np.ones(len(keys)), (copies, size + keys)), shape=(size + keys.max() + 1,) * 2)
-    return np.asarray(connected_components(pairs, directed=False)[1][copies])
 
 
 def _body(model: nn.Module) -> list[str]:

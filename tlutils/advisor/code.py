@@ -7,12 +7,12 @@ from .. import claims
 START = """\
 from tlutils import {imports}
 
-{groups}dataset = data.load({given})
+{note}dataset = data.load({given})
 model = models.load({backbone!r})
 """
 
-GROUPS = """\
-# The advice was taken with a function that says which images belong together. Pass it here as groups=…:
+NOTE = """\
+# The advice was taken with a function that says which images belong together. Pass it here as group_by=…:
 # without it other splits are drawn.
 """
 
@@ -20,7 +20,7 @@ NEIGHBOURS = """\
 read = features.extract(model, dataset.train, at={final!r})
 found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, kind="knn", seed={seed})
 judged = features.extract(model, dataset.val, at={final!r})
-print(found.report(judged[{final!r}], judged.labels))
+print(found.report(judged[{final!r}], judged.labels, groups=judged.groups))
 """
 
 PROBE = """\
@@ -34,7 +34,7 @@ DEPTH = """\
 read = features.extract(model, dataset.train, at={stage!r})
 found = probe.fit_probe(read[{stage!r}], read.labels, classes=dataset.classes, seed={seed})
 judged = features.extract(model, dataset.val, at={stage!r})
-print(found.report(judged[{stage!r}], judged.labels))
+print(found.report(judged[{stage!r}], judged.labels, groups=judged.groups))
 """
 
 DEPTHS = """\
@@ -48,7 +48,7 @@ everything = probe.fit_probe(x, known.labels, penalties=[0.03], seed={seed})
 weight = np.linalg.norm(everything.model.weight * x.std(0)[:, None], axis=1)
 kept = np.argsort(-weight, kind="stable")[: int(np.ceil({share} * len(weight)))]
 found = probe.fit_probe(x[:, kept], known.labels, classes=dataset.classes, seed={seed})
-print(found.report(x_val[:, kept], judges.labels))
+print(found.report(x_val[:, kept], judges.labels, groups=judges.groups))
 """
 
 SCRATCH = """\
@@ -110,7 +110,7 @@ def write_recipe(
     backbone: str,
     source: str,
     *,
-    groups: str | None,
+    group_by: str | None,
     final: str,
     linear: bool,
     stage: str,
@@ -125,8 +125,8 @@ def write_recipe(
         policy: a key of `POLICIES`.
         backbone: name of the network.
         source: name or folder of the data set; "" is a placeholder.
-        groups: the regular expression by which images belong together, "" where none do; None for a function,
-            which no text can hold.
+        group_by: the regular expression by which images belong together, "" where none do; None for a
+            function, which no text can hold.
         final: the stage before the head.
         linear: whether the network's head is one linear layer, which a probe can become.
         stage: the stage that is read, or from which on is trained.
@@ -143,10 +143,10 @@ def write_recipe(
         repr(source or "your/folder"),
         f"seed={seed}",
         'too_few="train"',
-        *([f"groups={groups!r}"] * bool(groups)),
+        *([f"group_by={group_by!r}"] * bool(group_by)),
     ]
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
-    values["groups"] = GROUPS if groups is None else ""
+    values["note"] = NOTE if group_by is None else ""
     values |= {"final": final, "stage": stage, "share": share, "seed": seed}
     if settings is not None:
         epochs = -(-settings.steps // -(-images // 16))
@@ -154,7 +154,7 @@ def write_recipe(
             "lr": settings.lr,
             "head_lr": settings.lr * (10 if policy == "all" else 1),
             "settings": f"lr={settings.lr}, epochs={epochs}, batch_size=16, augment={settings.augment}, "
-            f'train_bn={settings.train_bn},\n    class_weights="balanced", keep="last", seed={seed}',
+            f'train_bn={settings.train_bn},\n    class_weight="balanced", keep="last", seed={seed}',
         }
     numpy = "import numpy as np\n\n" if "np." in body else ""
     return numpy + (START + "\n" + body).format(**values)

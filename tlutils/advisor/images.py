@@ -11,9 +11,10 @@ import numpy as np
 from IPython.utils.capture import capture_output
 
 from .. import data, runtime
-from ..intervals import score_interval
-from ..metrics import Estimate
-from ..probe import assign_folds, fit_probe
+from ..intervals import Estimate, score_interval
+from ..probe import assign_folds, find_suspects
+from .policies import FOLDS, fit
+from .race import LEVEL
 
 KINDS = {
     "dark": "are very dark",
@@ -31,21 +32,21 @@ BORDER, SIDE = 3, 24
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFinding:
     """Something to know of the images.
 
     Attributes:
-        kind: one word or two.
+        code: a short, stable name, such as "few images".
         message: what it is, and what to do.
         paths: the images, those first that it is clearest of.
     """
 
-    kind: str
+    code: str
     message: str
     paths: list[Path] = field(default_factory=list)
 
 
-def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Finding]:
+def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[ImageFinding]:
     """Return what is doubtful in images and classes, before any network has seen them.
 
     Args:
@@ -55,22 +56,21 @@ def audit_images(known: data.Split, problems: Sequence[data.Problem]) -> list[Fi
     return [*_counts(known), *_noted(problems), *_quality(known), *_shortcuts(known)]
 
 
-def _counts(known: data.Split) -> list[Finding]:
+def _counts(known: data.Split) -> list[ImageFinding]:
     found, counts = [], known.counts
-    few = {name: n for name, n in counts.items() if n < data.FEW}
-    if few:
-        listed = ", ".join(f"{name!r} has {n}" for name, n in sorted(few.items(), key=lambda item: item[1]))
+    if known.few:
+        listed = ", ".join(f"{name!r} has {n}" for name, n in known.few.items())
         found.append(
-            Finding(
+            ImageFinding(
                 "few images",
-                f"{listed}: fewer than {data.FEW}. Collect more of these first; what is measured says "
+                f"{listed}: fewer than {data.FEW_IMAGES}. Collect more of these first; what is measured says "
                 "little of them.",
             )
         )
-    most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
-    if counts[most] >= data.UNEQUAL * counts[least]:
+    if known.imbalance:
+        most, least = known.imbalance
         found.append(
-            Finding(
+            ImageFinding(
                 "imbalance",
                 f"{most!r} has {counts[most]} images and {least!r} {counts[least]}. Classes are weighted "
                 "alike when training, and the score is the balanced accuracy: every class counts the same.",
@@ -80,7 +80,7 @@ def _counts(known: data.Split) -> list[Finding]:
     if copies:
         first = [known.paths[known.groups.index(group)] for group in copies]
         found.append(
-            Finding(
+            ImageFinding(
                 "copies",
                 f"{len(copies)} groups of images are copies of one picture, or were declared to belong "
                 "together. A group never lies on two sides of a split or of a fold.",
@@ -90,21 +90,21 @@ def _counts(known: data.Split) -> list[Finding]:
     return found
 
 
-def _noted(problems: Sequence[data.Problem]) -> list[Finding]:
+def _noted(problems: Sequence[data.Problem]) -> list[ImageFinding]:
     by_kind: dict[str, list[data.Problem]] = {}
     for problem in problems:
         by_kind.setdefault(problem.kind, []).append(problem)
     return [
-        Finding(kind, f"{len(own)} noted when loading. First: {own[0].message}", [p.path for p in own])
+        ImageFinding(kind, f"{len(own)} noted when loading. First: {own[0].message}", [p.path for p in own])
         for kind, own in by_kind.items()
     ]
 
 
-def _quality(known: data.Split) -> list[Finding]:
+def _quality(known: data.Split) -> list[ImageFinding]:
     """Return what cleanvision finds."""
     if find_spec("cleanvision") is None:
         return [
-            Finding(
+            ImageFinding(
                 "not checked",
                 "Dark, blurred, odd-sized and empty images were not looked for: that takes cleanvision, "
                 "pip install 'tlutils[advisor]'.",
@@ -124,7 +124,7 @@ def _quality(known: data.Split) -> list[Finding]:
             continue
         if len(own):
             found.append(
-                Finding(
+                ImageFinding(
                     kind.replace("_", " "),
                     f"{len(own)} of {len(known)} images {words}. Look at them: are they what you want to "
                     "recognise later?",
@@ -134,7 +134,7 @@ def _quality(known: data.Split) -> list[Finding]:
     return found
 
 
-def _shortcuts(known: data.Split) -> list[Finding]:
+def _shortcuts(known: data.Split) -> list[ImageFinding]:
     """Return what tells the classes apart without the thing in the middle: the border, or size and colour."""
     labels, groups = np.asarray(known.labels), np.unique(known.groups, return_inverse=True)[1]
     borders, looks = [], []
@@ -154,7 +154,7 @@ def _shortcuts(known: data.Split) -> list[Finding]:
         chance = 1 / len(np.unique(labels))
         if score.low > chance + (1 - chance) / 2:
             found.append(
-                Finding(
+                ImageFinding(
                     "shortcut",
                     f"A linear classifier that sees {what} has a balanced accuracy of {score} "
                     f"({chance:.2f} is chance): {advice} Then a network may learn that, and fail elsewhere. "
@@ -165,63 +165,45 @@ def _shortcuts(known: data.Split) -> list[Finding]:
 
 
 def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Estimate:
-    fold, hits = assign_folds(labels, groups, 3, 0), np.full(len(labels), np.nan)
-    for number in range(3):
+    fold, hits = assign_folds(labels, groups, FOLDS, 0), np.full(len(labels), np.nan)
+    for number in range(FOLDS):
         learn, held = fold != number, fold == number
         if held.any():
-            found = fit_probe(x[learn], labels[learn], groups=groups[learn], folds=3, penalties=[3.0, 0.3])
+            found = fit(x[learn], labels[learn], groups[learn], 0, penalties=[3.0, 0.3])
             hits[held] = found.predict(x[held]) == labels[held]
     judged = ~np.isnan(hits)
     if not judged.any():
         return Estimate(np.nan, np.nan, np.nan)
-    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=0.9)
+    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=LEVEL)
 
 
-def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[Finding]:
-    """Return the images whose label a classifier that has not learned from them contradicts, by cleanlab.
-
-    Confident learning: Northcutt et al. 2021, arXiv:1911.00068.
+def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFinding]:
+    """Return the images whose label a classifier that has not learned from them contradicts.
 
     Args:
         known: the images.
         probabilities: (N, C), NaN for images that were never held out.
     """
-    if find_spec("cleanlab") is None:
-        return [
-            Finding(
-                "not checked",
-                "Wrong labels were not looked for: that takes cleanlab, pip install 'tlutils[advisor]'.",
-            )
-        ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from cleanlab.filter import find_label_issues
-
-        judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
-        labels = np.asarray(known.labels)[judged]
-        doubtful = find_label_issues(
-            labels, probabilities[judged], return_indices_ranked_by="self_confidence", n_jobs=1
-        )
-    if not len(doubtful):
+    suspects = find_suspects(np.asarray(known.labels), probabilities)
+    if not suspects:
         return []
-    rows = judged[doubtful]
-    says = [known.classes[k] for k in probabilities[rows].argmax(axis=1)]
     shown = "; ".join(
-        f"{known.paths[row].name} is in {known.classes[known.labels[row]]!r} and looks like {name!r}"
-        for row, name in list(zip(rows, says, strict=True))[:3]
+        f"{known.paths[found.row].name} is in {known.classes[found.label]!r} and looks like "
+        f"{known.classes[found.suggested]!r}"
+        for found in suspects[:3]
     )
     return [
-        Finding(
+        ImageFinding(
             "suspect labels",
-            f"{len(rows)} of {len(known)} labels are contradicted by a probe that never saw them: {shown}. "
-            "Look at these first; some are hard and not wrong.",
-            [known.paths[row] for row in rows],
+            f"{len(suspects)} of {len(known)} labels are contradicted by a probe that never saw them: "
+            f"{shown}. Look at these first; some are hard and not wrong.",
+            [known.paths[found.row] for found in suspects],
         )
     ]
 
 
 def inferred(known: data.Split) -> str:
-    """Return a sentence on what was taken for what.
+    """Return a sentence on what was found in the folder: classes and counts.
 
     Args:
         known: the images that advice is given on.

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment
 
 from .. import data, metrics, plots, runtime
-from ..metrics import Estimate
+from ..intervals import Estimate
 from .policies import FOLDS, POLICIES
 from .race import LEVEL
 
@@ -50,7 +50,7 @@ PAGE = """<!doctype html>
 src="data:image/png;base64,{{ picture.png }}"></p>
 {% endfor %}
 <h2>What to know of the images</h2>
-{% for finding in findings %}<p><b>{{ finding.kind }}</b>: {{ finding.message }}</p>
+{% for finding in findings %}<p><b>{{ finding.code }}</b>: {{ finding.message }}</p>
 {% if finding.thumbs %}<p class="thumbs">{% for thumb in finding.thumbs %}<img alt="{{ thumb.name }}"
 title="{{ thumb.name }}" src="data:image/jpeg;base64,{{ thumb.jpeg }}">{% endfor %}</p>{% endif %}
 {% else %}<p>Nothing doubtful was found.</p>{% endfor %}
@@ -59,7 +59,7 @@ title="{{ thumb.name }}" src="data:image/jpeg;base64,{{ thumb.jpeg }}">{% endfor
 {% if advice.deployed %}<p><b>Where it will be used</b>: {{ advice.deployed }}. Validation on images
 like those of training cannot see what that costs.</p>{% endif %}
 <h2>What three published tables would have said</h2>
-<ul>{% for line in advice.tables %}<li>{{ line }}</li>{% endfor %}</ul>
+<ul>{% for line in advice.published %}<li>{{ line }}</li>{% endfor %}</ul>
 <h2>What more images would buy</h2>
 <p>{{ advice.more_images }}</p>
 <h2>Do it</h2>
@@ -118,7 +118,7 @@ def write_files(advice: Any, folder: str | Path, command: str) -> Path:
         took=f"It took {advice.seconds / 60:.1f} minutes of {advice.budget:g}.",
         pictures=[{"alt": p.alt, "png": base64.b64encode(p.png()).decode()} for p in draw(advice)],
         findings=[
-            {"kind": f.kind, "message": f.message, "thumbs": list(map(_thumb, f.paths[:THUMBS]))}
+            {"code": f.code, "message": f.message, "thumbs": list(map(_thumb, f.paths[:THUMBS]))}
             for f in advice.findings
         ],
         similarity=_similarity(advice),

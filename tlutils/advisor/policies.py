@@ -189,7 +189,7 @@ def make_recipe(
         "lr": settings.lr,
         "augment": settings.augment,
         "train_bn": settings.train_bn,
-        "class_weights": "balanced",
+        "class_weight": "balanced",
         "keep": "last",
         "seed": seed,
     }

@@ -10,8 +10,7 @@ from torch import nn
 
 from .. import runtime, train
 from ..errors import LearnerError
-from ..intervals import SampleMean, image_mean, score_interval
-from ..metrics import Difference, Estimate
+from ..intervals import Difference, Estimate, SampleMean, image_mean, score_interval
 from ..probe import assign_folds
 from .policies import (
     BATCH,
@@ -100,7 +99,7 @@ class Race:
             if absent:
                 names = ", ".join(repr(self.images.classes[k]) for k in sorted(absent))
                 raise LearnerError(
-                    f"All images of {names} are one group, as copies or by your `groups`, so that none is "
+                    f"All images of {names} are one group, as copies or by your `group_by`, so that none is "
                     "left to judge by. Add images from elsewhere, or use smaller groups."
                 )
         empty = np.full((len(self.labels), len(self.images.classes)), np.nan)

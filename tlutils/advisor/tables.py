@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MANY, FAR = 200, 0.2
-"""From how many images on there are many, and from which `domain_distance` on they are different.
+MANY = 200
+"""From how many images on there are many.
 
-No table says. Both are readings of this course: the middle of the limits that `benchmarks/advisor_regret.py`
-tries for all tables.
+No table says. It is a reading of this course: the middle of the limits that `benchmarks/advisor_regret.py`
+tries for all tables. From which distance on images are different, `transferability.similarity_border` says.
 """
 
 Cells = Mapping[tuple[bool, bool], str]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import LearnerError
-from ..metrics import Estimate
+from ..intervals import Estimate
 
 
 class Mistake(AssertionError):
@@ -79,7 +79,7 @@ def compare_guess(guess: float | None, value: float | Estimate, *, close: float 
 
     Example:
         >>> from tlutils import checks
-        >>> from tlutils.metrics import Estimate
+        >>> from tlutils.intervals import Estimate
         >>> checks.compare_guess(0.9, Estimate(0.7, 0.65, 0.75))
         You said 0.9; measured: 0.700 [0.650, 0.750]. Too high by 0.2. Think why, then read on.
     """

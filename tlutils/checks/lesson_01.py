@@ -87,7 +87,7 @@ def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
 def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
     """Print whether a function returns what a module gives while the model runs, and leaves no hook behind.
 
-    Judged by effect: the tensor is that of the module and not of the ReLU in place behind it, and the hook is
+    Judged by effect: the tensor is that of the module and not of the ReLU in place after it, and the hook is
     gone afterwards, also where the model raises an error.
 
     Args:
@@ -114,7 +114,7 @@ def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor
     entered = model[:2](x)
     right = model[2](entered)
     mistakes: Mistakes = {
-        "Nothing is below zero: the ReLU behind wrote into what you kept. Keep a copy, `clone()`.": (
+        "Nothing is below zero: the ReLU after it wrote into what you kept. Keep a copy, `clone()`.": (
             right.relu()
         ),
         "This is what goes into the module. The hook's third argument is what comes out.": entered,

@@ -171,7 +171,7 @@ def check_softmax_step(softmax_step: Callable[..., Any] | None) -> None:
         "Half the penalty: the gradient of half a square has no half.": is_like(step(gap, penalty / 2)),
         "Twice the penalty: the half in the formula takes the 2 away.": is_like(step(gap, 2 * penalty)),
         "The penalty holds the biases, too. It is about W alone.": is_like(step(gap, penalty, penalty)),
-        "The softmax is missing: logits are no probabilities.": is_like(step(logits - truth)),
+        "The softmax is missing: logits are not probabilities.": is_like(step(logits - truth)),
         "A sigmoid for each class is not a softmax: the probabilities of an image sum to 1.": is_like(
             step(1 / (1 + np.exp(-logits)) - truth)
         ),

@@ -64,7 +64,7 @@ def _fault_of_head(found: Any, model: nn.Module, before: Mapping[str, nn.Module]
     if found is not model:
         inside = any(part is model for part in found.modules())
         return (
-            "a layer stands behind the whole model, on its 1000 logits. Put it in the old head's place."
+            "a layer stands after the whole model, on its 1000 logits. Put it in the old head's place."
             if inside
             else "another network came back: its weights are not the pretrained ones. Change the one you got."
         )

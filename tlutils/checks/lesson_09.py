@@ -188,7 +188,7 @@ def check_iou(iou: Callable[[Box, Box], float] | None) -> None:
             "This is the Dice score, twice the shared area by the sum of areas: near, and always "
             "higher.": _over_pairs(lambda a, b, one, two, both: 2 * both / (one + two)),
         },
-        praise="apart is 0, alike is 1, and a box within another is no perfect answer.",
+        praise="apart is 0, alike is 1, and a box within another is not a perfect answer.",
     )
 
 

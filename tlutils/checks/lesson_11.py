@@ -74,7 +74,7 @@ def check_groups(camera_of: Callable[[Path], Hashable] | None) -> None:
             f"This groups by camera and day: {within}": groups_by(lambda path: _parts(path)[:2]),
             "This groups by camera and frame number: neighbouring frames, which are almost copies, would be "
             "on all sides.": groups_by(lambda path: _parts(path)[1:]),
-            "The class is no part of a frame's name: two frames with one name get different keys.": any(
+            "The class is not part of a frame's name: two frames with one name get different keys.": any(
                 key != other
                 for key, path in zip(keys, FRAMES, strict=True)
                 for other, rival in zip(keys, FRAMES, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .. import plots, runtime
-from ..metrics import Estimate
+from ..intervals import Estimate
 from .effects import Effect, Evidence
 from .materials import BACKBONE, FAR, MATERIALS, NEAR, SIZE, STAGES
 from .matrix import LECTURE, NOTES, SLIDES, probe, training, tuned_probe

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..intervals import SampleMean
-from ..metrics import Estimate
+from ..intervals import Estimate, SampleMean
 from .controls import controls
 from .effects import Effect, Evidence
 

@@ -1,7 +1,6 @@
 """Untrusted images in, honest splits out: `load` gives train, val and test that share no image."""
 
-import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,8 @@ from . import networked, packaged
 from .assemble import Item, assemble
 from .cards import Card, card, catalog, names
 from .dataset import (
-    FEW,
-    UNEQUAL,
+    FEW_IMAGES,
+    IMBALANCE_RATIO,
     DatasetSplits,
     LabelledImages,
     Problem,
@@ -24,18 +23,19 @@ from .dataset import (
     read_for,
 )
 from .folder import load_folder, read_items
+from .grouping import GroupBy, read_key
 from .images import BACKGROUND, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
 from .transforms import Preprocess, to_pil_image, transform_for
 
 __all__ = [
     "BACKGROUND",
-    "FEW",
+    "FEW_IMAGES",
+    "IMBALANCE_RATIO",
     "PHOTOGRAPHS",
-    "UNEQUAL",
     "Card",
     "DatasetSplits",
-    "Groups",
+    "GroupBy",
     "LabelledImages",
     "Preprocess",
     "Problem",
@@ -46,7 +46,6 @@ __all__ = [
     "card",
     "catalog",
     "check_labelled",
-    "group_by",
     "list_files",
     "load",
     "load_image",
@@ -66,17 +65,13 @@ _ITEMS: dict[str, Callable[[], list[Item]]] = {
 }
 
 
-Groups = Callable[[Path], Hashable] | str
-"""What says of a path which images stay together."""
-
-
 def load(
     name_or_path: str | Path,
     *,
     seed: int = 0,
     empty: str = "error",
     too_few: str = "error",
-    groups: Groups | None = None,
+    group_by: GroupBy | None = None,
     splits: Mapping[str, str] | None = None,
     copies: str = "near",
     grey_bits: int = 16,
@@ -97,8 +92,9 @@ def load(
         empty: what happens to a class folder without images: "error", "drop" the class, or "keep" its name
             and number.
         too_few: what happens to a class with fewer pictures than splits: "error", or keep them in "train".
-        groups: a function from a path to a key; images of one key stay in one split, such as crops of one
-            photograph or images of one patient. A text is a regular expression: see `group_by`.
+        group_by: a function from a path to a key; images of one key stay in one split, such as crops of one
+            photograph or images of one patient. Or a regular expression, such as "patient[0-9]+": images for
+            whose paths it finds the same text stay in one split.
         splits: what the folders in a folder of your own are, such as {"2019": "train", "2020": "test"}, where
             their names do not say it; {} if they are the classes whatever their names.
         copies: which images of a folder of your own are copies of one picture: "near" looks for pictures that
@@ -118,7 +114,7 @@ def load(
     _check_choice("empty", empty, ("error", "drop", "keep"))
     _check_choice("too_few", too_few, ("error", "train"))
     _check_choice("copies", copies, ("near", "equal"))
-    groups = group_by(groups)
+    key_of = read_key(group_by)
     if not 8 <= grey_bits <= 16:
         raise LearnerError(f"grey_bits={grey_bits!r}. Expected the used bits of 16-bit pictures: 8 to 16.")
     name = str(name_or_path)
@@ -133,7 +129,7 @@ def load(
             seed=seed,
             empty=empty,
             too_few=too_few,
-            groups=groups,
+            key_of=key_of,
             splits=splits,
             copies=copies,
             grey_bits=grey_bits,
@@ -141,7 +137,7 @@ def load(
     own = card(name)
     if name == "hymenoptera":
         sides = {"train": "train", "val": "test"}
-        return load_folder(networked.load_hymenoptera(), seed=seed, groups=groups, card=own, splits=sides)
+        return load_folder(networked.load_hymenoptera(), seed=seed, key_of=key_of, card=own, splits=sides)
     if name in _ITEMS:
         restore = _ITEMS[name]
         items, problems = restore(), list[Problem]()
@@ -155,39 +151,9 @@ def load(
         card=own,
         problems=problems,
         seed=seed,
-        groups=groups,
+        key_of=key_of,
         restore=restore,
     )
-
-
-def group_by(groups: Groups | None) -> Callable[[Path], Hashable] | None:
-    """Return what says which images belong together as a function from a path to a key, or None.
-
-    Args:
-        groups: such a function; or a regular expression: images for whose paths it finds the same text belong
-            together, and one for whose path it finds nothing stands for itself.
-
-    Raises:
-        LearnerError: the text is no regular expression.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tlutils import data
-        >>> data.group_by("patient[0-9]+")(Path("scans/patient7-left.png"))
-        'patient7'
-    """
-    if not isinstance(groups, str):
-        return groups
-    try:
-        expression = re.compile(groups)
-    except re.error as error:
-        raise LearnerError(f"groups={groups!r} is not a regular expression: {error}.") from error
-
-    def key(path: Path) -> str:
-        found = expression.search(path.as_posix())
-        return found[0] if found else path.as_posix()
-
-    return key
 
 
 def list_files(path: Path) -> list[Path]:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from ..errors import LearnerError
 from .cards import Card
 from .dataset import DatasetSplits, Problem, Split
 from .duplicates import list_copies
+from .grouping import KeyOf, tie
 from .images import stamp
 from .kept import KeptSplit
 from .splits import NAMES, partition
@@ -45,7 +44,7 @@ def assemble(
     problems: Sequence[Problem] = (),
     seed: int = 0,
     too_few: str = "error",
-    groups: Callable[[Path], Hashable] | None = None,
+    key_of: KeyOf | None = None,
     folder: Path | None = None,
     empty: str = "keep",
     grey_bits: int = 16,
@@ -60,7 +59,7 @@ def assemble(
     left in train decides about the classes (`empty`).
     `restore` writes the files again.
     """
-    keys = _number_groups(items, groups)
+    keys = _number_groups(items, key_of)
     notes = [*problems, *_note_copies(items)]
     if any(item.side for item in items):
         items, keys, leaks = _keep_apart(items, keys)
@@ -74,15 +73,15 @@ def assemble(
     train = [i for i, side in enumerate(sides) if side in ("", "train")]
     wanted = [side for side in ("val", "test") if side not in sides]
     if wanted:
-        strata = [items[i].label if groups else items[i].stratum or items[i].label for i in train]
+        strata = [items[i].label if key_of else items[i].stratum or items[i].label for i in train]
         deal = partial(partition, strata, [keys[i] for i in train], seed=seed, wanted=wanted, too_few=too_few)
         if folder is None:
             dealt = deal()
         else:
             paths = [items[i].path for i in train]
-            names = [repr(groups(p)) if groups else p.relative_to(folder).as_posix() for p in paths]
+            names = [repr(key_of(p)) if key_of else p.relative_to(folder).as_posix() for p in paths]
             deal = partial(deal, names=names)
-            dealt, moved = _deal_again([items[i] for i in train], deal, KeptSplit(folder, seed, groups))
+            dealt, moved = _deal_again([items[i] for i in train], deal, KeptSplit(folder, seed, key_of))
             notes += moved
         for i, side in zip(train, dealt, strict=True):
             sides[i] = side
@@ -140,16 +139,10 @@ def _note_missing(items: Sequence[Item], sides: Sequence[str], classes: Sequence
     ]
 
 
-def _number_groups(items: Sequence[Item], groups: Callable[[Path], Hashable] | None) -> list[int]:
+def _number_groups(items: Sequence[Item], key_of: KeyOf | None) -> list[int]:
     """Return a number for each image, equal for those that must stay together."""
-    together = DisjointSet(range(len(items)))
-    first: dict[Hashable, int] = {}
-    for i, item in enumerate(items):
-        own = item.hash if item.group is None else item.group
-        together.merge(first.setdefault(("picture", own), i), i)
-        if groups is not None:
-            together.merge(first.setdefault(("group", groups(item.path)), i), i)
-    return [together[i] for i in range(len(items))]
+    pictures = [item.hash if item.group is None else item.group for item in items]
+    return tie(pictures, [item.path for item in items], key_of)
 
 
 def _note_copies(items: Sequence[Item]) -> list[Problem]:

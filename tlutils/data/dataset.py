@@ -1,9 +1,11 @@
 """What every data set is here: three splits of paths and labels, read one image at a time."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from operator import index as as_index
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +17,16 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..errors import LearnerError, printable
 from .cards import Card
+from .grouping import GroupBy, read_key, tie
 from .images import UnreadableImage, decode, read_file, stamp
 
-FEW = 20
+FEW_IMAGES = 20
 """A class with fewer images than these is said to have few."""
 
-UNEQUAL = 3
+IMBALANCE_RATIO = 3
 """From so many times as many images in one class as in another, the classes are called imbalanced."""
+
+SHOWN = 5  # problems of one kind that are shown
 
 
 @dataclass(frozen=True)
@@ -217,6 +222,19 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         return {name: counted[k] for k, name in enumerate(self.classes)}
 
     @property
+    def few(self) -> dict[str, int]:
+        """The classes with fewer than `FEW_IMAGES` images, and how many they have, the fewest first."""
+        few = {name: count for name, count in self.counts.items() if count < FEW_IMAGES}
+        return dict(sorted(few.items(), key=lambda item: item[1]))
+
+    @property
+    def imbalance(self) -> tuple[str, str] | None:
+        """(Largest, smallest class) where one has `IMBALANCE_RATIO` times as many images; else None."""
+        counts = self.counts
+        most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
+        return (most, least) if counts[most] >= IMBALANCE_RATIO * counts[least] else None
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits that depend on the images' content, order and labels and on the class names alone."""
         digest = hashlib.sha256(repr(self.classes).encode())
@@ -288,6 +306,19 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
             )
         lists = ("paths", "labels", "hashes", "groups", "files")
         return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in lists})
+
+    def grouped(self, group_by: GroupBy | None) -> "Split":
+        """Return a view in which images of one key are one group, beside the groups that are known.
+
+        Args:
+            group_by: as in `load`; with None nothing changes.
+
+        Raises:
+            LearnerError: the text is not a regular expression.
+        """
+        if group_by is None:
+            return self
+        return replace(self, groups=tie(self.groups, self.paths, read_key(group_by)))
 
     def transformed(self, transform: Callable[[Image.Image], torch.Tensor]) -> "Transformed":
         """Return a torch Dataset of (transform(image), label).
@@ -380,6 +411,48 @@ class DatasetSplits:
         return hash_content(
             (self.classes[k], h) for s in splits for k, h in zip(s.labels, s.hashes, strict=True)
         )
+
+    @cached_property
+    def root(self) -> Path:
+        """The folder that all images lie in."""
+        splits = (self.train, self.val, self.test)
+        return Path(os.path.commonpath([path.parent for split in splits for path in split.paths]))
+
+    def name_of(self, path: Path) -> str:
+        """Return a file's name below the folder of the data set, as one line of text.
+
+        Args:
+            path: one of the files.
+        """
+        return printable(
+            (path.relative_to(self.root) if path.is_relative_to(self.root) else Path(path.name)).as_posix()
+        )
+
+    @property
+    def noted(self) -> list[tuple[str, str]]:
+        """(File, what was noted of it): the first problems of each kind, and how many more there are."""
+        kinds: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            kinds.setdefault(problem.kind, []).append(problem)
+        rows = []
+        for kind, found in kinds.items():
+            rows += [(self.name_of(p.path), f"{kind}: {p.message}") for p in found[:SHOWN]]
+            if len(found) > SHOWN:
+                rows.append((f"{len(found) - SHOWN} more", kind))
+        return rows
+
+    def summary(self) -> str:
+        """Return what was inferred from the images, as text: classes, splits, counts, and what was noted."""
+        splits = (self.train, self.val, self.test)
+        rows = [["class", *(split.name for split in splits)]]
+        rows += [[printable(name), *(str(s.counts[name]) for s in splits)] for name in self.classes]
+        rows += [["in all", *(str(len(split)) for split in splits)]]
+        width = min(max(len(row[0]) for row in rows), 40)
+        images = sum(map(len, splits))
+        lines = [f"{self.name}: {images} images of {len(self.classes)} classes; {self.card.split_rule}"]
+        lines += [f"  {row[0]:{width}} " + "".join(f"{count:>7}" for count in row[1:]) for row in rows]
+        lines += [f"Noted: {name}: {message}" for name, message in self.noted]
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         shown = ", ".join(self.classes[:5]) + (", …" if len(self.classes) > 5 else "")

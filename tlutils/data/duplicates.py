@@ -46,7 +46,7 @@ def find_copies(pixels: Sequence[str], thumbs: np.ndarray, labels: Sequence[str]
 
     `pixels` are hashes of the decoded images; `thumbs` is uint8 (N, 32, 32). Time: one product of (N, 1024)
     with its transpose (seconds for 10,000 images); memory grows with N alone. Mirrored, rotated, recoloured
-    and strongly cropped copies are not recognised: who knows of them passes them as `groups` to `load`.
+    and strongly cropped copies are not recognised: who knows of them says so by `group_by` of `load`.
     """
     groups = DisjointSet(range(len(pixels)))
     first: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from .assemble import Item, assemble
 from .cards import Card
 from .dataset import DatasetSplits, Problem
 from .duplicates import MOST
+from .grouping import KeyOf
 from .kept import find_copies_once
 from .layout import find_splits, name_classes
 from .scan import FileScan, scan_files, walk
@@ -27,7 +28,7 @@ def load_folder(
     seed: int = 0,
     empty: str = "error",
     too_few: str = "error",
-    groups: Callable[[Path], Hashable] | None = None,
+    key_of: KeyOf | None = None,
     card: Card | None = None,
     splits: Mapping[str, str] | None = None,
     copies: str = "near",
@@ -65,7 +66,7 @@ def load_folder(
         problems=problems + set_aside,
         seed=seed,
         too_few=too_few,
-        groups=groups,
+        key_of=key_of,
         folder=root,
         empty=empty,
         grey_bits=grey_bits,
@@ -104,7 +105,7 @@ def read_items(
             message = (
                 f"{sum(map(len, found.doubtful))} images are alike to the noise, such as this and {second}: "
                 "frames of a camera that stands still, or copies. They are taken for different pictures. If "
-                "they belong together, say so by groups=."
+                "they belong together, say so by group_by=."
             )
             problems.append(Problem(first, "alike", message))
         if len(usable) > MOST:

@@ -150,7 +150,7 @@ def _why_unknown(content: bytes, path: Path) -> tuple[str, str]:
     if path.suffix.lower() in EXTENSIONS:
         return (
             "unreadable",
-            f"The content is no image that can be read here, although the name ends in {path.suffix}.",
+            f"The content is not an image that can be read here, although the name ends in {path.suffix}.",
         )
     return "not-an-image", "This is not an image."
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from .. import runtime
 from . import duplicates
 from .duplicates import Copies, find_copies
+from .grouping import KeyOf
 from .splits import NAMES
 
 
@@ -19,12 +20,12 @@ from .splits import NAMES
 class KeptSplit:
     """Where the pictures of a folder were at its last load with a seed, so that new files move none of them.
 
-    A picture is known by its content or its place, or by its group where the caller gives groups.
+    A picture is known by its content or its place, or by its group, where the caller has such.
     """
 
     root: Path
     seed: int
-    groups: Callable[[Path], Hashable] | None
+    key_of: KeyOf | None
 
     def recall(self, paths: Sequence[Path], hashes: Sequence[str]) -> list[str]:
         """Return the side of each picture, "" for a new one."""
@@ -44,14 +45,14 @@ class KeptSplit:
             _write(self._store, now)
 
     def _name(self, paths: Sequence[Path], hashes: Sequence[str]) -> list[tuple[str, ...]]:
-        if self.groups is not None:
-            return [(repr(self.groups(path)),) for path in paths]
+        if self.key_of is not None:
+            return [(repr(self.key_of(path)),) for path in paths]
         places = [path.relative_to(self.root).as_posix() for path in paths]
         return list(zip(places, hashes, strict=True))
 
     @property
     def _store(self) -> Path:
-        key = hashlib.sha256(repr((self.root.resolve(), self.seed, self.groups is None)).encode()).hexdigest()
+        key = hashlib.sha256(repr((self.root.resolve(), self.seed, self.key_of is None)).encode()).hexdigest()
         return runtime.cache_dir("splits") / f"{key[:24]}.json"
 
 

@@ -1,7 +1,7 @@
 """From images to a model that works elsewhere: trained and judged, with report and card, and exported."""
 
 from .building import Built, build, choose_recipe
-from .doubts import list_doubts, summarise
+from .doubts import list_doubts
 from .export import OPSET, TOLERANCE, Exported, export_onnx, export_torch
 from .prediction import predict
 from .preprocessing import describe_preprocessing
@@ -18,5 +18,4 @@ __all__ = [
     "export_torch",
     "list_doubts",
     "predict",
-    "summarise",
 ]

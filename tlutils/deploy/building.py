@@ -16,9 +16,9 @@ from torch import nn
 
 from .. import data, features, fingerprint, models, novelty, probe, runtime, surgery, train
 from ..errors import LearnerError
-from ..metrics import Estimate
+from ..intervals import Estimate
 from .card import write_card
-from .doubts import Suspect, find_suspects, list_doubts, list_problems, name_of, root_of
+from .doubts import list_doubts
 from .judging import Judgement, judge
 from .page import render
 from .prediction import EMBEDDINGS, MODEL
@@ -28,6 +28,7 @@ from .results import Results, ShownSuspect
 RUN, REPORT, CARD, HISTORY = "run.json", "report.html", "README.md", "history.csv"
 TRAINING = "training"  # where an unfinished training keeps its checkpoint
 SUSPECTS = 12  # that are shown
+FOLDS = 3  # in which labels are looked at by a probe that has not seen them, as in the advice
 SUSPICIOUS = 0.02  # share of labels that look wrong, from which on it is said before everything else
 THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
@@ -72,7 +73,7 @@ def choose_recipe(from_stage: str, *, seed: int = 0) -> train.Recipe:
         >>> deploy.choose_recipe("stage6").phases[0].from_stage
         'stage6'
     """
-    shared: dict[str, Any] = {"class_weights": "balanced", "augment": "shift", "head_lr": 3e-4, "seed": seed}
+    shared: dict[str, Any] = {"class_weight": "balanced", "augment": "shift", "head_lr": 3e-4, "seed": seed}
     if from_stage == "all":
         return train.Recipe.finetune(**shared)
     return train.Recipe.partial(from_stage, views=4, **shared)
@@ -121,11 +122,10 @@ def build(
         >>> models.info(models.load("digits-model")).classes[:3]
         ['0', '1', '2']
     """
-    root = root_of(dataset)
     key = _identify(dataset, backbone, recipe, seed)
-    folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, root, key)
-    if folder.resolve().is_relative_to(root.resolve()):
-        raise LearnerError(f"{folder} lies among the images of {root}. Choose a folder elsewhere.")
+    folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, dataset.root, key)
+    if folder.resolve().is_relative_to(dataset.root.resolve()):
+        raise LearnerError(f"{folder} lies among the images of {dataset.root}. Choose a folder elsewhere.")
     if found := _open(folder, key):
         return found
     model = models.load(backbone)
@@ -138,7 +138,7 @@ def build(
     models.describe(model, classes=list(dataset.classes))
     say(done.words)
     say("judging on the test images")
-    judgement = judge(model, dataset.test, done.detector, root) if len(dataset.test) else None
+    judgement = judge(model, dataset.test, done.detector, dataset.name_of) if len(dataset.test) else None
     doubts = [*list_doubts(dataset), *done.doubts]
     about_suspects = _describe_suspects(done)
     if len(done.suspects) >= SUSPICIOUS * done.labels:
@@ -150,12 +150,10 @@ def build(
         classes=list(dataset.classes),
         counts={split.name: list(split.counts.values()) for split in _splits(dataset)},
         split_rule=dataset.card.split_rule,
-        problems=list_problems(dataset),
+        problems=dataset.noted,
         doubts=doubts,
         judgement=judgement,
-        suspects=[
-            _show(suspect, done.learned, dataset.classes, root) for suspect in done.suspects[:SUSPECTS]
-        ],
+        suspects=[_show(suspect, done.learned, dataset) for suspect in done.suspects[:SUSPECTS]],
         suspects_words=about_suspects,
         novelty=_describe_detector(done.detector, judgement),
         trained=done.words,
@@ -172,7 +170,7 @@ class _Trained:
     detector: novelty.Detector
     learned: list[data.Split]  # whose labels were looked at
     labels: int
-    suspects: list[Suspect]
+    suspects: list[probe.Suspect]
     doubts: list[str]
 
 
@@ -202,14 +200,14 @@ def _train(
     doubts: list[str] = []
     if not solved and recipe is None:
         say("this network's head is more than one linear layer on its features: it is trained in steps")
-        recipe = train.Recipe.probe(class_weights="balanced", seed=seed)
+        recipe = train.Recipe.probe(class_weight="balanced", seed=seed)
     elif not solved and isinstance(recipe, probe.Probe):
         raise LearnerError(
             "The probe does not fit the head of this network: with it the model says something else than the "
             f"probe. Fit it on the features of the stage {at!r}, with the classes of the data set, or pass a "
             "recipe."
         )
-    suspects = find_suspects(x, fitted, labels, groups)
+    suspects = probe.find_suspects(labels, _held_out(x, fitted, labels, groups, seed))
     if isinstance(recipe, train.Recipe):
         history = _fit(model, dataset, recipe, folder, say)
         words = _describe_training(history, dataset, solved)
@@ -270,7 +268,7 @@ def _fit(
     def tell(history: train.History) -> None:
         row = history.rows[-1]
         score = row.get("val_balanced_accuracy")
-        judged = "" if score is None else f", balanced accuracy on val {score:.3f}"
+        judged = "" if score is None else f", balanced accuracy on the validation images {score:.3f}"
         say(f"epoch {len(history)} of {recipe.epochs}: loss {row['train_loss']:.3f}{judged}")
 
     history = train.fit(model, dataset, recipe, out=folder / TRAINING, on_epoch=tell)
@@ -291,13 +289,27 @@ def _describe_training(history: train.History, dataset: data.DatasetSplits, solv
     start = "with random weights" if recipe.reset else "from the pretrained weights"
     if solved and not recipe.reset:
         start += ", the head solved as a linear probe on frozen features"
-    chosen = ", the best on val" if recipe.keep == "best" and len(dataset.val) else ""
-    weights = "every class counting alike" if recipe.class_weights else "every image counting alike"
+    chosen = ", the best on the validation images" if recipe.keep == "best" and len(dataset.val) else ""
+    weights = "every class counting alike" if recipe.class_weight else "every image counting alike"
     return (
         f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, trained from "
         f"{', then '.join(dict.fromkeys(stages))} on, {len(history)} epochs, {weights}. The weights are "
         f"those of epoch {history.best_epoch or len(history)}{chosen}."
     )
+
+
+def _held_out(
+    x: np.ndarray, fitted: probe.Probe, labels: np.ndarray, groups: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return probabilities (N, C) by probes like the fitted one that have not seen the image; else NaN."""
+    fold = probe.assign_folds(labels, groups, FOLDS, seed)
+    chances = np.full((len(x), len(fitted.classes)), np.nan)
+    for number in range(FOLDS):
+        held, known = fold == number, fold != number
+        if held.any() and len(np.unique(labels[known])) == len(fitted.classes):
+            one = probe.fit_probe(x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting])
+            chances[held] = one.predict_proba(x[held])
+    return chances
 
 
 def _describe_suspects(done: _Trained) -> str:
@@ -325,9 +337,7 @@ def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) 
     return words + (f" Of the test images: {judgement.unlike}." if judgement else "")
 
 
-def _show(
-    suspect: Suspect, learned: Sequence[data.Split], classes: Sequence[str], root: Path
-) -> ShownSuspect:
+def _show(suspect: probe.Suspect, learned: Sequence[data.Split], dataset: data.DatasetSplits) -> ShownSuspect:
     """Return a suspect with its picture."""
     row, split = suspect.row, learned[0]
     if row >= len(split):
@@ -336,9 +346,9 @@ def _show(
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     picture.save(kept, "jpeg", quality=80)
     return ShownSuspect(
-        name_of(split.paths[row], root),
-        classes[suspect.label],
-        classes[suspect.suggested],
+        dataset.name_of(split.paths[row]),
+        dataset.classes[suspect.label],
+        dataset.classes[suspect.suggested],
         suspect.probability,
         kept.getvalue(),
     )
@@ -375,11 +385,12 @@ def _open(folder: Path, key: dict[str, Any]) -> Built | None:
         there, built = dict(found["key"]), found["built"]
     except (OSError, ValueError, KeyError, TypeError):
         raise LearnerError(
-            f"{folder} is there, and holds no run like this. It was left as it is: choose another folder."
+            f"{folder} exists and was not written by this command; nothing was changed. Choose another "
+            "folder."
         ) from None
     if differs := [name for name in key if there.get(name) != key[name]]:
         raise LearnerError(
-            f"{folder} holds another run, of other {', '.join(differs)}. It was left as it is: choose "
+            f"{folder} holds a run with a different {', '.join(differs)}; nothing was changed. Choose "
             "another folder."
         )
     if built is None or not (folder / MODEL).is_file():
@@ -409,7 +420,7 @@ def _write(
 ) -> Built:
     """Write model, embeddings, report and card, and at last that the run is finished."""
     judged = results.judgement
-    score = judged.balanced if judged else Estimate(np.nan, np.nan, np.nan)
+    score = judged.report.balanced_accuracy if judged else Estimate(np.nan, np.nan, np.nan)
     extra = {"trained": results.trained, "images": results.name, "balanced_accuracy": list(score)}
     models.save(model, folder / MODEL, extra=extra)
     detector.save(folder / EMBEDDINGS)

@@ -20,8 +20,8 @@ def write_card(results: Results) -> ModelCard:
     judged = results.judgement
     scores = []
     if judged is not None:
-        values = {"balanced_accuracy": judged.balanced.value, "accuracy": judged.report.accuracy.value}
-        for metric, value in values.items():
+        for metric in ("balanced_accuracy", "accuracy"):
+            value = getattr(judged.report, metric).value
             scores.append(
                 EvalResult(
                     task_type="image-classification",
@@ -50,7 +50,7 @@ def _body(results: Results) -> str:
         parts.append("There was no test image: nobody knows how good it is.")
     else:
         rows = [
-            ("balanced accuracy", str(judged.balanced)),
+            ("balanced accuracy", str(judged.report.balanced_accuracy)),
             ("random guessing", f"{1 / len(names):.3f}"),
         ]
         rows.append(("images", str(judged.report.n)))
@@ -65,7 +65,7 @@ def _body(results: Results) -> str:
         "## Classes",
     ]
     support = judged.report.per_class["support"].tolist() if judged else [0] * len(names)
-    recalls = list(map(str, judged.recalls)) if judged else ["undefined"] * len(names)
+    recalls = list(map(str, judged.report.recalls)) if judged else ["undefined"] * len(names)
     train = results.counts["train"]
     listed = list(zip(names, map(str, train), map(str, support), recalls, strict=True))[:LISTED]
     parts.append(_table(("class", "training images", "test images", "recall"), listed))

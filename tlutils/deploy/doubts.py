@@ -1,65 +1,10 @@
-"""What a folder of images holds, and what in it makes a result less sure than it looks."""
-
-import os
-from dataclasses import dataclass
-from pathlib import Path
+"""What in a folder of images makes a result less sure than it looks."""
 
 import numpy as np
 
-from .. import data, metrics, probe
-from ..errors import printable
+from .. import data, intervals
 
-FOLDS = 5  # in which labels are looked at by a probe that has not seen them
-SHOWN = 5  # problems of one kind that are shown
-
-
-def summarise(dataset: data.DatasetSplits) -> str:
-    """Return what was inferred from a data set, as text: classes, splits, counts, and what was noted.
-
-    Args:
-        dataset: As `data.load` gives it.
-
-    Example:
-        >>> from tlutils import data, deploy
-        >>> print(deploy.summarise(data.load("digits")))
-        digits: 1797 images of 10 classes; ...
-    """
-    splits = (dataset.train, dataset.val, dataset.test)
-    rows = [["class", *(split.name for split in splits)]]
-    rows += [[printable(name), *(str(s.counts[name]) for s in splits)] for name in dataset.classes]
-    rows += [["in all", *(str(len(split)) for split in splits)]]
-    width = min(max(len(row[0]) for row in rows), 40)
-    images = sum(map(len, splits))
-    rule = dataset.card.split_rule
-    lines = [f"{dataset.name}: {images} images of {len(dataset.classes)} classes; {rule}"]
-    lines += [f"  {row[0]:{width}} " + "".join(f"{count:>7}" for count in row[1:]) for row in rows]
-    lines += [f"Noted: {name}: {message}" for name, message in list_problems(dataset)]
-    return "\n".join(lines)
-
-
-def list_problems(dataset: data.DatasetSplits) -> list[tuple[str, str]]:
-    """Return (file, what was noted of it), of each kind the first ones and how many more there are."""
-    root = root_of(dataset)
-    kinds: dict[str, list[data.Problem]] = {}
-    for problem in dataset.problems:
-        kinds.setdefault(problem.kind, []).append(problem)
-    rows = []
-    for kind, found in kinds.items():
-        rows += [(name_of(p.path, root), f"{kind}: {p.message}") for p in found[:SHOWN]]
-        if len(found) > SHOWN:
-            rows.append((f"{len(found) - SHOWN} more", kind))
-    return rows
-
-
-def root_of(dataset: data.DatasetSplits) -> Path:
-    """Return the folder that all images of a data set lie in."""
-    splits = (dataset.train, dataset.val, dataset.test)
-    return Path(os.path.commonpath([path.parent for split in splits for path in split.paths]))
-
-
-def name_of(path: Path, root: Path) -> str:
-    """Return a file's name below the folder of the data set, as one line of text."""
-    return printable((path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix())
+SHOWN = 5  # classes that are named
 
 
 def list_doubts(dataset: data.DatasetSplits) -> list[str]:
@@ -74,22 +19,23 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
         []
     """
     doubts, names = [], [repr(name) for name in dataset.classes]
-    counts = np.array(list(dataset.train.counts.values()))
-    most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] >= data.UNEQUAL * counts[least]:
+    known = dataset.train.join(dataset.val)  # as in the advice
+    counts = known.counts
+    if known.imbalance:
+        most, least = known.imbalance
         doubts.append(
-            f"The classes are imbalanced: {counts[most]} training images of {names[most]}, {counts[least]} "
-            f"of {names[least]}. So every class counts alike in training (class weights), and balanced "
-            f"accuracy judges, the mean recall of the classes: always answering {names[most]} is right for "
-            f"{counts[most] / counts.sum():.0%} of such images and has a balanced accuracy of "
-            f"{1 / len(counts):.2f}."
+            f"The classes are imbalanced: beside the test images there are {counts[most]} of {most!r}, "
+            f"{counts[least]} of {least!r}. So every class counts alike in training (class weights), and "
+            "balanced accuracy judges, the mean recall of the classes: always answering "
+            f"{most!r} is right for {counts[most] / len(known):.0%} of such images and has a balanced "
+            f"accuracy of {1 / len(counts):.2f}."
         )
-    few = [name for name, count in zip(names, counts, strict=True) if count < data.FEW]
-    if few:
+    if known.few:
+        few = list(map(repr, known.few))
         listed = ", ".join(few[:SHOWN]) + (", …" if len(few) > SHOWN else "")
         doubts.append(
-            f"{len(few)} of {len(names)} classes have fewer than {data.FEW} training images ({listed}). "
-            "Collect more: nothing else helps as much."
+            f"{len(few)} of {len(names)} classes have fewer than {data.FEW_IMAGES} images beside the test "
+            f"images ({listed}). Collect more: nothing else helps as much."
         )
     judged = np.array(list(dataset.test.counts.values()))
     if not judged.any():
@@ -98,59 +44,11 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
     if absent := [name for name, count in zip(names, judged, strict=True) if not count]:
         listed = ", ".join(absent[:SHOWN]) + (", …" if len(absent) > SHOWN else "")
         doubts.append(f"Nothing will be known of {listed}: no test image is of that class.")
-    best, _ = metrics.wilson_intervals(np.diag(judged))
+    labels = dataset.test.labels
+    best = intervals.score_interval(np.ones(len(labels)), labels, groups=dataset.test.groups)
     if best.low < 0.9:
         doubts.append(
             f"{judged.sum()} test images say little: if all of them were right, the balanced accuracy could "
             f"still be {best.low:.2f}."
         )
     return doubts
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """An image whose label a probe that had not seen it contradicts.
-
-    Attributes:
-        row: Which of the images it is.
-        label: The class that it was given.
-        suggested: The class that the probe finds.
-        probability: What the probe gives that class.
-    """
-
-    row: int
-    label: int
-    suggested: int
-    probability: float
-
-
-def find_suspects(
-    x: np.ndarray, fitted: probe.Probe, labels: np.ndarray, groups: np.ndarray
-) -> list[Suspect]:
-    """Return the images whose labels look wrong, the surest first.
-
-    Each is judged by a probe that has not seen it, with the penalty of the one that was fitted. Its label is
-    doubted where another class gets at least the probability that images of that class get on average:
-    confident learning, Northcutt, Jiang and Chuang 2021, arXiv:1911.00068.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    sizes = [len(np.unique(groups[labels == k])) for k in range(len(fitted.classes))]
-    folds = min(FOLDS, *sizes)
-    if folds < 3:  # without one of two pictures nobody knows a class well enough to doubt a label
-        return []
-    chances = np.full((len(labels), len(fitted.classes)), np.nan)
-    for known, held in StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(x, labels, groups):
-        if len(np.unique(labels[known])) == len(fitted.classes):
-            one = probe.fit_probe(
-                x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting], folds=2
-            )
-            chances[held] = one.predict_proba(x[held])
-    usual = np.array([np.nanmean(chances[labels == k, k]) for k in range(len(fitted.classes))])
-    confident = np.where(chances >= usual, chances, 0)
-    suggested, sure = confident.argmax(axis=1), confident.max(axis=1)
-    rows = np.flatnonzero((suggested != labels) & (sure > 0))
-    return [
-        Suspect(int(i), int(labels[i]), int(suggested[i]), float(sure[i]))
-        for i in sorted(rows, key=lambda i: -sure[i])
-    ]

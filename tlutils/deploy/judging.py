@@ -1,5 +1,6 @@
 """The judgement of a finished model, on the test images and once: scores, mistakes, and why it made them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import data, explain, features, intervals, metrics, novelty, plots, train
+from .. import data, explain, features, metrics, novelty, plots, train
 from ..errors import LearnerError
-from .doubts import name_of
 from .prediction import BATCH
 
 MISTAKES = 8  # that are shown
@@ -39,28 +39,23 @@ class Judgement:
     """What a model did on the test images.
 
     Attributes:
-        report: Scores and confusion.
-        balanced: Balanced accuracy, with an interval that holds for few images too and counts copies once.
-        recalls: The recall of each class, alike.
+        report: Scores and confusion, with intervals in which copies count once.
         mistakes: The surest mistakes.
         method: What made the maps of the mistakes.
         unlike: How many test images look unlike the training images: about as many as chance explains.
     """
 
     report: metrics.Report
-    balanced: metrics.Estimate
-    recalls: list[metrics.Estimate]
     mistakes: list[Mistake]
     method: str
     unlike: novelty.Comparison
 
 
-def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root: Path) -> Judgement:
-    """Return what a model does on a split that nothing was chosen on; `root` is the data set's folder."""
+def judge(
+    model: nn.Module, split: data.Split, detector: novelty.Detector, name_of: Callable[[Path], str]
+) -> Judgement:
+    """Return what a model does on a split that nothing was chosen on; `name_of` gives the name of a file."""
     report = train.evaluate(model, split)
-    _, recalls = metrics.wilson_intervals(report.confusion)
-    hits = report.probabilities.argmax(axis=1) == report.labels
-    balanced = intervals.score_interval(hits, report.labels, groups=split.groups)
     prepare, read = data.transform_for(model), features.reader(model)
     embeddings = []
     for start in range(0, len(split), BATCH):
@@ -74,7 +69,7 @@ def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root:
     pictures, method = _explain(model, split, chosen, guess[chosen])
     mistakes = [
         Mistake(
-            name_of(split.paths[i], root),
+            name_of(split.paths[i]),
             report.classes[report.labels[i]],
             report.classes[guess[i]],
             float(sure[i]),
@@ -82,7 +77,7 @@ def judge(model: nn.Module, split: data.Split, detector: novelty.Detector, root:
         )
         for i, picture in zip(chosen, pictures, strict=True)
     ]
-    return Judgement(report, balanced, recalls, mistakes, method, unlike)
+    return Judgement(report, mistakes, method, unlike)
 
 
 def _explain(

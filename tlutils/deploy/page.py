@@ -49,8 +49,9 @@ def render(results: Results) -> str:
         parts.append('<p class="score">No test image: nobody knows how good it is.</p>')
     else:
         parts.append(
-            f'<p class="score">Balanced accuracy {judged.balanced}</p><p>On {judged.report.n} test images, '
-            "on which nothing was chosen. In brackets, the interval of 95 %: the value on all images of this "
+            f'<p class="score">Balanced accuracy {judged.report.balanced_accuracy}</p>'
+            f"<p>On {judged.report.n} test images, on which nothing was chosen. In brackets, the interval of "
+            "95 %: the value on all images of this "
             f"kind is likely to be in it. Random guessing would score {1 / len(results.classes):.3f}.</p>"
         )
     parts += [f'<p class="doubt">{text(doubt)}</p>' for doubt in results.doubts]
@@ -93,7 +94,7 @@ def _noted(results: Results) -> str:
 def _classes(results: Results) -> str:
     assert results.judgement is not None
     table = results.judgement.report.per_class
-    recalls = results.judgement.recalls
+    recalls = results.judgement.report.recalls
     worst = np.argsort([recall.value for recall in recalls], kind="stable")  # NaN comes last
     support, precision = table["support"].tolist(), table["precision"].tolist()
     rows = [[results.classes[k], support[k], recalls[k], _number(precision[k])] for k in worst]

@@ -16,10 +16,10 @@ from .attribution import (
 from .cams import cam, grad_cam
 from .channels import activations, dead_channels, top_patches
 from .faithfulness import cascading_randomization, deletion, insertion, pointing_game
-from .hooks import prepare_batch, score_classes
+from .hooks import checked_batch, score_classes
 from .matching import feature_inversion, style_transfer, texture_synthesis
 from .neighbours import embedding_map, nearest
-from .optimise import Synthesis, to_image, to_input
+from .optimise import Synthesis, denormalize, normalize
 from .synthesis import class_visualization, deepdream, fooling_images, maximise_activation
 from .weights import filters, filters_to_images, fit_gabors
 
@@ -28,11 +28,13 @@ __all__ = [
     "activations",
     "cam",
     "cascading_randomization",
+    "checked_batch",
     "class_visualization",
     "dead_channels",
     "deconvnet",
     "deepdream",
     "deletion",
+    "denormalize",
     "embedding_map",
     "feature_inversion",
     "filters",
@@ -45,15 +47,13 @@ __all__ = [
     "integrated_gradients",
     "maximise_activation",
     "nearest",
+    "normalize",
     "occlusion",
     "pointing_game",
-    "prepare_batch",
     "saliency",
     "score_classes",
     "smoothgrad",
     "style_transfer",
     "texture_synthesis",
-    "to_image",
-    "to_input",
     "top_patches",
 ]

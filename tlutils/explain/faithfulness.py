@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LearnerError
+from ..intervals import score_interval
 from ..runtime import progress, seeded
 from .attribution import expand_fill
 from .hooks import (
@@ -273,8 +274,6 @@ def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
         >>> explain.pointing_game(maps, [(0, 0, 1, 1)] * 2).hits
         tensor([ True, False])
     """
-    from scipy.stats import binomtest
-
     boxes = torch.as_tensor(boxes)
     if maps.ndim != 3 or boxes.shape != (len(maps), 4) or not len(maps):
         raise LearnerError(
@@ -285,5 +284,4 @@ def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
     row, column = peak // maps.shape[2], peak % maps.shape[2]
     left, top, right, bottom = boxes.cpu().unbind(1)
     hits = (top <= row) & (row < bottom) & (left <= column) & (column < right)
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
-    return HitRate(hits, float(hits.float().mean()), float(interval.low), float(interval.high))
+    return HitRate(hits, *score_interval(hits.numpy()))

@@ -37,10 +37,10 @@ def examining(model: nn.Module, *batches: Tensor) -> Iterator[tuple[Any, ...]]:
         in_float32(bare),
         surgery.assume_unchanged(),
     ):
-        yield bare, *(prepare_batch(bare, x) for x in batches)
+        yield bare, *(checked_batch(bare, x) for x in batches)
 
 
-def prepare_batch(model: nn.Module, x: Tensor) -> Tensor:
+def checked_batch(model: nn.Module, x: Tensor) -> Tensor:
     """Return a copy of a batch, on the model's device and in its precision, after checking that it is one.
 
     The copy lies in memory in the order of its shape: nothing depends on the layout that arrived.
@@ -57,7 +57,7 @@ def prepare_batch(model: nn.Module, x: Tensor) -> Tensor:
         >>> from torch import nn
         >>> from tlutils import explain
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-        >>> explain.prepare_batch(model, torch.zeros(2, 3, 16, 16) / 0)
+        >>> explain.checked_batch(model, torch.zeros(2, 3, 16, 16) / 0)
         Traceback (most recent call last):
         tlutils.errors.LearnerError: x has NaN or infinite pixels in image 0, 1. ...
     """

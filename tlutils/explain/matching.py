@@ -12,7 +12,7 @@ from ..errors import LearnerError
 from ..runtime import seeded
 from .channels import by_channel
 from .hooks import Reader, examining, stages
-from .optimise import OnStep, Synthesis, descend, draw_noise, to_image
+from .optimise import OnStep, Synthesis, denormalize, descend, draw_noise
 
 
 def feature_inversion(
@@ -117,7 +117,7 @@ def texture_synthesis(
     with examining(model, x) as (model, x), seeded(seed):
         loss = _style_loss(model, x, _first_four(model, x) if at is None else at)
         # From grey, few steps end in other colours: early features say little about the mean of a channel.
-        pixels = to_image(model, x).flatten(2)
+        pixels = denormalize(model, x).flatten(2)
         height, width = draw_noise(model, 1, x.shape[2:] if size is None else size).shape[2:]
         drawn = pixels[..., torch.randint(pixels.shape[2], (height * width,))].unflatten(2, (height, width))
         start = torch.lerp(pixels.mean(2)[..., None, None], drawn, 0.3)
@@ -185,7 +185,7 @@ def style_transfer(
             wanted = reader(content)[kept]
         return descend(
             lambda batch: _missed_share(reader(batch)[kept], wanted) + style_weight * painted(batch),
-            to_image(model, content), model=model, steps=steps, lr=lr, tv=tv, on_step=on_step,
+            denormalize(model, content), model=model, steps=steps, lr=lr, tv=tv, on_step=on_step,
             desc="style transfer",
         )  # fmt: skip
 

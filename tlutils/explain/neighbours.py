@@ -7,22 +7,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import LearnerError
+from ..features import check_rows
 
 
 def as_features(values: ArrayLike | Tensor) -> np.ndarray:
     """Return features or pixels (N, …) as a matrix (N, D); LearnerError if it is empty or not finite."""
-    array = values.detach().cpu().double().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim < 2 or 0 in array.shape:
-        raise LearnerError(
-            f"Features have shape {array.shape}. Expected one row per image, (N, D), or images (N, C, H, W)."
-        )
-    matrix = array.reshape(len(array), -1).astype(np.float64)
-    if not np.isfinite(matrix).all():
-        rows = np.flatnonzero(~np.isfinite(matrix).all(1))
-        raise LearnerError(
-            f"Features hold NaN or infinity in row {', '.join(map(str, rows[:8]))}; leave those images out."
-        )
-    return matrix
+    array = values if isinstance(values, Tensor) else np.asarray(values)
+    return check_rows(array.reshape(len(array), -1) if array.ndim > 2 and len(array) else array)
 
 
 def nearest(

@@ -37,7 +37,7 @@ def _statistics(model: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
     return like.new_tensor(info.mean).view(-1, 1, 1), like.new_tensor(info.std).view(-1, 1, 1)
 
 
-def to_input(model: nn.Module, images: Tensor) -> Tensor:
+def normalize(model: nn.Module, images: Tensor) -> Tensor:
     """Return images in [0, 1], normalised by the model's own mean and standard deviation.
 
     Args:
@@ -48,14 +48,14 @@ def to_input(model: nn.Module, images: Tensor) -> Tensor:
         >>> import torch
         >>> from torch import nn
         >>> from tlutils import explain
-        >>> explain.to_input(nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8)).shape
+        >>> explain.normalize(nn.Conv2d(3, 4, 3), torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 3, 8, 8])
     """
     mean, std = _statistics(model, images)
     return (images - mean) / std
 
 
-def to_image(model: nn.Module, x: Tensor) -> Tensor:
+def denormalize(model: nn.Module, x: Tensor) -> Tensor:
     """Return a preprocessed batch, denormalised to images in [0, 1]; values outside are cut off.
 
     Args:
@@ -67,7 +67,7 @@ def to_image(model: nn.Module, x: Tensor) -> Tensor:
         >>> from torch import nn
         >>> from tlutils import explain
         >>> images, model = torch.rand(2, 3, 8, 8), nn.Conv2d(3, 4, 3)
-        >>> torch.allclose(explain.to_image(model, explain.to_input(model, images)), images, atol=1e-6)
+        >>> torch.allclose(explain.denormalize(model, explain.normalize(model, images)), images, atol=1e-6)
         True
     """
     mean, std = _statistics(model, x)
@@ -150,7 +150,7 @@ def ascend(
     for step in progress(range(steps), desc=desc):
         shift = [int(torch.randint(-jitter, jitter + 1, ())) for _ in range(2)] if jitter else [0, 0]
         images.requires_grad_()
-        values = objective(to_input(model, torch.roll(images, shift, (2, 3))))
+        values = objective(normalize(model, torch.roll(images, shift, (2, 3))))
         if step == 0:
             compute_gradient(values.sum(), images, retain_graph=True)  # the penalty has one in any case
         penalty = l2 * (images - 0.5).square().mean((1, 2, 3))
@@ -196,7 +196,7 @@ def descend(
     curve: list[Tensor] = []
     for step in progress(range(steps), desc=desc):
         images = render()
-        values = loss(to_input(model, images))
+        values = loss(normalize(model, images))
         if step == 0:
             compute_gradient(values.sum(), change, retain_graph=True)
         # Given by hand, because backward() would leave gradients on the model's parameters.

@@ -17,15 +17,15 @@ from ..runtime import progress, seeded
 from .channels import as_maps, by_channel
 from .hooks import (
     Reader,
+    checked_batch,
     compute_gradient,
     compute_scores,
     examining,
     parse_indices,
-    prepare_batch,
     resolve_target,
     select_scores,
 )
-from .optimise import OnStep, Synthesis, ascend, check_steps, draw_noise, stack_curve, to_image, to_input
+from .optimise import OnStep, Synthesis, ascend, check_steps, denormalize, draw_noise, normalize, stack_curve
 
 
 def class_visualization(
@@ -80,10 +80,10 @@ def class_visualization(
         first = (
             draw_noise(model, len(index), size)
             if start is None
-            else to_image(model, prepare_batch(model, start))
+            else denormalize(model, checked_batch(model, start))
         )
         with torch.no_grad():
-            index = resolve_target(index, compute_scores(model, to_input(model, first)))
+            index = resolve_target(index, compute_scores(model, normalize(model, first)))
         return ascend(
             lambda x: select_scores(compute_scores(model, x), index),
             first, model=model, steps=steps, lr=lr, l2=l2, jitter=jitter, blur=blur, on_step=on_step,
@@ -148,12 +148,14 @@ def maximise_activation(
         wanted = None if channel is None else parse_indices("channel", channel)
         count = 1 if wanted is None else len(wanted)
         first = (
-            draw_noise(model, count, size) if start is None else to_image(model, prepare_batch(model, start))
+            draw_noise(model, count, size)
+            if start is None
+            else denormalize(model, checked_batch(model, start))
         )
         reader = Reader(model, [at], like=first)
         if wanted is not None:
             with torch.no_grad():
-                width = by_channel(reader(to_input(model, first[:1]))[at], reader.layouts[at]).shape[1]
+                width = by_channel(reader(normalize(model, first[:1]))[at], reader.layouts[at]).shape[1]
             if not ((wanted >= 0) & (wanted < width)).all():
                 raise LearnerError(f"channel={channel!r}. {at!r} has {width} channels, 0 to {width - 1}.")
 
@@ -238,12 +240,12 @@ def fooling_images(
     """
     check_steps(steps, lr)
     with examining(model, x) as (model, x):
-        original = to_image(model, x)
+        original = denormalize(model, x)
         images, curve = original.clone(), []
         taken = torch.full((len(images),), steps, device=images.device)
         for step in progress(range(steps + 1), desc="fooling"):
             images.requires_grad_()
-            out = compute_scores(model, to_input(model, images))
+            out = compute_scores(model, normalize(model, images))
             index = resolve_target(target, out)
             fooled = out.argmax(1) == index
             taken = torch.where(fooled, taken.clamp(max=step), taken)
@@ -316,7 +318,7 @@ def deepdream(
             f"octaves={octaves}, octave_scale={octave_scale}. Expected octaves ≥ 1 and a scale above 1."
         )
     with examining(model, x) as (model, x), seeded(seed):
-        original = to_image(model, x)
+        original = denormalize(model, x)
         full = original.shape[2:]
         sizes = [tuple(round(side / octave_scale**k) for side in full) for k in reversed(range(octaves))]
         if octaves > 1 and models.info(model).fixed_size:

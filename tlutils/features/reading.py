@@ -1,4 +1,4 @@
-"""The embeddings of images that are at hand, as `extract` would give them."""
+"""Features as rows: those of images that are at hand, as `extract` would give them, and those that arrive."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .. import surgery
+from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating
 from .forward import pooled
 
@@ -56,3 +57,32 @@ def as_rows(values: Any) -> np.ndarray:
     """
     parts = values if isinstance(values, tuple) else (values,)
     return np.concatenate([np.asarray(part).reshape(len(part), -1) for part in parts], axis=1)
+
+
+def check_rows(x: Any) -> np.ndarray:
+    """Return features as float64 (n, D), after a check that each image has a row of finite numbers.
+
+    Args:
+        x: Features (n, D), as an array, a tensor on any device, or lists.
+
+    Raises:
+        LearnerError: There is no row, or not one per image, or a value is not finite.
+
+    Example:
+        >>> from tlutils import features
+        >>> features.check_rows([[1, 2], [3, 4]]).shape
+        (2, 2)
+    """
+    rows = np.asarray(x.detach().cpu().double() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size:
+        raise LearnerError(
+            f"Features of shape {rows.shape} arrived. Expected a row for each image, (images, features): "
+            "take pooled ones, features.extract(..., pool=True), or flatten each image to a row."
+        )
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise LearnerError(
+            f"The features of {len(bad)} images have NaN or infinite values, the first in row {bad[0]}. "
+            "Look at that image and at the model's weights."
+        )
+    return rows

@@ -271,9 +271,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LearnerError(
-            f"{path} is no JSON that can be read ({error}). Fetch or write it again."
-        ) from error
+        raise LearnerError(f"{path} is not valid JSON ({error}). Fetch or write it again.") from error
     if not isinstance(values, dict):
         raise LearnerError(
             f"{path} holds a {type(values).__name__}. Expected a JSON object with names and values."

@@ -8,12 +8,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
+from ..features import check_rows
+from ..intervals import number_groups
 from .linear import (
     FINAL_TOLERANCE,
     TOLERANCE,
@@ -61,7 +64,12 @@ class Probe:
         Args:
             x: Features (n, D), an array or tensor.
         """
-        return self.model.predict_proba(_features(x, self._width()))
+        rows, width = check_rows(x), self._width()
+        if rows.shape[1] != width:
+            raise LearnerError(
+                f"This probe was fitted on {width} features per image, and {rows.shape[1]} arrived."
+            )
+        return self.model.predict_proba(rows)
 
     def predict(self, x: Any) -> np.ndarray:
         """Return class indices (n,).
@@ -71,15 +79,17 @@ class Probe:
         """
         return self.predict_proba(x).argmax(axis=1)
 
-    def report(self, x: Any, y: Any, *, seed: int = 0) -> metrics.Report:
-        """Return the `metrics.Report` on labelled features, with bootstrap intervals.
+    def report(self, x: Any, y: Any, *, groups: ArrayLike | None = None, seed: int = 0) -> metrics.Report:
+        """Return the `metrics.Report` on labelled features.
 
         Args:
             x: Features (n, D).
             y: Labels (n,), integers from 0.
+            groups: As in `metrics.report`.
             seed: What the bootstrap is drawn from.
         """
-        return metrics.report(_labels(y), self.predict_proba(x), classes=self.classes, seed=seed)
+        chances = self.predict_proba(x)
+        return metrics.report(_labels(y), chances, classes=self.classes, groups=groups, seed=seed)
 
     def head(self) -> nn.Linear:
         """Return the probe as a layer for raw features, ready to be a model's head.
@@ -114,7 +124,7 @@ def fit_probe(
     n_neighbors: Sequence[int] = NEIGHBOURS,
     folds: int = 5,
     groups: Any = None,
-    class_weights: ClassWeights = "balanced",
+    class_weight: ClassWeights = "balanced",
     epochs: int = 100,
     batch_size: int = 64,
     seed: int = 0,
@@ -140,7 +150,7 @@ def fit_probe(
         groups: A number or name (n,) for each row. Rows of one group, such as views or copies of one picture,
             are held out together. Features from a `FeatureStore` know their groups; otherwise every row
             stands for itself.
-        class_weights: With "balanced" every class counts alike, however many rows it has; with None every row
+        class_weight: With "balanced" every class counts alike, however many rows it has; with None every row
             does. `train.Recipe` has None unless told otherwise: give both the same to compare them.
         epochs: Passes over the rows (sgd).
         batch_size: Rows per step (sgd).
@@ -163,15 +173,15 @@ def fit_probe(
     """
     if kind not in get_args(Kind):
         raise unknown("kind of probe", kind, get_args(Kind))
-    features, labels = _features(x), _labels(y)
+    features, labels = check_rows(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    pictures = metrics.number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
+    pictures = number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
     def path(floor: float, rows: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
         train = features[rows], labels[rows], count
-        shared: dict[str, Any] = {"floor": floor, "class_weights": class_weights}
+        shared: dict[str, Any] = {"floor": floor, "class_weight": class_weight}
         if kind == "knn":
             bank = fit_neighbours(*train, 1, **shared)
             yield from bank.predict_each(features[held], [min(int(k), len(rows)) for k in settings])
@@ -185,14 +195,14 @@ def fit_probe(
         tables = []
         if len(settings) * len(floors) > 1 and fold.max() >= 0:
             tables = [
-                _cross_validated(partial(path, f), labels, settings, fold, class_weights) for f in floors
+                _cross_validated(partial(path, f), labels, settings, fold, class_weight) for f in floors
             ]
         chosen = int(np.argmin([table["log_loss"].min() for table in tables])) if tables else 0
         cv = tables[chosen] if tables and len(settings) > 1 else pd.DataFrame(columns=COLUMNS)
         best = cv.loc[cv["chosen"], "setting"].item() if len(cv) else settings[len(settings) // 2]
         cv = cv.rename(columns={"setting": "k" if kind == "knn" else "penalty"})
         train = features, labels, count
-        shared: dict[str, Any] = {"floor": floors[chosen], "class_weights": class_weights}
+        shared: dict[str, Any] = {"floor": floors[chosen], "class_weight": class_weight}
         if kind == "knn":
             return Probe(kind, names, best, cv, fit_neighbours(*train, int(best), **shared))
         if kind == "sgd":
@@ -207,7 +217,7 @@ def _cross_validated(
     labels: np.ndarray,
     settings: list[float],
     fold: np.ndarray,
-    class_weights: ClassWeights,
+    class_weight: ClassWeights,
 ) -> pd.DataFrame:
     """Return the table of settings, scored on all held-out rows together."""
     judged = np.flatnonzero(fold >= 0)
@@ -220,7 +230,7 @@ def _cross_validated(
     chances = chances[:, judged]
     least = np.finfo(float).eps
     losses = -np.log(chances[:, np.arange(len(truth)), truth].clip(least, 1 - least))
-    weights = row_weights(truth, count, class_weights)
+    weights = row_weights(truth, count, class_weight)
     rows = [
         (
             setting,
@@ -272,27 +282,6 @@ def _settings(values: Sequence[float], kind: str, n: int, folds: int) -> list[fl
     if kind != "knn":
         return settings
     return [k for k in settings if k <= max(1, n - -(-n // folds))] or [1.0]
-
-
-def _features(x: Any, width: int | None = None) -> np.ndarray:
-    """Return features as float64 (n, D)."""
-    array = np.asarray(x.detach().cpu().float() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
-    if array.ndim != 2 or not array.size:
-        raise LearnerError(
-            f"Features of shape {array.shape} arrived. Expected (images, features): "
-            "take pooled ones, features.extract(..., pool=True), or flatten each image to a row."
-        )
-    if width is not None and array.shape[1] != width:
-        raise LearnerError(
-            f"This probe was fitted on {width} features per image, and {array.shape[1]} arrived."
-        )
-    if not np.isfinite(array).all():
-        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-        raise LearnerError(
-            f"The features of {len(rows)} images have NaN or infinite values, the first in row {rows[0]}. "
-            "Look at that image and at the model's weights: a probe of these would mean nothing."
-        )
-    return array
 
 
 def _labels(y: Any) -> np.ndarray:

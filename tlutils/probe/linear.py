@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from .. import runtime
+from ..metrics import balanced_weights
 
 TOLERANCE = 3e-4  # on the largest gradient of the objective, when penalties are compared
 FINAL_TOLERANCE = 1e-7
@@ -82,12 +83,11 @@ def _spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, std, std > least
 
 
-def row_weights(y: np.ndarray, count: int, class_weights: ClassWeights) -> np.ndarray:
+def row_weights(y: np.ndarray, count: int, class_weight: ClassWeights) -> np.ndarray:
     """Return weights (n,) that sum to 1: the same for every row (None), or in sum for every class."""
-    if class_weights is None:
+    if class_weight is None:
         return np.full(len(y), 1 / len(y))
-    support = np.bincount(y, minlength=count)
-    return 1 / (support[y] * np.count_nonzero(support))
+    return balanced_weights(y, count)[y] / len(y)
 
 
 def fit_logistic(
@@ -97,7 +97,7 @@ def fit_logistic(
     penalties: Iterable[float],
     *,
     floor: float,
-    class_weights: ClassWeights,
+    class_weight: ClassWeights,
     tolerance: float,
 ) -> Iterator[Linear]:
     """Yield the optimum for each penalty, each search starting at the optimum before.
@@ -113,7 +113,7 @@ def fit_logistic(
     inputs = scale(x)
     axes = None if len(x) >= x.shape[1] or not inputs.any() else _principal_axes(inputs)
     inputs = inputs if axes is None else inputs @ axes
-    rows, known = row_weights(y, count, class_weights), np.unique(y)
+    rows, known = row_weights(y, count, class_weight), np.unique(y)
     solver = LogisticRegression(tol=tolerance, max_iter=10_000, warm_start=True)
     # scikit-learn has one vector v of weights for two classes: ours are -v / 2 and v / 2.
     share: Any = [-0.5, 0.5] if len(known) == 2 else 1
@@ -138,7 +138,7 @@ def fit_sgd(
     penalty: float,
     *,
     floor: float,
-    class_weights: ClassWeights,
+    class_weight: ClassWeights,
     seed: int,
     epochs: int,
     batch: int,
@@ -149,7 +149,7 @@ def fit_sgd(
     """
     scale = fit_scale(x, floor)
     inputs = torch.from_numpy(scale(x))
-    labels, rows = torch.from_numpy(y), torch.from_numpy(row_weights(y, count, class_weights) * len(y))
+    labels, rows = torch.from_numpy(y), torch.from_numpy(row_weights(y, count, class_weight) * len(y))
     # Power iteration on the covariance: the curvature of the softmax is at most half of it.
     axis = torch.ones(inputs.shape[1], dtype=inputs.dtype)
     for _ in range(20):

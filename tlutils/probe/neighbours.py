@@ -42,9 +42,9 @@ class Neighbours:
 
 
 def fit_neighbours(
-    x: np.ndarray, y: np.ndarray, count: int, k: int, *, floor: float, class_weights: ClassWeights
+    x: np.ndarray, y: np.ndarray, count: int, k: int, *, floor: float, class_weight: ClassWeights
 ) -> Neighbours:
     """Return the classifier that keeps the rows of x (n, D); "balanced" gives rare classes heavier votes."""
     scale = fit_scale(x, floor)
-    votes = np.eye(count)[y] * (row_weights(y, count, class_weights) * len(y))[:, None]
+    votes = np.eye(count)[y] * (row_weights(y, count, class_weight) * len(y))[:, None]
     return Neighbours(scale(x), votes, scale, k)

@@ -25,7 +25,7 @@ PRINTS = "_tlutils_prints"
 class Record:
     """What was frozen: the stage from which it trains (None after `freeze`), parameters, and held modules.
 
-    `shared` are held dropout layers that the part behind the cut uses, too; `fixed` are parameters that were
+    `shared` are held dropout layers that the part after the cut uses, too; `fixed` are parameters that were
     frozen by somebody else, and stay so.
     """
 
@@ -84,7 +84,7 @@ def freeze_to(
 
     Raises:
         LearnerError: For an unknown stage, a weight that is shared across the cut, a layer that runs before
-            and behind it, and a model in DDP, which has to be frozen before it is wrapped.
+            and after it, and a model in DDP, which has to be frozen before it is wrapped.
 
     Example:
         >>> from tlutils import models, surgery
@@ -392,7 +392,7 @@ def _release(model: nn.Module) -> None:
 
 
 def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Parameter]) -> None:
-    """Raise LearnerError where a layer that would train works on the images before and behind a cut."""
+    """Raise LearnerError where a layer that would train works on the images before and after a cut."""
     fixed = prefrozen_parameters(model)
     every = model.named_parameters(remove_duplicate=False)
     tied = Counter(id(p) for _, p in every)
@@ -424,5 +424,5 @@ def _refuse_ties(parameters: dict[str, nn.Parameter], frozen: dict[str, nn.Param
         if other is not None and name not in frozen:
             raise LearnerError(
                 f"{other} and {name} share one weight. The first would be frozen and the second would train, "
-                "which one weight cannot. Cut before both or behind both."
+                "which one weight cannot. Cut before both or after both."
             )

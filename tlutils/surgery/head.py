@@ -24,7 +24,7 @@ def head_layers(model: nn.Module) -> dict[str, nn.Module]:
         model: An image classifier.
 
     Raises:
-        LearnerError: When the model is no image classifier.
+        LearnerError: When the model is not an image classifier.
 
     Example:
         >>> from tlutils import models, surgery
@@ -42,7 +42,7 @@ def linear_head(model: nn.Module) -> nn.Linear | None:
         model: An image classifier.
 
     Raises:
-        LearnerError: When the model is no image classifier.
+        LearnerError: When the model is not an image classifier.
 
     Example:
         >>> from tlutils import models, surgery
@@ -219,6 +219,6 @@ def _prove(model: nn.Module, trial: layers.Layers, num_classes: int) -> None:
     if shape != (2, num_classes):
         raise LearnerError(
             f"With the new head the model gave {got}. Expected scores of shape (2, {num_classes}). "
-            "The model was put back as it was. Does its forward, or something behind the last layer, count "
+            "The model was put back as it was. Does its forward, or something after the last layer, count "
             "on the old number of classes?"
         ) from failure

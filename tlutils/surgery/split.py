@@ -204,7 +204,8 @@ def outputs(
     """Return a module that gives {stage name: what leaves that stage}, in one pass that stops at the last.
 
     What leaves a stage is what `split_at` at the next one would hand over; what leaves the head are the
-    logits.
+    logits. torchvision calls such a module a feature extractor (`create_feature_extractor`), timm
+    `features_only`; there the layers are named, here the stages.
 
     Args:
         model: An image classifier; it stays as it is.

@@ -207,7 +207,8 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
         input_size: Size (C, H, W) of one image; the model's own, as `models.info` gives it, for None.
 
     Raises:
-        LearnerError: When it is no image classifier, or its computation depends on the content of the image.
+        LearnerError: When it is not an image classifier, or its computation depends on the content of the
+            image.
 
     Example:
         >>> from tlutils import models, surgery
@@ -383,8 +384,9 @@ def _check_scores(name: str, flow: Flow) -> None:
     if not isinstance(flow.output.args[0], fx.Node) or not isinstance(value, Tensor) or value.dim() != 2:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(flow.output.args[0]).__name__
         raise LearnerError(
-            f"{name} is no image classifier: for 2 images its forward gives {got}. Expected scores of shape "
-            "(images, classes). Take a classification model, or wrap this one in a module that gives scores."
+            f"{name} is not an image classifier: for 2 images its forward gives {got}. Expected scores of "
+            "shape (images, classes). Take a classification model, or wrap this one in a module that "
+            "gives scores."
         )
 
 

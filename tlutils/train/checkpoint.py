@@ -150,7 +150,7 @@ class Run:
     def finish(self) -> History:
         """Write the results to the folder, once; return the history. Raises LearnerError on a full disk."""
         if self.progress.epoch and not self.progress.kept_epoch and not self.progress.stopped:
-            self.stop("the loss on val was never a finite number")
+            self.stop("the loss on the validation images was never a finite number")
         if self.folder and not self.progress.finished:
             self.progress.finished = True
             self.hardware.wait_for_all()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from .. import data, features, runtime, surgery
+from .. import data, features, metrics, runtime, surgery
 from ..inference import dtype_of
 from .recipe import Recipe
 
@@ -66,14 +66,14 @@ def plan_validation(images: int, batch_size: int) -> list[list[Draw]]:
 
 
 def compute_class_weights(labels: torch.Tensor, classes: int, recipe: Recipe) -> torch.Tensor:
-    """Return one weight per class, (classes,): 1, or if "balanced" n / (classes * images of the class).
+    """Return one weight per class, (classes,): 1, or those of `metrics.balanced_weights`.
 
     `labels` (n,) are those of the images that train, and no others: weights from a larger set would not fit
     them.
     """
-    if recipe.class_weights is None:
+    if recipe.class_weight is None:
         return torch.ones(classes)
-    return len(labels) / (classes * torch.bincount(labels, minlength=classes).float())
+    return torch.from_numpy(metrics.balanced_weights(labels, classes)).float()
 
 
 KEPT_BYTES = 2**28

@@ -103,7 +103,7 @@ def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 
 
     Args:
         model: The network, on any device.
-        split: Images with labels, such as `dataset.val`.
+        split: Images with labels, such as `dataset.val`; its groups, such as copies, count once.
         batch_size: Images in one forward pass.
 
     Raises:
@@ -123,7 +123,8 @@ def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 
             "The test split was read before. Choose by val; the test split judges once, after all is chosen."
         )
     proba = predict(model, split, batch_size=batch_size).probabilities
-    return metrics.report(split.labels, proba, classes=list(split.classes))
+    groups = getattr(split, "groups", None)
+    return metrics.report(split.labels, proba, classes=list(split.classes), groups=groups)
 
 
 def predict_logits(

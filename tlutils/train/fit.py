@@ -53,8 +53,9 @@ def fit(
 ) -> History:
     """Train `model` in place as `recipe` says, and return the history of what happened.
 
-    At the end the model is in eval mode, frozen as in the last phase, and holds the weights of the best epoch
-    on val (or the last, as the recipe says). Same seed, same machine: same result, bit for bit.
+    At the end the model is in eval mode, frozen as in the last phase, and holds the weights of the epoch that
+    is the best on the validation images (or of the last, as the recipe says). Same seed, same machine: same
+    result, bit for bit.
 
     When the training loss is not a finite number any more, training stops, and the history's `stopped` says
     at which learning rates. Ctrl-C stops it too, as KeyboardInterrupt. Both leave the last good weights in
@@ -272,8 +273,8 @@ class PhaseTrainer:
         if not logits.isfinite().all():
             first = int((~logits.isfinite()).any(1).nonzero()[0])
             hardware.note(
-                "In some epochs the scores on val are not all finite numbers (see val_loss in the table), "
-                f"first those of image {first}. The weights of such an epoch are not kept."
+                "In some epochs the scores on the validation images are not all finite numbers (see val_loss "
+                f"in the table), first those of image {first}. The weights of such an epoch are not kept."
             )
         return compute_val_metrics(logits, self.val.labels)
 
@@ -326,8 +327,8 @@ def note_batchnorm(recipe: Recipe, hardware: Hardware) -> None:
     if recipe.micro_batches > 1:
         hardware.note(
             f"A step adds up {recipe.micro_batches} passes. BatchNorm sees the images of one pass together, "
-            f"about {recipe.batch_size // recipe.micro_batches} of {recipe.batch_size}, so the result is not "
-            "that of one pass. With train_bn=False it is."
+            f"about {recipe.batch_size // recipe.micro_batches} of {recipe.batch_size}, so results "
+            "differ from those of a single pass; train_bn=False avoids that."
         )
     if hardware.world_size > 1 and recipe.optimizer == "adamw":
         hardware.note(

@@ -32,7 +32,7 @@ class History:
     Attributes:
         recipe: What was asked for.
         rows: One dictionary per epoch, by column.
-        best_epoch: The epoch with the best score on val, from 1; 0 before the first.
+        best_epoch: The epoch with the best score on the validation images, from 1; 0 before the first.
         stopped: Why training ended before the recipe did; empty when it did not.
         notices: Messages that a reader should know.
     """

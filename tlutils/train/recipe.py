@@ -58,8 +58,8 @@ class Recipe:
         weight_decay: Weight decay, 0 or more; norms, biases and position embeddings are spared.
         layer_decay: Learning rate of a stage divided by that of the stage after it, above 0; 1 makes all
             alike (Howard and Ruder 2018, arXiv:1801.06146).
-        warmup: Share of a phase's steps, 0 to below 1, in which learning rates rise from near 0 (Goyal et al.
-            2017, arXiv:1706.02677).
+        warmup_ratio: Share of a phase's steps, 0 to below 1, in which learning rates rise from near 0 (Goyal
+            et al. 2017, arXiv:1706.02677).
         schedule: After the warmup, "cosine" falls along half a cosine to near 0 (Loshchilov and Hutter 2017,
             arXiv:1608.03983); "constant" stays.
         clip_norm: Largest norm of the gradient of all parameters together; a larger one is scaled down.
@@ -68,12 +68,12 @@ class Recipe:
             arXiv:1512.00567).
         mixup: Parameter of the Beta distribution that shares are drawn from (Zhang et al. 2018,
             arXiv:1710.09412); 0 is off, 0.2 usual.
-        class_weights: "balanced" weighs each class by the inverse of its share in the training images; None
+        class_weight: "balanced" weighs each class by the inverse of its share in the training images; None
             weighs all images alike. `probe.fit_probe` has "balanced" unless told otherwise.
-        patience: Epochs without a better score on val after which a phase ends, 1 or more; None never ends
-            early. The score is the balanced accuracy; among equals, the lower loss.
-        keep: Whose weights are left at the end: those of the "best" epoch on val, or of the "last". An epoch
-            whose loss on val is not a finite number is neither.
+        patience: Epochs without a better score on the validation images after which a phase ends, 1 or more;
+            None never ends early. The score is the balanced accuracy; among equals, the lower loss.
+        keep: Whose weights are left at the end: those of the "best" epoch on the validation images, or of the
+            "last". An epoch whose loss on them is not a finite number is neither.
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
             all BatchNorm layers.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
@@ -97,12 +97,12 @@ class Recipe:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.01
     layer_decay: float = 1.0
-    warmup: float = 0.1
+    warmup_ratio: float = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     mixup: float = 0.0
-    class_weights: Literal["balanced"] | None = None
+    class_weight: Literal["balanced"] | None = None
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
     train_bn: bool = True
@@ -122,13 +122,18 @@ class Recipe:
         _expect("schedule", self.schedule, self.schedule in ("cosine", "constant"), "'cosine' or 'constant'")
         _expect("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         _expect("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, up to 1")
-        _expect("warmup", self.warmup, 0 <= self.warmup < 1, "from 0 to below 1, a share of the steps")
+        _expect(
+            "warmup_ratio",
+            self.warmup_ratio,
+            0 <= self.warmup_ratio < 1,
+            "from 0 to below 1, a share of the steps",
+        )
         _expect("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1")
         _expect("mixup", self.mixup, self.mixup >= 0, "0 (off) or more, for example 0.2")
         _expect(
-            "class_weights",
-            self.class_weights,
-            self.class_weights in (None, "balanced"),
+            "class_weight",
+            self.class_weight,
+            self.class_weight in (None, "balanced"),
             "None or 'balanced'",
         )
         _expect("patience", self.patience, self.patience is None or self.patience >= 1, "None, or 1 or more")
@@ -260,7 +265,7 @@ class Recipe:
             step: Number of the step in its phase, from 0.
             steps: Steps of the phase.
         """
-        warm = round(self.warmup * steps)
+        warm = round(self.warmup_ratio * steps)
         if step < warm:
             return (step + 1) / (warm + 1)
         if self.schedule == "constant":

@@ -6,7 +6,7 @@ Numbers of one score compare networks, or stages, on the same images; those of t
 """
 
 from .classes import gbc, h_score, transrate
-from .domain import DomainDistance, domain_distance
+from .domain import DomainDistance, domain_distance, similarity_border
 from .logme import logme
 from .neighbours import nearest_neighbour, parc
 from .probes import depth_probe
@@ -23,5 +23,6 @@ __all__ = [
     "nce",
     "nearest_neighbour",
     "parc",
+    "similarity_border",
     "transrate",
 ]

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .inputs import check_features, check_labels
+from ..features import check_rows
+from .inputs import check_labels
 
 EPSILON = 1e-4  # TransRate's distortion, in squared units of the features, as in the paper
 COMPONENTS = 64  # principal components that GBC keeps, as in the paper
@@ -39,7 +40,7 @@ def h_score(features: Any, labels: Any) -> float:
     """
     from sklearn.covariance import ledoit_wolf_shrinkage
 
-    x = check_features(features)
+    x = check_rows(features)
     y = check_labels(labels, len(x))
     x = x - x.mean(axis=0)
     share = float(ledoit_wolf_shrinkage(x, assume_centered=True)) if x.any() else 0.0
@@ -78,7 +79,7 @@ def transrate(features: Any, labels: Any) -> float:
         >>> round(transferability.transrate(apart, [0, 0, 1, 1]), 1)
         3.9
     """
-    x = check_features(features)
+    x = check_rows(features)
     y = check_labels(labels, len(x))
     x = x - x.mean(axis=0)
 
@@ -115,7 +116,7 @@ def gbc(features: Any, labels: Any) -> float:
         >>> transferability.gbc([[-1.0], [1.0], [-1.0], [1.0]], [0, 0, 1, 1])  # one upon the other
         -2.0
     """
-    x = check_features(features)
+    x = check_rows(features)
     y = check_labels(labels, len(x))
     _, _, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     z = x @ axes[:COMPONENTS].T

@@ -1,6 +1,6 @@
 """How far images are from those that a network was pretrained on, measured in the network's own features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -80,6 +80,23 @@ def domain_distance(
             bare(torch.stack([prepare(image) for image in images]).to(*place))
     layers = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
     return DomainDistance(sum(layers.values()) / len(layers), layers)
+
+
+def similarity_border(similar: Iterable[float], different: Iterable[float]) -> float:
+    """Return the distance from which images are called different: halfway between two kinds of data sets.
+
+    No table says where it lies. It holds for the network and the input size that all are measured with.
+
+    Args:
+        similar: `domain_distance` of data sets that are like the pretraining images.
+        different: The same of data sets that are not.
+
+    Example:
+        >>> from tlutils import transferability
+        >>> round(transferability.similarity_border([0.08, 0.1], [0.3, 0.4]), 2)
+        0.2
+    """
+    return (max(similar) + min(different)) / 2
 
 
 def _frechet(norm: _BatchNorm, count: int, total: Tensor, squares: Tensor) -> float:

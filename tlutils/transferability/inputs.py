@@ -1,4 +1,4 @@
-"""What every score is given: rows of features and a label for each, checked."""
+"""The labels that every score is given, checked; `features.check_rows` checks the features."""
 
 from typing import Any
 
@@ -6,25 +6,6 @@ import numpy as np
 import torch
 
 from ..errors import LearnerError
-
-
-def check_features(features: Any) -> np.ndarray:
-    """Return what a network gives for each image as float64 (N, D)."""
-    array = np.asarray(
-        features.detach().cpu().float() if isinstance(features, torch.Tensor) else features, dtype=float
-    )
-    if array.ndim != 2 or not array.size:
-        raise LearnerError(
-            f"An array of shape {array.shape} arrived. Expected a row per image, (images, features): take "
-            "pooled features, features.extract(..., pool=True)."
-        )
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise LearnerError(
-            f"The rows of {len(bad)} images have NaN or infinite values, the first is row {bad[0]}. Look at "
-            "that image and at the model's weights: a score of these would mean nothing."
-        )
-    return array
 
 
 def check_labels(labels: Any, rows: int) -> np.ndarray:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from .inputs import check_features, check_labels
+from ..features import check_rows
+from .inputs import check_labels
 
 RATIOS = np.logspace(
     -10, 10, 81
@@ -45,7 +46,7 @@ def logme(features: Any, labels: Any) -> float:
         >>> round(transferability.logme(noise, y), 2), round(transferability.logme(noise + y[:, None], y), 2)
         (-1.05, -0.85)
     """
-    x = check_features(features)
+    x = check_rows(features)
     y = check_labels(labels, len(x))
     u, values, _ = np.linalg.svd(x, full_matrices=False)
     squares = values**2 if values[0] > 0 else np.ones_like(values)

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from .inputs import check_features, check_labels
+from ..features import check_rows
+from .inputs import check_labels
 
 
 def nearest_neighbour(features: Any, labels: Any) -> float:
@@ -32,7 +33,7 @@ def nearest_neighbour(features: Any, labels: Any) -> float:
         >>> [transferability.nearest_neighbour(x, y) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
         [1.0, 0.0]
     """
-    x = check_features(features)
+    x = check_rows(features)
     y = check_labels(labels, len(x))
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
     similarity = unit @ unit.T
@@ -69,7 +70,7 @@ def parc(features: Any, labels: Any) -> float:
     """
     from scipy.stats import spearmanr
 
-    x = check_features(features)
+    x = check_rows(features)
     y = check_labels(labels, len(x))
     centred = x - x.mean(axis=1, keepdims=True)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-300)

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import LearnerError
+from ..features import check_rows
 from ..probe import fit_probe
-from .inputs import check_features, check_labels
+from .inputs import check_labels
 
 
-def depth_probe(stages: Mapping[str, Any], labels: Any, *, seed: int = 0) -> float:
+def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> float:
     """Return the balanced accuracy, in cross-validation, of a linear probe on the best of some stages.
 
     From 0 to 1. Each stage is probed with its penalty chosen by log loss; with one stage it is the score of a
@@ -22,7 +23,7 @@ def depth_probe(stages: Mapping[str, Any], labels: Any, *, seed: int = 0) -> flo
     high, most with few images. It knows frozen features only: where finetuning gains most, it says least.
 
     Args:
-        stages: by name, features (N, D) of the images, D of each stage its own.
+        features: by stage, features (N, D) of the images, D of each stage its own.
         labels: (N,), integers, two or more of each class.
         seed: what the folds are drawn from.
 
@@ -38,14 +39,14 @@ def depth_probe(stages: Mapping[str, Any], labels: Any, *, seed: int = 0) -> flo
         >>> transferability.depth_probe({"stage1": noise, "pool": noise + 6 * y[:, None]}, y)
         1.0
     """
-    if not isinstance(stages, Mapping) or not stages:
+    if not isinstance(features, Mapping) or not features:
         raise LearnerError(
-            f"A {type(stages).__name__} arrived. Expected features by the name of their stage, such as "
+            f"A {type(features).__name__} arrived. Expected features by the name of their stage, such as "
             "{'pool': x} or what features.extract gives for several stages."
         )
     scores = []
-    for features in stages.values():
-        x = check_features(features)
+    for own in features.values():
+        x = check_rows(own)
         y = check_labels(labels, len(x))
         cv = fit_probe(x, y, folds=min(5, int(np.bincount(y).min())), seed=seed).cv
         scores.append(cv.loc[cv["chosen"], "balanced_accuracy"].item())

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from .inputs import check_features, check_integers, check_labels
+from ..features import check_rows
+from .inputs import check_integers, check_labels
 
 
 def leep(source_logits: Any, labels: Any) -> float:
@@ -35,7 +36,7 @@ def leep(source_logits: Any, labels: Any) -> float:
         >>> [round(transferability.leep(sure, y), 2) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
         [-0.0, -0.69]
     """
-    logits = check_features(source_logits)
+    logits = check_rows(source_logits)
     y = check_labels(labels, len(logits))
     theta = np.exp(log_softmax(logits, axis=1))
     joint = np.stack([theta[y == k].sum(axis=0) for k in range(y.max() + 1)])  # (C, Z), times N

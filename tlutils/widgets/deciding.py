@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .. import claims, plots
+from .. import claims, plots, transferability
 from ..errors import LearnerError
 from .base import Explorer, option_slider
 
@@ -113,4 +113,4 @@ def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, i
         for name in dict.fromkeys(sized["dataset"])
     }
     near, far_ones = ([sets[name][0] for name in sets if name in kind] for kind in (claims.NEAR, claims.FAR))
-    return sets, (max(near) + min(far_ones)) / 2
+    return sets, transferability.similarity_border(near, far_ones)

@@ -63,7 +63,7 @@ def explore_deepdream(
         >>> panel.screen.message[:24]
         'Done after 2 of 2 steps:'
     """
-    x = explain.prepare_batch(model, one_image(image))
+    x = explain.checked_batch(model, one_image(image))
     stages = surgery.stages(model, input_size=(x.shape[1], x.shape[2], x.shape[3]))
     names = [s.name for s in stages if isinstance(s.layout, str)]
     if stage is not None and stage not in names:
@@ -93,7 +93,7 @@ class Dream(Panel):
         self.bar = ipywidgets.IntProgress(description="steps", layout={"width": "16em"})
         note = "a photograph, and beside it what the network dreams into it after a click on Start"
         super().__init__("DeepDream", note, {"stage": self.at, "run": self.button, "progress": self.bar})
-        self.photo = explain.to_image(model, self.x)
+        self.photo = explain.denormalize(model, self.x)
         message = "The photograph, twice. Start lets the network dream into the one at the right."
         if dream is not None:
             message = "The photograph, and a dream that was computed before. Start begins again."

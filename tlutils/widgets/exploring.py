@@ -54,7 +54,7 @@ def explore_channels(
         >>> explorer.controls["channel"].max
         3
     """
-    images = explain.prepare_batch(model, images).cpu()
+    images = explain.checked_batch(model, images).cpu()
     known = surgery.stages(model, input_size=(images.shape[1], images.shape[2], images.shape[3]))
     spatial = [s.name for s in known if s.map_size not in (None, (1, 1))]
     if not spatial:
@@ -70,7 +70,7 @@ def explore_channels(
         raise LearnerError(
             f"There is no channel {channel}: {stage!r} has {sizes[stage]}, 0 to {sizes[stage] - 1}."
         )
-    photos = explain.to_image(model, images)
+    photos = explain.denormalize(model, images)
 
     @cache
     def patches(stage: str) -> dict[int, list[Any]]:
@@ -95,7 +95,7 @@ def explore_channels(
             f"That place sees {seen[0]}×{seen[1]} pixels. The {len(best)} best patches "
             f"come from {_pictures(sorted({patch.image for patch in best}))}."
         )
-        shown = [explain.to_image(model, patch.pixels[None])[0] for patch in best]
+        shown = [explain.denormalize(model, patch.pixels[None])[0] for patch in best]
         return plots.explorers.channel(
             photos[image], values, shown, box=own.box, title=f"{stage}, channel {channel}", alt=alt
         )
@@ -183,7 +183,7 @@ def explore_occlusion(
         chances = [{names[k]: float(p[k]) for k in shown} for p in (before.softmax(0), after.softmax(0))]
         title = f"Covered: the score of “{names[index]}” {moved}"
         return plots.explorers.covered(
-            explain.to_image(model, hidden)[0], *chances, box=box, title=title, alt=alt
+            explain.denormalize(model, hidden)[0], *chances, box=box, title=title, alt=alt
         )
 
     step = max(1, side // 28)
@@ -248,7 +248,7 @@ def explore_attributions(
     for name in (left, right):
         if name not in METHODS:
             raise unknown("attribution", name, METHODS)
-    photo = explain.to_image(model, x)[0]
+    photo = explain.denormalize(model, x)[0]
 
     @cache
     def attributed(method: str) -> Tensor | LearnerError:
@@ -286,7 +286,7 @@ def _agreement(one: Tensor | None, other: Tensor | None) -> str:
 
 def _ask(model: nn.Module, image: Tensor, target: int | None) -> tuple[Tensor, int, Tensor, Sequence[str]]:
     """Return the checked image (1, C, H, W), the class to ask about, all scores (K,), and classes' names."""
-    x = explain.prepare_batch(model, one_image(image))
+    x = explain.checked_batch(model, one_image(image))
     out, index = explain.score_classes(model, x, target)
     known = models.info(model).classes
     names = known if known and len(known) == out.shape[1] else [f"class {k}" for k in range(out.shape[1])]

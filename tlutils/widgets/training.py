@@ -134,7 +134,7 @@ def explore_learning_rates(
     for rate, history in histories.items():
         if not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise LearnerError(
-                f"{rate!r} is no learning rate. Expected positive numbers as keys: {{1e-3: …}}."
+                f"{rate!r} is not a learning rate. Expected positive numbers as keys: {{1e-3: …}}."
             )
         table = getattr(history, "table", history)
         for quantity, found in curves.items():

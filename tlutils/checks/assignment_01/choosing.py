@@ -64,7 +64,7 @@ def check_choose(choose: Callable[[Any], Any], *, seed: int = 0) -> None:
         said = {
             "tested": "Chosen on the test images: what is chosen with them is no longer measured by them. "
             "Choose by val.",
-            "lucky": "Chosen by its best run. One lucky seed is no strategy: take the mean over seeds.",
+            "lucky": "Chosen by its best run. One lucky seed is not a strategy: take the mean over seeds.",
             "long": "Chosen by a sum, which grows with the number of runs: take the mean.",
             "small": "The cheapest is not within one standard error of the best: that is the standard "
             "deviation of its "
@@ -72,12 +72,12 @@ def check_choose(choose: Callable[[Any], Any], *, seed: int = 0) -> None:
             "wide": "The best mean leads by less than its standard error, which is a tie: take the strategy "
             "with the "
             "fewest trained parameters.",
-            "slim": "The best mean leads by more than its standard error: that is no tie.",
+            "slim": "The best mean leads by more than its standard error: that is not a tie.",
         }
         if found not in names:
             raise Mistake(f"There is no strategy {found!r} in the table: {', '.join(sorted(names))}.")
         raise Mistake(said[found])
-    print("Right: by the mean on val, and among ties the cheapest.")
+    print("Right: by the mean on the validation images, and among ties the cheapest.")
 
 
 def check_experiment(table: Sequence[Row], model: nn.Module, loader: Any) -> None:

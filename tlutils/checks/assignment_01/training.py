@@ -312,7 +312,7 @@ def check_finetune(finetune: Callable[[Any, Any, Any, int], Any], *, seed: int =
 
     Args:
         finetune: The learner's `function(model, train_loader, val_loader, epochs)`, which returns the network
-            and its accuracies on val, one per epoch.
+            and its accuracies on the validation images, one per epoch.
         seed: The network of the check and its accuracies are drawn from it.
 
     Raises:
@@ -333,7 +333,7 @@ def check_finetune(finetune: Callable[[Any, Any, Any, int], Any], *, seed: int =
             model.classifier.requires_grad_(True)
             train = _Loader([_marked(4, 0), _marked(4, 0)], "train", log)
             val = _Loader([_marked(10, 1)], "val", log)
-            todo = "Return the network and the list of its accuracies on val."
+            todo = "Return the network and the list of its accuracies on the validation images."
             found = answer(finetune, model, train, val, 2, todo=todo)
             _require_run(found, log, rights)
     print("Right: the head first, then everything, and the best epoch comes back.")
@@ -348,10 +348,14 @@ def _marked(n: int, val: int) -> tuple[Tensor, Tensor]:
 def _require_run(found: object, log: list[str], rights: list[int]) -> None:
     """Raise what is wrong with a run of four epochs, two steps in each."""
     if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[0], nn.Module):
-        raise Mistake("Return two things: the network, and the list of its accuracies on val.")
+        raise Mistake(
+            "Return two things: the network, and the list of its accuracies on the validation images."
+        )
     model, history = found
     if not isinstance(history, list | tuple):
-        raise Mistake(f"A {type(history).__name__} came second. Return the list of accuracies on val.")
+        raise Mistake(
+            f"A {type(history).__name__} came second. Return the list of accuracies on the validation images."
+        )
     steps = [entry for entry in log if entry in ("frozen", "thawed")]
     at = int(model.steps) // 2 - 1 if isinstance(model, _Told) else -1
     wanted, best = [n / 10 for n in rights], rights.index(max(rights))
@@ -372,12 +376,11 @@ def _require_run(found: object, log: list[str], rights: list[int]) -> None:
         != 4,
         f"2 epochs of 2 batches in each phase are 4 steps and 4; here were {steps.count('frozen')} and "
         f"{steps.count('thawed')}.": steps != ["frozen"] * 4 + ["thawed"] * 4,
-        "The history is not the accuracy on val after each epoch.": not is_close(
+        "The history is not the accuracy on the validation images after each epoch.": not is_close(
             history, torch.tensor(wanted), 1e-4
         ),
-        "The last epoch came back, and an earlier one was better. If you kept state_dict(): it is no copy, "
-        "and "
-        "went on training. copy.deepcopy keeps it.": at == 3 and best != 3,
+        "The last epoch came back, and an earlier one was better. If you kept state_dict(): it is not "
+        "a copy, and went on training. copy.deepcopy keeps it.": at == 3 and best != 3,
         "The best epoch of the first phase was not found: is the best so far forgotten between the phases?": (
             at != best and best < 2
         ),

@@ -256,7 +256,7 @@ def check_choose_penalty(choose_penalty: Callable[[Any, Any, Any, Any, int], Any
             "A fit got only a part of the rows that are not held out.": any(
                 len(rows) != 8 for rows in fits.fitted
             ),
-            "That is no penalty of the list: is it its place, or its loss?": value not in penalties,
+            "That is not a penalty of the list: is it its place, or its loss?": value not in penalties,
             "Chosen by the largest loss: the smallest is best. A log of probabilities is negative; the loss "
             "is minus "
             "that.": value == max(loss, key=lambda p: loss[p]),

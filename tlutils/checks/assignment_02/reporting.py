@@ -111,7 +111,7 @@ def check_verdict(verdict: Callable[[Any, Any], Any], *, seed: int = 0) -> None:
     unknown = [word for word in said if word not in ("better", "worse", "a tie")]
     require(
         {
-            f"{unknown[0] if unknown else ''!r} is no verdict: better, worse, or a tie.": bool(unknown),
+            f"{unknown[0] if unknown else ''!r} is not a verdict: better, worse, or a tie.": bool(unknown),
             "The first method is judged, by its difference to the other: yours is the other way round.": said[
                 :2
             ]

@@ -365,7 +365,8 @@ def check_experiment(
             "The photograph was not changed.": torch.equal(image, fooled),
             f"The network takes the changed photograph for class {said}, and {target} was asked for.": said
             != target,
-            f"The photograph changed by {change:.0%} of its length: that is no small change.": change > 0.5,
+            f"The photograph changed by {change:.0%} of its length: that is not a small change.": change
+            > 0.5,
             "The network does not see the class in the image that was drawn of it.": rank > 0,
             "The drawn image has pixels that no photograph has.": float(drawn.abs().max()) > 1 + 1e-5,
             "The map needs a number for each pixel, and none is negative.": tuple(maps.shape)

@@ -210,7 +210,7 @@ def check_decide(decide: Callable[[Any], Any], *, seed: int = 0) -> None:
             f"{len(missing)} cells of the matrix are missing: each pair of data and labels in the table is "
             "one.": bool(missing),
             f"There are {len(found)} verdicts, and 4 cells.": len(found) > 4,
-            f"{next(iter(words), '')!r} is no verdict: early, late, or a tie.": bool(words),
+            f"{next(iter(words), '')!r} is not a verdict: early, late, or a tie.": bool(words),
             "Early and late are the wrong way round.": found
             == {cell: swap[word] for cell, word in right.items()},
             "The verdicts are those of the test column: a matrix that advises is made with val.": verdict(
@@ -228,7 +228,7 @@ def check_decide(decide: Callable[[Any], Any], *, seed: int = 0) -> None:
             "Differences that every draw shows were called a tie. Pair the runs by their seed: the rows of "
             "the table "
             "stand in no order.": verdict("near", 5) == "a tie" or verdict("far", 40) == "a tie",
-            "One large lucky draw of five is no difference: take the interval over all draws.": verdict(
+            "One large lucky draw of five is not a difference: take the interval over all draws.": verdict(
                 "far", 5
             )
             != "a tie",

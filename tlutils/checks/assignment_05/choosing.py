@@ -156,9 +156,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "The largest mean was taken, ties or not: where the interval of a paired difference holds 0, the cheaper "
     "one will do.": {"ties": "none"},
     "The cheapest was taken, however much worse it is: among ties alone.": {"ties": "every"},
-    "Two intervals that overlap are no tie yet: both strategies saw the same images. Take the interval of "
+    "Two intervals that overlap are not yet a tie: both strategies saw the same images. Take the interval of "
     "the differences, image by image.": {"ties": "apart"},
-    "A mean inside the interval of the best is no tie yet: take the interval of the differences, image by "
+    "A mean inside the interval of the best is not yet a tie: take the interval of the differences, image by "
     "image.": {"ties": "inside"},
     "Among ties the most expensive was taken.": {"of_ties": max},
     "The interval of the difference takes each image for evidence of its own: hand `groups` to `interval`.": {
@@ -177,7 +177,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "The last run of each strategy was used: take the mean over seeds, image by image.": {
         "seeds": lambda runs: runs[-1]
     },
-    "The best run of each strategy was used. One lucky seed is no strategy: take the mean over seeds.": {
+    "The best run of each strategy was used. One lucky seed is not a strategy: take the mean over seeds.": {
         "seeds": lambda runs: max(runs, key=lambda right: float(np.mean(right)))
     },
     "An image counts as right if any run was right: take the mean over seeds.": {
@@ -265,7 +265,7 @@ def check_choose(choose: Callable[[Any, Any, Any], Any], *, seed: int = 0) -> No
     names = sorted(tables[0][2])
     odd = next((name for name in found if not isinstance(name, str) or name not in names), None)
     if odd is not None:
-        raise Mistake(f"{odd!r} came back, which is no strategy of the table: {', '.join(names)}.")
+        raise Mistake(f"{odd!r} came back, which is not a strategy of the table: {', '.join(names)}.")
     share = sum(a != b for a, b in zip(found, chosen[""], strict=True))
     otherwise = (
         f"In {share} of {len(tables)} invented tables another strategy was to be chosen. The largest "

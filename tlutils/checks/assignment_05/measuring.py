@@ -59,10 +59,10 @@ def check_split(split: Callable[[Any, int], Any], *, seed: int = 0) -> None:
     require(
         {
             "The groups that arrived were changed.": not np.array_equal(groups, given),
-            f"{unknown[:1]} is no side: train, val, or test.": bool(unknown),
+            f"{unknown[:1]} is not a side: train, val, or test.": bool(unknown),
             "Images of one photograph are on both sides: a network that has seen one of them knows the "
             "others. Draw photographs, and not images.": any(len(s) > 1 for sides in of for s in sides),
-            "No image is on val: without it the test images would choose.": held[0]["val"] == 0,
+            "No image is in val: without it the test images would choose.": held[0]["val"] == 0,
             "No image is on test: nothing is left to report on.": held[0]["test"] == 0,
             f"Of 25 photographs 5 belong to val and 5 to test; here are {held[0]['val']} and "
             f"{held[0]['test']} ({share:.0%} of the images).": any(

@@ -70,7 +70,7 @@ def check_report(report: Callable[[str, Any, Any], Any], *, seed: int = 0) -> No
     require(
         {
             f"The test images were opened {len(asked)} times. Whoever looks twice chooses, and what was "
-            "chosen is no report: once, all together.": len(asked) > 1,
+            "chosen is not a report: once, all together.": len(asked) > 1,
             f"{asked[0]} of {len(groups)} test images were looked at.": asked[0] < len(groups),
             f"The line is about {said[1]!r}, and the strategy is called 'probe'.": said[1] != "probe",
             "The numbers are in percent.": says([100 * mean, 100 * low, 100 * high]),
@@ -81,7 +81,7 @@ def check_report(report: Callable[[str, Any, Any], Any], *, seed: int = 0) -> No
             "low lies above high.": numbers[1] > numbers[2],
             "That is one end of the interval in place of the mean.": abs(numbers[0] - low) < 6e-4
             or abs(numbers[0] - high) < 6e-4,
-            "The mean probability of the label is no accuracy: the class with the largest one counts.": abs(
+            "The mean probability of the label is not an accuracy: the most probable class counts.": abs(
                 numbers[0] - over_photographs(chances[np.arange(len(labels)), labels], groups)[0]
             )
             < 6e-4,

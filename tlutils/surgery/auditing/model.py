@@ -39,7 +39,7 @@ def trial_findings(model: nn.Module, trial: layers.Layers, num_classes: int | No
             "warning",
             type(model).__name__,
             "Re-entrant gradient checkpointing gives no gradient to layers whose input needs none, "
-            "as behind a frozen part.",
+            "as after a frozen part.",
             "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)",
         )
         return
@@ -168,7 +168,7 @@ def freeze_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             "dropout-shared",
             "note",
             listed(last.shared),
-            "The model uses it before and behind the cut. It is off in the frozen part, and so it is in "
+            "The model uses it before and after the cut. It is off in the frozen part, and so it is in "
             "the rest.",
             "Give each place its own dropout layer, or say keep_dropout=True.",
         )
@@ -242,7 +242,7 @@ def _half_tied(model: nn.Module, parameters: dict[str, nn.Parameter]) -> Iterato
                 "error",
                 " = ".join(names),
                 "These names share one weight. It is frozen under one and is to train under another.",
-                "Freeze both or neither: freeze_to at a stage before both or behind both.",
+                "Freeze both or neither: freeze_to at a stage before both or after both.",
             )
 
 
