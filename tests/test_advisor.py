@@ -148,6 +148,12 @@ def test_the_advice_says_what_an_engineer_asks(advice):
     assert list(advice.curve["images"]) == sorted(advice.curve["images"])
 
 
+def test_a_table_that_asks_for_other_images_is_not_contradicted_by_a_policy(advice):
+    few_and_different = replace(advice, images=100, distance=0.9)
+    (line,) = [line for line in few_and_different.published if "or more data" in line]
+    assert line.endswith("none of the policies here is that.")
+
+
 def test_the_frozen_policies_answer_first_and_the_time_of_the_others_is_predicted(advice, said):
     assert "stay closed" in said[0]
     assert "from the frozen policies alone" in said[1]

@@ -171,6 +171,12 @@ def test_right_and_wrong_puts_the_surest_first_and_names_the_truth_of_errors():
     ]
 
 
+def test_right_and_wrong_has_one_row_where_nothing_is_wrong():
+    images, proba = [Image.new("RGB", (8, 8))] * 2, np.array([[0.6, 0.4], [0.9, 0.1]])
+    picture = plots.right_and_wrong(images, [0, 0], proba, CLASSES, title="t", alt="a", columns=2)
+    assert [ax.get_ylabel() for ax in picture.axes] == ["surest right", ""]
+
+
 def luminance(colour: str) -> float:
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -20,7 +20,7 @@ from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
 from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
-from .tables import MANY, TABLES
+from .tables import ELSEWHERE, MANY, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,9 @@ class Advice:
         found = []
         for table in TABLES.values():
             policy = table.cells[cell]
-            if policy in self.decision.tied:
+            if table.says[cell] == ELSEWHERE:
+                agrees = "none of the policies here is that"
+            elif policy in self.decision.tied:
                 agrees = "it ties with the best here"
             elif policy in self.decision.behind:
                 behind = self.decision.behind[policy]

@@ -10,6 +10,9 @@ No table says. It is a reading of this course: the middle of the limits that `be
 tries for all tables. From which distance on images are different, `transferability.similarity_border` says.
 """
 
+ELSEWHERE = "another pretrained model, or more data"
+"""What a table says that is no policy for one network and the images that there are."""
+
 Cells = Mapping[tuple[bool, bool], str]
 """A policy by (are there many images, are they different from ImageNet)."""
 
@@ -51,7 +54,7 @@ TABLES = {
         "CS231n, recent editions, Lecture 6",
         table_of(
             "a linear classifier on the final features",
-            "another pretrained model, or more data",
+            ELSEWHERE,
             "finetune all layers",
             "finetune all layers, or train from scratch",
         ),
@@ -79,4 +82,4 @@ TABLES = {
         table_of("probe", "probe, best depth", "lp-ft", "lp-ft"),
     ),
 }
-"""The tables by a short name. "Another model, or more data" is no policy: the probe stands in for it."""
+"""The tables by a short name. `ELSEWHERE` is no policy: where one is needed, the probe stands in for it."""

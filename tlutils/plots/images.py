@@ -110,6 +110,8 @@ def right_and_wrong(
 ) -> Picture:
     """Return a row of the most confident right predictions above a row of the most confident wrong ones.
 
+    Where none is right, or none wrong, the other row stands alone.
+
     Args:
         images: n PIL images.
         truth: The class index of each image (n,).
@@ -129,9 +131,10 @@ def right_and_wrong(
     """
     labels, proba = np.asarray(truth), np.asarray(proba)
     guess, surest = proba.argmax(1), np.argsort(-proba.max(1), kind="stable")
-    picture, axes = figure(7.5, 3.9, title=title, alt=alt, rows=2, cols=columns)
-    for row, (name, hit) in enumerate([("right", True), ("wrong", False)]):
-        chosen = [i for i in surest if (guess[i] == labels[i]) == hit][:columns]
+    shown = {hit: [i for i in surest if (guess[i] == labels[i]) == hit][:columns] for hit in (True, False)}
+    shown = {hit: chosen for hit, chosen in shown.items() if chosen}
+    picture, axes = figure(7.5, 1.95 * len(shown), title=title, alt=alt, rows=len(shown), cols=columns)
+    for row, (hit, chosen) in enumerate(shown.items()):
         for ax in axes[row, len(chosen) :]:
             ax.axis("off")
         for ax, i in zip(axes[row], chosen, strict=False):
@@ -139,7 +142,7 @@ def right_and_wrong(
             says = f"says {classes[guess[i]]}\n{second}"
             show_image(ax, images[i], says)
             ax.title.set_color(COLOURS["probe"] if hit else COLOURS["finetune"])
-        axes[row, 0].set_ylabel(f"surest {name}", fontsize=9)
+        axes[row, 0].set_ylabel(f"surest {'right' if hit else 'wrong'}", fontsize=9)
     return picture
 
 
