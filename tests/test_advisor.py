@@ -428,6 +428,7 @@ def test_a_folder_here_comes_before_a_data_set_of_its_name(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert cli.main(["advise", "digits", "--budget", "0", "--backbone", tiny]) == 0
     assert "(cat " in capsys.readouterr().out
+    assert "data.load('./digits'" in (tmp_path / "digits-advice" / "recipe.py").read_text(encoding="utf-8")
 
 
 def test_bad_input_is_told_in_words(few, tiny):

@@ -60,6 +60,16 @@ def test_hidden_folders_and_files_never_become_classes_or_samples(root):
     assert noted(ds, "ignored") == sorted(expected)
 
 
+def test_what_is_listed_to_be_predicted_is_what_loading_would_find(root):
+    (root / ".thumbnails").mkdir()
+    shutil.copy(next((root / "cat").iterdir()), root / ".thumbnails")
+    (root / "cat" / "more").symlink_to(root / "dog", target_is_directory=True)
+    assert set(data.list_files(root)) == {path for path in root.rglob("*.*") if ".thumb" not in str(path)}
+    assert {path.resolve() for path in data.list_files(root / "cat")} == {
+        *(path.resolve() for path in all_paths(data.load(root)))
+    }
+
+
 @pytest.mark.parametrize("content", ["nothing", "text", "broken", "heic"])
 def test_a_class_without_images_is_an_error_by_default_that_names_it_and_says_why(root, content):
     """B03, B09."""

@@ -57,7 +57,7 @@ def test_means_of_independent_draws_add_up_as_in_welchs_test():
     a, b = rng.normal(size=8), rng.normal(1, 3, size=5)
     difference = two_way_mean(a[:, None]) + two_way_mean(b[:, None]) * -1
     expected = stats.ttest_ind(a, b, equal_var=False)
-    assert 2 * min(difference.p_above(0), (difference * -1).p_above(0)) == pytest.approx(expected.pvalue)
+    assert 2 * min(difference.p_value(0), (difference * -1).p_value(0)) == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval()
     assert difference.interval() == pytest.approx((a.mean() - b.mean(), low, high))
 
@@ -65,7 +65,7 @@ def test_means_of_independent_draws_add_up_as_in_welchs_test():
 def test_one_seed_is_no_evidence():
     alone = two_way_mean([HITS[0]])
     assert alone.interval()[1:] == (-np.inf, np.inf)
-    assert alone.p_above(0) == 0.5
+    assert alone.p_value(0) == 0.5
     assert (SampleMean(0.0, 0.0, 1) + alone).interval()[1:] == (-np.inf, np.inf)
 
 

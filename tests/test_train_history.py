@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import FAST, tiny_data, tiny_net, trained
+from tiny import FAST, same, tiny_data, tiny_net, trained, weights
 
 from tlutils import metrics, surgery, train
 from tlutils.errors import LearnerError
@@ -32,6 +32,16 @@ def test_without_val_images_training_runs_and_the_last_weights_are_kept(recipe):
     assert "val_loss" not in history.table
     assert history.best_epoch == len(history)
     assert "train_loss" in repr(history)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_history_says_whose_weights_the_model_has(keep):
+    net, after = tiny_net(), []
+    recipe = Recipe.finetune(epochs=6, lr=0.3, head_lr=0.3, batch_size=7, keep=keep)
+    history = train.fit(net, tiny_data(), recipe, on_epoch=lambda _: after.append(weights(net)))
+    assert history.best_epoch < 6  # or this would show nothing
+    assert history.kept_epoch == (history.best_epoch if keep == "best" else 6)
+    assert same(weights(net), after[history.kept_epoch - 1])
 
 
 def test_histories_are_equal_whatever_the_clock_said():

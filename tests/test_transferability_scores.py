@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tlutils import transferability
+from tlutils import data, features, models, transferability
 from tlutils.errors import LearnerError
 from tlutils.transferability import gbc, h_score, leep, logme, nce, nearest_neighbour, parc, transrate
 
@@ -194,6 +194,26 @@ def test_depth_probe_is_that_of_the_best_stage():
     each = [transferability.depth_probe({"one": x}, y) for x in (noise, good)]
     assert transferability.depth_probe({"stage1": noise, "pool": good}, y) == max(each) == each[1]
     assert each[0] < 0.6
+
+
+def test_depth_probe_never_learns_from_a_view_of_the_picture_that_it_is_judged_by():
+    rng = np.random.default_rng(0)
+    pictures, y = rng.normal(size=(30, 60)), np.repeat(np.arange(30) % 2, 4)
+    views = np.repeat(pictures, 4, axis=0) + 0.01 * rng.normal(size=(120, 60))
+    blind = transferability.depth_probe({"pool": views}, y)
+    rows = views.view(type("Rows", (np.ndarray,), {}))
+    rows.groups = np.repeat(np.arange(30), 4)
+    assert blind > 0.8 > transferability.depth_probe({"pool": rows}, y)
+
+
+def test_depth_probe_takes_a_store_as_it_is():
+    split = data.load("digits").train.subsample(4)
+    model = models.load("test_resnet", pretrained=False, input_size=32)
+    store = features.extract(model, split, at=["stem", "pool"])
+    by_name = {stage: store[stage] for stage in store.at}
+    assert transferability.depth_probe(store, store.labels) == transferability.depth_probe(
+        by_name, split.labels
+    )
 
 
 def test_depth_probe_is_near_to_a_probe_by_scikit_learn():

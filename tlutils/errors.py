@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Control characters, line separators, and what Python puts for bytes of a name that are no text.
+# Control characters, line separators, and what Python puts for bytes of a name that are not UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -34,7 +34,7 @@ class LearnerError(ValueError):
     """Something that the caller can fix; the text says what arrived, what was expected and what to try.
 
     Args:
-        text: the words; names in it that are no text are shown escaped.
+        text: the words; names that are not valid UTF-8 are shown escaped.
     """
 
     def __init__(self, text: str = "") -> None:

@@ -1,4 +1,4 @@
-"""How sure a mean is when both the seeds and the images could have been others."""
+"""How far a mean might be from that of other seeds and other images."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -102,7 +102,7 @@ class SampleMean:
         half = float(stdtrit(self.dof, (1 + level) / 2)) * self.variance**0.5
         return Estimate(self.value, self.value - half, self.value + half)
 
-    def p_above(self, threshold: float = 0.0) -> float:
+    def p_value(self, threshold: float = 0.0) -> float:
         """Return the one-sided p-value of "the mean is not above the threshold": small where it is above.
 
         Args:
@@ -200,8 +200,8 @@ def _by_group(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return np.bincount(group, values) * (group.max() + 1)
 
 
-def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
-    """Return the mean over classes of a number that each image has, sure only as far as the images decide.
+def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
+    """Return the mean over classes of the class means of a value per image; other images could be drawn.
 
     For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
     for differences of two classifiers' hits, how much better the first is. What another draw of the training
@@ -218,8 +218,8 @@ def image_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
         LearnerError: The shapes do not fit, or there is no value.
 
     Example:
-        >>> from tlutils.intervals import image_mean
-        >>> print(image_mean([1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]).interval())
+        >>> from tlutils.intervals import class_mean
+        >>> print(class_mean([1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]).interval())
         0.875 [0.570, 1.180]
     """
     y, truth = np.asarray(values, dtype=float), np.asarray(labels)
@@ -256,7 +256,7 @@ def score_interval(
         hits: (N,), 1 or 0 for each image, right or wrong.
         labels: (N,), the class of each image. Without them every image counts alike: the interval of any
             share, such as an accuracy or the recall of one class.
-        groups: As in `image_mean`.
+        groups: As in `class_mean`.
         level: Confidence level of the interval.
 
     Raises:
@@ -271,7 +271,7 @@ def score_interval(
     """
     right = np.asarray(hits, dtype=float)
     truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
-    together, apart = image_mean(right, truth, groups=groups), image_mean(right, truth)
+    together, apart = class_mean(right, truth, groups=groups), class_mean(right, truth)
     units = number_groups(groups, len(truth)).max() + 1
     effect = together.variance / apart.variance if 0 < together.variance < np.inf else len(truth) / units
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
@@ -288,7 +288,7 @@ def score_interval(
 
 
 def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
-    """Return Kendall's tau between a number of each thing and a score of it, as if the things were drawn.
+    """Return Kendall's tau between two scores of the same things, taken for a sample of such things.
 
     Tau is the share of pairs that both order alike minus that of the pairs that they order differently; a tie
     counts for neither (Kendall 1938, doi:10.1093/biomet/30.1-2.81). It is the mean of the jackknife's
@@ -341,7 +341,7 @@ def compare_hits(
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
-        second: The same of the other way, (S, N).
+        second: The same for the other method, (S, N).
         weights: As in `two_way_mean`.
         groups: As in `two_way_mean`.
         metric: What the mean is called.

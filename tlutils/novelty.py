@@ -25,7 +25,7 @@ KEY, VERSION = "tlutils.novelty", 1  # of the file's metadata
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many images of a set look unlike the training images, beside what chance explains.
+    """How many images of a set look unlike the training images, and how many would by chance.
 
     Attributes:
         images: How many were compared: one of each group.
@@ -104,7 +104,7 @@ class Detector:
         return _distances(rows, self.bank, self.n_neighbors)
 
     def p_values(self, x: ArrayLike) -> np.ndarray:
-        """Return the share of held-out images that lie as far out as each image, itself included, (n,).
+        """Return for each image the share of held-out ones at least as far out, the image counted in, (n,).
 
         The conformal p-value of Vovk, Gammerman and Shafer 2005: of images of the same kind, at most a share
         q has one of q or less.
@@ -124,7 +124,7 @@ class Detector:
         return self.p_values(x) <= self.false_alarms + 1e-9
 
     def compare(self, x: ArrayLike, *, groups: Any = None, seed: int = 0) -> Comparison:
-        """Return how many images of a set look unlike the training images, beside what chance explains.
+        """Return how many images of a set look unlike the training images, and how many would by chance.
 
         Args:
             x: Embeddings (n, D) of the set, such as a folder of images on which the model will be used.

@@ -60,7 +60,7 @@ def by_bootstrap(first, second):
 
 
 def by_the_course(first, second):
-    found = intervals.image_mean(first - second, np.zeros(len(first), int)).interval()
+    found = intervals.class_mean(first - second, np.zeros(len(first), int)).interval()
     return "first" if found.low > 0 else "second" if found.high < 0 else "a tie"
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Estimate, image_mean, score_interval
+from ..intervals import Estimate, class_mean, score_interval
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
@@ -315,6 +315,8 @@ def advise(
     if not budget >= 0:
         raise LearnerError(f"budget={budget!r}. Expected minutes, 0 or more.")
     source = str(dataset) if isinstance(dataset, str | Path) else ""
+    if isinstance(dataset, Path) and source in {card.name for card in data.catalog()}:
+        source = f"./{source}"  # a folder that has the name of a data set
     loaded = dataset
     if not isinstance(loaded, data.DatasetSplits):
         loaded = data.load(loaded, seed=seed, too_few="train", group_by=group_by)
@@ -469,7 +471,7 @@ def _curve(race: Race) -> pd.DataFrame:
         line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
             before = hits[share / 2][0]
-            gain = image_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
+            gain = class_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
             line |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
         rows.append(line)
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import runtime, train
 from ..errors import LearnerError
-from ..intervals import Difference, Estimate, SampleMean, image_mean, score_interval
+from ..intervals import Difference, Estimate, SampleMean, class_mean, score_interval
 from ..probe import assign_folds
 from .policies import (
     BATCH,
@@ -200,7 +200,7 @@ class Race:
         """Return the balanced accuracy of a policy on the folds that it ran on."""
         hits = self.hits(policy)
         judged = ~np.isnan(hits)
-        return image_mean(hits[judged], self.labels[judged]).value
+        return class_mean(hits[judged], self.labels[judged]).value
 
     @property
     def finished(self) -> dict[str, np.ndarray]:
@@ -252,7 +252,7 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
     labels, groups = labels[judged], groups[judged]
 
     def mean(values: np.ndarray) -> SampleMean:
-        return image_mean(values, labels, groups=groups)
+        return class_mean(values, labels, groups=groups)
 
     ranked = sorted(own, key=lambda name: (-mean(own[name]).value, order.index(name)))
     best = ranked[0]

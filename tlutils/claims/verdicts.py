@@ -103,7 +103,7 @@ class Verdict:
 
 
 def _two_sided(mean: SampleMean) -> float:
-    return min(1.0, 2 * min(mean.p_above(0), (mean * -1).p_above(0)))
+    return min(1.0, 2 * min(mean.p_value(0), (mean * -1).p_value(0)))
 
 
 def p_values(mean: SampleMean, claim: Claim) -> dict[str, float]:
@@ -114,9 +114,9 @@ def p_values(mean: SampleMean, claim: Claim) -> dict[str, float]:
     """
     turned = mean * -1
     if claim.expects == "no less":
-        return {HOLDS: 2 * mean.p_above(-claim.margin), REVERSED: 2 * turned.p_above(claim.margin)}
-    same = max(mean.p_above(-claim.margin), turned.p_above(-claim.margin))
-    return {SAME: same, HOLDS: 2 * mean.p_above(0), REVERSED: 2 * turned.p_above(0)}
+        return {HOLDS: 2 * mean.p_value(-claim.margin), REVERSED: 2 * turned.p_value(claim.margin)}
+    same = max(mean.p_value(-claim.margin), turned.p_value(-claim.margin))
+    return {SAME: same, HOLDS: 2 * mean.p_value(0), REVERSED: 2 * turned.p_value(0)}
 
 
 def decide(mean: SampleMean, claim: Claim) -> str:

@@ -26,6 +26,7 @@ from .folder import load_folder, read_items
 from .grouping import GroupBy, read_key
 from .images import BACKGROUND, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
+from .scan import walk
 from .transforms import Preprocess, to_pil_image, transform_for
 
 __all__ = [
@@ -157,7 +158,7 @@ def load(
 
 
 def list_files(path: Path) -> list[Path]:
-    """Return the files below a folder, hidden ones left out, or the one file that a path is.
+    """Return the files below a folder, as `load` would find them, or the one file that a path is.
 
     Args:
         path: a folder or a file.
@@ -170,7 +171,7 @@ def list_files(path: Path) -> list[Path]:
     """
     with suppress(OSError):  # of a name that no disk takes
         if path.is_dir():
-            return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            return [path / file for file in walk(path)[0]]
     return [path]
 
 

@@ -36,7 +36,7 @@ class Problem:
     Attributes:
         path: where it is.
         kind: one word, such as "broken", "copy" or "two-labels".
-        message: what is wrong with it, and what to do; names that are no text are shown escaped.
+        message: what is wrong with it, and what to do; names that are not valid UTF-8 are shown escaped.
     """
 
     path: Path

@@ -103,9 +103,9 @@ def read_items(
         if found.doubtful:
             first, second, *_ = (items[i].path for i in found.doubtful[0])
             message = (
-                f"{sum(map(len, found.doubtful))} images are alike to the noise, such as this and {second}: "
-                "frames of a camera that stands still, or copies. They are taken for different pictures. If "
-                "they belong together, say so by group_by=."
+                f"{sum(map(len, found.doubtful))} images differ by no more than noise, such as this and "
+                f"{second}: frames of a camera that stands still, or copies. They are taken for different "
+                "pictures. If they belong together, say so by group_by=."
             )
             problems.append(Problem(first, "alike", message))
         if len(usable) > MOST:

@@ -203,9 +203,9 @@ def _train(
         recipe = train.Recipe.probe(class_weight="balanced", seed=seed)
     elif not solved and isinstance(recipe, probe.Probe):
         raise LearnerError(
-            "The probe does not fit the head of this network: with it the model says something else than the "
-            f"probe. Fit it on the features of the stage {at!r}, with the classes of the data set, or pass a "
-            "recipe."
+            "The probe does not fit the head of this network: with it the model does not give the probe's "
+            f"answers. Fit it on the features of the stage {at!r}, with the classes of the data set, or "
+            "pass a recipe."
         )
     suspects = probe.find_suspects(labels, _held_out(x, fitted, labels, groups, seed))
     if isinstance(recipe, train.Recipe):
@@ -278,10 +278,9 @@ def _fit(
 
 def _check_stages(model: nn.Module, recipe: train.Recipe) -> None:
     """Raise LearnerError for a stage that the model does not have, before any time is spent."""
-    known = surgery.stages(model)
     for phase in recipe.phases:
-        if phase.from_stage not in (None, *known.names):
-            raise known.unknown(phase.from_stage)
+        if phase.from_stage is not None:
+            surgery.split_at(model, phase.from_stage)
 
 
 def _describe_training(history: train.History, dataset: data.DatasetSplits, solved: bool) -> str:
@@ -291,10 +290,13 @@ def _describe_training(history: train.History, dataset: data.DatasetSplits, solv
         start += ", the head solved as a linear probe on frozen features"
     chosen = ", the best on the validation images" if recipe.keep == "best" and len(dataset.val) else ""
     weights = "every class counting alike" if recipe.class_weight else "every image counting alike"
+    trained = ", then ".join(
+        "all stages trained" if stage == "all" else f"trained from {stage} on"
+        for stage in dict.fromkeys(stages)
+    )
     return (
-        f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, trained from "
-        f"{', then '.join(dict.fromkeys(stages))} on, {len(history)} epochs, {weights}. The weights are "
-        f"those of epoch {history.best_epoch or len(history)}{chosen}."
+        f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, {trained}, "
+        f"{len(history)} epochs, {weights}. The weights are those of epoch {history.kept_epoch}{chosen}."
     )
 
 

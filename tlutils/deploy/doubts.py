@@ -25,8 +25,8 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
         most, least = known.imbalance
         doubts.append(
             f"The classes are imbalanced: beside the test images there are {counts[most]} of {most!r}, "
-            f"{counts[least]} of {least!r}. So every class counts alike in training (class weights), and "
-            "balanced accuracy judges, the mean recall of the classes: always answering "
+            f"{counts[least]} of {least!r}. So balanced accuracy judges, "
+            "the mean recall of the classes: always answering "
             f"{most!r} is right for {counts[most] / len(known):.0%} of such images and has a balanced "
             f"accuracy of {1 / len(counts):.2f}."
         )

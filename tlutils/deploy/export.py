@@ -1,4 +1,4 @@
-"""A model for where this package is not: ONNX and torch.export, compared with the model before they count."""
+"""A model to run without this package: ONNX and torch.export, compared with the model before they count."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that gives the model's scores, and how nearly.
+    """An exported file, and how closely its scores match the model's.
 
     Attributes:
         path: The exported file.

@@ -1,4 +1,4 @@
-"""The way from an image file to the numbers that a model takes, in words and numbers for those without us."""
+"""How to prepare an image for a model without this package, in words and numbers."""
 
 from typing import Any
 

@@ -44,7 +44,7 @@ def reader(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.nd
 
 
 def as_rows(values: Any) -> np.ndarray:
-    """Return features of a stage as rows (n, D), those of a stage that several values leave side by side.
+    """Return features of a stage as rows (n, D); those of a stage with several outputs are concatenated.
 
     Args:
         values: An array (n, …), or several in a tuple, as a `FeatureStore` gives them.

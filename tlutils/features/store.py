@@ -29,7 +29,7 @@ Arrays = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """What left each stage in `at`, for every image: `store[stage]` has its rows, in the split's order.
+    """The output of each stage in `at`, for every image: `store[stage]` has its rows, in the split's order.
 
     A row is a vector (D,) when pooled and a feature map (C, H, W) when not, all memory-mapped; a stage that
     several values leave gives a tuple of arrays. With k views, image i has the rows i * k to i * k + k - 1.

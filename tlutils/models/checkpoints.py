@@ -57,7 +57,7 @@ class LoadReport:
         for names, words in (
             (self.skipped, "skipped, a head for another number of classes"),
             (self.missing, "not in the file and left as they were"),
-            (self.unexpected, "in the file alone"),
+            (self.unexpected, "only in the file"),
         ):
             if names:
                 parts.append(

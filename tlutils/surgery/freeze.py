@@ -170,7 +170,7 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     """Unfreeze what `freeze_to` and `freeze` froze, and what the patterns name; return the model, changed.
 
     BatchNorm and dropout follow `model.train()` again. What you had frozen yourself stays frozen unless a
-    pattern names it, or every parameter was frozen.
+    pattern names it; or you had frozen every parameter, and this package none.
 
     Args:
         model: Any model, not wrapped in DistributedDataParallel.

@@ -76,8 +76,8 @@ def param_groups(
                 )
     if not groups:
         raise LearnerError(
-            "Nothing trains: every parameter is frozen. Call unfreeze(model), or freeze_to(model, 'head') to "
-            "let the head train."
+            "Nothing trains: every parameter is frozen. Call unfreeze(model, '*'), or "
+            "freeze_to(model, 'head') to let the head train."
         )
     return groups
 

@@ -32,7 +32,7 @@ class Stage:
     field are those of the first.
 
     Attributes:
-        name: "stem", "stage1", …, "pool", "head".
+        name: "stem", "stage1", …, "pool", "head"; a VGG has "fc1" and "fc2" before its head.
         modules: Dotted names of the modules that run in it, in this order.
         parameters: Names of the parameters that are used here first.
         buffers: Names of the buffers that are used here first.

@@ -88,7 +88,8 @@ class Run:
     def history(self) -> History:
         """What the run did so far."""
         p = self.progress
-        return History(self.recipe, list(p.rows), p.best_epoch, p.stopped, list(self.hardware.notices))
+        notices = list(self.hardware.notices)
+        return History(self.recipe, list(p.rows), p.best_epoch, p.stopped, notices, p.kept_epoch)
 
     def phases(self) -> Iterator[Phase]:
         """Yield the phases that are not finished."""

@@ -187,7 +187,7 @@ def check_trainable(model: nn.Module, dataset: data.TrainingData, recipe: Recipe
     refuse_quantised(model.modules())
     if not any(p.requires_grad for p in model.parameters()):
         raise LearnerError(
-            "Nothing trains: every weight is frozen, the head's too. Call surgery.unfreeze(model), or "
+            "Nothing trains: every weight is frozen, the head's too. Call surgery.unfreeze(model, '*'), or "
             "surgery.freeze_to(model, 'head') to let the head train."
         )
     width = predict(model, dataset.train[0][0]).probabilities.shape[1]

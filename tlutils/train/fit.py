@@ -89,7 +89,8 @@ def fit(
         [1, 2]
     """
     folder = runtime.user_path(out) if out is not None else None
-    settings = fingerprint.of_settings(model).parts  # before anything ran: some layers note what they saw
+    # Part of the run's key, read before anything ran: some layers note what they saw.
+    settings = fingerprint.of_settings(model).parts
     check_trainable(model, dataset, recipe)
     hardware = Hardware(recipe.precision, micro_batches=recipe.micro_batches)
     with alone_in(folder, hardware):
@@ -97,6 +98,7 @@ def fit(
         found = load(folder, key, model) if folder is not None and resume else None
         note_doubts(model, dataset, recipe, hardware)
         with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model), channels_last(model):
+            # The model gets its start: random weights with `reset`, or those that a killed run had reached.
             run = Run(model, recipe, hardware, folder, key, found)
             try:
                 for phase in run.phases():
@@ -113,7 +115,7 @@ def fit(
                     for epoch in run.epochs(phase):
                         with hardware.measured() as cost:
                             row = trainer.train_epoch(epoch) | trainer.validate()
-                        run.record(row | cost, trainer.optimizer)
+                        run.record(row | cost, trainer.optimizer)  # counts the epoch, for run.epochs
                         if on_epoch:
                             on_epoch(run.history)
             except Diverged as problem:
@@ -128,8 +130,8 @@ def fit(
 class PhaseTrainer:
     """One phase: `module` trains, `optimizer` moves it, `train` and `val` feed it.
 
-    `module` is the model, or its suffix where the outputs of the frozen stages are cached; `wrapped` is the
-    same, ready for this hardware.
+    `model` is the whole network, `module` what runs in a step: the model, or its suffix where the outputs of
+    the frozen stages are cached; `wrapped` is the same, ready for this hardware. They share their weights.
     """
 
     def __init__(
@@ -174,8 +176,8 @@ class PhaseTrainer:
         """Take one optimizer step per batch; return train_…, lr_…, trainable_params and images_per_second."""
         recipe, hardware, labels = self.recipe, self.hardware, self.train.labels
         plan = plan_epoch(len(labels), recipe, epoch.number, smallest=max(2, hardware.world_size))
-        own = [draws[hardware.rank :: hardware.world_size] for draws in plan]  # of this process
-        batches = load_batches(self.train, own, num_workers=self.num_workers)
+        share = [draws[hardware.rank :: hardware.world_size] for draws in plan]  # of this process
+        batches = load_batches(self.train, share, num_workers=self.num_workers)
         batches = runtime.progress(batches, desc=f"epoch {epoch.number + 1}", total=len(plan))
         first, steps_of_phase = epoch.in_phase * len(plan), self.phase.epochs * len(plan)
         factors = [recipe.lr_factor(first + step, steps_of_phase) for step in range(len(plan))]
@@ -183,10 +185,10 @@ class PhaseTrainer:
         self.set_train_mode()
         for step, (draws, batch) in enumerate(zip(plan, batches, strict=True)):
             self.set_learning_rates(factors[step])
-            weight = self.class_weights[labels[[draw.image for draw in draws]]].sum().item()
+            weight_sum = self.class_weights[labels[[draw.image for draw in draws]]].sum().item()
             # Dropout and the like draw from (seed, epoch, step, process): nothing that came before matters.
             seed = runtime.derive_seed(recipe.seed, epoch.number, step, hardware.rank)
-            loss, correct = self.compute_gradients(batch, images=len(draws), weight=weight, seed=seed)
+            loss, correct = self.compute_gradients(batch, images=len(draws), weight_sum=weight_sum, seed=seed)
             if not isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss} in epoch {epoch.number + 1}, step {step + 1}, at learning rates "
@@ -195,10 +197,10 @@ class PhaseTrainer:
             if recipe.clip_norm is not None:
                 hardware.clip_gradients(self.trainable, recipe.clip_norm)
             self.optimizer.step()
-            totals += torch.tensor([loss * weight, correct, weight], dtype=torch.float64)
-        loss_sum, correct_sum, weight_sum = totals.tolist()
+            totals += torch.tensor([loss * weight_sum, correct, weight_sum], dtype=torch.float64)
+        loss_sum, correct_sum, all_weights = totals.tolist()
         return {
-            "train_loss": loss_sum / weight_sum,
+            "train_loss": loss_sum / all_weights,
             "train_accuracy": correct_sum / len(labels),
             "images_per_second": len(labels) / (time.perf_counter() - start),
             **{f"lr_{stage}": rate for stage, rate in self.learning_rates(max(factors)).items()},
@@ -206,16 +208,17 @@ class PhaseTrainer:
         }
 
     def compute_gradients(
-        self, batch: TrainingBatch, *, images: int, weight: float, seed: int
+        self, batch: TrainingBatch, *, images: int, weight_sum: float, seed: int
     ) -> tuple[float, float]:
         """Leave the gradients of one batch in the model; return its mean loss and number of right answers.
 
-        The gradients of micro-batches add up to those of the batch. `images` and `weight`, the number of
+        The gradients of micro-batches add up to those of the batch. `images` and `weight_sum`, the number of
         images and the sum of their classes' weights, are those of all processes together.
         """
         hardware = self.hardware
 
         def attempt(micro_batches: int) -> torch.Tensor:
+            # May run again, with more micro-batches, when memory ran out.
             runtime.seed_torch(seed)
             self.optimizer.zero_grad(set_to_none=True)
             sums = torch.zeros(2, device=hardware.device)
@@ -223,7 +226,7 @@ class PhaseTrainer:
                 micro_batch = micro_batch.to(hardware.device)
                 with hardware.joined(self.wrapped, exchange=number == micro_batches):
                     output = self.wrapped(*micro_batch.inputs)
-                    loss = self.compute_loss(output, micro_batch) / weight
+                    loss = self.compute_loss(output, micro_batch) / weight_sum
                     hardware.backward(loss)
                 correct = (logits_of(output).argmax(1) == micro_batch.labels).sum()
                 sums += torch.stack([loss.detach(), correct])
@@ -347,12 +350,13 @@ def build_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.opt
         model, 1.0, layer_decay=recipe.layer_decay, weight_decay=recipe.weight_decay
     )
     for group in groups:
+        # The head has ratio 1 and the stage before it layer_decay; divided, that stage gets lr.
         pretrained = phase.lr * group["ratio"] / recipe.layer_decay
         group["full_lr"] = phase.head_lr if group["stage"] == "head" else pretrained
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=phase.lr, momentum=0.9)
     on_cpu = device_of(model).type == "cpu"
-    return torch.optim.AdamW(groups, lr=phase.lr, fused=on_cpu or None)  # a quarter of the time
+    return torch.optim.AdamW(groups, lr=phase.lr, fused=on_cpu or None)  # fused: four times as fast
 
 
 def describe_rates(rates: dict[str, float]) -> str:

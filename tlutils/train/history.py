@@ -35,6 +35,7 @@ class History:
         best_epoch: The epoch with the best score on the validation images, from 1; 0 before the first.
         stopped: Why training ended before the recipe did; empty when it did not.
         notices: Messages that a reader should know.
+        kept_epoch: The epoch whose weights the model was left with, from 1; 0 for those from before training.
     """
 
     recipe: Recipe
@@ -42,6 +43,7 @@ class History:
     best_epoch: int = 0
     stopped: str = ""
     notices: list[str] = field(default_factory=list)
+    kept_epoch: int = 0
 
     @property
     def table(self) -> pd.DataFrame:

@@ -72,14 +72,14 @@ class Recipe:
             weighs all images alike. `probe.fit_probe` has "balanced" unless told otherwise.
         patience: Epochs without a better score on the validation images after which a phase ends, 1 or more;
             None never ends early. The score is the balanced accuracy; among equals, the lower loss.
-        keep: Whose weights are left at the end: those of the "best" epoch on the validation images, or of the
+        keep: Which weights the model ends with: those of the "best" epoch on the validation images, or of the
             "last". An epoch whose loss on them is not a finite number is neither.
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
             all BatchNorm layers.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
             "shift" only shifts them, by up to 8 % of their side: for classes that mirroring would change,
             such as digits.
-        views: On how many views of each image the frozen stages run, once, before training; their outputs are
+        views: How many views of each image the frozen stages see, once, before training; their outputs are
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
             caches nothing and runs the frozen stages in every step. None is 1, and with `augment` 0.
         reset: Whether all weights are initialised at random before training.

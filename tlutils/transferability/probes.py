@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import LearnerError
-from ..features import check_rows
+from ..features import FeatureStore, check_rows
+from ..intervals import number_groups
 from ..probe import fit_probe
 from .inputs import check_labels
 
 
-def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> float:
+def depth_probe(features: Mapping[str, Any] | FeatureStore, labels: Any, *, seed: int = 0) -> float:
     """Return the balanced accuracy, in cross-validation, of a linear probe on the best of some stages.
 
     From 0 to 1. Each stage is probed with its penalty chosen by log loss; with one stage it is the score of a
@@ -23,7 +24,8 @@ def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> f
     high, most with few images. It knows frozen features only: where finetuning gains most, it says least.
 
     Args:
-        features: by stage, features (N, D) of the images, D of each stage its own.
+        features: by stage, features (N, D) of the images, D of each stage its own; or a `FeatureStore`, whose
+            views and copies of one picture are held out together.
         labels: (N,), integers, two or more of each class.
         seed: what the folds are drawn from.
 
@@ -39,6 +41,8 @@ def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> f
         >>> transferability.depth_probe({"stage1": noise, "pool": noise + 6 * y[:, None]}, y)
         1.0
     """
+    if isinstance(features, FeatureStore):
+        features = {stage: features[stage] for stage in features.at}
     if not isinstance(features, Mapping) or not features:
         raise LearnerError(
             f"A {type(features).__name__} arrived. Expected features by the name of their stage, such as "
@@ -48,6 +52,8 @@ def depth_probe(features: Mapping[str, Any], labels: Any, *, seed: int = 0) -> f
     for own in features.values():
         x = check_rows(own)
         y = check_labels(labels, len(x))
-        cv = fit_probe(x, y, folds=min(5, int(np.bincount(y).min())), seed=seed).cv
+        groups = number_groups(getattr(own, "groups", None), len(x))
+        each = [len(np.unique(groups[y == k])) for k in range(int(y.max()) + 1)]
+        cv = fit_probe(x, y, groups=groups, folds=min(5, *each), seed=seed).cv
         scores.append(cv.loc[cv["chosen"], "balanced_accuracy"].item())
     return float(max(scores))

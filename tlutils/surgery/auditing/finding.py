@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found. It counts as true when there is nothing to fix; `len` is the number of findings.
+    """What an audit found: `ok` when there is nothing to fix; `len` is the number of findings.
 
     Attributes:
         summary: What the model is, in a line.

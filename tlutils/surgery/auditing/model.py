@@ -66,7 +66,7 @@ def model_findings(model: nn.Module, *, training: bool) -> Iterator[Finding]:
             "error",
             type(model).__name__,
             "Every parameter is frozen, so training cannot change anything.",
-            "freeze_to(model, 'head') lets the head train, unfreeze(model) all.",
+            "freeze_to(model, 'head') lets the head train, unfreeze(model, '*') all.",
         )
     yield from _stray_flags(model)
     yield from _half_tied(model, parameters)
@@ -180,8 +180,7 @@ def freeze_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             "frozen-changed",
             "error",
             listed(moved),
-            "It is frozen, and its values are not those of the last audit, or of the moment when it was "
-            "frozen.",
+            "It is frozen, but its values have changed since the last audit, or since it was frozen.",
             "Look for what wrote into it: an optimizer, BatchNorm, an average of weights. If you loaded "
             "weights since, all is well: audit once more.",
         )
