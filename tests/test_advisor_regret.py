@@ -243,7 +243,10 @@ def test_every_score_is_compared_on_one_clean_task_of_each_data_set():
     assert len(runs) == runs["dataset"].nunique() * len(regret.NETWORKS) * len(regret.FROZEN) * len(
         regret.SEEDS
     )
-    offered = {name for name in transferability.__all__ if name.islower()} - {"domain_distance"}
+    offered = {name for name in transferability.__all__ if name.islower()} - {
+        "domain_distance",
+        "similarity_border",
+    }
     assert len(offered) == len(regret.SCORES) + len(regret.SOURCE_SCORES)
 
 

@@ -144,6 +144,25 @@ def test_embeddings_of_files_are_those_of_the_features(three, backbone):
     assert np.allclose(probabilities, train.predict(model, dataset.val).probabilities, atol=1e-5)
 
 
+def test_a_model_reads_pictures_of_fewer_bits_as_its_training_images_were_read(tmp_path, backbone):
+    root = tmp_path / "scans"
+    for k, label in enumerate(("thin", "thick")):
+        (root / label).mkdir(parents=True)
+        for i in range(12):
+            grey = np.random.default_rng(12 * k + i).integers(0, 2**11 << k, (32, 32), dtype=np.uint16)
+            Image.fromarray(grey).save(root / label / f"{i:02}.png")
+    dataset = data.load(root, grey_bits=12)
+    built = deploy.build(dataset, tmp_path / "model", backbone=backbone)
+    model, path = models.load(built.folder), dataset.test.paths[0]
+    prepare = data.transform_for(model)
+    assert torch.equal(prepare(path), prepare(dataset.test[0][0]))
+    assert torch.equal(prepare(Image.open(path)), prepare(path))
+    of_files = deploy.predict(built.folder, dataset.test.paths)["probability"]
+    assert np.allclose(of_files, train.predict(model, dataset.test).probabilities.max(1), atol=1e-5)
+    colour = next(step for step in deploy.describe_preprocessing(model)["steps"] if step["do"] == "colour")
+    assert colour["how"].endswith(f"dividing them by {4095 / 255:.6g}")
+
+
 def test_the_same_call_again_tells_the_result_and_does_nothing(three, backbone):
     root, built = three
     before = {path.name: path.stat().st_mtime_ns for path in built.folder.iterdir()}

@@ -16,20 +16,17 @@ import random
 import sys
 import sysconfig
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xxhash
 from torch import nn
 
-from . import runtime
-
-_Out = TypeVar("_Out")
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), type(...)})
 _CODE = (FunctionType, MethodType)
 _GENERATORS = (
@@ -154,31 +151,6 @@ def of_generators() -> str:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torchs += torch.cuda.get_rng_state_all()
     return _hash(repr(random.getstate()), repr(numpy), *inner, *(t.numpy().tobytes() for t in torchs))
-
-
-def watch_draws(work: Callable[[], _Out]) -> tuple[_Out, bool]:
-    """Return what a piece of work returns, and whether it draws from the global random generators.
-
-    Other threads may draw at the same moment, as those of a cluster's worker do. What the work itself draws
-    it draws again under the same seed, so it is repeated before it is said to. The generators come back.
-
-    Args:
-        work: a function that can be called again.
-
-    Example:
-        >>> import random
-        >>> from tlutils import fingerprint
-        >>> fingerprint.watch_draws(lambda: 1), fingerprint.watch_draws(random.random)[1]
-        ((1, False), True)
-    """
-    for _ in range(3):
-        # Another seed than the one that features are made under: what follows it, differs.
-        with runtime.seeded(1):
-            before = of_generators()
-            found = work()
-            if of_generators() == before:
-                return found, False
-    return found, True
 
 
 class _Walk:

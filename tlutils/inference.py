@@ -12,15 +12,17 @@ import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from . import runtime
+from . import fingerprint, runtime
 from .errors import LearnerError
+
+_Out = TypeVar("_Out")
 
 _HOOKS = frozenset(name for name in nn.Module().__dict__ if "_hooks" in name)
 _CONTAINERS = (list, dict, set, deque)
@@ -415,6 +417,31 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         for module, training in modes:
             if module.training is not training:
                 module.training = training
+
+
+def watch_draws(work: Callable[[], _Out]) -> tuple[_Out, bool]:
+    """Return what a piece of work returns, and whether it draws from the global random generators.
+
+    Other threads may draw at the same moment, as those of a cluster's worker do. What the work itself draws
+    it draws again under the same seed, so it is repeated before it is said to. The generators come back.
+
+    Args:
+        work: a function that can be called again.
+
+    Example:
+        >>> import random
+        >>> from tlutils import inference
+        >>> inference.watch_draws(lambda: 1), inference.watch_draws(random.random)[1]
+        ((1, False), True)
+    """
+    for _ in range(3):
+        # Another seed than the one that features are made under: what follows it, differs.
+        with runtime.seeded(1):
+            before = fingerprint.of_generators()
+            found = work()
+            if fingerprint.of_generators() == before:
+                return found, False
+    return found, True
 
 
 @contextmanager

@@ -323,7 +323,7 @@ def advise(
     known = loaded.train.join(loaded.val).grouped(group_by)
     _check(known)
     unsorted = [deploy] if isinstance(deploy, str | Path) else list(deploy or [])
-    model = models.load(backbone)
+    model = models.describe(models.load(backbone), grey_bits=known.grey_bits)
     say(inferred(known))
     findings = audit_images(known, loaded.problems)
     before = time.monotonic()
@@ -402,7 +402,7 @@ def _check(known: data.Split) -> None:
         raise LearnerError(
             f"{len(known)} images of {len(counts)} classes arrived"
             + (f", none of {', '.join(map(repr, absent))}" if absent else "")
-            + ". Expected two classes or more, each with images, better ten of each."
+            + f". Expected two classes or more, each with images, better {data.FEW_IMAGES} of each."
         )
 
 

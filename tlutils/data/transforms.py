@@ -54,6 +54,8 @@ class Preprocess:
         std: of each channel, by which they are divided.
         crop_mode: "center"; "squash" gives up the aspect instead of cropping, "border" pads.
         train: whether to crop and mirror at random; "shift" moves the picture at random instead.
+        grey_bits: how many bits of a 16-bit grey picture are used; see `load_image`. What a `Split` gives
+            is decoded already, by its own `grey_bits`.
     """
 
     size: tuple[int, int]
@@ -63,6 +65,7 @@ class Preprocess:
     std: tuple[float, ...]
     crop_mode: str = "center"
     train: bool | Literal["shift"] = False
+    grey_bits: int = 16
 
     @property
     def fingerprint(self) -> str:
@@ -90,9 +93,10 @@ class Preprocess:
         return LARGEST * math.prod(self.size)
 
     def __call__(self, image: AnyImage) -> torch.Tensor:
-        picture = (
-            load_image(image, least=self.least) if isinstance(image, str | Path) else to_pil_image(image)
-        )
+        if isinstance(image, str | Path):
+            picture = load_image(image, grey_bits=self.grey_bits, least=self.least)
+        else:
+            picture = to_pil_image(image, grey_bits=self.grey_bits)
         if len(self.mean) == 1:
             picture = picture.convert("L")
         crop = self._random_crop(picture) if self.train is True else self._whole(picture)
@@ -184,15 +188,17 @@ def transform_for(model: nn.Module, *, train: bool | Literal["shift"] = False) -
         std,
         crop_mode=info.crop_mode,
         train=train,
+        grey_bits=info.grey_bits,
     )
 
 
-def to_pil_image(image: AnyImage) -> Image.Image:
+def to_pil_image(image: AnyImage, *, grey_bits: int = 16) -> Image.Image:
     """Return an image as an upright RGB PIL image.
 
     Args:
         image: a PIL image, the path of a file, or an array (H, W) or (H, W, C) with C of 1 (grey), 2 (grey,
             alpha), 3 (RGB) or 4 (RGBA): uint8, bool, or floats in [0, 1], which are rounded to 8 bits.
+        grey_bits: how many bits of a 16-bit grey picture are used; see `load_image`.
 
     Raises:
         LearnerError: it is something else, with what arrived.
@@ -204,9 +210,9 @@ def to_pil_image(image: AnyImage) -> Image.Image:
         (40, 30)
     """
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_rgb(image, grey_bits)
     if isinstance(image, str | Path):
-        return load_image(image)
+        return load_image(image, grey_bits=grey_bits)
     if isinstance(image, np.ndarray):
         return to_rgb(Image.fromarray(_uint8(image)))
     raise LearnerError(

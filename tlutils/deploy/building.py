@@ -135,7 +135,7 @@ def build(
     _write_json(folder / RUN, {"key": key, "built": None})
     surgery.replace_head(model, len(dataset.classes), seed=seed)
     done = _train(model, dataset, recipe, folder, seed, say)
-    models.describe(model, classes=list(dataset.classes))
+    models.describe(model, classes=list(dataset.classes), grey_bits=dataset.train.grey_bits)
     say(done.words)
     say("judging on the test images")
     judgement = judge(model, dataset.test, done.detector, dataset.name_of) if len(dataset.test) else None

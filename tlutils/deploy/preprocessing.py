@@ -56,7 +56,8 @@ def describe_preprocessing(model: nn.Module) -> dict[str, Any]:
             {
                 "do": "colour",
                 "mode": "L" if grey else "RGB",
-                "how": "convert to 8 bits per channel, 16-bit grey values by dividing them by 257",
+                "how": "convert to 8 bits per channel, 16-bit grey values by dividing them by "
+                f"{(2**prepare.grey_bits - 1) / 255:.6g}",
             },
             _resize(prepare),
             *_pad(prepare),

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from .. import fingerprint, runtime
-from ..inference import evaluating
+from ..inference import evaluating, watch_draws
 from .forward import COARSE, Forward
 from .store import Arrays
 
@@ -71,7 +71,7 @@ class Trial:
 
     def _prepare(self, i: int, transform: Callable[[Any], Any]) -> fingerprint.Settings:
         """Load an image, note what that draws, and return the settings of the transform after it."""
-        image, drawn = fingerprint.watch_draws(lambda: self.load(i)[:1])
+        image, drawn = watch_draws(lambda: self.load(i)[:1])
         self._inputs.append(image)
         self.images.append(i)
         self.draws_images |= drawn
@@ -90,7 +90,7 @@ class Trial:
         if known is None:
             return None
         try:
-            out, drawn = fingerprint.watch_draws(lambda: self.forward.run(self._inputs[0], arithmetic))
+            out, drawn = watch_draws(lambda: self.forward.run(self._inputs[0], arithmetic))
         except Exception:  # each alone will tell what it is
             return None
         now = fingerprint.of_settings(model)
@@ -107,7 +107,7 @@ class Trial:
         readings = []
         for image in self._inputs:
             with _system_asked() as asked:
-                rows, drawn = fingerprint.watch_draws(partial(self._try, image, arithmetic))
+                rows, drawn = watch_draws(partial(self._try, image, arithmetic))
             self._keep(*rows)
             self.draws_model |= drawn or bool(asked)
             readings.append(fingerprint.of_settings(model))

@@ -37,6 +37,7 @@ class ModelInfo:
         crop_mode: "center"; "squash" resizes without keeping the aspect, "border" pads.
         fixed_size: Whether any size but `input_size` is an error.
         weights: Where the weights come from, in words.
+        grey_bits: How many bits of 16-bit grey pictures are used, 8 to 16; see `data.load_image`.
         extra: What `save` was asked to keep.
     """
 
@@ -54,6 +55,7 @@ class ModelInfo:
     crop_mode: str = "center"
     fixed_size: bool = False
     weights: str = ""
+    grey_bits: int = 16
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -105,6 +107,8 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
         raise LearnerError(f"std must be above 0 in every channel, and is {changes['std']}.")
     if not 0 < changes.get("crop_pct", 1) <= 1:
         raise LearnerError(f"crop_pct is a share in (0, 1], not {changes['crop_pct']}.")
+    if not 8 <= changes.get("grey_bits", 16) <= 16:
+        raise LearnerError(f"grey_bits is a number from 8 to 16, not {changes['grey_bits']}.")
     if changes.get("classes") is not None:
         changes["classes"] = [str(name) for name in changes["classes"]]
         outputs = changes.get("num_classes", old.num_classes)
@@ -164,6 +168,7 @@ def from_json(values: Any) -> ModelInfo:
         "crop_mode": (f"one of {', '.join(CROPS)}", lambda v: v in CROPS),
         "fixed_size": ("true or false", lambda v: isinstance(v, bool)),
         "weights": ("words", lambda v: isinstance(v, str)),
+        "grey_bits": ("a number from 8 to 16", lambda v: _is_count(v, 8, 16)),
         "extra": ("names with values", lambda v: isinstance(v, dict)),
     }
     for name, value in known.items():

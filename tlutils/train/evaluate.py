@@ -176,7 +176,8 @@ def check_trainable(model: nn.Module, dataset: data.TrainingData, recipe: Recipe
         )
     if len(labels) < 2:
         raise LearnerError(
-            f"The training split has {len(labels)} image. Expected at least two, better twenty per class."
+            f"The training split has {len(labels)} image. Expected at least two, better "
+            f"{data.FEW_IMAGES} per class."
         )
     absent = [name for k, name in enumerate(classes) if k not in set(labels)]
     if absent:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data import FEW_IMAGES
 from ..errors import LearnerError
 
 
@@ -20,7 +21,7 @@ def check_labels(labels: Any, rows: int) -> np.ndarray:
     if counts.min() < 2:
         raise LearnerError(
             f"Class {names[counts.argmin()]} has one image, which says nothing about how its class varies. "
-            "Expected two or more of each class, better ten: add images, or leave the class out."
+            f"Expected two or more of each class, better {FEW_IMAGES}: add images, or leave the class out."
         )
     return array
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ... import fingerprint, runtime
-from ...inference import find_logits, mirror, set_mode
+from ... import runtime
+from ...inference import find_logits, mirror, set_mode, watch_draws
 from .reach import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Note, Replay, Tracer, is_size, replaced
 
@@ -166,7 +166,7 @@ def _trace(
         except Exception as error:
             raise Untraceable(tracer.where.removeprefix("model").removeprefix("."), error) from error
 
-    (tracer, entry, graph), drawn = fingerprint.watch_draws(follow)
+    (tracer, entry, graph), drawn = watch_draws(follow)
     if drawn:
         raise Untraceable("", "its forward draws random numbers outside of a layer")
     constants = {
