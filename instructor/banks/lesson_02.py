@@ -103,6 +103,7 @@ ANSWERS[lesson_02.check_nearest_neighbour] = [
     (nearest_in_distance, "nearest in distance"),
     (furthest, "least"),
     (lambda query, bank: bank @ query, "one integer"),
+    (lambda query, bank: (bank @ query / np.linalg.norm(bank, axis=1)).max(), "not a row number"),
     (lambda query, bank: 17, "does not exist"),
 ]
 

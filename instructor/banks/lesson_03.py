@@ -51,6 +51,7 @@ ANSWERS[lesson_03.check_choose_cut] = [
     (by_folds(), "Right"),
     (leaking, "by heart"),
     (by_folds(shuffle=False, parts=2), "sorted by class"),
+    (by_folds(shuffle=False, parts=3), "one class alone"),
     (by_folds(name=lambda cuts, score: max(reversed(cuts), key=score.get)), "more expensive"),
     (by_folds(name=lambda cuts, score: min(cuts, key=score.get)), "which way round"),
     (by_folds(name=lambda cuts, score: cuts.index(max(cuts, key=score.get))), "A int arrived"),
@@ -114,14 +115,26 @@ def frozen(part):
     statistics_only(part)
 
 
+def with_a_train_that_gives_nothing(part):
+    frozen(part)
+    part.train = lambda mode=True: None
+
+
+def with_a_train_that_takes_nothing(part):
+    frozen(part)
+    part.train = lambda: None
+
+
 ANSWERS[lesson_03.check_freeze] = [
     (lambda part: None, "Nothing is frozen"),
     (frozen_by_flag, "statistics drift"),
-    (frozen_once, "undoes eval"),
+    (frozen_once, "in training mode"),
     (statistics_only, "what about requires_grad"),
     (batchnorm_alone, "dropout still draws"),
     (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),
     (lambda part: part[1].register_forward_pre_hook(lambda *_: None), "Nothing is frozen"),
+    (with_a_train_that_gives_nothing, "return the module"),
+    (with_a_train_that_takes_nothing, "stops with TypeError"),
     (frozen, "Right"),
     (by_a_subclass, "Right"),
 ]
@@ -166,7 +179,14 @@ def with_a_group_twice(model, optimizer):
     return optimizer
 
 
+def with_a_group_of_nothing(model, optimizer):
+    named = {"params": [p for name, p in model.named_parameters() if "stage9" in name]}
+    optimizer.add_param_group(named)
+    return optimizer
+
+
 ANSWERS[renewed_optimizer] = [
+    (with_a_group_of_nothing, "group of the optimizer is empty"),
     (lambda model, optimizer: optimizer, "never heard of"),
     (lambda model, optimizer: torch.optim.AdamW(model.parameters()), "this optimizer is new"),
     (with_the_unfrozen, "Right"),

@@ -128,6 +128,7 @@ ANSWERS[lesson_04.check_range_test] = [
     (None, "Not answered"),
     (range_test(), "Right"),
     (lambda model, x, y, rates: [F.cross_entropy(model(x), y) for _ in rates], "no step"),
+    (range_test(fresh=True), "from the start again"),
     (range_test(after=True), "after each step"),
     (range_test(after=True, fresh=True), "that is a sweep"),
     (range_test(lr_of=lambda rates, k: rates[0]), "first rate"),

@@ -37,9 +37,13 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
         2: "That row is the nearest in distance. Cosine compares directions, so lengths must be divided out.",
     }
     try:
-        answer = int(np.asarray(nearest(query, bank)))
+        found = np.asarray(nearest(query, bank))
+        answer = int(found)
     except (TypeError, ValueError) as error:
         print(f"Your function gave no row number ({error}). Return one integer, for example with np.argmax.")
+        return
+    if answer != found or found.dtype == bool:
+        print(f"{found} came back, which is not a row number. Return one integer, as np.argmax does.")
         return
     if answer != 3:
         print(answers.get(answer, f"Row {answer} does not exist in a bank of {len(bank)} rows."))

@@ -74,7 +74,7 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
         >>> from tlutils.checks import lesson_03
         >>> lesson_03.check_freeze(lambda module: module.requires_grad_(False).eval())
         The weights stand still, and the statistics drift: the loop calls model.train() after your freeze, and
-        that undoes eval(). Something has to keep the part in eval mode.
+        that puts the part in training mode. Something has to keep it in eval mode.
     """
     with runtime.seeded(0):
         model = _Small()
@@ -85,11 +85,15 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
             print("Everything is frozen now, and you were asked for one part.")
             return
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        for _ in range(2):
-            model.train()  # as every training loop does
-            optimizer.zero_grad()
-            F.cross_entropy(model(images), torch.arange(16) % 2).backward()
-            optimizer.step()
+        try:
+            for _ in range(2):
+                model.train()  # as every training loop does
+                optimizer.zero_grad()
+                F.cross_entropy(model(images), torch.arange(16) % 2).backward()
+                optimizer.step()
+        except Exception as error:
+            print(f"After your lines a training step stops with {type(error).__name__}: {error}")
+            return
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     if {"early.0.weight", "early.1.weight"} <= moved and "early.1.running_mean" in moved:
         print("Nothing is frozen yet: weights and statistics of the part moved.")
@@ -98,7 +102,7 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
     elif "early.1.running_mean" in moved:
         print(
             "The weights stand still, and the statistics drift: the loop calls model.train() after your "
-            "freeze, and that undoes eval(). Something has to keep the part in eval mode."
+            "freeze, and that puts the part in training mode. Something has to keep it in eval mode."
         )
     elif not {"late.0.weight", "head.weight", "late.1.running_mean"} <= moved:
         print("The part is frozen, and so is more than it.")
@@ -107,6 +111,8 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
             "BatchNorm stands still, and the part's dropout still draws: the same images give other features "
             "each time. All of the part belongs in eval mode."
         )
+    elif model.early.eval() is not model.early:
+        print("All stands still, but train() and eval() of a module return the module, and these do not.")
     else:
         print("Right: two training steps, and nothing of the part moved. You wrote what freeze_to does.")
 
@@ -130,7 +136,9 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves.
     """
     found = surgery.audit(model, optimizer).codes
-    if "optimizer-lacks" in found:
+    if not all(group["params"] for group in optimizer.param_groups):
+        print("A group of the optimizer is empty: no parameter had the name that you looked for.")
+    elif "optimizer-lacks" in found:
         print(
             "Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves."
         )
@@ -167,7 +175,7 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
     """
     labels = np.repeat([0, 1], 20)
     judged: dict[str, int] = {}
-    faults = {"leak": False, "unknown": False, "unjudged": False}
+    faults = {"leak": False, "unknown": False, "unjudged": False, "sorted": False}
 
     def hits(cut: str, learn: Any, judge: Any) -> np.ndarray:
         learn, judge = (np.asarray(list(rows)).astype(int) for rows in (learn, judge))
@@ -176,6 +184,7 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
         faults["leak"] |= bool(by_heart.any())
         faults["unknown"] |= not known.all()
         faults["unjudged"] |= not len(judge)
+        faults["sorted"] |= len(judge) >= 6 and len(np.unique(labels[judge])) == 1
         judged[cut] = judged.get(cut, 0) + len(judge)
         right = (judge * 3 % 10 < CUT_SHARES[cut]) & known
         return (right | (by_heart & (cut != "head"))).astype(float)
@@ -192,6 +201,8 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
         "Nobody judges: hold some images out.": faults["unjudged"],
         "A network was judged by a class that it never learned from: images are sorted by class, so shuffle "
         "or stratify the parts.": faults["unknown"],
+        "A part held images of one class alone: images are sorted by class, so shuffle or stratify the "
+        "parts.": faults["sorted"],
         "Not every cut was tried.": set(judged) != set(cuts),
         "The cuts were judged by different numbers of images: give each the same parts.": (
             len(set(judged.values())) > 1

@@ -192,7 +192,7 @@ def check_range_test(range_test: Callable[..., Any] | None) -> None:
         >>> from torch.nn import functional as F
         >>> from tlutils.checks import lesson_04
         >>> lesson_04.check_range_test(lambda model, x, y, rates: [F.cross_entropy(model(x), y)] * 4)
-        All losses are the same: no step was taken.
+        All losses are the same: no step was taken, or each from the start again.
     """
     todo = "Return a list of losses, one for each rate."
     rates = [0.01, 0.1, 1.0, 4.0]
@@ -233,7 +233,9 @@ def check_range_test(range_test: Callable[..., Any] | None) -> None:
     alone = [run([lr])[1] for lr in rates]
     moved = any(not torch.equal(a, b) for a, b in zip(model.parameters(), start.parameters(), strict=True))
     mistakes = {
-        "All losses are the same: no step was taken.": len({round(loss, 6) for loss in losses}) == 1,
+        "All losses are the same: no step was taken, or each from the start again.": (
+            len({round(loss, 6) for loss in losses}) == 1
+        ),
         "Each rate began with the start's weights: that is a sweep. The steps come one after another.": are(
             alone
         ),
