@@ -432,18 +432,20 @@ def profile(rows: Sequence[Row]) -> str:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw where the time goes, in a bar for each contestant: its steps, and its epochs."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    palette = colormaps["tab20"].colors
     names = [name for name in CONTESTANTS if any(row["name"] == name and row["steps"] for row in rows)]
     figure = Figure(figsize=(9, 1 + 0.3 * len(names)), layout="constrained")
-    axes, colours = figure.subplots(), dict[str, str]()
+    axes, colours = figure.subplots(), dict[str, Any]()
     for place, name in enumerate(names):
         own, left = [row for row in rows if row["name"] == name], 0.0
         parts = {step: statistics.median(r["steps"].get(step, 0.0) for r in own) for step in own[0]["steps"]}
         if own[0]["epochs"]:
             parts["an epoch"] = statistics.median(row["epochs"][-1] for row in own)
         for step, seconds in parts.items():
-            colour = colours.setdefault(step, f"C{len(colours)}" if len(colours) < 10 else "black")
+            colour = colours.setdefault(step, palette[len(colours) % len(palette)])
             axes.barh(place, seconds, left=left, color=colour)
             left += seconds
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds")
