@@ -15,6 +15,7 @@ from PIL import Image
 from tlutils import data, features
 from tlutils.features import extraction
 from tlutils.features.forward import Forward
+from tlutils.features.store import Shelf
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -250,3 +251,20 @@ def test_two_processes_compute_half_each_and_both_return_the_whole(folder, compu
     assert not computed
     assert alike(store, found[0])
     assert alike(store, found[1])
+
+
+def test_known_rows_are_copied_a_batch_at_a_time_so_that_large_maps_fit_in_memory(
+    folder, computed, monkeypatch
+):
+    split, written, write = whole(folder), [], Shelf.write
+    extract(split, pool=False)
+
+    def watched(shelf, arrays, image):
+        written.append(len(arrays[0]))
+        write(shelf, arrays, image)
+
+    monkeypatch.setattr(Shelf, "write", watched)
+    extract(split.select(range(39)), pool=False, batch_size=8)
+    assert len(computed) == 40
+    assert max(written) <= 8
+    assert sum(written) == 39 * len(AT)

@@ -285,11 +285,11 @@ class _Work:
             for first, end, batch in runtime.progress(ready, desc="features", total=len(blocks)):
                 computed = {} if batch is None else forward(batch, shelves)
                 for stage, shelf in shelves.items():
-                    out = known.merge(stage, computed.get(stage), first, end)
-                    if not shelf.begun:
-                        about = self.about[stage] | {"arithmetic": forward.arithmetic[stage]}
-                        shelf.lay(out, images, rows, about)
-                    shelf.write(out, first)
+                    for begin, out in known.merge(stage, computed.get(stage), first, end, size):
+                        if not shelf.begun:
+                            about = self.about[stage] | {"arithmetic": forward.arithmetic[stage]}
+                            shelf.lay(out, images, rows, about)
+                        shelf.write(out, begin)
                 if end == images or time.monotonic() - last >= COMMIT_SECONDS:
                     check()
                     for shelf in shelves.values():

@@ -40,22 +40,31 @@ class Known:
             yield start, end, lacking[:size].tolist()
             start = end
 
-    def merge(self, stage: str, computed: Arrays | None, first: int, end: int) -> Arrays:
-        """Return the rows of the images from `first` to `end`: those that were computed, and known ones."""
-        sources, places = self.sources[first:end], self.places[first:end]
-        if computed is not None and (sources < 0).all():
-            return computed
-        merged = []
-        for k, like in enumerate(computed or self.stores[sources[0]][stage]):
-            shape = like.shape[1:]
-            whole = np.empty((len(sources), self.rows, *shape), like.dtype)
-            if computed is not None:
-                whole[sources < 0] = like.reshape(-1, self.rows, *shape)
-            for source in set(sources.tolist()) - {-1}:
-                array, own = self.stores[source][stage][k], sources == source
-                whole[own] = array.reshape(-1, self.rows, *shape)[places[own]]
-            merged.append(whole.reshape(-1, *shape))
-        return tuple(merged)
+    def merge(
+        self, stage: str, computed: Arrays | None, first: int, end: int, size: int
+    ) -> Iterator[tuple[int, Arrays]]:
+        """Yield (first image, rows) of the images from `first` to `end`, `size` at a time.
+
+        `computed` has the rows of those among them that are not known.
+        """
+        if computed is not None and (self.sources[first:end] < 0).all():
+            yield first, computed
+            return
+        used = 0
+        for begin in range(first, end, size):
+            sources, places = (a[begin : min(begin + size, end)] for a in (self.sources, self.places))
+            new, merged = sources < 0, []
+            for k, like in enumerate(computed or self.stores[sources[0]][stage]):
+                shape = like.shape[1:]
+                whole = np.empty((len(sources), self.rows, *shape), like.dtype)
+                if new.any():
+                    whole[new] = like.reshape(-1, self.rows, *shape)[used : used + new.sum()]
+                for source in set(sources.tolist()) - {-1}:
+                    array, own = self.stores[source][stage][k], sources == source
+                    whole[own] = array.reshape(-1, self.rows, *shape)[places[own]]
+                merged.append(whole.reshape(-1, *shape))
+            used += int(new.sum())
+            yield begin, tuple(merged)
 
 
 def note(path: Path, images: Sequence[str]) -> None:
@@ -75,6 +84,8 @@ def find(
     """
     known = Known.nothing(len(images), rows)
     for folder in sorted(path.parent.iterdir()):
+        if (known.sources >= 0).all():
+            break
         held = _images(folder) if folder != path else []
         places = {name: place for place, name in enumerate(held)}
         fresh = [i for i in np.flatnonzero(known.sources < 0).tolist() if images[i] in places]
