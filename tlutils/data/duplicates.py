@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
 
 THUMB = 32
 """Side in pixels of the grey thumbnails that are compared."""
@@ -48,6 +47,8 @@ def find_copies(pixels: Sequence[str], thumbs: np.ndarray, labels: Sequence[str]
     with its transpose (seconds for 10,000 images); memory grows with N alone. Mirrored, rotated, recoloured
     and strongly cropped copies are not recognised: who knows of them says so by `group_by` of `load`.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # half a second that most need not wait
+
     groups = DisjointSet(range(len(pixels)))
     first: dict[str, int] = {}
     for i, content in enumerate(pixels):
@@ -111,6 +112,8 @@ def _find_near_copies(thumbs: np.ndarray) -> tuple[np.ndarray, list[tuple[np.nda
     scale = np.minimum(typical[i], typical[j])
     # Where even the 10th neighbour is alike to the noise, a share of its distance is noise, too.
     near = close & (apart <= NEAR * scale) & (scale >= CLOSEST)
+    from scipy.cluster.hierarchy import DisjointSet
+
     alike = DisjointSet(range(count))
     for a, b in zip(i[close & (apart <= CLOSEST)], j[close & (apart <= CLOSEST)], strict=True):
         alike.merge(int(a), int(b))

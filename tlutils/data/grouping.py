@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from ..errors import LearnerError
 
 KeyOf = Callable[[Path], Hashable]
@@ -35,10 +33,13 @@ def read_key(group_by: GroupBy | None) -> KeyOf | None:
 
 def tie(pictures: Sequence[Hashable], paths: Sequence[Path], key_of: KeyOf | None) -> list[int]:
     """Return a number for each image, equal for images of one picture and for those of one key."""
-    together = DisjointSet(range(len(paths)))
     first: dict[Hashable, int] = {}
+    if key_of is None:
+        return [first.setdefault(picture, i) for i, picture in enumerate(pictures)]
+    from scipy.cluster.hierarchy import DisjointSet  # half a second that most need not wait
+
+    together = DisjointSet(range(len(paths)))
     for i, (picture, path) in enumerate(zip(pictures, paths, strict=True)):
         together.merge(first.setdefault(("picture", picture), i), i)
-        if key_of is not None:
-            together.merge(first.setdefault(("key", key_of(path)), i), i)
+        together.merge(first.setdefault(("key", key_of(path)), i), i)
     return [together[i] for i in range(len(paths))]
