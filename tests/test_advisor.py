@@ -340,8 +340,11 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
             place = folder / split / str(label)
             place.mkdir(parents=True, exist_ok=True)
             image.resize((32, 32)).save(place / f"{split}{i}.png")
-    settings = None if policy in policies.PROBES else replace(policies.settings_for(policy, 80), steps=2)
-    text = write_recipe(policy, tiny, str(folder), settings=settings)
+    recipe = None
+    if policy not in policies.PROBES:
+        settings = replace(policies.settings_for(policy, 80), steps=2)
+        recipe = policies.make_recipe(policy, models.load(tiny), 80, settings, seed=0)
+    text = write_recipe(policy, tiny, str(folder), recipe=recipe)
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     exec(compile(text, "recipe.py", "exec"), {})
@@ -352,8 +355,8 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
 
 
 def write_recipe(policy, backbone, source, **changes):
-    own = {"group_by": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "settings": None}
-    return code.write_recipe(policy, backbone, source, **(own | {"images": 80, "seed": 0} | changes))
+    own = {"group_by": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "recipe": None}
+    return code.write_recipe(policy, backbone, source, **(own | {"seed": 0} | changes))
 
 
 def test_a_probe_that_no_head_can_hold_stays_beside_the_network(tiny):

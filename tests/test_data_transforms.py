@@ -152,13 +152,12 @@ def test_training_pictures_are_mirrored_half_of_the_time(lite):
     assert 10 <= sum(rising) <= 30
 
 
-def test_it_pickles_compares_by_value_and_has_a_stable_name(lite):
+def test_it_pickles_and_compares_by_value(lite):
     transform = data.transform_for(lite)
     copy = pickle.loads(pickle.dumps(transform))
     assert copy == transform
-    assert copy.fingerprint == transform.fingerprint
     assert "0x" not in repr(transform)
-    assert transform.fingerprint != data.transform_for(lite, train=True).fingerprint
+    assert transform != data.transform_for(lite, train=True)
     assert (transform.mean, transform.size) == ((0.5, 0.5, 0.5), (224, 224))
 
 

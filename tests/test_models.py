@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from tlutils import models, runtime
+from tlutils import data, models, runtime
 from tlutils.errors import LearnerError
 from tlutils.models import adapt, registry
 
@@ -129,6 +129,18 @@ def test_the_seed_decides_random_weights_and_leaves_the_global_generator():
     assert torch.equal(first.state_dict()[name], again.state_dict()[name])
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
     assert models.info(first).pretrained is False
+
+
+def test_what_is_said_of_resizing_is_what_the_transform_does():
+    photo = data.load_photograph("cat").resize((500, 500))
+    for mode, words in (("center", "to cover 256 x 365"), ("squash", "to 256 x 365")):
+        model = models.load("test_resnet", pretrained=False)
+        models.describe(model, input_size=(3, 224, 320), crop_pct=0.875, crop_mode=mode)
+        assert words in models.info(model).summary()
+        assert models.info(model).resized == data.transform_for(model).resized
+    square = models.info(models.load("test_resnet", pretrained=False))
+    assert f"short side {square.resize_size}" in square.summary()
+    assert data.transform_for(model)(photo).shape == (3, 224, 320)
 
 
 def test_prefixes_and_tags_choose_among_sources():

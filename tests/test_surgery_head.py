@@ -200,6 +200,26 @@ def test_existing_dropout_stays_unless_asked_otherwise():
         surgery.replace_head(make("resnet18", "torchvision"), 3, dropout=0.5)
 
 
+class OwnDropout(nn.Module):
+    """Somebody's own layer, with the rate under another name."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x):
+        return nn.functional.dropout(x, self.drop_prob, self.training)
+
+
+def test_a_dropout_layer_is_one_whoever_wrote_it():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(body, OwnDropout(0.3), nn.Linear(8, 10))
+    assert "1" in surgery.stages(model, input_size=(3, 16, 16))["head"].modules
+    surgery.replace_head(model, 3, dropout=0.6)
+    assert model[1].drop_prob == 0.6
+    assert "dropout 1: 0.6" in str(surgery.audit(model))
+
+
 def test_pooling_and_norm_of_a_convnext_stay():
     """Features are vectors, and are the real input of the new head."""
     model = surgery.replace_head(make("convnext_atto", "timm"), 3).eval()

@@ -160,6 +160,18 @@ def test_a_stage_may_be_named_by_the_module_that_begins_it():
         assert set(prefix.state_dict()) == {"features.0.weight", "features.0.bias"}
 
 
+def test_reading_after_a_module_never_means_reading_after_more():
+    net, images = torchvision.models.resnet18().eval(), torch.randn(2, *SMALL)
+    with torch.no_grad():
+        for path, stage in (("maxpool", "stem"), ("layer1", "stage1"), ("avgpool", "pool"), ("fc", "head")):
+            found = surgery.outputs(net, path, input_size=SMALL)(images)
+            assert list(found) == [stage]
+            assert torch.equal(found[stage].flatten(), captured(net, path, images).flatten())
+    for path, stage in (("layer1.0", "stage1"), ("layer2.1.conv1", "stage2"), ("conv1", "stem")):
+        with pytest.raises(LearnerError, match=f"lies within {stage}.*explain.activations"):
+            surgery.outputs(net, path, input_size=SMALL)
+
+
 def test_the_wrong_number_of_tensors_is_told_so():
     _, suffix = surgery.split_at(timm.create_model("crossvit_tiny_240"), "stage2")
     with pytest.raises(LearnerError, match="takes 2 tensors and got 1"):

@@ -109,3 +109,17 @@ def test_cka_refuses_features_that_do_not_fit(x, y):
         metrics.cka(np.ones(x), np.ones(y))
     with pytest.raises(LearnerError, match="same for all"):
         metrics.cka(np.ones((3, 2)), np.eye(3))
+
+
+def test_equal_recipes_are_written_alike_whatever_kind_of_number_they_were_given():
+    plain = train.Recipe.finetune(lr=1.0, epochs=2, mixup=0.0, patience=3, augment=True, clip_norm=1.0)
+    mixed = train.Recipe.finetune(
+        lr=1, epochs=np.int64(2), mixup=np.float32(0), patience=np.int8(3), augment=1, clip_norm=np.float64(1)
+    )
+    assert repr(mixed) == repr(plain)
+    with pytest.raises(LearnerError, match=r"patience=0\.5"):
+        train.Recipe.finetune(patience=0.5)
+
+
+def test_the_word_of_the_table_is_a_stage_to_begin_with():
+    assert train.Recipe.partial("all").phases[0].from_stage is None

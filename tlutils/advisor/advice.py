@@ -57,7 +57,6 @@ class Advice:
         policy: what to do, a key of `POLICIES`.
         stage: the stage that is read or from which on is trained; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
-        settings: learning rate, steps and augmentation; None where nothing trains within the network.
         expected: balanced accuracy to expect on images of the same kind, with its 90 % interval.
         decision: which policies tie, and how far the others are behind.
         table: one row per policy: balanced accuracy with interval, how far behind the best, seconds predicted
@@ -88,7 +87,6 @@ class Advice:
     policy: str
     stage: str
     share: float
-    settings: claims.Settings | None
     expected: Estimate
     decision: Decision
     table: pd.DataFrame
@@ -114,8 +112,7 @@ class Advice:
             linear=self.linear,
             stage=self.stage,
             share=self.share,
-            settings=self.settings,
-            images=self.learned,
+            recipe=None if self.policy in PROBES else self._make_recipe(self.policy),
             seed=self.seed,
         )
 
@@ -126,11 +123,11 @@ class Advice:
         Where the advice is not a head or a recipe for the network as it is, such as a probe at another depth,
         this is the most frozen policy that ties with it and is one; else the best that is one.
         """
-        policy = self._trained
-        if policy == "probe":
-            return None
-        model = surgery.replace_head(models.load(self.backbone), len(self.classes))
-        return make_recipe(policy, model, self.learned, settings_for(policy, self.learned), self.seed)
+        return None if self._trained == "probe" else self._make_recipe(self._trained)
+
+    def _make_recipe(self, policy: str) -> train.Recipe:
+        settings = settings_for(policy, self.learned)
+        return make_recipe(policy, models.load(self.backbone), self.learned, settings, self.seed)
 
     @property
     def training(self) -> str:
@@ -351,7 +348,6 @@ def advise(
             stage = best_depth(read, race.labels, race.groups, seed)[0]
         elif decision.policy == "last stage":
             stage = _body(model)[-1]
-        trains, selects = decision.policy not in PROBES, decision.policy == "probe, all depths"
         return Advice(
             name=loaded.name,
             source=source,
@@ -367,8 +363,9 @@ def advise(
             linear=surgery.linear_head(model) is not None,
             policy=decision.policy,
             stage=stage,
-            share=best_share(read, race.labels, race.groups, seed) if selects else 1.0,
-            settings=settings_for(decision.policy, len(loaded.train)) if trains else None,
+            share=best_share(read, race.labels, race.groups, seed)
+            if decision.policy == "probe, all depths"
+            else 1.0,
             expected=decision.expected,
             decision=decision,
             table=_tabulate(race, decision),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .. import claims
+from .. import train
 
 START = """\
 from tlutils import {imports}
@@ -57,15 +57,16 @@ recipe = train.Recipe.scratch({settings})
 """
 
 LAST = """\
-recipe = train.Recipe.partial({stage!r}, head_lr={lr}, {settings})
+recipe = train.Recipe.partial({stage!r}, head_lr={head_lr}, {settings})
 """
 
 FIRST = """\
 stages = surgery.stages(model)
-first = {{name for stage in stages if stage in (*stages[:3], stages[-1]) for name in stage.parameters}}
+body = [stage for stage in stages if stage.name not in ("pool", "head")]
+first = {{name for stage in (*body[:3], stages[-1]) for name in stage.parameters}}
 for name, parameter in model.named_parameters():
     parameter.requires_grad_(name in first)
-recipe = train.Recipe.finetune(head_lr={lr}, {settings})
+recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
 """
 
 ALL = """\
@@ -115,8 +116,7 @@ def write_recipe(
     linear: bool,
     stage: str,
     share: float,
-    settings: claims.Settings | None,
-    images: int,
+    recipe: train.Recipe | None,
     seed: int,
 ) -> str:
     """Return Python code that carries out a policy.
@@ -131,8 +131,7 @@ def write_recipe(
         linear: whether the network's head is one linear layer, which a probe can become.
         stage: the stage that is read, or from which on is trained.
         share: the part of the features of all stages that is kept.
-        settings: of policies that train.
-        images: how many images are learned from.
+        recipe: of policies that train, as `make_recipe` returns it.
         seed: what random numbers are drawn from.
     """
     if policy == "probe" and not linear:  # it stays beside the network, as one of another stage does
@@ -148,13 +147,13 @@ def write_recipe(
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
     values["note"] = NOTE if group_by is None else ""
     values |= {"final": final, "stage": stage, "share": share, "seed": seed}
-    if settings is not None:
-        epochs = -(-settings.steps // -(-images // 16))
+    if recipe is not None:
+        (phase,) = recipe.phases
         values |= {
-            "lr": settings.lr,
-            "head_lr": settings.lr * (10 if policy == "all" else 1),
-            "settings": f"lr={settings.lr}, epochs={epochs}, batch_size=16, augment={settings.augment}, "
-            f'train_bn={settings.train_bn},\n    class_weight="balanced", keep="last", seed={seed}',
+            "head_lr": phase.head_lr,
+            "settings": f"lr={phase.lr}, epochs={phase.epochs}, batch_size={recipe.batch_size}, "
+            f"augment={recipe.augment}, train_bn={recipe.train_bn},\n    "
+            f'class_weight="{recipe.class_weight}", keep="{recipe.keep}", seed={seed}',
         }
     numpy = "import numpy as np\n\n" if "np." in body else ""
     return numpy + (START + "\n" + body).format(**values)

@@ -1,6 +1,5 @@
 """The preprocessing that the weights themselves state, one for training, caching, prediction and pictures."""
 
-import hashlib
 import logging
 import math
 from dataclasses import dataclass
@@ -66,11 +65,6 @@ class Preprocess:
     crop_mode: str = "center"
     train: bool | Literal["shift"] = False
     grey_bits: int = 16
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits that are equal exactly when the transforms are: a key for caches."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     @property
     def least(self) -> int:

@@ -19,7 +19,7 @@ from .metadata import ModelInfo
 from .recognise import info
 
 LINEAR_OR_CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_RATES = ("p", "drop_prob", "prob")  # what layers call the share that they drop
 _SIDES = (64, 32, 96, 128, 192, 256)  # for a model that was built for another size than it states
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "InstanceNorm")
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
@@ -71,8 +71,26 @@ def drop_rate(module: nn.Module) -> float:
         >>> layers.drop_rate(nn.Dropout(0.2))
         0.2
     """
-    rates = (getattr(module, name, None) for name in ("p", "drop_prob", "prob"))
+    rates = (getattr(module, name, None) for name in _RATES)
     return next((float(rate) for rate in rates if isinstance(rate, int | float)), 0.0)
+
+
+def set_drop_rate(module: nn.Module, rate: float) -> None:
+    """Set the share that a dropout layer drops.
+
+    Args:
+        module: A dropout layer, of any library.
+        rate: The share, from 0 to 1.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layer = nn.Dropout(0.2)
+        >>> layers.set_drop_rate(layer, 0.5)
+        >>> layer.p
+        0.5
+    """
+    setattr(module, next((name for name in _RATES if hasattr(module, name)), _RATES[0]), rate)
 
 
 @dataclass
@@ -199,7 +217,7 @@ def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
         if inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor):
             calls.append((module, inputs[0].grad_fn, output.grad_fn))
 
-    noted = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONV + DROPOUTS)]
+    noted = [m for m in model.modules() if isinstance(m, LINEAR_OR_CONV) or is_dropout(m)]
     handles = [m.register_forward_hook(note) for m in noted]
     try:
         with torch.enable_grad():
@@ -290,7 +308,7 @@ def _collect(
     made = seen.makers()
     before = set(_walk([into for m, into, _ in seen.calls if m in heads], made, (*_NORMS, "Add")))
     for module, into, out in seen.calls:
-        if isinstance(module, DROPOUTS) and out in before and names[id(module)] not in found.dropouts:
+        if is_dropout(module) and out in before and names[id(module)] not in found.dropouts:
             found.dropouts.append(names[id(module)])
         behind = list(_walk([into], made)) if isinstance(module, LINEAR_OR_CONV) else []
         direct = seen.start in behind and not any(id(node) in made for node in behind)

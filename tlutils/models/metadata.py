@@ -20,7 +20,7 @@ ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody sta
 class ModelInfo:
     """Where a model comes from and what it expects. Images are floats in [0, 1] before `mean` and `std`.
 
-    The preprocessing is: resize the short side to `resize_size`, crop the centre to `input_size`, normalise.
+    The preprocessing is: resize to cover `resized`, crop the centre to `input_size`, normalise.
 
     Attributes:
         name: The name by which `load` finds the architecture; of a model of your own, its class.
@@ -59,15 +59,28 @@ class ModelInfo:
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def resize_size(self) -> int:
-        """Short side in pixels before the centre crop."""
+    def resized(self) -> tuple[int, int]:
+        """Height and width in pixels that a picture is resized to cover, of which the crop is the middle."""
         # The small term keeps 224 / (224 / 232) at 232; flooring is what timm does (240 / 0.882 -> 272).
-        return math.floor(min(self.input_size[1:]) / self.crop_pct + 1e-6)
+        height, width = (math.floor(side / self.crop_pct + 1e-6) for side in self.input_size[1:])
+        return height, width
+
+    @property
+    def resize_size(self) -> int:
+        """The shorter of the two sides `resized`: what the short side becomes where images are square."""
+        return min(self.resized)
 
     @property
     def assumed(self) -> str:
         """The note that says which part of the preprocessing nobody stated; "" where all is known."""
         return next((note for note in self.notes if note.startswith(ASSUMED)), "")
+
+    @property
+    def _resizing(self) -> str:
+        height, width = self.resized
+        if self.crop_mode != "center":
+            return f"{'into' if self.crop_mode == 'border' else 'to'} {height} x {width}"
+        return f"short side {height}" if height == width else f"to cover {height} x {width}"
 
     def summary(self) -> str:
         """Return the facts as text, one per line, the notes last."""
@@ -78,7 +91,7 @@ class ModelInfo:
         lines = [
             f"{self.name} ({self.source}, {trained})",
             f"  input     {channels} x {height} x {width}" + (" (no other size)" if self.fixed_size else ""),
-            f"  resize    short side {self.resize_size}, {self.interpolation}, {self.crop_mode} crop",
+            f"  resize    {self._resizing}, {self.interpolation}, {self.crop_mode} crop",
             f"  normalise mean {_short(self.mean)}, std {_short(self.std)}",
             f"  output    {self.num_classes} classes",
         ]

@@ -108,7 +108,7 @@ def replace_head(
         raise
     if dropout is not None:
         for name in trial.dropouts:
-            bare.get_submodule(name).p = dropout  # type: ignore[assignment]
+            layers.set_drop_rate(bare.get_submodule(name), dropout)
     models.describe(bare, num_classes=num_classes, classes=None)
     return model
 

@@ -209,11 +209,12 @@ def outputs(
 
     Args:
         model: An image classifier; it stays as it is.
-        at: A stage or a list of stages to read after, each a Stage or its name.
+        at: A stage or a list of stages to read after, each a Stage, its name, or its last module.
         input_size: Size (C, H, W) of one image; the model's own for None.
 
     Raises:
-        LearnerError: For an unknown stage, naming the nearest, and for an empty list.
+        LearnerError: For an unknown stage, naming the nearest, for a module within a stage, and for an empty
+            list.
 
     Example:
         >>> import torch
@@ -230,7 +231,7 @@ def outputs(
             "at=['stage2', 'pool']; stages(model) shows them."
         )
     ready = plan(model, input_size=input_size)
-    wanted = [find_stage(ready, stage) for stage in ([at] if isinstance(at, str | Stage) else at)]
+    wanted = [_find_end(ready, stage) for stage in ([at] if isinstance(at, str | Stage) else at)]
     programs: dict[bool, Program | str] = {}
     for mode, flow in ready.flows.items():
         if isinstance(flow, str):
@@ -260,6 +261,23 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
             f"{type(known).__name__}: nothing can be cut at {name!r}, because {why}. Cuts: {near}."
         )
     raise known.unknown(name)
+
+
+def _find_end(ready: Plan, stage: Stage | str) -> int:
+    """Return the number of a stage given as Stage, name, or module that ends it. Raises LearnerError."""
+    name = stage.name if isinstance(stage, Stage) else stage
+    for k, own in enumerate(ready.stages):
+        if name == own.name or (own.modules and name == own.modules[-1]):
+            return k
+    within = [
+        s.name for s in ready.stages if any(str(name).startswith(f"{m}.") or name == m for m in s.modules)
+    ]
+    if within:
+        raise LearnerError(
+            f"{name!r} lies within {within[0]}, and outputs() reads after whole stages: at={within[0]!r}. "
+            f"explain.activations(model, images, at={name!r}) reads after any module."
+        )
+    raise ready.stages.unknown(name)
 
 
 def _constants(ready: Plan) -> dict[str, Tensor]:

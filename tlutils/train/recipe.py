@@ -1,8 +1,9 @@
 """How to train, written down: which stages, for how long, at which rates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import cos, isfinite, pi
+from numbers import Real
 from typing import Any, Literal
 
 from ..errors import LearnerError
@@ -16,7 +17,7 @@ class Phase:
 
     Attributes:
         from_stage: Name of the first stage that trains (a `Stage` will do); "head" for the head alone; None
-            for the whole network.
+            or "all" for the whole network.
         epochs: Passes over the training images, 1 or more.
         lr: Full learning rate of the pretrained stage nearest to the head, 0 or more.
         head_lr: Full learning rate of the head, 0 or more.
@@ -31,8 +32,10 @@ class Phase:
     head_lr: float
 
     def __post_init__(self) -> None:
-        # Frozen, but a Stage is turned into its name.
-        object.__setattr__(self, "from_stage", getattr(self.from_stage, "name", self.from_stage))
+        # Frozen, but a Stage is turned into its name, and the word of a history's table into None.
+        name = getattr(self.from_stage, "name", self.from_stage)
+        object.__setattr__(self, "from_stage", None if name == "all" else name)
+        _plain_numbers(self)
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
         for name, rate in (("lr", self.lr), ("head_lr", self.head_lr)):
@@ -113,6 +116,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _plain_numbers(self)
         _expect("phases", self.phases, len(self.phases) >= 1, "at least one Phase")
         _expect("batch_size", self.batch_size, self.batch_size >= 2, "2 images or more")
         _expect(
@@ -271,6 +275,17 @@ class Recipe:
         if self.schedule == "constant":
             return 1.0
         return (1 + cos(pi * (step - warm) / (steps - warm))) / 2
+
+
+def _plain_numbers(recipe: Any) -> None:
+    """Turn NumPy's numbers, and 1 where 1.0 belongs, into Python's: equal recipes are written alike."""
+    for item in fields(recipe):
+        value = getattr(recipe, item.name)
+        if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
+            whole: Any = bool if item.name == "augment" else int
+            kind = float if item.type in (float, float | None) else whole
+            if kind(value) == value:  # what does not fit is told of below
+                object.__setattr__(recipe, item.name, kind(value))
 
 
 def _expect(name: str, value: object, fits: bool, expected: str) -> None:

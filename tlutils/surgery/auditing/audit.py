@@ -81,7 +81,7 @@ def _summary(model: nn.Module, trial: layers.Layers | None) -> str:
     for name in heads:
         weight: Any = model.get_submodule(name).weight
         words.append(f"head {name}: {weight.shape[1]} to {weight.shape[0]}")
-    words += [f"dropout {name}: {model.get_submodule(name).p}" for name in dropouts]
+    words += [f"dropout {name}: {layers.drop_rate(model.get_submodule(name)):g}" for name in dropouts]
     total = sum(p.numel() for p in model.parameters())
     free = sum(p.numel() for p in model.parameters() if p.requires_grad)
     words.append(f"{free:,} of {total:,} parameters train")

@@ -201,7 +201,7 @@ def _group(model: nn.Module, flow: Flow) -> list[tuple[str, list[fx.Node]]]:
     hidden: list[list[fx.Node]] = []
     for step in body[vector:]:
         begun = bool(hidden) and any(flow.macs[s] for s in hidden[-1])
-        fresh = isinstance(_module(model, step), layers.DROPOUTS) or flow.macs[step] > 0
+        fresh = _drops(_module(model, step)) or flow.macs[step] > 0
         if not hidden or (begun and fresh):
             hidden.append([])
         hidden[-1].append(step)
@@ -227,7 +227,7 @@ def _with_dropout(model: nn.Module, flow: Flow, steps: list[fx.Node], start: int
     moved, direct = start, True
     for i in range(start - 1, -1, -1):
         module = _module(model, steps[i])
-        if i == start - 1 and isinstance(module, layers.DROPOUTS):
+        if i == start - 1 and _drops(module):
             moved = i
             continue
         direct &= module is None or not layers.is_norm(module)
@@ -236,11 +236,15 @@ def _with_dropout(model: nn.Module, flow: Flow, steps: list[fx.Node], start: int
         if module is not None and size_of(module) and not layers.is_norm(module):
             break
         function = "dropout" in str(getattr(steps[i].target, "__name__", ""))
-        if function or (direct and isinstance(module, layers.DROPOUTS)):
+        if function or (direct and _drops(module)):
             moved = i
         elif "pool" in type(module).__name__.lower():
             break
     return moved
+
+
+def _drops(module: nn.Module | None) -> bool:
+    return module is not None and layers.is_dropout(module)
 
 
 def _is_classifier(model: nn.Module, flow: Flow, step: fx.Node) -> bool:
