@@ -12,9 +12,9 @@ from features_world import SIZE, Photos, as_tensor, body, extract, flipped, netw
 from odd_networks import Wide
 from torch import nn
 
-from tlutils import data, features, models, surgery
+from tlutils import data, features, inference, models, runtime, surgery
 from tlutils.errors import LearnerError
-from tlutils.features import forward, keys
+from tlutils.features import keys
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -270,11 +270,11 @@ def test_wide_images_are_averaged_over_space_wherever_a_network_keeps_it():
 
 
 def test_bfloat16_is_used_within_the_bound_and_refused_beyond_it(monkeypatch):
-    monkeypatch.setattr(forward, "bfloat16_units", lambda device: True)
+    monkeypatch.setattr(runtime, "bfloat16_units", lambda device: True)
     model = network()
     plain = extract(model, Photos())
     for bound, arithmetic in ((1e-6, "channels_last"), (0.5, "bfloat16")):
-        monkeypatch.setattr(forward, "DRIFT", bound)
+        monkeypatch.setattr(inference, "DRIFT", bound)
         monkeypatch.setattr(keys, "versions", lambda bound=bound: {"features": bound})  # a store of its own
         store = extract(model, Photos(), precision="auto")
         assert {about["arithmetic"] for about in store.manifest["stages"].values()} == {arithmetic}

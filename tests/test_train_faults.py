@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import TinySplit, near, same, tiny_data, tiny_net, weights
+from tiny import SIDE, TinySplit, near, same, tiny_data, tiny_net, weights
 from torch import nn
 
-from tlutils import runtime, surgery, train
+from tlutils import inference, models, runtime, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 from tlutils.train.distributed import Hardware
@@ -178,7 +178,10 @@ def test_what_is_no_recipe_is_refused():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_on_a_processor_is_float32_with_one_notice(precision, caplog):
+def test_mixed_precision_on_a_processor_without_units_is_float32_with_one_notice(
+    precision, caplog, monkeypatch
+):
+    monkeypatch.setattr(runtime, "bfloat16_units", lambda device: False)
     plain, mixed = tiny_net(), tiny_net()
     train.fit(plain, tiny_data(), FAST)
     with caplog.at_level(logging.WARNING):
@@ -186,6 +189,67 @@ def test_mixed_precision_on_a_processor_is_float32_with_one_notice(precision, ca
     assert same(weights(plain), weights(mixed))
     assert len(history.notices) == len(caplog.records) == 1
     assert precision in history.notices[0]
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """The processor is taken for one that computes in bfloat16; without units it imitates it."""
+    monkeypatch.setattr(runtime, "bfloat16_units", lambda device: device.type == "cpu")
+
+
+def depthwise_net():
+    """A network with the kind of layer whose gradient is computed in another way in float32."""
+    torch.manual_seed(0)
+    wide = nn.Conv2d(8, 8, 5, padding=2, groups=8)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), wide, nn.BatchNorm2d(8), nn.ReLU())
+    net = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    return models.describe(net, input_size=(3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.mark.parametrize("net", [tiny_net, depthwise_net])
+def test_bfloat16_on_a_processor_with_units_trains_nearly_the_same_weights(net, units, monkeypatch):
+    monkeypatch.setattr(inference, "DRIFT", 0.2)  # of a network that has learned nothing yet
+    plain, mixed = net(), net()
+    before = weights(net())
+    train.fit(plain, tiny_data(), FAST)
+    history = train.fit(mixed, tiny_data(), replace(FAST, precision="bf16"))
+    assert not history.notices
+    assert not same(weights(plain), weights(mixed))
+    moved = sum((weights(plain)[n] - before[n]).norm() ** 2 for n in before if before[n].is_floating_point())
+    apart = sum(
+        (weights(plain)[n] - weights(mixed)[n]).norm() ** 2 for n in before if before[n].is_floating_point()
+    )
+    assert apart < 0.1 * moved
+    assert {t.dtype for t in weights(mixed).values()} <= {torch.float32, torch.int64}
+
+
+def test_bfloat16_that_moves_the_scores_too_far_is_refused(units, monkeypatch):
+    monkeypatch.setattr(inference, "DRIFT", 1e-6)
+    plain, mixed = tiny_net(), tiny_net()
+    train.fit(plain, tiny_data(), FAST)
+    history = train.fit(mixed, tiny_data(), replace(FAST, precision="bf16"))
+    assert same(weights(plain), weights(mixed))
+    (notice,) = history.notices
+    assert "training is in float32" in notice
+
+
+@pytest.mark.parametrize("drift", [1.0, 1e-6])
+def test_a_killed_run_goes_on_in_the_precision_that_it_began_in(drift, units, monkeypatch, tmp_path):
+    recipe = replace(FAST, precision="bf16")
+    whole, parts = tiny_net(), tiny_net()
+    monkeypatch.setattr(inference, "DRIFT", drift)
+    train.fit(whole, tiny_data(), recipe)
+
+    def stop(history):
+        if len(history) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(parts, tiny_data(), recipe, out=tmp_path / "run", on_epoch=stop)
+    monkeypatch.setattr(inference, "DRIFT", 1e-6 if drift == 1.0 else 1.0)
+    again = tiny_net()
+    train.fit(again, tiny_data(), recipe, out=tmp_path / "run")
+    assert same(weights(again), weights(whole))
 
 
 # --- the disk is full ---

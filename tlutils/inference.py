@@ -24,6 +24,9 @@ from .errors import LearnerError
 
 _Out = TypeVar("_Out")
 
+DRIFT = 0.02
+"""How far what a model gives in bfloat16 may lie from what it gives in float32; see `measure_drift`."""
+
 _HOOKS = frozenset(name for name in nn.Module().__dict__ if "_hooks" in name)
 _CONTAINERS = (list, dict, set, deque)
 _FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
@@ -382,6 +385,24 @@ def _named_parts(output: Any) -> dict[Any, Any]:
         return dict(enumerate(output))
     plain = dataclasses.is_dataclass(output) or isinstance(output, types.SimpleNamespace)
     return dict(vars(output)) if plain or hasattr(output, "logits") else {}
+
+
+def measure_drift(plain: np.ndarray, fast: np.ndarray) -> float:
+    """Return how far rows lie from what they should be, in units of the spread between the rows.
+
+    Args:
+        plain: what a model gives for some images, (N, …), in its own arithmetic.
+        fast: the same in another one.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import inference
+        >>> inference.measure_drift(np.array([[1.0], [3.0]]), np.array([[1.1], [3.0]])).__round__(3)
+        0.071
+    """
+    spread = np.linalg.norm(plain - plain.mean(axis=0))
+    distance = np.linalg.norm(fast - plain)
+    return float(distance / spread) if spread > 0 else float("inf") if distance > 0 else 0.0
 
 
 @contextmanager

@@ -126,6 +126,29 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def bfloat16_units(device: torch.device) -> bool:
+    """Return whether a device computes in bfloat16 itself, instead of imitating it slowly.
+
+    GPUs do since NVIDIA's Ampere, processors with AVX512-BF16 or AMX. `ATEN_CPU_CAPABILITY` may hold back a
+    processor that has them.
+
+    Args:
+        device: where a model runs.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import runtime
+        >>> runtime.bfloat16_units(torch.device("meta"))
+        False
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return False
+    supported = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
+    return any(ask() for ask in supported if ask)
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Return whether this process keeps the memory that it frees, from now to its end: on Linux with glibc.

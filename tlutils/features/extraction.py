@@ -22,7 +22,7 @@ from .. import data, fingerprint, models, runtime, surgery
 from ..errors import LearnerError, unknown
 from ..inference import device_of, evaluating, require_module
 from . import keys, reuse
-from .forward import Forward, bfloat16_units
+from .forward import Forward
 from .loading import batches, loader
 from .reuse import Known
 from .store import FeatureStore, Shelf
@@ -80,7 +80,8 @@ def extract(
         seed: View v of image i depends on `seed`, v and i alone.
         batch_size: Images in one forward pass.
         precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a
-            sample drifts by no more than `DRIFT`; "float32" is the model's own arithmetic to the last bit.
+            sample drifts by no more than `inference.DRIFT`; "float32" is the model's own arithmetic to the
+            last bit.
 
     Raises:
         LearnerError: For no stage, an unknown stage, no images, images of different sizes, a random transform
@@ -143,7 +144,7 @@ def _extract(model: nn.Module, split: data.LabelledImages, wanted: _Wanted) -> F
             "seed": seed if views else None,
             "pool": pool,
             "precision": precision,
-            "device": f"{device.type}, bfloat16" if bfloat16_units(device) else device.type,
+            "device": f"{device.type}, bfloat16" if runtime.bfloat16_units(device) else device.type,
             "versions": keys.versions(),
         }
         last = max(known.names.index(stage) for stage in stages)

@@ -3,17 +3,14 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
-from ..inference import dtype_of
+from .. import inference, runtime
+from ..inference import dtype_of, measure_drift
 from .store import Arrays
 
 log = logging.getLogger(__name__)
-
-DRIFT = 0.02
-"""How far bfloat16 features may lie from float32 ones: a share of a sample's spread between its images."""
 
 ALIKE = 16
 """From so many images on, in steps of eight, any batch gave an image the same bits, on six networks."""
@@ -52,7 +49,7 @@ class Forward:
         self.arithmetic: dict[str, str] = {}
         self.reorders = True  # until a model shows that it counts on the usual order in memory
         self.dtype = dtype_of(trunk)
-        self.fast = self.dtype == torch.float32 and bfloat16_units(device)
+        self.fast = self.dtype == torch.float32 and runtime.bfloat16_units(device)
 
     def __call__(self, images: torch.Tensor, stages: Iterable[str]) -> dict[str, Arrays]:
         stages = list(stages)
@@ -83,9 +80,9 @@ class Forward:
         plain, fast = self.run(sample, "float32"), self.run(sample, "bfloat16")
         chosen = {}
         for stage in stages:
-            drift = max(_drift(a, b) for a, b in zip(plain[stage], fast[stage], strict=True))
-            chosen[stage] = "bfloat16" if drift <= DRIFT else "channels_last"
-            if drift > DRIFT:
+            drift = max(measure_drift(a, b) for a, b in zip(plain[stage], fast[stage], strict=True))
+            chosen[stage] = "bfloat16" if drift <= inference.DRIFT else "channels_last"
+            if drift > inference.DRIFT:
                 log.info(
                     "bfloat16 would move %s by %.1f %% of its spread; float32 it is.", stage, 100 * drift
                 )
@@ -122,19 +119,3 @@ def pooled(value: torch.Tensor, layout: str) -> torch.Tensor:
     """Return feature maps or tokens averaged over their positions (N, C); a vector as it is."""
     places = [axis for axis, letter in enumerate(layout) if letter not in "NC"]
     return value.mean(dim=places) if places else value
-
-
-def _drift(plain: np.ndarray, fast: np.ndarray) -> float:
-    """Return the distance of two versions of the same rows, in units of the spread between the rows."""
-    spread = np.linalg.norm(plain - plain.mean(axis=0))
-    distance = np.linalg.norm(fast - plain)
-    return float(distance / spread) if spread > 0 else float("inf") if distance > 0 else 0.0
-
-
-def bfloat16_units(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
-        return False  # ATEN_CPU_CAPABILITY may hold back a processor that has them
-    supported = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
-    return any(ask() for ask in supported if ask)

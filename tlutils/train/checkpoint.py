@@ -40,6 +40,7 @@ class Progress:
     kept_epoch: int = 0  # whose weights the model will be left with
     epochs_without_gain: int = 0  # in this phase, since the score last rose
     micro_batches: int = 1  # forward passes that a step is split into
+    precision: str = "float32"  # that it trains in
     stopped: str = ""
     finished: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -77,7 +78,9 @@ class Run:
             self.progress: Progress = found["progress"]
             model.load_state_dict(found["model"])
             self.kept, self.optimizer_state = found["kept"] or found["model"], found["optimizer"]
-            hardware.restore(self.progress.micro_batches, self.progress.notices, found["scaler"])
+            hardware.restore(
+                self.progress.micro_batches, self.progress.precision, self.progress.notices, found["scaler"]
+            )
         else:
             self.progress = Progress(micro_batches=hardware.micro_batches)
             if recipe.reset:
@@ -178,6 +181,7 @@ class Run:
             return
         p = self.progress
         p.micro_batches, p.notices = self.hardware.micro_batches, self.hardware.notices
+        p.precision = self.hardware.precision
         try:
             save(
                 self.folder,

@@ -42,7 +42,8 @@ def _conv2d(
     large, small = weight[0].numel() >= TAPS, input.shape[2:].numel() <= PLACES
     pairs = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, padding, dilation)]
     known = all(len(pair) == 2 for pair in pairs)  # and no name, such as "same"
-    if depthwise and large and small and known and weight.requires_grad:
+    exact = not torch.is_autocast_enabled(input.device.type)  # which would have the gradient in two types
+    if depthwise and large and small and known and exact and weight.requires_grad:
         return _Depthwise.apply(input, weight, bias, *pairs)
     return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 

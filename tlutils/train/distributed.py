@@ -18,7 +18,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .. import models, runtime
+from .. import inference, models, runtime
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, twin
 from .depthwise import SmallDepthwise
@@ -42,16 +42,21 @@ class Hardware:
         device = runtime.pick_device()
         several = int(os.environ.get("WORLD_SIZE", 1)) > 1
         # Without being told, Accelerate leaves several processes without a GPU to train each for itself.
-        cpu = device.type == "cpu" or (several and device.type != "cuda")
-        if precision != "float32" and device.type != "cuda":
+        self._cpu = device.type == "cpu" or (several and device.type != "cuda")
+        units = precision == "bf16" and device.type == "cpu" and runtime.bfloat16_units(device)
+        if precision != "float32" and device.type != "cuda" and not units:
             self.note(f"{precision} was asked for, but this device ({device.type}) trains in float32.")
             precision = "float32"
-        wanted = "no" if precision == "float32" else precision
+        self.use(precision)
+
+    def use(self, precision: str) -> None:
+        """Train in this precision from now on."""
+        self.precision, wanted = precision, "no" if precision == "float32" else precision
         if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
             # Accelerate holds the first precision for the whole process; a notebook fits many times.
             AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            cpu=cpu,
+            cpu=self._cpu,
             mixed_precision=wanted,
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
@@ -150,9 +155,22 @@ class Hardware:
         """Scale the gradients down where their length, over all `parameters` together, is above `norm`."""
         self.accelerator.clip_grad_norm_(parameters, norm)
 
-    def restore(self, micro_batches: int, notices: list[str], scaler: dict[str, Any] | None) -> None:
+    def refuse_drift(self, drift: float) -> None:
+        """Train in float32 after all where bfloat16 moves the features of a sample by too large a `drift`."""
+        if drift > inference.DRIFT:
+            self.note(
+                f"bf16 was asked for, but it moves the features of training images by {drift:.1%} of their "
+                f"spread, more than {inference.DRIFT:.0%}: training is in float32."
+            )
+            self.use("float32")
+
+    def restore(
+        self, micro_batches: int, precision: str, notices: list[str], scaler: dict[str, Any] | None
+    ) -> None:
         """Go on as the run that was killed had left off."""
         self.micro_batches = micro_batches
+        if precision != self.precision:
+            self.use(precision)
         self.notices += [message for message in notices if message not in self.notices]
         if scaler and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(scaler)

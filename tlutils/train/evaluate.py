@@ -10,15 +10,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .. import data, metrics, models, runtime
+from .. import data, metrics, models, runtime, surgery
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, evaluating, logits_of, refuse_quantised
+from ..inference import device_of, dtype_of, evaluating, logits_of, measure_drift, refuse_quantised
 from .data import Inputs, load_batches, plan_validation
 from .recipe import Recipe
 
 log = logging.getLogger("tlutils")
 
 AnyImage = Image.Image | np.ndarray | str | Path
+
+SAMPLE = 8  # images that the drift of bfloat16 is measured on
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +147,23 @@ def predict_logits(
             output = logits_of(module(*(x.to(device) for x in batch.inputs)))
             logits[[d.image for d in draws]] = output.float().cpu()
     return logits
+
+
+def measure_bfloat16(model: nn.Module, dataset: data.TrainingData, device: torch.device) -> float:
+    """Return how far bfloat16 moves the embeddings of some training images, as a share of their spread."""
+    transform, images = data.transform_for(model), range(min(SAMPLE, len(dataset.train)))
+    batch = torch.stack([transform(data.read_for(transform, dataset.train, i)) for i in images]).to(device)
+    embedding = surgery.stages(model).embedding
+    trunk = surgery.outputs(model.to(device), embedding)
+
+    def embed(fast: bool) -> np.ndarray:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            found = trunk(batch)[embedding]
+        values = [found] if isinstance(found, torch.Tensor) else found
+        return np.concatenate([value.flatten(1).float().cpu() for value in values], axis=1)
+
+    with evaluating(trunk):
+        return measure_drift(embed(fast=False), embed(fast=True))
 
 
 def compute_val_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:

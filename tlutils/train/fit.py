@@ -30,7 +30,7 @@ from .data import (
     prepare_inputs,
 )
 from .distributed import Hardware, channels_last, repeatable_kernels
-from .evaluate import check_trainable, compute_val_metrics, predict_logits
+from .evaluate import check_trainable, compute_val_metrics, measure_bfloat16, predict_logits
 from .history import History
 from .recipe import Phase, Recipe
 
@@ -100,6 +100,8 @@ def fit(
         with runtime.seeded(recipe.seed), repeatable_kernels(), in_float32(model), channels_last(model):
             # The model gets its start: random weights with `reset`, or those that a killed run had reached.
             run = Run(model, recipe, hardware, folder, key, found)
+            if hardware.precision == "bf16" and hardware.device.type == "cpu" and found is None:
+                hardware.refuse_drift(measure_bfloat16(model, dataset, hardware.device))
             try:
                 for phase in run.phases():
                     with surgery.assume_unchanged():  # freezing moves no layer: its stages are found once

@@ -86,7 +86,10 @@ class Recipe:
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
             caches nothing and runs the frozen stages in every step. None is 1, and with `augment` 0.
         reset: Whether all weights are initialised at random before training.
-        precision: "float32"; or "bf16" or "fp16", mixed precision on a GPU.
+        precision: "float32"; or "bf16" or "fp16", mixed precision on a GPU (Micikevicius et al. 2018,
+            arXiv:1710.03740). A processor with units for bf16 (`runtime.bfloat16_units`) uses them, unless
+            they move the features of some training images by more than `inference.DRIFT`. Then, and on all
+            other devices, training is in float32, and a notice says so.
         seed: What all random numbers are drawn from, 0 or more.
 
     Raises:
