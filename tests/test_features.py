@@ -97,11 +97,19 @@ def test_tokens_and_maps_of_either_layout_become_one_number_a_channel(build):
 def test_each_image_is_decoded_once_and_passes_once_for_any_number_of_stages():
     model, photos = network(), Photos()
     sizes = passes(model)
-    store = extract(model, photos)
+    store = extract(model, photos, batch_size=24)
     assert len(store.at) >= 4
     assert sorted(photos.decoded) == list(range(24))
     assert sum(sizes) == 24 + 2
     assert len(photos.tried) == 2 + 1, "one again, to see what its transform asks the system for"
+
+
+@pytest.mark.parametrize(("side", "most"), [(224, 16), (128, 48), (32, 128)])
+def test_a_pass_takes_as_many_images_as_need_the_same_memory(side, most):
+    model = models.describe(network(), input_size=(3, side, side))
+    sizes = passes(model)
+    extract(model, Photos(130))
+    assert max(sizes) == most
 
 
 def test_the_second_call_reads_and_computes_nothing_but_a_trial():

@@ -37,6 +37,8 @@ _CHOSEN: "weakref.WeakKeyDictionary[nn.Module, dict[str, str]]" = weakref.WeakKe
 
 COMMIT_SECONDS = 1.0  # how much work a kill can cost
 
+PASS_PIXELS = 16 * 224**2  # of the images in one pass: EfficientNet-Lite0 then takes 450 MiB
+
 Precision = Literal["auto", "float32"]
 
 
@@ -49,7 +51,7 @@ def extract(
     transform: Callable[[Any], torch.Tensor] | None = None,
     views: int | None = None,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     precision: Precision = "auto",
 ) -> FeatureStore:
     """Return the store of what leaves the stages `at` for every image of `split`; the model stays as it is.
@@ -78,7 +80,9 @@ def extract(
         transform: What turns an image into a tensor (C, H, W); that of the weights unless given.
         views: Number of random views of each image, for a transform that is random.
         seed: View v of image i depends on `seed`, v and i alone.
-        batch_size: Images in one forward pass.
+        batch_size: Images in one forward pass. None takes 16 of 224 pixels, and so many smaller ones that
+            they need the same memory, up to 128; on a GPU eight times as many. Features stay the same, within
+            rounding.
         precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a
             sample drifts by no more than `inference.DRIFT`; "float32" is the model's own arithmetic to the
             last bit.
@@ -117,7 +121,7 @@ class _Wanted(NamedTuple):
     transform: Callable[[Any], torch.Tensor] | None
     views: int | None
     seed: int
-    batch_size: int
+    batch_size: int | None
     precision: Precision
 
 
@@ -127,6 +131,7 @@ def _extract(model: nn.Module, split: data.LabelledImages, wanted: _Wanted) -> F
         model = require_module(model)
         transform = transform or data.transform_for(model)
         facts, device = models.info(model), device_of(model)
+        batch_size = batch_size or _fitting(facts.input_size, device)
         trunk = surgery.outputs(model, at=list(stages), input_size=facts.input_size)
         known = trunk.known_stages
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
@@ -170,6 +175,12 @@ def _extract(model: nn.Module, split: data.LabelledImages, wanted: _Wanted) -> F
     if "not kept" in ingredients:
         weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
     return store
+
+
+def _fitting(input_size: tuple[int, int, int], device: torch.device) -> int:
+    """Return how many images go into a pass: their maps should take the same memory at any size."""
+    images = PASS_PIXELS // (input_size[1] * input_size[2]) // 8 * 8
+    return max(16, min(128, images)) * (8 if device.type == "cuda" else 1)
 
 
 def _image_names(split: data.LabelledImages, views: int | None) -> list[str]:
@@ -299,7 +310,11 @@ class _Work:
 
 
 def _check(
-    stages: tuple[str, ...], split: data.LabelledImages, views: int | None, batch_size: int, precision: str
+    stages: tuple[str, ...],
+    split: data.LabelledImages,
+    views: int | None,
+    batch_size: int | None,
+    precision: str,
 ) -> None:
     if not stages:
         raise LearnerError(
@@ -308,7 +323,7 @@ def _check(
         )
     if not len(split):
         raise LearnerError("The split has no images. Expected at least one.")
-    if (views is not None and views < 1) or batch_size < 1:
+    if any(number is not None and number < 1 for number in (views, batch_size)):
         raise LearnerError(f"views is {views} and batch_size {batch_size}. Expected at least 1 of each.")
     if precision not in get_args(Precision):
         raise unknown("precision", precision, get_args(Precision))
