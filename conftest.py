@@ -18,8 +18,8 @@ import pytest
 
 processes.warm_kernels()
 
-# In a new environment whatever is imported is compiled first, for a minute. So one process begins with what the
-# tests import beside torch, while the other compiles torch; then each reads what the other wrote.
+# In a new environment whatever is imported is compiled first, for a minute. So one process begins with what
+# the tests import beside torch, while the other compiles torch; then each reads what the other wrote.
 if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
     for name in ("sklearn.linear_model", "pandas", "matplotlib.pyplot", "nbgrader.api", "distributed"):
         with contextlib.suppress(ImportError):

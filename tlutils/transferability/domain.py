@@ -110,12 +110,12 @@ def _frechet(norm: _BatchNorm, count: int, sums: Tensor) -> float:
 
 @contextmanager
 def _sum_inputs(model: nn.Module, norms: dict[str, _BatchNorm]) -> Iterator[dict[str, tuple[int, Tensor]]]:
-    """Run a block in eval mode; yield for each norm in it how many values enter, and sums of x and x² (2, C)."""
+    """Run a block in eval mode; yield for each norm in it how many values enter and their sums, of x and x²."""
     sums: dict[str, tuple[int, Tensor]] = {}
 
     def note(name: str, x: Tensor) -> None:
         maps = x.detach().cpu().float().reshape(*x.shape[:2], -1)  # (N, C, places)
-        own = torch.stack([maps.sum(2), maps.square().sum(2)]).sum(1, dtype=torch.float64)
+        own = torch.stack([maps.sum(2), maps.square().sum(2)]).sum(1, dtype=torch.float64)  # (2, C)
         count, before = sums.get(name, (0, torch.zeros(1)))
         sums[name] = count + len(maps) * maps.shape[2], before + own
 
