@@ -11,7 +11,6 @@ from torch import nn
 
 from tlutils import explain, models
 
-
 LARGE = [pytest.param(name, marks=pytest.mark.full) for name in ("resnet18", "lite0")]
 
 

@@ -207,7 +207,7 @@ def test_the_catalog_loads_and_offline_lists_what_is_here():
 
 
 def import_anew():
-    """In a process of its own, import the models as if for the first time; a look at the network is an error."""
+    """In a process of its own, import the models as if for the first time; a look at the network fails."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "tlutils"]:
         del sys.modules[name]
     socket.socket.connect = None

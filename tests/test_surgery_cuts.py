@@ -4,7 +4,6 @@ import pytest
 import torchvision
 from surgery_zoo import FEW, ZOO, Entry, check_cuts, smallest_of_each_family
 
-
 # Branches and two auxiliary heads, which test_surgery_split.py tries in every run.
 GOOGLENET = pytest.param("torchvision/googlenet", marks=pytest.mark.full)
 
