@@ -110,7 +110,7 @@ def _frechet(norm: _BatchNorm, count: int, sums: Tensor) -> float:
 
 @contextmanager
 def _sum_inputs(model: nn.Module, norms: dict[str, _BatchNorm]) -> Iterator[dict[str, tuple[int, Tensor]]]:
-    """Run a block in eval mode; yield for each norm in it how many values enter and their sums, of x and x²."""
+    """Run a block in eval mode; yield of what enters each norm in it the count, and the sums of x and x²."""
     sums: dict[str, tuple[int, Tensor]] = {}
 
     def note(name: str, x: Tensor) -> None:
