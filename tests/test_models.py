@@ -50,7 +50,10 @@ def logits(model, images):
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [(LITE[0], 224), *(pytest.param(*own, marks=pytest.mark.full) for own in zip(LITE[1:], (240, 260)))],
+    [
+        (LITE[0], 224),
+        *(pytest.param(*own, marks=pytest.mark.full) for own in zip(LITE[1:], (240, 260), strict=True)),
+    ],
 )
 def test_weights_from_packages_name_18_of_20_photographs_with_the_preprocessing_that_info_states(name, side):
     model = models.load(name)
