@@ -116,7 +116,7 @@ def fit_logistic(
     # Two classes share one vector v of weights: -v / 2 and v / 2.
     share = np.array([[-0.5, 0.5]]) if len(known) == 2 else np.eye(len(known))
     found = np.zeros((inputs.shape[1] + 1, len(share)))
-    measure = _objective(np.pad(inputs, ((0, 0), (0, 1)), constant_values=1), places, rows, share)
+    measure = _objective(inputs, places, rows, share)
     options = {"maxiter": 10_000, "maxls": 50, "gtol": tolerance, "ftol": 64 * np.finfo(float).eps}
     for penalty in penalties:
         weight, bias = np.zeros((inputs.shape[1], count)), np.where(np.isin(range(count), known), 0, ABSENT)
@@ -134,16 +134,17 @@ def _objective(
     """Return the function from flat weights and penalty to the objective and its gradient.
 
     Args:
-        x: rows (n, D + 1), of which the last feature is 1, so that its weight is the bias.
+        x: rows (n, D).
         y: classes (n,), from 0.
         rows: weights (n,).
-        share: by which numbers (K, C) the classes share the K vectors of weights.
+        share: by which numbers (K, C) the classes share the K vectors of D weights and a bias.
     """
     each = np.arange(len(y))
 
     def measure(flat: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        weight = flat.reshape(x.shape[1], -1)
-        scores = x @ weight @ share
+        vectors = flat.reshape(-1, len(share))
+        weight, bias = vectors[:-1], vectors[-1]
+        scores = (x @ weight + bias) @ share
         scores -= scores.max(axis=1, keepdims=True)
         chances = np.exp(scores)
         total = chances.sum(axis=1)
@@ -151,9 +152,9 @@ def _objective(
         chances /= total[:, None]
         chances[each, y] -= 1
         chances *= rows[:, None]
-        gradient = x.T @ (chances @ share.T)
-        gradient[:-1] += penalty * weight[:-1]
-        return float(rows @ entropy + penalty / 2 * (weight[:-1] ** 2).sum()), gradient.ravel()
+        slope = chances @ share.T
+        gradient = np.vstack([(slope.T @ x).T + penalty * weight, slope.sum(axis=0)])
+        return float(rows @ entropy + penalty / 2 * (weight**2).sum()), gradient.ravel()
 
     return measure
 
