@@ -95,6 +95,5 @@ def take_and_free(path):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems keep memory, or know best")
 def test_memory_that_is_kept_is_used_again_without_a_page_fault(tmp_path):
     assert processes.run(take_and_free, tmp_path / "faults") == 0
-    assert (
-        int((tmp_path / "faults").read_text()) < 0.05 * 12 * 2**27 / mmap.PAGESIZE
-    )  # of what new memory would cost
+    of_new_memory = 12 * 2**27 / mmap.PAGESIZE  # a thirtieth of it where NumPy gets huge pages
+    assert int((tmp_path / "faults").read_text()) < 0.01 * of_new_memory
