@@ -1,5 +1,7 @@
 """Tests and lessons run in one thread each, as many at a time as the machine has cores; no progress bars."""
 
+import contextlib
+import importlib
 import os
 
 # What one process compiles, the next ones read: a dozen of them import torch.
@@ -15,6 +17,13 @@ import psutil
 import pytest
 
 processes.warm_kernels()
+
+# In a new environment whatever is imported is compiled first, for a minute. So one process begins with what
+# the tests import beside torch, while the other compiles torch; then each reads what the other wrote.
+if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
+    for name in ("sklearn.linear_model", "pandas", "matplotlib.pyplot", "nbgrader.api", "distributed"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 CORES = joblib.cpu_count()
 MEMORY = 2 * 2**30  # what a worker, or the kernel of its lesson, takes

@@ -2,7 +2,8 @@
 
 `processes.run` calls it: nbgrader's configuration limits the memory of its process and of the kernels that it
 starts. Writes what is said to COURSE/grading.log, and, as JSON, {student: {assignment: {cell: points,
-"errors": the log of what failed}}}. A student called "untouched" hands in what was handed out.
+"errors": the log of what failed}}}. A student called "untouched" hands in what was handed out. An assignment
+that nobody handed in is made, and no more.
 """
 
 import json
@@ -28,6 +29,8 @@ def grade(course):
     for assignment in sorted(path.name for path in Path("source").iterdir()):
         made = api.generate_assignment(assignment)
         assert made["success"], made["log"]
+        if not list(Path("submitted").glob(f"*/{assignment}")):
+            continue
         shutil.copytree(Path("release", assignment), Path("submitted", "untouched", assignment))
         for student in sorted(path.parent.name for path in Path("submitted").glob(f"*/{assignment}")):
             graded = api.autograde(assignment, student)

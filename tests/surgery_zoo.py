@@ -82,7 +82,6 @@ FAMILIES = [
 
 # For every run of the tests: networks that timm keeps small for tests, each hard in another way.
 FEW = [
-    "torchvision/googlenet",  # branches, two auxiliary heads
     "timm/test_coatnet",  # maps, then tokens
     "timm/test_convnext",  # LayerNorm on channels
     "timm/test_efficientnet",

@@ -14,6 +14,7 @@ from torch import nn
 from tlutils import advisor, claims, cli, data, models, surgery, train
 from tlutils.advisor import advice as advice_module
 from tlutils.advisor import code, images, policies
+from tlutils.advisor import race as race_module
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
 from tlutils.intervals import Difference, score_interval
@@ -30,6 +31,13 @@ def fewer_settings():
         patch.setattr(policies, "PENALTIES", (3.0, 0.03))
         patch.setattr(policies, "SHARES", (0.1, 1.0))
         yield
+
+
+@pytest.fixture
+def cheap_probes(monkeypatch):
+    """The probes that read all depths, and take the most time, answer as the one that reads the last."""
+    for name in ("probe, best depth", "probe, all depths"):
+        monkeypatch.setitem(policies.PROBES, name, policies.PROBES["probe"])
 
 
 def hits(right):
@@ -119,7 +127,14 @@ def said():
 
 @pytest.fixture(scope="module")
 def advice(few, tiny, said):
-    return advisor.advise(few, budget=5, backbone=tiny, say=said.append)
+    """What is advised when each network trains for a few steps."""
+
+    def settings_for(*arguments):
+        return replace(policies.settings_for(*arguments), steps=4)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(race_module, "settings_for", settings_for)
+        return advisor.advise(few, budget=5, backbone=tiny, say=said.append)
 
 
 def test_every_policy_runs_and_is_judged_on_images_that_it_did_not_learn_from(advice, few):
@@ -371,6 +386,7 @@ def test_a_recipe_draws_the_splits_that_were_measured(tiny):
     assert "Pass it here as group_by=" in write_recipe("probe", tiny, "scans", group_by=None)
 
 
+@pytest.mark.usefixtures("cheap_probes")
 def test_the_splits_of_an_advice_are_those_of_training_with_its_seed(tmp_path, tiny):
     folder = write(write(tmp_path / "animals", "cat", 14, lambda r, p: p // 2), "dog", 14, lambda r, p: p)
     write(folder, "rare", 2, lambda r, p: p // 3)
@@ -406,6 +422,7 @@ def layered():
     return nn.Sequential(body, nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
+@pytest.mark.usefixtures("cheap_probes")
 @pytest.mark.parametrize(("make", "solved"), [(TwoHeads, False), (squeezed, False), (layered, True)])
 def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the_answer(make, solved, few):
     model = models.describe(make(), input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -418,6 +435,7 @@ def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the
         assert ("more than one linear layer" in race.runners[policy].left_out) == (not solved)
 
 
+@pytest.mark.usefixtures("cheap_probes")
 def test_an_advice_is_not_written_among_the_images(tmp_path, monkeypatch, tiny):
     folder = write(write(tmp_path / "animals", "cat", 12, lambda r, p: p // 2), "dog", 12, lambda r, p: p)
     monkeypatch.chdir(folder)
@@ -426,6 +444,7 @@ def test_an_advice_is_not_written_among_the_images(tmp_path, monkeypatch, tiny):
     assert (tmp_path / "animals-advice" / "advice.html").exists()
 
 
+@pytest.mark.usefixtures("cheap_probes")
 def test_a_folder_here_comes_before_a_data_set_of_its_name(tmp_path, monkeypatch, capsys, tiny):
     write(write(tmp_path / "digits", "cat", 12, lambda r, p: p // 2), "dog", 12, lambda r, p: p)
     monkeypatch.chdir(tmp_path)
@@ -456,6 +475,7 @@ def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
     assert f"--budget 0 --backbone {tiny}" in (out / "advice.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("cheap_probes")
 def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsys, tiny):
     folder = write(tmp_path / "animals", "cat", 16, lambda r, p: p // 2)
     write(folder, "dog", 16, lambda r, p: p // 2 + 120)

@@ -259,6 +259,7 @@ def test_there_are_enough_tasks_and_each_run_is_asked_for_once(monkeypatch):
     assert len(regret.SEEDS) >= 3
     assert all(60 <= sum(task.counts) <= 600 for task in regret.TASKS)
     per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.FOLDS)
+    monkeypatch.setattr(regret, "TASKS", regret.TASKS[::7])
     assert len(regret.runs()[regret.race]) == len(regret.TASKS) * per_task
 
 

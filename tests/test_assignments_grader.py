@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 INSTRUCTOR = ROOT / "instructor"
 RELEASED = ROOT / "notebooks" / "assignments"
 SHORT = "\ngrading.ANSWER_SECONDS = 3\n"
+FINETUNE = "01_finetune"  # graded in every run of the tests; all are in the full ones
 each_assignment = pytest.mark.parametrize("name", SOURCES)
 
 
@@ -39,23 +40,10 @@ def hand_in(course, student, name, change=lambda notebook: None):
     return folder
 
 
-SHORTER = {  # smaller images, fewer of them, and one epoch where the budget was three
-    "SIZE, CLASSES = 48,": "SIZE, CLASSES = 32,",
-    "SIZE, PENALTIES = 48, [0.001, 0.01, 0.1, 1.0]": "SIZE, PENALTIES = 32, [0.01, 0.1]",
-    "SIZE = 96": "SIZE = 64",
-    "SIZE, STAGES = 64,": "SIZE, STAGES = 48,",
-    "130 // len(images.classes)": "60 // len(images.classes)",
-    "range(5)": "range(3)",
-    "SIZE, BUDGET, SEEDS = 64, 3,": "SIZE, BUDGET, SEEDS = 32, 1,",
-    "train.subsample(30)": "train.subsample(10)",
-}
-
-
 def shorter(notebook):
-    """An assignment whose given cells measure less."""
+    """An assignment with smaller images, where it is `FINETUNE`."""
     for cell in notebook.cells:
-        for given, less in SHORTER.items():
-            cell.source = cell.source.replace(given, less)
+        cell.source = cell.source.replace("SIZE, CLASSES = 48,", "SIZE, CLASSES = 32,")
         if "checksum" in cell.metadata.get("nbgrader", {}):
             cell.metadata.nbgrader.checksum = compute_checksum(cell)
     return notebook
@@ -125,11 +113,10 @@ def cheat(notebook):
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """Every assignment, handed in solved and untouched, and one by a cheat, graded in one go."""
+    """Every assignment as handed out, and `FINETUNE` solved, untouched and by a cheat, graded in one go."""
     course = start(tmp_path_factory.mktemp("course"), change=shorter)
-    for name in SOURCES:
-        hand_in(course, "solved", name)
-    folder = hand_in(course, "cheat", "01_finetune", cheat)
+    hand_in(course, "solved", FINETUNE)
+    folder = hand_in(course, "cheat", FINETUNE, cheat)
     (folder / "torch.py").write_text("raise SystemExit", encoding="utf-8")
     (folder / "tlutils").mkdir()
     (folder / "tlutils" / "__init__.py").write_text("raise SystemExit", encoding="utf-8")
@@ -143,15 +130,29 @@ def grades(course, student, name):
     return found
 
 
-@each_assignment
-def test_a_solved_assignment_gets_full_marks(course, name):
-    found = grades(course, "solved", name)
+def check_full_marks(course, student, name):
+    found = grades(course, student, name)
     assert {check: found[check] for check in points(name)} == points(name)
 
 
-@each_assignment
-def test_an_untouched_release_gets_nothing(course, name):
-    assert set(grades(course, "untouched", name).values()) == {0}
+def check_discreet(course, name, students):
+    """No hidden test is in the pages of students, nor a solution in that of one who wrote none."""
+    pages = {student: feedback(course, student, name) for student in ("untouched", *students)}
+    for page in pages.values():
+        assert not shows_hidden(page, name)
+    for lines in solutions(name):
+        assert not [line for line in lines if line in pages["untouched"]]
+
+
+def shows_hidden(text, name):
+    hidden = re.findall(r"seed=\d{4}", SOURCES[name].read_text(encoding="utf-8"))
+    assert hidden
+    return "HIDDEN TESTS" in text or [test for test in hidden if test in text]
+
+
+def test_a_solved_assignment_gets_full_marks_and_one_that_was_not_touched_nothing(course):
+    check_full_marks(course, "solved", FINETUNE)
+    assert set(grades(course, "untouched", FINETUNE).values()) == {0}
 
 
 @each_assignment
@@ -161,16 +162,15 @@ def test_the_release_that_is_committed_is_what_nbgrader_makes(course, name):
 
 
 @each_assignment
-def test_neither_solutions_nor_hidden_tests_are_handed_out_or_returned(course, name):
+def test_neither_solutions_nor_hidden_tests_are_handed_out(name):
     release = (RELEASED / f"{name}.ipynb").read_text(encoding="utf-8")
-    pages = [feedback(course, student, name) for student in ("solved", "untouched")]
-    hidden = re.findall(r"seed=\d{4}", SOURCES[name].read_text(encoding="utf-8"))
-    assert hidden
-    for text in (release, *pages):
-        assert "HIDDEN TESTS" not in text
-        assert not [test for test in hidden if test in text]
+    assert not shows_hidden(release, name)
     for lines in solutions(name):
-        assert not [line for line in lines if line in release or line in pages[1]]
+        assert not [line for line in lines if line in release]
+
+
+def test_neither_solutions_nor_hidden_tests_are_returned(course):
+    check_discreet(course, FINETUNE, ["solved"])
 
 
 SOLUTION = re.compile(r"BEGIN SOLUTION.*?\n(.*?)\n *\S+ END SOLUTION", re.DOTALL)
@@ -188,8 +188,8 @@ def solutions(name):
 
 
 def test_a_cheat_gets_nothing_and_takes_nothing_down(course):
-    assert set(grades(course, "cheat", "01_finetune").values()) == {0}
-    page = feedback(course, "cheat", "01_finetune")
+    assert set(grades(course, "cheat", FINETUNE).values()) == {0}
+    page = feedback(course, "cheat", FINETUNE)
     assert "changes assignment_01.check_prepare, which belongs to a library" in page
     assert "allocate memory" in page
     assert "The best mean leads" in page or "is a tie" in page  # the hint of the answer that was hard-coded
@@ -207,21 +207,21 @@ DEATHS = {
 
 @pytest.mark.full
 def test_a_kernel_that_dies_costs_what_it_did_not_reach_and_the_next_is_graded(tmp_path):
-    course = start(tmp_path, ["01_finetune"], change=brief)
+    course = start(tmp_path, [FINETUNE], change=brief)
     for student, source in DEATHS.items():
 
         def change(notebook, source=source):
             cell(notebook, "make_optimizer").source = source
 
-        hand_in(course, student, "01_finetune", change)
-    hand_in(course, "next", "01_finetune")
+        hand_in(course, student, FINETUNE, change)
+    hand_in(course, "next", FINETUNE)
     grade(course)
     for student in DEATHS:
-        found = grades(course, student, "01_finetune")
-        assert found.pop("check-prepare") == points("01_finetune")["check-prepare"]
+        found = grades(course, student, FINETUNE)
+        assert found.pop("check-prepare") == points(FINETUNE)["check-prepare"]
         assert set(found.values()) == {0}
-        assert "did not run as far as this check" in feedback(course, student, "01_finetune")
-    assert 0 not in grades(course, "next", "01_finetune").values()
+        assert "did not run as far as this check" in feedback(course, student, FINETUNE)
+    assert 0 not in grades(course, "next", FINETUNE).values()
 
 
 @pytest.mark.full
@@ -254,8 +254,9 @@ def test_every_wrong_answer_loses_its_points_in_nbgrader_and_is_told_why(name, t
 
 @pytest.mark.full
 @each_assignment
-def test_right_answers_written_differently_get_full_marks_in_nbgrader(name, tmp_path):
+def test_solved_and_with_right_answers_written_differently_it_gets_full_marks_in_nbgrader(name, tmp_path):
     course = start(tmp_path, [name])
+    hand_in(course, "solved", name)
     for k in range(2):
 
         def change(notebook, k=k):
@@ -264,9 +265,10 @@ def test_right_answers_written_differently_get_full_marks_in_nbgrader(name, tmp_
 
         hand_in(course, f"right-{k}", name, change)
     grade(course)
-    for k in range(2):
-        found = grades(course, f"right-{k}", name)
-        assert {check: found[check] for check in points(name)} == points(name)
+    for student in ("solved", "right-0", "right-1"):
+        check_full_marks(course, student, name)
+    assert set(grades(course, "untouched", name).values()) == {0}
+    check_discreet(course, name, ["solved"])
 
 
 @pytest.mark.parametrize(

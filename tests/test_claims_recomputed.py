@@ -328,9 +328,7 @@ def is_broken(tables, id):
     return False
 
 
-@pytest.mark.parametrize(
-    "tier", [name for name, folder in TIERS.items() if (folder / "reproduction.csv").exists()]
-)
+@pytest.mark.parametrize("tier", ["quick", pytest.param("full", marks=pytest.mark.full)])
 def test_every_verdict_follows_from_the_tables_by_another_way(tier):
     tables = Tables(TIERS[tier])
     unmeasured = tables.verdicts.index[tables.verdicts["n"].astype(int) == 0]

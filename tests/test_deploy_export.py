@@ -85,6 +85,7 @@ def test_exported_files_give_the_scores_of_a_convolutional_network(resnet):
     check(*resnet)
 
 
+@pytest.mark.full
 def test_exported_files_give_the_scores_of_a_transformer(tmp_path):
     model = small("test_vit")
     check(model, [deploy.export_onnx(model, tmp_path / "vit")])

@@ -351,7 +351,10 @@ WHERE_NOT = {
 }
 
 
-@pytest.mark.parametrize("kind", ["densenet", "squeezenet", "swin", "vit", "convnext", "mobilenet"])
+LONG = [pytest.param(kind, marks=pytest.mark.full) for kind in ("swin", "convnext", "densenet")]
+
+
+@pytest.mark.parametrize("kind", ["squeezenet", "vit", "mobilenet", *LONG])
 def test_every_architecture_is_explained_or_says_what_works(architectures, kind):
     model, x = architectures[kind], images(2, 64)
     for name in NAMES:

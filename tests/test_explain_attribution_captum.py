@@ -11,8 +11,10 @@ from torch import nn
 
 from tlutils import explain, models
 
+LARGE = [pytest.param(name, marks=pytest.mark.full) for name in ("resnet18", "lite0")]
 
-@pytest.fixture(scope="module", params=["toy", pytest.param("resnet18", marks=pytest.mark.full), "lite0"])
+
+@pytest.fixture(scope="module", params=["toy", *LARGE])
 def subject(request):
     """(model, images, the module of the last maps): a float64 toy, a random ResNet, the real Lite0."""
     if request.param == "toy":

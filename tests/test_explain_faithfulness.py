@@ -107,8 +107,8 @@ def pasted(lite0, count, seed=0):
     ("method", "options", "count"),
     [
         (explain.grad_cam, {}, 8),
-        (explain.smoothgrad, {"samples": 4}, 6),
-        (explain.occlusion, {"window": 64, "stride": 40}, 3),
+        pytest.param(explain.smoothgrad, {"samples": 4}, 6, marks=pytest.mark.full),
+        pytest.param(explain.occlusion, {"window": 64, "stride": 40}, 3, marks=pytest.mark.full),
     ],
 )
 def test_planted_objects_are_found_by_the_real_network(lite0, method, options, count):

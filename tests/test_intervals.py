@@ -112,8 +112,12 @@ SPREADS = {
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize(
     ("seeds", "groups", "size"),
-    [(4, 500, 1), (6, 153, 1), (10, 240, 1), (5, 13, 40)],
-    ids=["digits", "insects", "textures", "crops of photographs"],
+    [
+        pytest.param(4, 500, 1, id="digits", marks=pytest.mark.full),
+        pytest.param(6, 153, 1, id="insects"),
+        pytest.param(10, 240, 1, id="textures", marks=pytest.mark.full),
+        pytest.param(5, 13, 40, id="crops of photographs"),
+    ],
 )
 def test_coverage_is_nominal_in_every_design(seeds, groups, size, spread, gain):
     rng = np.random.default_rng(seeds)

@@ -153,7 +153,10 @@ def notebook_at(path, code):
     return path
 
 
-@pytest.mark.parametrize("place", ["JUPYTER_PATH", "JUPYTER_DATA_DIR", "HOME"])
+@pytest.mark.parametrize(
+    "place",
+    ["HOME", *(pytest.param(p, marks=pytest.mark.full) for p in ("JUPYTER_PATH", "JUPYTER_DATA_DIR"))],
+)
 def test_a_lesson_runs_in_this_python_whatever_kernels_are_installed(place, tmp_path, monkeypatch):
     spec = tmp_path / (".local/share/jupyter" if place == "HOME" else "") / "kernels" / "python3"
     spec.mkdir(parents=True)

@@ -37,9 +37,9 @@ def logits(model):
     [
         ("tf_efficientnet_lite0", {"pretrained": True, "num_classes": 3}),
         ("timm/resnet18", {"in_chans": 1, "num_classes": 3}),
-        ("vit_tiny_patch16_224", {"input_size": 96, "num_classes": 3}),
+        pytest.param("vit_tiny_patch16_224", {"input_size": 96, "num_classes": 3}, marks=pytest.mark.full),
         ("mnasnet0_5", {"num_classes": 3}),
-        ("googlenet", {"num_classes": 3}),
+        pytest.param("googlenet", {"num_classes": 3}, marks=pytest.mark.full),
         ("squeezenet1_1", {"num_classes": 3, "input_size": 100}),
     ],
 )

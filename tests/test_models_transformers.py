@@ -25,26 +25,28 @@ SMALL = {
 }
 WIDTHS = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_labels": 3}
 CONFIGS = {
-    "vit": transformers.ViTConfig(**SMALL, intermediate_size=32),
-    "resnet": transformers.ResNetConfig(**WIDTHS, embedding_size=8, layer_type="basic"),
-    "convnext": transformers.ConvNextConfig(**WIDTHS),
-    "beit": transformers.BeitConfig(**SMALL, intermediate_size=32),
-    "regnet": transformers.RegNetConfig(**WIDTHS, embedding_size=8, groups_width=8),
-    "deit": transformers.DeiTConfig(**SMALL, intermediate_size=32),
+    "vit": lambda: transformers.ViTConfig(**SMALL, intermediate_size=32),
+    "resnet": lambda: transformers.ResNetConfig(**WIDTHS, embedding_size=8, layer_type="basic"),
+    "convnext": lambda: transformers.ConvNextConfig(**WIDTHS),
+    "beit": lambda: transformers.BeitConfig(**SMALL, intermediate_size=32),
+    "regnet": lambda: transformers.RegNetConfig(**WIDTHS, embedding_size=8, groups_width=8),
+    "deit": lambda: transformers.DeiTConfig(**SMALL, intermediate_size=32),
 }
 PROCESSORS = {
-    "vit": transformers.ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3]),
-    "resnet": transformers.ConvNextImageProcessor(
+    "vit": lambda: transformers.ViTImageProcessor(
+        size={"height": 32, "width": 32}, image_mean=[0.1, 0.2, 0.3]
+    ),
+    "resnet": lambda: transformers.ConvNextImageProcessor(
         size={"shortest_edge": 48}, crop_pct=0.75, image_mean=[0.485, 0.456, 0.406], image_std=[0.2, 0.2, 0.3]
     ),
-    "convnext": transformers.CLIPImageProcessor(
+    "convnext": lambda: transformers.CLIPImageProcessor(
         size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, resample=2
     ),
-    "beit": transformers.DeiTImageProcessor(
+    "beit": lambda: transformers.DeiTImageProcessor(
         size={"height": 40, "width": 40}, crop_size={"height": 32, "width": 32}
     ),
-    "regnet": transformers.EfficientNetImageProcessor(size={"height": 40, "width": 32}),
-    "deit": transformers.LevitImageProcessor(
+    "regnet": lambda: transformers.EfficientNetImageProcessor(size={"height": 40, "width": 32}),
+    "deit": lambda: transformers.LevitImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     ),
 }
@@ -56,7 +58,7 @@ def slow(name):
 
 def tiny(name):
     torch.manual_seed(0)
-    config = CONFIGS[name]
+    config = CONFIGS[name]()
     if name == "deit":
         return transformers.DeiTForImageClassificationWithTeacher(config).eval()
     return transformers.AutoModelForImageClassification.from_config(config).eval()
@@ -66,13 +68,13 @@ def tiny(name):
 def folder(request, tmp_path):
     """A folder as save_pretrained writes it, with weights and processor, of each kind in turn."""
     tiny(request.param).save_pretrained(tmp_path)
-    PROCESSORS[request.param].save_pretrained(tmp_path)
+    PROCESSORS[request.param]().save_pretrained(tmp_path)
     return request.param, tmp_path
 
 
 def test_a_folder_loads_with_its_weights_and_prepares_images_as_its_own_processor_does(folder):
     name, path = folder
-    model, processor = models.load(f"transformers/{path}"), PROCESSORS[name]
+    model, processor = models.load(f"transformers/{path}"), PROCESSORS[name]()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), tiny(name).parameters(), strict=True))
     assert models.info(model).assumed == ""
     image = data.load_photograph("cat").resize((90, 60))
@@ -162,7 +164,7 @@ def test_random_weights_of_a_kind_and_what_cannot_be_had_is_said(tmp_path):
     (tmp_path / "config.json").write_text("[1", encoding="utf-8")
     with pytest.raises(LearnerError, match="is not valid JSON"):
         models.load(f"transformers/{tmp_path}")
-    body = transformers.ViTModel(CONFIGS["vit"])
+    body = transformers.ViTModel(CONFIGS["vit"]())
     body.save_pretrained(tmp_path)
     with pytest.raises(LearnerError, match="num_classes"):
         models.load(f"transformers/{tmp_path}")

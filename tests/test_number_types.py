@@ -13,7 +13,8 @@ from torch import nn
 from tlutils import explain, features, models, surgery, train, transferability, widgets
 from tlutils.train import Recipe
 
-TYPES = (torch.float16, torch.bfloat16, torch.float64)
+LONG = [pytest.param(dtype, marks=pytest.mark.full) for dtype in (torch.float16, torch.float64)]
+TYPES = [torch.bfloat16, *LONG]  # the first, because NumPy has no such type
 each_type = pytest.mark.parametrize("dtype", TYPES, ids=lambda t: str(t)[6:])
 
 ATTRIBUTIONS = {

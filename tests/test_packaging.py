@@ -1,6 +1,7 @@
 """The promises of the top level: one set of packages, one version, a README that cannot drift, clean code."""
 
 import ast
+import functools
 import importlib.metadata
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -68,6 +70,11 @@ def imported(paths: list[Path]) -> set[str]:
     return found - helpers - sys.stdlib_module_names - {"tlutils"}
 
 
+@functools.cache
+def distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
 with_instructor = pytest.mark.skipif(not (ROOT / "instructor").is_dir(), reason="it is withheld")
 
 
@@ -87,14 +94,13 @@ with_instructor = pytest.mark.skipif(not (ROOT / "instructor").is_dir(), reason=
 )
 def test_every_import_is_a_declared_dependency(pattern, declared):
     """A package that comes with another one today may not tomorrow."""
-    distributions = importlib.metadata.packages_distributions()
     names = {bounds(requirement)[0] for requirement in declared}
     modules = imported(list(ROOT.glob(pattern)))
     assert modules
     if pattern.startswith("benchmarks"):  # what is measured beside us lives in an environment of its own
         modules -= {"fastai", "lightning"}
     missing = [
-        m for m in modules if not {d.lower().replace("_", "-") for d in distributions.get(m, [])} & names
+        m for m in modules if not {d.lower().replace("_", "-") for d in distributions().get(m, [])} & names
     ]
     assert missing == []
 

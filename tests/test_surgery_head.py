@@ -278,17 +278,18 @@ def features_only() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("build", "words"),
     [
-        (Segments(), "shape"),
-        (Counts(), "put back"),
-        (features_only(), "features, not class scores"),
-        (make("vit_tiny_patch16_224", "timm").norm, "could not run|class scores"),
-        (nn.Identity(), "parameters|class scores"),
+        (Segments, "shape"),
+        (Counts, "put back"),
+        (features_only, "features, not class scores"),
+        (lambda: make("vit_tiny_patch16_224", "timm").norm, "could not run|class scores"),
+        (nn.Identity, "parameters|class scores"),
     ],
     ids=["segmentation", "counts on the old width", "no head", "a part of a model", "nothing"],
 )
-def test_what_is_no_classifier_is_refused_and_left_alone(model, words):
+def test_what_is_no_classifier_is_refused_and_left_alone(build, words):
+    model = build()
     before = copy.deepcopy(model)
     with pytest.raises(LearnerError, match=words):
         surgery.replace_head(model, 3)
@@ -309,8 +310,8 @@ def test_impossible_numbers_of_classes_are_refused(number):
     ("library", "name"),
     [
         ("torchvision", "resnet18"),
-        ("torchvision", "googlenet"),
-        ("timm", "crossvit_tiny_240"),  # reads the image twice
+        pytest.param("torchvision", "googlenet", marks=pytest.mark.full),
+        pytest.param("timm", "crossvit_tiny_240", marks=pytest.mark.full),  # reads the image twice
         # It rearranges pixels into channels before the first convolution.
         pytest.param("timm", "tresnet_m", marks=pytest.mark.full),
         pytest.param("timm", "levit_128s", marks=pytest.mark.full),
@@ -355,8 +356,13 @@ class Colourful(Odd):
         return super().forward(x) + x[:, 2].mean()
 
 
-@pytest.mark.parametrize("model", [make("naflexvit_base_patch16_gap", "timm"), Colourful()])
-def test_a_stem_that_cannot_be_refitted_is_refused_and_left_alone(model):
+def patches_as_rows() -> nn.Module:
+    return make("naflexvit_base_patch16_gap", "timm", depth=1, embed_dim=32, num_heads=2)
+
+
+@pytest.mark.parametrize("build", [patches_as_rows, Colourful])
+def test_a_stem_that_cannot_be_refitted_is_refused_and_left_alone(build):
+    model = build()
     before = copy.deepcopy(model)
     with pytest.raises(LearnerError, match=r"plain convolution|put back"):
         surgery.replace_stem(model, 1)

@@ -302,7 +302,7 @@ def advise(
         >>> from dataclasses import replace
         >>> from tlutils import advisor, data, models
         >>> wafers = data.load("elpv-wafers")
-        >>> few = replace(wafers, train=wafers.train.subsample(12), val=wafers.val.select([]))
+        >>> few = replace(wafers, train=wafers.train.subsample(6), val=wafers.val.select([]))
         >>> path = models.save(models.load("test_resnet", pretrained=False, input_size=32), "tiny")
         >>> advice = advisor.advise(few, budget=0, backbone=str(path))
         >>> advice.policy in advisor.POLICIES

@@ -99,26 +99,25 @@ def similarity_border(similar: Iterable[float], different: Iterable[float]) -> f
     return (max(similar) + min(different)) / 2
 
 
-def _frechet(norm: _BatchNorm, count: int, total: Tensor, squares: Tensor) -> float:
+def _frechet(norm: _BatchNorm, count: int, sums: Tensor) -> float:
     """Return the median over channels of the squared distance, in units of the kept variance."""
     mean, variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu()  # type: ignore[union-attr]
-    own = total / count
-    deviation = (squares / count - own**2).clamp(min=0).sqrt()
+    own, squares = sums / count
+    deviation = (squares - own**2).clamp(min=0).sqrt()
     gaps = (own - mean) ** 2 + (deviation - variance.sqrt()) ** 2
     return float((gaps / (variance + norm.eps)).median())
 
 
 @contextmanager
-def _sum_inputs(
-    model: nn.Module, norms: dict[str, _BatchNorm]
-) -> Iterator[dict[str, tuple[int, Tensor, Tensor]]]:
-    """Run a block in eval mode; yield count, sum and sum of squares (C,) of what enters each norm in it."""
-    sums: dict[str, tuple[int, Tensor, Tensor]] = {}
+def _sum_inputs(model: nn.Module, norms: dict[str, _BatchNorm]) -> Iterator[dict[str, tuple[int, Tensor]]]:
+    """Run a block in eval mode; yield of what enters each norm in it the count, and the sums of x and x²."""
+    sums: dict[str, tuple[int, Tensor]] = {}
 
     def note(name: str, x: Tensor) -> None:
-        flat = x.detach().transpose(0, 1).flatten(1).double().cpu()  # (C, N * places)
-        count, total, squares = sums.get(name, (0, torch.zeros(1), torch.zeros(1)))
-        sums[name] = count + flat.shape[1], total + flat.sum(1), squares + (flat**2).sum(1)
+        maps = x.detach().cpu().float().reshape(*x.shape[:2], -1)  # (N, C, places)
+        own = torch.stack([maps.sum(2), maps.square().sum(2)]).sum(1, dtype=torch.float64)  # (2, C)
+        count, before = sums.get(name, (0, torch.zeros(1)))
+        sums[name] = count + len(maps) * maps.shape[2], before + own
 
     hooks = [
         norm.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs[0]))

@@ -1,5 +1,6 @@
 """An explorer of the decision matrix: a place in it, what tables advise there, and what was measured."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -42,10 +43,7 @@ def explore_decision_matrix(
         raise LearnerError(
             f"distance={distance}, images={images}. Expected a distance of 0 or more and at least 1 image."
         )
-    known = claims.evidence() if known is None else known
-    sets, border = _measured(known.runs)
-    scores = claims.score_strategies(known)
-    found = {v.claim.id: v for v in claims.verdicts(known, only=[c.id for c in claims.MATRIX])}
+    sets, border, scores, found = _committed() if known is None else _study(known)
 
     def draw(distance: float, images: int) -> plots.Picture:
         name = min(sets, key=lambda name: abs(sets[name][0] - distance))
@@ -90,6 +88,17 @@ def explore_decision_matrix(
         ),
         images=option_slider("images per class", IMAGES, _nearest(IMAGES, images)),
     )
+
+
+def _study(known: claims.Evidence) -> tuple[Any, ...]:
+    """Return data sets and border, as `_measured` does, what each strategy reached, and verdicts by claim."""
+    found = {v.claim.id: v for v in claims.verdicts(known, only=[c.id for c in claims.MATRIX])}
+    return *_measured(known.runs), claims.score_strategies(known), found
+
+
+@functools.cache
+def _committed() -> tuple[Any, ...]:
+    return _study(claims.evidence())
 
 
 def _nearest(options: list[Any], value: float) -> Any:
