@@ -151,7 +151,7 @@ def test_every_policy_runs_and_is_judged_on_images_that_it_did_not_learn_from(ad
         assert judged.mean() == pytest.approx(
             ran["folds"].get(name, advice.table["folds"][name]) / 3, abs=0.05
         )
-    assert few.test.times_opened == 0
+    assert few.test.images_read == 0
 
 
 def test_the_advice_says_what_an_engineer_asks(advice):

@@ -171,7 +171,7 @@ def test_a_large_jpeg_comes_back_smaller_and_no_smaller_than_is_enough(tmp_path,
     whole = data.load_image(path)
     assert whole.size == ((2000, 1200) if turned == 1 else (1200, 2000))
     for least, times in ((601, 1), (600, 2), (300, 4), (10, 8)):
-        small = data.load_image(path, least=least)
+        small = data.load_image(path, min_side=least)
         assert small.size == (whole.width // times, whole.height // times)
         off = np.asarray(small, int) - np.asarray(whole.resize(small.size, Image.Resampling.BOX))
         assert np.abs(off).mean() < 2
@@ -181,4 +181,4 @@ def test_small_jpegs_and_other_formats_are_decoded_whole(tmp_path):
     landscape(1600, 1200).save(tmp_path / "small.jpg")
     landscape(2000, 1000).save(tmp_path / "large.bmp")
     for path in tmp_path.iterdir():
-        assert data.load_image(path, least=10).tobytes() == data.load_image(path).tobytes()
+        assert data.load_image(path, min_side=10).tobytes() == data.load_image(path).tobytes()

@@ -191,12 +191,12 @@ def test_the_test_split_counts_who_reads_it_and_paths_and_labels_read_nothing(pe
     ds = data.load(pets)
     assert len(ds.test.paths) == len(ds.test.labels) == len(ds.test)
     assert ds.test.fingerprint
-    assert ds.test.times_opened == 0
+    assert ds.test.images_read == 0
     ds.test[0]
     ds.test.subsample(1)[0]
     ds.test.transformed(np.asarray)[1]
-    assert ds.test.times_opened == 3
-    assert ds.train.times_opened == 0
+    assert ds.test.images_read == 3
+    assert ds.train.images_read == 0
 
 
 def test_labels_and_paths_decode_nothing(pets, tmp_path):

@@ -194,7 +194,7 @@ def large(folder, monkeypatch):
 def test_of_a_large_photograph_no_more_is_decoded_than_is_seen(large, mode, random):
     prepare = data.Preprocess((48, 40), 0.875, "bicubic", (0.5,) * 3, (0.5,) * 3, mode, random)
     path = large / "cup" / "0.jpg"
-    small = data.load_image(path, least=prepare.least)
+    small = data.load_image(path, min_side=prepare.min_side)
     assert small.width in (640 // 2, 640 // 4)
     with runtime.seeded(0):
         seen = prepare(path)

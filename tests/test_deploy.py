@@ -139,7 +139,8 @@ def test_a_model_without_embeddings_predicts_and_does_not_say_what_is_unlike(thr
 def test_embeddings_of_files_are_those_of_the_features(three, backbone):
     dataset, model = data.load(three[0]), models.load(three[1].folder)
     prepare = data.transform_for(model)
-    probabilities, embeddings = features.reader(model)(torch.stack([prepare(p) for p in dataset.val.paths]))
+    images = torch.stack([prepare(p) for p in dataset.val.paths])
+    probabilities, embeddings = features.make_predictor(model)(images)
     assert np.allclose(embeddings, features.extract(model, dataset.val, at="pool")["pool"], atol=1e-4)
     assert np.allclose(probabilities, train.predict(model, dataset.val).probabilities, atol=1e-5)
 
@@ -192,7 +193,7 @@ def test_nothing_is_written_over(three, backbone, tmp_path, monkeypatch):
 @pytest.mark.full
 def test_a_recipe_trains_from_the_solved_head_and_goes_on_after_an_interruption(three, backbone, tmp_path):
     root, _ = three
-    recipe = deploy.choose_recipe("stage3")
+    recipe = deploy.recipe_from("stage3")
     recipe = replace(recipe, phases=(replace(recipe.phases[0], epochs=2),), views=1)
 
     def stop_in_the_middle(line):
@@ -290,7 +291,7 @@ def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not
     labels[wrong] = (truth[wrong] + 1) % 3
     x[hard] = 0.5 * (np.eye(3)[truth[hard]] + np.eye(3)[(truth[hard] + 2) % 3])
     fitted = probe.fit_probe(x, labels, classes=["a", "b", "c"])
-    found = probe.find_suspects(labels, _held_out(x, fitted, labels, np.arange(120), 0))
+    found = probe.find_label_issues(labels, _held_out(x, fitted, labels, np.arange(120), 0))
     rows = {suspect.row for suspect in found}
     assert rows >= set(wrong)
     assert not rows & set(hard)
@@ -365,7 +366,7 @@ def test_images_of_one_patient_stay_on_one_side_and_are_held_out_together(backbo
     assert kept == {s.name: s.fingerprint for s in (dataset.train, dataset.val, dataset.test)}
     detector = novelty.load_detector(tmp_path / "m" / "embeddings.safetensors")
     assert (
-        len(detector.held_out)
+        len(detector.held_out_scores)
         == len(set(dataset.train.groups) | set(dataset.val.groups))
         < len(detector.bank)
     )

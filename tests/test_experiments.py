@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 
 from tlutils import experiments
 from tlutils.errors import LearnerError
-from tlutils.experiments import ABOUT, grid, interval, run_grid, summarise
+from tlutils.experiments import ABOUT, grid, interval, run_grid, summarize
 
 
 def measure(size: int, kind: str, seed: int) -> dict:
@@ -249,7 +249,7 @@ def scores():
 
 
 def test_means_come_with_intervals_over_seeds():
-    found = summarise(scores(), by=["strategy"], value="accuracy").set_index("strategy")
+    found = summarize(scores(), by=["strategy"], value="accuracy").set_index("strategy")
     assert found.loc["probe", "accuracy"] == pytest.approx(0.5)
     assert found.loc["probe", "n"] == 3  # seeds, and not rows
     assert (found.loc["probe", "low"], found.loc["probe", "high"]) == pytest.approx(interval(LUCK)[1:])
@@ -257,7 +257,7 @@ def test_means_come_with_intervals_over_seeds():
 
 def test_runs_that_share_a_seed_are_paired():
     table = scores().sample(frac=1, random_state=0)
-    found = summarise(table, by=["data", "strategy"], value="accuracy", against={"strategy": "probe"})
+    found = summarize(table, by=["data", "strategy"], value="accuracy", against={"strategy": "probe"})
     found = found.set_index(["data", "strategy"])
     assert found.loc[("near", "finetune"), "accuracy"] == pytest.approx(0.02, abs=1e-3)
     assert found.loc[("far", "finetune"), "accuracy"] == pytest.approx(0.04, abs=1e-3)
@@ -271,15 +271,15 @@ def test_runs_that_share_a_seed_are_paired():
 def test_failed_runs_do_not_count():
     table = scores()
     table.loc[0, "accuracy"] = np.nan
-    found = summarise(table, by=["data", "strategy"], value="accuracy", against={"strategy": "probe"})
+    found = summarize(table, by=["data", "strategy"], value="accuracy", against={"strategy": "probe"})
     assert found.set_index(["data", "strategy"]).loc[("near", "finetune"), "n"] == 2
 
 
 def test_unknown_columns_are_named():
     with pytest.raises(LearnerError, match="strateg"):
-        summarise(scores(), by=["strateg"], value="accuracy")
+        summarize(scores(), by=["strateg"], value="accuracy")
     with pytest.raises(LearnerError, match="against"):
-        summarise(scores(), by=["data"], value="accuracy", against={"strategy": "probe"})
+        summarize(scores(), by=["data"], value="accuracy", against={"strategy": "probe"})
 
 
 def test_linear_algebra_is_limited_too(tmp_path):

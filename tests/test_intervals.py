@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare_hits, rank_correlation, two_way_mean
+from tlutils.intervals import SampleMean, compare_hits, kendall_tau, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -160,9 +160,9 @@ def test_a_rank_correlation_is_the_mean_of_kendalls_tau():
     rng = np.random.default_rng(0)
     known, tasks = rng.normal(size=9), rng.normal(size=(2, 3, 9))
     taus = [[stats.kendalltau(known, row).statistic for row in seeds] for seeds in tasks]
-    assert rank_correlation(tasks[0], known).value == pytest.approx(np.mean(taus[0]))
-    assert rank_correlation(tasks, known).value == pytest.approx(np.mean(taus))
-    assert rank_correlation([known, known**3], known).interval() == pytest.approx((1, 1, 1))
+    assert kendall_tau(tasks[0], known).value == pytest.approx(np.mean(taus[0]))
+    assert kendall_tau(tasks, known).value == pytest.approx(np.mean(taus))
+    assert kendall_tau([known, known**3], known).interval() == pytest.approx((1, 1, 1))
 
 
 @pytest.mark.parametrize(("alike", "share"), [(0.0, 0.05), (0.5, 0.05)])
@@ -176,13 +176,13 @@ def test_unrelated_ranks_seem_related_one_time_in_twenty_however_alike_a_family_
     wrong = 0
     for _ in range(400):
         scores = draw() + 0.3 * rng.normal(size=(3, 15))
-        low, high = rank_correlation(scores, draw(), groups=family).interval()[1:]
+        low, high = kendall_tau(scores, draw(), groups=family).interval()[1:]
         wrong += not low <= 0 <= high
     assert wrong / 400 == pytest.approx(share, abs=0.03)
 
 
 def test_ranks_of_other_shapes_are_refused_in_words():
     with pytest.raises(LearnerError, match=r"\(2, 3\).*\(4,\)"):
-        rank_correlation(np.zeros((2, 3)), np.zeros(4))
+        kendall_tau(np.zeros((2, 3)), np.zeros(4))
     with pytest.raises(LearnerError, match="three"):
-        rank_correlation(np.zeros((2, 2)), np.zeros(2))
+        kendall_tau(np.zeros((2, 2)), np.zeros(2))

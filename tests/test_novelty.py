@@ -36,7 +36,7 @@ def test_digits_look_unlike_photographs_and_other_photographs_do_not(photographs
 def test_of_images_of_the_same_kind_as_many_look_unlike_as_was_promised():
     shares, shifted = [], []
     for seed in range(200):
-        detector = novelty.fit_detector(draws(seed, 120), false_alarms=0.1)
+        detector = novelty.fit_detector(draws(seed, 120), false_alarm_rate=0.1)
         found = detector.compare(draws(1000 + seed, 40))
         shares.append(found.share)
         shifted.append(found.shifted)
@@ -56,8 +56,8 @@ def test_frames_of_one_video_are_not_held_out_against_each_other():
     videos = np.repeat(draws(0, 100), 3, axis=0) + 0.01 * draws(1, 300)
     groups, new = np.repeat(np.arange(100), 3), draws(2, 200)
     assert novelty.fit_detector(videos, n_neighbors=1).unlike(new).mean() > 0.5
-    detector = novelty.fit_detector(videos, n_neighbors=1, groups=groups, false_alarms=0.1)
-    assert len(detector.held_out) == 100
+    detector = novelty.fit_detector(videos, n_neighbors=1, groups=groups, false_alarm_rate=0.1)
+    assert len(detector.held_out_scores) == 100
     assert detector.unlike(new).mean() == pytest.approx(0.1, abs=0.07)
 
 
@@ -78,7 +78,7 @@ def test_with_too_few_held_out_images_nothing_is_called_unlike():
 
 
 def test_the_p_values_the_verdict_and_the_threshold_agree():
-    detector = novelty.fit_detector(draws(0, 80), false_alarms=0.1)
+    detector = novelty.fit_detector(draws(0, 80), false_alarm_rate=0.1)
     new = draws(1, 60, shift=2)
     assert detector.unlike(new).tolist() == (detector.scores(new) > detector.threshold).tolist()
     assert ((detector.p_values(new) <= 0.1) == detector.unlike(new)).all()
@@ -92,10 +92,10 @@ def test_the_score_is_the_distance_to_the_kth_nearest_of_unit_length():
 
 
 def test_a_saved_detector_gives_the_same_scores(tmp_path):
-    detector = novelty.fit_detector(draws(0, 60), n_neighbors=3, false_alarms=0.1)
+    detector = novelty.fit_detector(draws(0, 60), n_neighbors=3, false_alarm_rate=0.1)
     again = novelty.load_detector(detector.save(tmp_path / "embeddings.safetensors"))
     assert np.array_equal(again.scores(draws(1, 9)), detector.scores(draws(1, 9)))
-    assert (again.threshold, again.n_neighbors, again.false_alarms) == (detector.threshold, 3, 0.1)
+    assert (again.threshold, again.n_neighbors, again.false_alarm_rate) == (detector.threshold, 3, 0.1)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor", None])
@@ -114,7 +114,7 @@ def test_a_file_of_something_else_is_named(tmp_path, content):
         (lambda: novelty.fit_detector([[np.nan, 1.0]]), "NaN"),
         (lambda: novelty.fit_detector(draws(0, 9), groups=["a"] * 9), "two groups"),
         (lambda: novelty.fit_detector(draws(0, 9), groups=["a"]), "number or name for each"),
-        (lambda: novelty.fit_detector(draws(0, 9), false_alarms=1.0), "false_alarms"),
+        (lambda: novelty.fit_detector(draws(0, 9), false_alarm_rate=1.0), "false_alarm_rate"),
         (lambda: novelty.fit_detector(draws(0, 9)).scores([[1.0]]), "6"),
     ],
 )

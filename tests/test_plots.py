@@ -252,7 +252,7 @@ def test_corners_has_one_panel_per_corner_and_one_dot_per_strategy():
         ("little", "scenes"): {"probe": (0.6, 0.5, 0.7), "finetune": (0.5, 0.4, 0.6)},
         ("lots", "scenes"): {"finetune": (0.8, 0.7, 0.9)},
     }
-    picture = plots.corners(panels, ylabel="accuracy", title="Corners", alt="Two corners.")
+    picture = plots.panels(panels, ylabel="accuracy", title="Corners", alt="Two corners.")
     above, below = picture.axes
     assert [float(dot.get_ydata()[0]) for dot in dots(above)] == [0.6, 0.5]
     assert [float(dot.get_ydata()[0]) for dot in dots(below)] == [0.8]
@@ -279,7 +279,7 @@ def test_intervals_of_effects_are_shown_whole_unless_they_have_no_end():
 
 
 def test_shares_are_drawn_stem_at_the_top():
-    left, right = plots.shares(["stem", "head"], [0.25, 0.75], [0.9, 0.1], title="t", alt="a").axes
+    left, right = plots.stage_costs(["stem", "head"], [0.25, 0.75], [0.9, 0.1], title="t", alt="a").axes
     assert [bar.get_width() for bar in left.patches] == [0.25, 0.75]
     assert [bar.get_width() for bar in right.patches] == [0.9, 0.1]
     assert left.yaxis_inverted()

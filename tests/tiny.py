@@ -32,7 +32,7 @@ class TinySplit:
         return [f"{self.name}/{i}.png" for i in range(len(self))]
 
     @property
-    def times_opened(self) -> int:
+    def images_read(self) -> int:
         return len(self.reads)
 
     @property

@@ -247,7 +247,7 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{dataset.summary()}\n")
     started = time.monotonic()
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
-    recipe = deploy.choose_recipe(stage, seed=arguments.seed) if stage else None
+    recipe = deploy.recipe_from(stage, seed=arguments.seed) if stage else None
     if arguments.advise is not None:
         if stage:
             raise LearnerError(

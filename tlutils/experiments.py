@@ -174,7 +174,7 @@ def tidy(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(flat, columns=[*first, *(m for m in measured if m not in first), *ABOUT])
 
 
-def summarise(
+def summarize(
     table: pd.DataFrame,
     *,
     by: str | Sequence[str],
@@ -201,9 +201,9 @@ def summarise(
 
     Example:
         >>> import pandas as pd
-        >>> from tlutils.experiments import summarise
+        >>> from tlutils.experiments import summarize
         >>> table = pd.DataFrame({"way": list("aabb"), "seed": [0, 1, 0, 1], "score": [1.0, 3.0, 2.0, 4.0]})
-        >>> summarise(table, by="way", value="score", against={"way": "a"})
+        >>> summarize(table, by="way", value="score", against={"way": "a"})
           way  score  low  high  n
         0   a    0.0  0.0   0.0  2
         1   b    1.0  1.0   1.0  2

@@ -115,7 +115,7 @@ class SampleMean:
         return float(stdtr(self.dof, (threshold - self.value) / self.variance**0.5))
 
 
-def number_groups(groups: ArrayLike | None, count: int) -> np.ndarray:
+def group_codes(groups: ArrayLike | None, count: int) -> np.ndarray:
     """Return a number from 0 for each image, (n,), equal for images of one group.
 
     Args:
@@ -127,7 +127,7 @@ def number_groups(groups: ArrayLike | None, count: int) -> np.ndarray:
 
     Example:
         >>> from tlutils import intervals
-        >>> intervals.number_groups(["ann", "bob", "ann"], 3).tolist()
+        >>> intervals.group_codes(["ann", "bob", "ann"], 3).tolist()
         [0, 1, 0]
     """
     if groups is None:
@@ -174,7 +174,7 @@ def two_way_mean(
             f"Values of shape {table.shape} arrived. Expected (seeds, images), one or more of each."
         )
     own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
-    group = number_groups(groups, table.shape[1])
+    group = group_codes(groups, table.shape[1])
     if own.shape != table.shape[1:]:
         raise LearnerError(
             f"Values of shape {table.shape} arrived with {len(own)} weights. Expected one per image."
@@ -228,7 +228,7 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
             f"Values of shape {y.shape} arrived with labels of shape {truth.shape}. Expected one of each per "
             "image, and at least one image."
         )
-    group = number_groups(groups, len(y))
+    group = group_codes(groups, len(y))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls = np.bincount(own, y) / counts
     # Around its class's mean: which classes an image is of is given, and no part of the chance.
@@ -272,7 +272,7 @@ def score_interval(
     right = np.asarray(hits, dtype=float)
     truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
     together, apart = class_mean(right, truth, groups=groups), class_mean(right, truth)
-    units = number_groups(groups, len(truth)).max() + 1
+    units = group_codes(groups, len(truth)).max() + 1
     effect = together.variance / apart.variance if 0 < together.variance < np.inf else len(truth) / units
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls, images = np.bincount(own, right) / counts, counts / max(1.0, effect)
@@ -287,7 +287,7 @@ def score_interval(
     return Estimate(mean, max(float(middle - half), 0.0), min(float(middle + half), 1.0))
 
 
-def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
+def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
     """Return Kendall's tau between two scores of the same things, taken for a sample of such things.
 
     Tau is the share of pairs that both order alike minus that of the pairs that they order differently; a tie
@@ -305,9 +305,9 @@ def rank_correlation(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike |
         LearnerError: The shapes do not fit, or there are fewer than three things.
 
     Example:
-        >>> from tlutils.intervals import rank_correlation
+        >>> from tlutils.intervals import kendall_tau
         >>> scores = [[0.5, 0.6, 0.8, 0.7, 0.9], [0.5, 0.7, 0.6, 0.8, 0.9]]
-        >>> print(rank_correlation(scores, known=[70, 72, 74, 76, 78]).interval())
+        >>> print(kendall_tau(scores, known=[70, 72, 74, 76, 78]).interval())
         0.800 [0.107, 1.493]
     """
     scores, order = np.asarray(values, dtype=float), np.asarray(known, dtype=float)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .errors import LearnerError, unknown
-from .intervals import Difference, Estimate, number_groups, score_interval
+from .intervals import Difference, Estimate, group_codes, score_interval
 
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
 METRICS = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
@@ -126,7 +126,7 @@ def report(
         [[2, 0], [1, 1]]
     """
     truth, chances, names = _check(labels, proba, classes)
-    own = number_groups(groups, len(truth))
+    own = group_codes(groups, len(truth))
     guess = chances.argmax(axis=1)
     hit = guess == truth
 
@@ -188,21 +188,21 @@ def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
     return float(np.mean(right / np.bincount(number)))
 
 
-def balanced_weights(labels: ArrayLike, classes: int) -> np.ndarray:
+def balanced_weights(labels: ArrayLike, num_classes: int) -> np.ndarray:
     """Return weights (C,) with which every class that occurs counts alike: 1 on average over the images.
 
     They are scikit-learn's "balanced"; a class that does not occur has weight 0.
 
     Args:
         labels: class of each image, (n,), integers 0 to C - 1.
-        classes: the number C of classes.
+        num_classes: how many there are, C.
 
     Example:
         >>> from tlutils import metrics
         >>> metrics.balanced_weights([0, 0, 0, 1], 3).round(2).tolist()
         [0.67, 2.0, 0.0]
     """
-    support = np.bincount(np.asarray(labels), minlength=classes)
+    support = np.bincount(np.asarray(labels), minlength=num_classes)
     weights = support.sum() / (np.count_nonzero(support) * np.maximum(support, 1))
     return np.where(support > 0, weights, 0.0)
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from . import runtime
 from .errors import LearnerError
 from .features import check_rows
-from .intervals import Estimate, number_groups
+from .intervals import Estimate, group_codes
 
 NEIGHBOURS = 5
 """Which neighbour counts: near enough for a class of fifteen images."""
@@ -69,25 +69,25 @@ class Detector:
     Attributes:
         bank: Embeddings of the training images, (N, D), float32, each of length 1.
         n_neighbors: Which neighbour counts.
-        held_out: Scores of held-out images, one of each group, ascending.
-        false_alarms: Share of images like the training images that may be called unlike by mistake.
+        held_out_scores: Scores of held-out images, one of each group, ascending.
+        false_alarm_rate: Share of images like the training images that may be called unlike by mistake.
     """
 
     bank: np.ndarray
     n_neighbors: int
-    held_out: np.ndarray
-    false_alarms: float
+    held_out_scores: np.ndarray
+    false_alarm_rate: float
 
     @property
     def threshold(self) -> float:
         """The score above which an image is unlike; infinite where too few images were held out to say."""
         allowed = self._allowed
-        return float(self.held_out[-allowed]) if allowed else float("inf")
+        return float(self.held_out_scores[-allowed]) if allowed else float("inf")
 
     @property
     def _allowed(self) -> int:
         """How many of the held-out images, and the new one, may have a score as large as an unlike one's."""
-        return floor(self.false_alarms * (len(self.held_out) + 1) + 1e-9)
+        return floor(self.false_alarm_rate * (len(self.held_out_scores) + 1) + 1e-9)
 
     def scores(self, x: ArrayLike) -> np.ndarray:
         """Return how far each image is from the training images, (n,), 0 to 2.
@@ -112,8 +112,8 @@ class Detector:
         Args:
             x: Embeddings (n, D).
         """
-        nearer = np.searchsorted(self.held_out, self.scores(x), side="left")
-        return (len(self.held_out) - nearer + 1) / (len(self.held_out) + 1)
+        nearer = np.searchsorted(self.held_out_scores, self.scores(x), side="left")
+        return (len(self.held_out_scores) - nearer + 1) / (len(self.held_out_scores) + 1)
 
     def unlike(self, x: ArrayLike) -> np.ndarray:
         """Return which images look unlike the training images, (n,) of bool.
@@ -121,7 +121,7 @@ class Detector:
         Args:
             x: Embeddings (n, D).
         """
-        return self.p_values(x) <= self.false_alarms + 1e-9
+        return self.p_values(x) <= self.false_alarm_rate + 1e-9
 
     def compare(self, x: ArrayLike, *, groups: Any = None, seed: int = 0) -> Comparison:
         """Return how many images of a set look unlike the training images, and how many would by chance.
@@ -143,9 +143,9 @@ class Detector:
         if not allowed:  # nothing can be called unlike, by chance or otherwise
             return Comparison(len(far), count, Estimate(0.0, 0.0, 0.0), 1.0)
         # The chance that a new image lies above an order statistic has a beta distribution.
-        chance = betabinom(len(far), allowed, len(self.held_out) + 1 - allowed)
+        chance = betabinom(len(far), allowed, len(self.held_out_scores) + 1 - allowed)
         low, high = chance.ppf([0.025, 0.975]) / len(far)
-        expected = Estimate(allowed / (len(self.held_out) + 1), float(low), float(high))
+        expected = Estimate(allowed / (len(self.held_out_scores) + 1), float(low), float(high))
         return Comparison(len(far), count, expected, float(chance.pmf(range(count, len(far) + 1)).sum()))
 
     def save(self, path: str | Path) -> Path:
@@ -158,8 +158,8 @@ class Detector:
             LearnerError: When the disk is full, or the folder cannot be written.
         """
         path = runtime.user_path(path)
-        about = {"version": VERSION, "k": self.n_neighbors, "level": self.false_alarms}
-        tensors = {"bank": self.bank, "held_out": self.held_out}
+        about = {"version": VERSION, "k": self.n_neighbors, "level": self.false_alarm_rate}
+        tensors = {"bank": self.bank, "held_out": self.held_out_scores}
         with runtime.atomic_write(path) as temporary:
             safetensors.numpy.save_file(tensors, temporary, metadata={KEY: json.dumps(about)})
         return path
@@ -167,7 +167,8 @@ class Detector:
     def __repr__(self) -> str:
         return (
             f"Detector({len(self.bank)} training images, neighbour {self.n_neighbors}, "
-            f"{len(self.held_out)} held out, threshold {self.threshold:.3f} at {self.false_alarms:.0%})"
+            f"{len(self.held_out_scores)} held out, "
+            f"threshold {self.threshold:.3f} at {self.false_alarm_rate:.0%})"
         )
 
 
@@ -178,13 +179,13 @@ def fit_detector(
     held_out: ArrayLike | None = None,
     held_out_groups: Any = None,
     n_neighbors: int = NEIGHBOURS,
-    false_alarms: float = 0.05,
+    false_alarm_rate: float = 0.05,
     seed: int = 0,
 ) -> Detector:
     """Return the detector of images unlike the training images.
 
     Its threshold is the quantile of the scores of held-out images that makes a false alarm of a share
-    `false_alarms` of images like these. Where none are held out, each training image is held out in turn,
+    `false_alarm_rate` of images like these. Where none are held out, each training image is held out in turn,
     with all of its group; that is right for a network that was not trained on these images, and too strict
     for one that was.
 
@@ -199,8 +200,8 @@ def fit_detector(
         held_out: Embeddings (M, D) of images that the network has not learned from.
         held_out_groups: The same as `groups`, of these.
         n_neighbors: Which neighbour's distance counts, 1 or more.
-        false_alarms: Share of images like the training images that may be called unlike by mistake, between 0
-            and 1.
+        false_alarm_rate: Share of images like the training images that may be called unlike by mistake,
+            between 0 and 1.
         seed: What the image that counts for a group is drawn by.
 
     Raises:
@@ -217,11 +218,11 @@ def fit_detector(
         40 of 40 images (100%) look unlike the training images: more than chance explains (0% to 12%; p = ...)
     """
     rows = _unit(x)
-    own = number_groups(getattr(x, "groups", None) if groups is None else groups, len(rows))
-    if n_neighbors < 1 or not 0 < false_alarms < 1:
+    own = group_codes(getattr(x, "groups", None) if groups is None else groups, len(rows))
+    if n_neighbors < 1 or not 0 < false_alarm_rate < 1:
         raise LearnerError(
-            f"n_neighbors is {n_neighbors} and false_alarms {false_alarms}. Expected 1 or more, and a share "
-            "between 0 and 1."
+            f"n_neighbors is {n_neighbors} and false_alarm_rate {false_alarm_rate}. Expected 1 or more, and a "
+            "share between 0 and 1."
         )
     largest = int(np.bincount(own).max())
     most = len(rows) if held_out is not None else len(rows) - largest
@@ -241,8 +242,8 @@ def fit_detector(
                 f"ones {others.shape[1]}. Take both from one stage of one model."
             )
         known = getattr(held_out, "groups", None) if held_out_groups is None else held_out_groups
-        scores, theirs = _distances(others, rows, k), number_groups(known, len(others))
-    return Detector(rows, k, np.sort(scores[_one_per_group(theirs, len(theirs), seed)]), false_alarms)
+        scores, theirs = _distances(others, rows, k), group_codes(known, len(others))
+    return Detector(rows, k, np.sort(scores[_one_per_group(theirs, len(theirs), seed)]), false_alarm_rate)
 
 
 def load_detector(path: str | Path) -> Detector:
@@ -303,4 +304,4 @@ def _one_per_group(groups: Any, count: int, seed: int) -> np.ndarray:
     Dunn, Wasserman and Ramdas 2022, arXiv:1809.07441, on conformal inference with such draws.
     """
     order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[np.unique(number_groups(groups, count)[order], return_index=True)[1]])
+    return np.sort(order[np.unique(group_codes(groups, count)[order], return_index=True)[1]])

@@ -484,7 +484,7 @@ def _compare(
     """Return how the images of a folder, or files, compare with those that are learned from."""
     paths = [file for path in map(runtime.user_path, unsorted) for file in data.list_files(path)]
     drawn = np.random.default_rng(race.seed).permutation(len(paths))[:DEPLOYED]
-    transform, read = data.transform_for(model), features.reader(model)
+    transform, read = data.transform_for(model), features.make_predictor(model)
     rows, unreadable = [], []
     for i in runtime.progress(sorted(drawn), desc="deploy"):
         try:

@@ -12,7 +12,7 @@ from IPython.utils.capture import capture_output
 
 from .. import data, runtime
 from ..intervals import Estimate, score_interval
-from ..probe import assign_folds, find_suspects
+from ..probe import assign_folds, find_label_issues
 from .policies import FOLDS, fit
 from .race import LEVEL
 
@@ -67,8 +67,8 @@ def _counts(known: data.Split) -> list[ImageFinding]:
                 "little of them.",
             )
         )
-    if known.imbalance:
-        most, least = known.imbalance
+    if known.largest_and_smallest:
+        most, least = known.largest_and_smallest
         found.append(
             ImageFinding(
                 "imbalance",
@@ -184,7 +184,7 @@ def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFi
         known: the images.
         probabilities: (N, C), NaN for images that were never held out.
     """
-    suspects = find_suspects(np.asarray(known.labels), probabilities)
+    suspects = find_label_issues(np.asarray(known.labels), probabilities)
     if not suspects:
         return []
     shown = "; ".join(

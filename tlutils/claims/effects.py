@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import LearnerError
-from ..intervals import SampleMean, rank_correlation, two_way_mean
+from ..intervals import SampleMean, kendall_tau, two_way_mean
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Ranking:
             return None
         values = table.to_numpy().reshape(len(table), len(self.datasets), len(names)).swapaxes(0, 1)
         known, families = [self.known[name] for name in names], [self.families[name] for name in names]
-        return rank_correlation(values, known, groups=families) * self.factor, len(table)
+        return kendall_tau(values, known, groups=families) * self.factor, len(table)
 
 
 Effect = Mean | Contrast | Ranking

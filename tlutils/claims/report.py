@@ -207,7 +207,7 @@ def pictures(known: Evidence, found: Sequence[Verdict]) -> dict[str, plots.Pictu
     drawn = {}
     protocols = set(known.runs["protocol"])
     if protocols >= COMPARED and len(found) > 1:
-        drawn["corners"] = plots.corners(
+        drawn["corners"] = plots.panels(
             score_strategies(known),
             ylabel="balanced accuracy",
             title="The four corners: what each strategy reaches",

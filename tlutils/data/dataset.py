@@ -159,16 +159,16 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
         return self.read(i), self.labels[as_index(i)]
 
-    def read(self, i: int, *, least: int | None = None) -> Image.Image:
+    def read(self, i: int, *, min_side: int | None = None) -> Image.Image:
         """Return image i; a large JPEG may come back smaller.
 
         Args:
             i: position in this split.
-            least: the shorter side, in pixels, that is enough; see `load_image`.
+            min_side: the shorter side, in pixels, that is enough; see `load_image`.
         """
         i = as_index(i)
         self._reads.count += 1
-        return decode(self._content(i), self.paths[i], self.grey_bits, least)
+        return decode(self._content(i), self.paths[i], self.grey_bits, min_side)
 
     def _content(self, i: int) -> bytes:
         """Return the bytes of a file, after a check that they are the ones that were loaded."""
@@ -197,7 +197,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         return f"Split({self.name}: {len(self)} images, {len(self.classes)} classes)"
 
     @property
-    def times_opened(self) -> int:
+    def images_read(self) -> int:
         """Number of images read so far through this split and every view of it."""
         return self._reads.count
 
@@ -228,7 +228,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         return dict(sorted(few.items(), key=lambda item: item[1]))
 
     @property
-    def imbalance(self) -> tuple[str, str] | None:
+    def largest_and_smallest(self) -> tuple[str, str] | None:
         """(Largest, smallest class) where one has `IMBALANCE_RATIO` times as many images; else None."""
         counts = self.counts
         most, least = max(counts, key=lambda k: counts[k]), min(counts, key=lambda k: counts[k])
@@ -354,8 +354,8 @@ def read_for(transform: object, images: Sequence[Any] | LabelledImages, i: int) 
     Training, features and predictions read their images by it, so that all see the same.
 
     Args:
-        transform: what will be called with the image. Where it says how many pixels are enough (`least`, as
-            `Preprocess` does), a split's large JPEGs are decoded at a reduced size; otherwise whole.
+        transform: what will be called with the image. Where it says how many pixels are enough (`min_side`,
+            as `Preprocess` does), a split's large JPEGs are decoded at a reduced size; otherwise whole.
         images: a split, or a sequence of images or paths.
         i: which one.
 
@@ -364,10 +364,10 @@ def read_for(transform: object, images: Sequence[Any] | LabelledImages, i: int) 
         >>> data.read_for(None, data.load("digits").val, 0).size
         (8, 8)
     """
-    least = getattr(transform, "least", None)
+    min_side = getattr(transform, "min_side", None)
     # A subclass that makes something else of its images is asked for those.
-    if least is not None and isinstance(images, Split) and type(images).__getitem__ is Split.__getitem__:
-        return images.read(i, least=least)
+    if min_side is not None and isinstance(images, Split) and type(images).__getitem__ is Split.__getitem__:
+        return images.read(i, min_side=min_side)
     image = images[i]
     return image[0] if isinstance(image, tuple) else image
 

@@ -47,8 +47,8 @@ class UnreadableImage(LearnerError):
         return type(self), (self.path, self.kind, self.message)
 
 
-def load_image(path: str | Path, *, grey_bits: int = 16, least: int | None = None) -> Image.Image:
-    """Return the picture in a file as an upright 8-bit RGB PIL image; every pixel of it, without `least`.
+def load_image(path: str | Path, *, grey_bits: int = 16, min_side: int | None = None) -> Image.Image:
+    """Return the picture in a file as an upright 8-bit RGB PIL image; every pixel of it, without `min_side`.
 
     The content decides the format, not the ending. The EXIF orientation is applied. Transparent pixels show
     BACKGROUND. 16-bit grey is divided by 257, so that 65,535 is white. Of an animation the first frame comes
@@ -59,9 +59,9 @@ def load_image(path: str | Path, *, grey_bits: int = 16, least: int | None = Non
         path: the file.
         grey_bits: how many of the 16 bits of a 16-bit grey picture are used: 12 for a camera whose white is
             4,095.
-        least: the shorter side, in pixels, that is enough. A JPEG of `LARGE` pixels or more then comes back
-            at a half, a quarter or an eighth of its size (sides are rounded up), the smallest whose sides are
-            as long: its decoder leaves the finest detail out, in a fraction of the time.
+        min_side: the shorter side, in pixels, that is enough. A JPEG of `LARGE` pixels or more then comes
+            back at a half, a quarter or an eighth of its size (rounded up), the smallest whose sides are as
+            long: its decoder leaves the finest detail out, in a fraction of the time.
 
     Raises:
         UnreadableImage: the file is missing, broken, huge or not supported. It is a LearnerError.
@@ -75,7 +75,7 @@ def load_image(path: str | Path, *, grey_bits: int = 16, least: int | None = Non
         ('RGB', (40, 30))
     """
     path = user_path(path)
-    return decode(read_file(path), path, grey_bits, least)
+    return decode(read_file(path), path, grey_bits, min_side)
 
 
 def read_file(path: Path) -> bytes:
@@ -101,7 +101,7 @@ def stamp(path: Path) -> str:
     return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}:{status.st_size}"
 
 
-def decode(content: bytes, path: Path, grey_bits: int = 16, least: int | None = None) -> Image.Image:
+def decode(content: bytes, path: Path, grey_bits: int = 16, min_side: int | None = None) -> Image.Image:
     """Return the picture in the bytes of a file, as `load_image` does; `path` is for messages alone."""
     if not content:
         raise UnreadableImage(path, "empty-file", "The file is empty (0 bytes). Copy or download it again.")
@@ -121,8 +121,8 @@ def decode(content: bytes, path: Path, grey_bits: int = 16, least: int | None = 
         )
         raise UnreadableImage(path, "too-large", message)
     try:
-        if least and image.format in ("JPEG", "MPO") and width * height >= LARGE:
-            image.draft(None, (least, least))
+        if min_side and image.format in ("JPEG", "MPO") and width * height >= LARGE:
+            image.draft(None, (min_side, min_side))
         image.load()
         return to_rgb(image, grey_bits)
     except LearnerError as error:

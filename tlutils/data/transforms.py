@@ -67,7 +67,7 @@ class Preprocess:
     grey_bits: int = 16
 
     @property
-    def least(self) -> int:
+    def min_side(self) -> int:
         """The shorter side of a picture, in pixels, that is enough to be resized from; see `read_for`."""
         side = max(self.size) / self.crop_pct
         if self.train is True:  # the flattest crop of the smallest share
@@ -88,7 +88,7 @@ class Preprocess:
 
     def __call__(self, image: AnyImage) -> torch.Tensor:
         if isinstance(image, str | Path):
-            picture = load_image(image, grey_bits=self.grey_bits, least=self.least)
+            picture = load_image(image, grey_bits=self.grey_bits, min_side=self.min_side)
         else:
             picture = to_pil_image(image, grey_bits=self.grey_bits)
         if len(self.mean) == 1:

@@ -1,6 +1,6 @@
 """From images to a model that works elsewhere: trained and judged, with report and card, and exported."""
 
-from .building import Built, build, choose_recipe
+from .building import Built, build, recipe_from
 from .doubts import list_doubts
 from .export import OPSET, TOLERANCE, Exported, export_onnx, export_torch
 from .prediction import predict
@@ -12,10 +12,10 @@ __all__ = [
     "Built",
     "Exported",
     "build",
-    "choose_recipe",
     "describe_preprocessing",
     "export_onnx",
     "export_torch",
     "list_doubts",
     "predict",
+    "recipe_from",
 ]

@@ -57,7 +57,7 @@ class Built:
     trained: str
 
 
-def choose_recipe(from_stage: str, *, seed: int = 0) -> train.Recipe:
+def recipe_from(from_stage: str, *, seed: int = 0) -> train.Recipe:
     """Return the recipe that trains from a stage on, gently, with every class counting alike.
 
     `build` solves the head on the frozen features first (LP-FT, Kumar et al. 2022, arXiv:2202.10054), so that
@@ -70,7 +70,7 @@ def choose_recipe(from_stage: str, *, seed: int = 0) -> train.Recipe:
 
     Example:
         >>> from tlutils import deploy
-        >>> deploy.choose_recipe("stage6").phases[0].from_stage
+        >>> deploy.recipe_from("stage6").phases[0].from_stage
         'stage6'
     """
     shared: dict[str, Any] = {"class_weight": "balanced", "augment": "shift", "head_lr": 3e-4, "seed": seed}
@@ -170,7 +170,7 @@ class _Trained:
     detector: novelty.Detector
     learned: list[data.Split]  # whose labels were looked at
     labels: int
-    suspects: list[probe.Suspect]
+    suspects: list[probe.LabelIssue]
     doubts: list[str]
 
 
@@ -207,7 +207,7 @@ def _train(
             f"answers. Fit it on the features of the stage {at!r}, with the classes of the data set, or "
             "pass a recipe."
         )
-    suspects = probe.find_suspects(labels, _held_out(x, fitted, labels, groups, seed))
+    suspects = probe.find_label_issues(labels, _held_out(x, fitted, labels, groups, seed))
     if isinstance(recipe, train.Recipe):
         history = _fit(model, dataset, recipe, folder, say)
         words = _describe_training(history, dataset, solved)
@@ -249,7 +249,7 @@ def _put_head(model: nn.Module, fitted: probe.Probe, split: data.Split) -> bool:
     head.load_state_dict(layer.state_dict() if head.bias is not None else {"weight": layer.weight})
     prepare = data.transform_for(model)
     images = [prepare(data.read_for(prepare, split, i)) for i in range(min(4, len(split)))]
-    said, embeddings = features.reader(model)(torch.stack(images))
+    said, embeddings = features.make_predictor(model)(torch.stack(images))
     if np.allclose(said, fitted.predict_proba(embeddings), atol=AGREE):
         return True
     head.load_state_dict(before)
@@ -329,22 +329,24 @@ def _describe_suspects(done: _Trained) -> str:
 def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) -> str:
     if detector.threshold == float("inf"):
         return (
-            f"{len(detector.held_out)} held-out images are too few to say which images look unlike the "
-            f"training images; {round(1 / detector.false_alarms) - 1} would do."
+            f"{len(detector.held_out_scores)} held-out images are too few to say which images look unlike "
+            f"the training images; {round(1 / detector.false_alarm_rate) - 1} would do."
         )
     words = (
         "An image is called unlike the training images when its embedding lies farther from them than those "
-        f"of {1 - detector.false_alarms:.0%} of {len(detector.held_out)} held-out images."
+        f"of {1 - detector.false_alarm_rate:.0%} of {len(detector.held_out_scores)} held-out images."
     )
     return words + (f" Of the test images: {judgement.unlike}." if judgement else "")
 
 
-def _show(suspect: probe.Suspect, learned: Sequence[data.Split], dataset: data.DatasetSplits) -> ShownSuspect:
+def _show(
+    suspect: probe.LabelIssue, learned: Sequence[data.Split], dataset: data.DatasetSplits
+) -> ShownSuspect:
     """Return a suspect with its picture."""
     row, split = suspect.row, learned[0]
     if row >= len(split):
         row, split = row - len(split), learned[1]
-    picture, kept = split.read(row, least=THUMBNAIL), io.BytesIO()
+    picture, kept = split.read(row, min_side=THUMBNAIL), io.BytesIO()
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     picture.save(kept, "jpeg", quality=80)
     return ShownSuspect(

@@ -21,8 +21,8 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
     doubts, names = [], [repr(name) for name in dataset.classes]
     known = dataset.train.join(dataset.val)  # as in the advice
     counts = known.counts
-    if known.imbalance:
-        most, least = known.imbalance
+    if known.largest_and_smallest:
+        most, least = known.largest_and_smallest
         doubts.append(
             f"The classes are imbalanced: beside the test images there are {counts[most]} of {most!r}, "
             f"{counts[least]} of {least!r}. So balanced accuracy judges, "

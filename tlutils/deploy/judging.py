@@ -56,7 +56,7 @@ def judge(
 ) -> Judgement:
     """Return what a model does on a split that nothing was chosen on; `name_of` gives the name of a file."""
     report = train.evaluate(model, split)
-    prepare, read = data.transform_for(model), features.reader(model)
+    prepare, read = data.transform_for(model), features.make_predictor(model)
     embeddings = []
     for start in range(0, len(split), BATCH):
         rows = range(start, min(start + BATCH, len(split)))

@@ -51,7 +51,7 @@ def predict(
     if not paths:
         raise LearnerError("No file arrived to predict. Expected paths of images, or of folders of images.")
     rows: list[dict[str, Any]] = [{"file": str(path), "class": "", "note": ""} for path in paths]
-    classes, read = models.info(model).classes, features.reader(model)
+    classes, read = models.info(model).classes, features.make_predictor(model)
     for chosen, images in _read(data.transform_for(model), paths, rows):
         probabilities, embeddings = read(images)
         names = classes or [str(k) for k in range(probabilities.shape[1])]

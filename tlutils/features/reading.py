@@ -13,7 +13,7 @@ from ..inference import device_of, dtype_of, evaluating
 from .forward import pooled
 
 
-def reader(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.ndarray]]:
+def make_predictor(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.ndarray]]:
     """Return a function from prepared images (n, C, H, W) to probabilities (n, classes), embeddings (n, D).
 
     Both come from one pass; an embedding is what `features.extract` reads at the stage before the head.
@@ -25,7 +25,7 @@ def reader(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.nd
         >>> import torch
         >>> from tlutils import features, models
         >>> model = models.load("test_resnet", pretrained=False, input_size=32)
-        >>> [part.shape for part in features.reader(model)(torch.zeros(2, 3, 32, 32))]
+        >>> [part.shape for part in features.make_predictor(model)(torch.zeros(2, 3, 32, 32))]
         [(2, 1000), (2, 96)]
     """
     last = surgery.stages(model).embedding

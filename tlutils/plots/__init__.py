@@ -19,8 +19,8 @@ if "matplotlib" not in sys.modules and not any(folder.exists() for folder in _TH
 
 from . import explorers  # noqa: E402
 from .curves import lines  # noqa: E402
-from .estimates import corners, effects, intervals  # noqa: E402
-from .grids import confusion, shares, weight_change  # noqa: E402
+from .estimates import effects, intervals, panels  # noqa: E402
+from .grids import confusion, stage_costs, weight_change  # noqa: E402
 from .images import image_rows, overlays, right_and_wrong  # noqa: E402
 from .style import COLOURS, NAMES, Picture, figure, small_png  # noqa: E402
 
@@ -29,7 +29,6 @@ __all__ = [
     "NAMES",
     "Picture",
     "confusion",
-    "corners",
     "effects",
     "explorers",
     "figure",
@@ -37,8 +36,9 @@ __all__ = [
     "intervals",
     "lines",
     "overlays",
+    "panels",
     "right_and_wrong",
-    "shares",
     "small_png",
+    "stage_costs",
     "weight_change",
 ]

@@ -56,7 +56,7 @@ def intervals(results: Mapping[str, Interval], *, title: str, alt: str, xlabel: 
     return picture
 
 
-def corners(
+def panels(
     panels: Mapping[tuple[str, str], Mapping[str, Interval]], *, ylabel: str, title: str, alt: str
 ) -> Picture:
     """Return a grid of panels, each with the estimates of some strategies side by side.
@@ -73,7 +73,7 @@ def corners(
         >>> from tlutils import plots
         >>> little, lots = {"probe": (0.7, 0.6, 0.8)}, {"probe": (0.8, 0.7, 0.9)}
         >>> found = {("little", "near"): little, ("lots", "near"): lots}
-        >>> plots.corners(found, ylabel="accuracy", title="More data helps", alt="Two panels.")
+        >>> plots.panels(found, ylabel="accuracy", title="More data helps", alt="Two panels.")
         [picture] Two panels.
     """
     rows, columns = (list(dict.fromkeys(key[k] for key in panels)) for k in range(2))

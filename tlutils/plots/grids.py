@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from .style import COLOURS, SEQUENTIAL, Picture, figure
 
 
-def shares(
+def stage_costs(
     stages: Sequence[str],
     parameters: Sequence[float],
     multiply_adds: Sequence[float],
@@ -28,7 +28,7 @@ def shares(
 
     Example:
         >>> from tlutils import plots
-        >>> plots.shares(["stem", "head"], [0.2, 0.8], [0.9, 0.1], title="Work", alt="In the stem.")
+        >>> plots.stage_costs(["stem", "head"], [0.2, 0.8], [0.9, 0.1], title="Work", alt="In the stem.")
         [picture] In the stem.
     """
     picture, axes = figure(7.5, 0.9 + 0.28 * len(stages), title=title, alt=alt, cols=2, sharey=True)

@@ -15,7 +15,7 @@ def image_rows(
     title: str,
     alt: str,
     captions: Sequence[Sequence[str]] | None = None,
-    colours: str = SEQUENTIAL,
+    cmap: str = SEQUENTIAL,
     width: float = 7.5,
 ) -> Picture:
     """Return rows of images, each row with its name at the left; the contrast of maps is stretched.
@@ -26,7 +26,7 @@ def image_rows(
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
         captions: What stands above the images, for the first row or for every row.
-        colours: The matplotlib colour map of the maps.
+        cmap: The matplotlib colour map of the maps.
         width: Of the picture, in inches.
 
     Example:
@@ -54,7 +54,7 @@ def image_rows(
             show_image(ax, array, captions[r][c] if captions and r < len(captions) else "")
             picture.photo |= min(array.shape[:2]) >= 60
             if array.ndim == 2:
-                ax.images[0].set(cmap="gray" if grey_photo else colours, clim=(0, 1))
+                ax.images[0].set(cmap="gray" if grey_photo else cmap, clim=(0, 1))
             ax.images[0].set_interpolation("nearest" if array.shape[0] < 16 else "bicubic")
         axes[r, 0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
     return picture

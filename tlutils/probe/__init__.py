@@ -1,6 +1,6 @@
 """Classifiers on frozen features: logistic regression at its optimum, neighbours, and a head by SGD."""
 
 from .fitting import PENALTIES, Probe, assign_folds, fit_probe
-from .suspects import Suspect, find_suspects
+from .suspects import LabelIssue, find_label_issues
 
-__all__ = ["PENALTIES", "Probe", "Suspect", "assign_folds", "find_suspects", "fit_probe"]
+__all__ = ["PENALTIES", "LabelIssue", "Probe", "assign_folds", "find_label_issues", "fit_probe"]

@@ -16,7 +16,7 @@ from torch.nn.utils import skip_init
 from .. import metrics
 from ..errors import LearnerError, unknown
 from ..features import check_rows
-from ..intervals import number_groups
+from ..intervals import group_codes
 from .linear import (
     FINAL_TOLERANCE,
     TOLERANCE,
@@ -175,7 +175,7 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = check_rows(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    pictures = number_groups(getattr(x, "groups", None) if groups is None else groups, len(labels))
+    pictures = group_codes(getattr(x, "groups", None) if groups is None else groups, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 

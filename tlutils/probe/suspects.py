@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     """An image whose label a classifier that had not seen it contradicts.
 
     Attributes:
@@ -23,7 +23,7 @@ class Suspect:
     probability: float
 
 
-def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> list[Suspect]:
+def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> list[LabelIssue]:
     """Return the images whose labels look wrong, the surest first; some of them are hard and not wrong.
 
     By cleanlab's confident learning: a label is doubted where another class gets at least the probability
@@ -41,19 +41,20 @@ def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> list[Suspect
         >>> labels = np.repeat([0, 1], 10)
         >>> chances = np.where(labels[:, None] == [0, 1], 0.9, 0.1)
         >>> chances[3] = 0.05, 0.95
-        >>> probe.find_suspects(labels, chances)
-        [Suspect(row=3, label=0, suggested=1, probability=0.95)]
+        >>> probe.find_label_issues(labels, chances)
+        [LabelIssue(row=3, label=0, suggested=1, probability=0.95)]
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that it imports
-        from cleanlab.filter import find_label_issues
+        from cleanlab.filter import find_label_issues as learn_confidently
 
         judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
         if not len(judged):
             return []
         known, chances = np.asarray(labels)[judged], probabilities[judged]
-        doubtful = find_label_issues(known, chances, return_indices_ranked_by="self_confidence", n_jobs=1)
+        doubtful = learn_confidently(known, chances, return_indices_ranked_by="self_confidence", n_jobs=1)
     suggested = chances.argmax(axis=1)
     return [
-        Suspect(int(judged[i]), int(known[i]), int(suggested[i]), float(chances[i].max())) for i in doubtful
+        LabelIssue(int(judged[i]), int(known[i]), int(suggested[i]), float(chances[i].max()))
+        for i in doubtful
     ]

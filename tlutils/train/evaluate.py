@@ -120,7 +120,7 @@ def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 
     data.check_labelled(split)
     if not len(split):
         raise LearnerError("The split holds no image, so there is nothing to evaluate on.")
-    if getattr(split, "name", "") == "test" and getattr(split, "times_opened", 0):
+    if getattr(split, "name", "") == "test" and getattr(split, "images_read", 0):
         log.warning(
             "The test split was read before. Choose by val; the test split judges once, after all is chosen."
         )
