@@ -221,7 +221,7 @@ def fit_detector(
     own = group_codes(getattr(x, "groups", None) if groups is None else groups, len(rows))
     if n_neighbors < 1 or not 0 < false_alarm_rate < 1:
         raise LearnerError(
-            f"n_neighbors is {n_neighbors} and false_alarm_rate {false_alarm_rate}. Expected 1 or more, and a "
+            f"n_neighbors is {n_neighbors}, false_alarm_rate {false_alarm_rate}. Expected 1 or more, and a "
             "share between 0 and 1."
         )
     largest = int(np.bincount(own).max())
