@@ -167,9 +167,9 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
 
     Args:
         choose_cut: The learner's `choose_cut(cuts, labels, try_cut)`: names of cuts, the cheapest first,
-            labels of the training images (N,), and a function `try_cut(cut, learn, judge)`, which trains at a cut on
-            the images of the row numbers `learn` and says which of the rows `judge` are right. It returns
-            the name of a cut.
+            labels of the training images (N,), and a function `try_cut(cut, learn, judge)`, which trains at a
+            cut on the images of the row numbers `learn` and says which of the rows `judge` are right. It
+            returns the name of a cut.
 
     Example:
         >>> from tlutils.checks import lesson_03
