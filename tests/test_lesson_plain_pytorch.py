@@ -63,7 +63,7 @@ def test_the_script_runs_on_a_folder_of_photographs_without_the_course(script, t
 
 def test_the_script_is_made_of_cells_that_the_lesson_ran(cells, script):
     parts = [cell.source for cell in cells if cell.source.startswith("# finetune.py, part")]
-    assert len(parts) == 7
+    assert len(parts) == 8
     assert script.startswith("\n\n\n".join(parts))
 
 
