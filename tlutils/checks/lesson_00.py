@@ -49,7 +49,7 @@ def check_frozen_before_last_stage(model: nn.Module) -> None:
         >>> from tlutils.checks import lesson_00
         >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
         >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        >>> lesson_00.check_frozen_before_last_stage(surgery.freeze_to(model, "stem"))
+        >>> lesson_00.check_frozen_before_last_stage(surgery.freeze_to(model, "stage2"))
         You froze too little: the cut lies before the stage that was asked for.
     """
     stages, found = surgery.stages(model), surgery.frozen_to(model)
