@@ -14,7 +14,7 @@ from tiny import tiny_net
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import data, metrics, models, runtime, train
+from tlutils import data, metrics, models, runtime, surgery, train
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "04_full_finetuning.ipynb"
 
@@ -22,7 +22,7 @@ LESSON = Path(__file__).parent.parent / "notebooks" / "04_full_finetuning.ipynb"
 @pytest.fixture(scope="module")
 def written():
     """What the lesson writes out: its loop and CKA."""
-    names = {"np": np, "torch": torch, "nn": nn, "F": F, "runtime": runtime}
+    names = {"np": np, "torch": torch, "nn": nn, "F": F, "runtime": runtime, "surgery": surgery}
     names |= {"ceil": ceil, "cos": cos, "pi": pi}
     for cell in nbformat.read(LESSON, as_version=4).cells:
         if cell.cell_type == "code" and cell.source.startswith(

@@ -1,6 +1,7 @@
 """Lesson 10: the script that one takes away is what the lesson ran, and runs where this course is not."""
 
 import contextlib
+import copy
 import os
 import re
 import runpy
@@ -63,7 +64,7 @@ def test_the_script_runs_on_a_folder_of_photographs_without_the_course(script, t
 
 def test_the_script_is_made_of_cells_that_the_lesson_ran(cells, script):
     parts = [cell.source for cell in cells if cell.source.startswith("# finetune.py, part")]
-    assert len(parts) == 7
+    assert len(parts) == 8
     assert script.startswith("\n\n\n".join(parts))
 
 
@@ -79,3 +80,26 @@ def test_after_the_preparation_the_lesson_takes_nothing_but_checks_from_the_cour
         "from tlutils import checks",
         "from tlutils.checks import lesson_10",
     ]
+
+
+def test_the_script_ends_with_the_weights_of_the_best_epoch(cells):
+    (part,) = (cell.source for cell in cells if cell.source.startswith("# finetune.py, part 5"))
+    names = {
+        "torch": torch,
+        "copy": copy,
+        "train_loader": range(3),
+        "val_loader": None,
+        "freeze_batchnorm": None,
+    }
+    exec(part, names)
+    scores = iter([0.5, 0.9, 0.7])
+
+    def train_epoch(model, *_):
+        with torch.no_grad():
+            model.weight.add_(1)
+
+    names |= {"train_epoch": train_epoch, "accuracy": lambda *_: next(scores)}
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.zeros_(model.weight)
+    assert names["fit"](model, [{"params": model.parameters(), "lr": 0.1}], epochs=3) == [0.5, 0.9, 0.7]
+    assert model.weight.item() == 2

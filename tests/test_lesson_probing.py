@@ -24,4 +24,4 @@ def test_the_neighbours_of_the_lesson_are_those_of_the_library():
     known, new = rng.normal(size=(90, 12)) + labels[:, None], rng.normal(size=(40, 12)) + 1
     known[:, 0], new[:, 0] = 4.0, 5.0  # a feature that never varies
     probe = fit_probe(known, labels, kind="knn", n_neighbors=[5], class_weight=None)
-    assert (written_out("vote")(new, known, labels) == probe.predict(new)).all()
+    assert (written_out("vote")(known, labels, new) == probe.predict(new)).all()

@@ -34,6 +34,23 @@ def test_freezing_by_hand_holds_what_freeze_to_holds(written_out):
     assert written_out["trainable"](by_hand) == by_tool.fc.weight.numel() + by_tool.fc.bias.numel()
 
 
+def test_batchnorm_frozen_by_hand_is_what_freeze_batchnorm_freezes(written_out):
+    by_hand, by_tool = (models.load("resnet18", pretrained=False, input_size=64) for _ in range(2))
+    surgery.freeze_batchnorm(by_tool)
+    written_out["freeze_batchnorm"](by_hand.train())
+    by_tool.train()
+    for way in (
+        lambda m: [p.requires_grad for p in m.parameters()],
+        lambda m: [x.training for x in m.modules()],
+    ):
+        assert way(by_hand) == way(by_tool)
+    before = by_hand.bn1.running_mean.clone()
+    by_hand(torch.rand(4, 3, 64, 64)).sum().backward()
+    assert torch.equal(by_hand.bn1.running_mean, before)
+    assert by_hand.bn1.weight.grad is None
+    assert by_hand.conv1.weight.grad is not None
+
+
 def test_the_head_trained_by_hand_agrees_with_the_solved_probe(written_out):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 200)

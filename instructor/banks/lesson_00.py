@@ -24,14 +24,14 @@ ANSWERS[head_size] = [
 def frozen_before(freeze):
     model = models.load("resnet18", pretrained=False, num_classes=2, input_size=64)
     freeze(model)
-    lesson_00.check_frozen_before(model, "stage3")
+    lesson_00.check_frozen_before_last_stage(model)
 
 
 ANSWERS[frozen_before] = [
     (lambda model: None, "Nothing is frozen"),
     (lambda model: model.conv1.requires_grad_(False), "BatchNorm drifts"),
-    (lambda model: surgery.freeze_to(model, "stage2"), "too little"),
+    (lambda model: surgery.freeze_to(model, "stage3"), "too little"),
     (lambda model: surgery.freeze_to(model, "head"), "too much"),
     (lambda model: model.requires_grad_(False), "nothing can learn"),
-    (lambda model: surgery.freeze_to(model, "stage3"), "Right"),
+    (lambda model: surgery.freeze_to(model, "stage4"), "Right"),
 ]

@@ -15,7 +15,7 @@ def by(x, like):
 
 def in_place(known, new):
     new -= known.mean(0)
-    new /= np.maximum(known.std(0), 1e-9)
+    new /= np.where(known.std(0) > 0, known.std(0), 1)
     return new
 
 
@@ -31,6 +31,7 @@ ANSWERS[lesson_02.check_standardise] = [
     (lambda known, new: (new - known.mean(0)) / (known.var(0) + 1e-12), "variance"),
     (lambda known, new: new / np.maximum(known.std(0), 1e-9), "no mean"),
     (lambda known, new: (new - known.mean(0)) / known.std(0), "divided by 0"),
+    (lambda known, new: (new - known.mean(0)) / (known.std(0) + 1e-8), "next to nothing"),
     (in_place, "writes into"),
     (lambda known, new: by(known, new), "shape"),
     (lambda known, new: new, "Not yet"),
@@ -92,6 +93,12 @@ def dot_product(query, bank):
     return np.argmax(bank @ query)
 
 
+def standardised_first(query, bank):
+    mean, std = bank.mean(0), bank.std(0)
+    std = np.maximum(std, 0.03 * np.median(std[std > 0]))
+    return cosine((query - mean) / std, (bank - mean) / std)
+
+
 def cosine(query, bank):
     return np.argmax(bank @ query / np.linalg.norm(bank, axis=1) / np.linalg.norm(query))
 
@@ -104,6 +111,7 @@ ANSWERS[lesson_02.check_nearest_neighbour] = [
     (furthest, "least"),
     (lambda query, bank: bank @ query, "one integer"),
     (lambda query, bank: (bank @ query / np.linalg.norm(bank, axis=1)).max(), "not a row number"),
+    (standardised_first, "after standardising"),
     (lambda query, bank: 17, "does not exist"),
 ]
 
@@ -115,4 +123,11 @@ def penalty(answer):
     lesson_02.check_penalty(answer, table)
 
 
-ANSWERS[penalty] = [(None, "Not answered"), (1, "Right"), (0.1, "by a hair"), (10, "Not yet")]
+ANSWERS[penalty] = [
+    (None, "Not answered"),
+    (1, "Right"),
+    (0.1, "by a hair"),
+    (10, "strongest"),
+    (0.4, "lowest loss"),
+    (7, "Not yet"),
+]

@@ -14,11 +14,11 @@ ANSWERS = {}
 def by_folds(pick=max, parts=4, shuffle=True, name=lambda cuts, score: max(cuts, key=score.get)):
     """A way to choose, right as it stands."""
 
-    def choose_cut(cuts, labels, hits):
+    def choose_cut(cuts, labels, try_cut):
         order = np.random.default_rng(0).permutation(len(labels)) if shuffle else np.arange(len(labels))
         folds = np.array_split(order, parts)
         score = {
-            cut: np.concatenate([hits(cut, np.setdiff1d(order, held), held) for held in folds]).mean()
+            cut: np.concatenate([try_cut(cut, np.setdiff1d(order, held), held) for held in folds]).mean()
             for cut in cuts
         }
         return name(cuts, score)
@@ -26,28 +26,28 @@ def by_folds(pick=max, parts=4, shuffle=True, name=lambda cuts, score: max(cuts,
     return choose_cut
 
 
-def leaking(cuts, labels, hits):
+def leaking(cuts, labels, try_cut):
     rows = np.arange(len(labels))
-    return max(cuts, key=lambda cut: hits(cut, rows, rows[::2]).mean())
+    return max(cuts, key=lambda cut: try_cut(cut, rows, rows[::2]).mean())
 
 
-def two_judges(cuts, labels, hits):
-    return max(cuts, key=lambda cut: hits(cut, range(4, 36), [0, 39]).mean())
+def two_judges(cuts, labels, try_cut):
+    return max(cuts, key=lambda cut: try_cut(cut, range(4, 36), [0, 39]).mean())
 
 
-def one_cut(cuts, labels, hits):
-    hits(cuts[0], range(0, 40, 2), range(1, 40, 2))
+def one_cut(cuts, labels, try_cut):
+    try_cut(cuts[0], range(0, 40, 2), range(1, 40, 2))
     return "stage8"
 
 
-def other_judges(cuts, labels, hits):
+def other_judges(cuts, labels, try_cut):
     rows = np.arange(40)
-    return max(cuts, key=lambda cut: hits(cut, rows[::2], rows[1 : 19 + 2 * len(cut) : 2]).mean())
+    return max(cuts, key=lambda cut: try_cut(cut, rows[::2], rows[1 : 19 + 2 * len(cut) : 2]).mean())
 
 
 ANSWERS[lesson_03.check_choose_cut] = [
     (None, "Not answered"),
-    (lambda cuts, labels, hits: None, "Not answered"),
+    (lambda cuts, labels, try_cut: None, "Not answered"),
     (by_folds(), "Right"),
     (leaking, "by heart"),
     (by_folds(shuffle=False, parts=2), "sorted by class"),
@@ -57,15 +57,15 @@ ANSWERS[lesson_03.check_choose_cut] = [
     (by_folds(name=lambda cuts, score: cuts.index(max(cuts, key=score.get))), "A int arrived"),
     (by_folds(name=lambda cuts, score: max(score.values())), "return the cut's name"),
     (by_folds(name=lambda cuts, score: cuts[-1]), "Not the cut"),
-    (lambda cuts, labels, hits: "stage8", "Nothing was trained"),
+    (lambda cuts, labels, try_cut: "stage8", "Nothing was trained"),
     (two_judges, "choosing by luck"),
     (one_cut, "Not every cut"),
     (other_judges, "different numbers"),
     (
-        lambda cuts, labels, hits: max(cuts, key=lambda cut: len(hits(cut, range(40), []))),
+        lambda cuts, labels, try_cut: max(cuts, key=lambda cut: len(try_cut(cut, range(40), []))),
         "Nobody judges",
     ),
-    (lambda cuts, labels, hits: hits("stage9", [0], [1]), "KeyError"),
+    (lambda cuts, labels, try_cut: try_cut("stage9", [0], [1]), "KeyError"),
 ]
 
 
@@ -115,6 +115,11 @@ def frozen(part):
     statistics_only(part)
 
 
+def without_eval(part):
+    part.requires_grad_(False)
+    part.train = lambda mode=True: part
+
+
 def with_a_train_that_gives_nothing(part):
     frozen(part)
     part.train = lambda mode=True: None
@@ -128,7 +133,8 @@ def with_a_train_that_takes_nothing(part):
 ANSWERS[lesson_03.check_freeze] = [
     (lambda part: None, "Nothing is frozen"),
     (frozen_by_flag, "statistics drift"),
-    (frozen_once, "in training mode"),
+    (frozen_once, "after your freeze"),
+    (without_eval, "Call eval() once"),
     (statistics_only, "what about requires_grad"),
     (batchnorm_alone, "dropout still draws"),
     (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),

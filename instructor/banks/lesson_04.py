@@ -41,6 +41,11 @@ def twice(layers, lr, decay, head_lr):
     return [*found, found[0]]
 
 
+def head_too(layers, lr, decay, head_lr):
+    weighted = [m for m in layers if list(m.parameters())]
+    return [{"params": m.parameters(), "lr": lr * decay**k} for k, m in enumerate(weighted)]
+
+
 def head_at_lr(layers, lr, decay, head_lr):
     return backwards(layers, lr, decay, lr)
 
@@ -55,6 +60,7 @@ ANSWERS[lesson_04.check_discriminative] = [
     (groups(lambda k, lr, decay, head_lr: lr * decay ** (k + (k > 0))), "ReLU"),
     (groups(lambda k, lr, decay, head_lr: lr * decay ** (k + 1)), "first step"),
     (head_at_lr, "head_lr"),
+    (head_too, "And the head"),
     (groups(lambda k, lr, decay, head_lr: head_lr * decay ** (k + 1)), "start from head_lr"),
     (groups(lambda k, lr, decay, head_lr: lr * (decay * k if k else 1)), "power"),
     (groups(lambda k, lr, decay, head_lr: lr * 0.123), "Not yet"),
@@ -136,7 +142,7 @@ ANSWERS[lesson_04.check_range_test] = [
     (range_test(lr_of=lambda rates, k: rates[-1 - k]), "reverse order"),
     (range_test(zero=False), "zero_grad"),
     (range_test(momentum=0.9), "Momentum"),
-    (range_test(own=False), "work on a copy"),
+    (range_test(own=False), "holds the weights themselves"),
     (range_test(lr_of=lambda rates, k: rates[k] * 3), "Not yet"),
     (lambda model, x, y, rates: [1.0], "1 losses"),
     (lambda model, x, y, rates: "low", "Not yet"),

@@ -40,24 +40,24 @@ surgery.add_unfrozen(optimizer, model)  # keeps what the optimizer remembers of 
 lesson_03.check_optimizer(model, optimizer)
 
 
-def choose_cut(cuts, labels, hits):
+def choose_cut(cuts, labels, try_cut):
     order = np.random.default_rng(0).permutation(len(labels))
     folds = np.array_split(order, 4)
     score = {
-        cut: np.concatenate([hits(cut, np.setdiff1d(order, held), held) for held in folds]).mean()
+        cut: np.concatenate([try_cut(cut, np.setdiff1d(order, held), held) for held in folds]).mean()
         for cut in cuts
     }
     return max(cuts, key=score.get)
 
 
-def choose_cut_by_one_split(cuts, labels, hits):
+def choose_cut_by_one_split(cuts, labels, try_cut):
     ((learn, held),) = StratifiedShuffleSplit(1, test_size=0.5, random_state=0).split(labels, labels)
-    return max(cuts, key=lambda cut: hits(cut, learn, held).mean())
+    return max(cuts, key=lambda cut: try_cut(cut, learn, held).mean())
 
 
-def choose_cut_by_halves(cuts, labels, hits):
+def choose_cut_by_halves(cuts, labels, try_cut):
     even, odd = np.arange(0, len(labels), 2), np.arange(1, len(labels), 2)
-    return max(cuts, key=lambda cut: hits(cut, even, odd).mean() + hits(cut, odd, even).mean())
+    return max(cuts, key=lambda cut: try_cut(cut, even, odd).mean() + try_cut(cut, odd, even).mean())
 
 
 lesson_03.check_choose_cut(choose_cut)

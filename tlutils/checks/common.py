@@ -90,7 +90,9 @@ def compare_guess(guess: float | None, value: float | Estimate, *, close: float 
     measured = str(value) if isinstance(value, Estimate) else f"{value:.3g}"
     off = guess - estimate.value
     print(f"You said {guess:g}; measured: {measured}. ", end="")
-    if abs(off) <= close or estimate.low <= guess <= estimate.high:
+    if abs(off) <= close / 100:
+        print("That is it. What made you sure?")
+    elif abs(off) <= close or estimate.low <= guess <= estimate.high:
         print(f"{abs(off):.2g} off: within reach. What made you sure?")
     else:
         print(f"Too {'high' if off > 0 else 'low'} by {abs(off):.2g}. Think why, then read on.")

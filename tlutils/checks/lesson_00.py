@@ -34,12 +34,11 @@ def check_head_size(answer: int | None, *, features: int, classes: int) -> None:
     )
 
 
-def check_frozen_before(model: nn.Module, stage: str) -> None:
-    """Print whether everything before a stage is frozen and the rest trains, or what is wrong.
+def check_frozen_before_last_stage(model: nn.Module) -> None:
+    """Print whether all is frozen but the backbone's last stage with parameters, and the head.
 
     Args:
         model: The learner's model.
-        stage: The first stage that should train.
 
     Raises:
         LearnerError: If the model cannot be read as stages.
@@ -50,10 +49,11 @@ def check_frozen_before(model: nn.Module, stage: str) -> None:
         >>> from tlutils.checks import lesson_00
         >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
         >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        >>> lesson_00.check_frozen_before(surgery.freeze_to(model, "stage2"), "stage3")
+        >>> lesson_00.check_frozen_before_last_stage(surgery.freeze_to(model, "stage2"))
         You froze too little: the cut lies before the stage that was asked for.
     """
-    names, found = surgery.stages(model).names, surgery.frozen_to(model)
+    stages, found = surgery.stages(model), surgery.frozen_to(model)
+    names, stage = stages.names, [own.name for own in stages[:-1] if own.parameters][-1]
     trains = [parameter.requires_grad for parameter in model.parameters()]
     if all(trains):
         print("Nothing is frozen yet. Freeze what lies before the stage.")

@@ -30,10 +30,12 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
         print("Not written yet. Divide the dot product by both lengths, and take the largest.")
         return
     query = np.array([1.0, 0.0, 0.0])
-    bank = np.array([[-1.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.8, 0.5, 0.0], [9.0, 1.0, 0.0]])
+    bank = np.array([[-1.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.8, 0.5, 0.0], [9.0, 1.0, 0.0], [-2.0, -1.0, 0.0]])
     answers = {
         0: "That is the *least* similar row: large cosine means alike.",
         1: "That row is neither close in direction nor near. Check along which axis you sum.",
+        4: "That row is alike after standardising, as `alike` of round 1 does it. Cosine alone: leave "
+        "both as they are.",
         2: "That row is the nearest in distance. Cosine compares directions, so lengths must be divided out.",
     }
     try:
@@ -61,7 +63,7 @@ def _by(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 def check_standardise(standardise: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
     """Print whether a function standardises new features by the known ones alone, or which mistake it is.
 
-    The last feature never varies among the known ones: it may come back as anything that is a finite number.
+    The last feature never varies among the known ones: it may come back as anything that is no huge number.
 
     Args:
         standardise: The learner's `standardise(known, new)` for features (n, D) and (m, D): the new ones,
@@ -115,6 +117,8 @@ def check_standardise(standardise: Callable[[np.ndarray, np.ndarray], Any] | Non
             is_like(right) or is_like(_by(new, known) * np.sqrt(11 / 12))
         ),
         "A feature that never varies was divided by 0. Leave it undivided.": not np.isfinite(mine).all(),
+        "A feature that never varies was divided by next to nothing: finite, and larger than all others "
+        "together. Leave it undivided.": bool(np.abs(mine[:, 3]).max() > 100),
     }
     judge_effects(mistakes, praise="new images are measured with the ruler that was made on the known ones.")
 
@@ -206,6 +210,8 @@ def check_penalty(answer: float | None, table: pd.DataFrame) -> None:
     rows = table.sort_values("penalty").reset_index(drop=True)
     best, most = rows["log_loss"].idxmin(), rows["balanced_accuracy"].idxmax()
     mistakes = {
+        rows["log_loss"][best]: "That is the lowest loss. At which penalty is it?",
+        rows["penalty"].iloc[-1]: "The strongest penalty says nearly the same about every image.",
         rows["penalty"][0]: "The weakest penalty fits the training images best, which is not the question.",
         rows["penalty"][most]: (
             "The most images right, but by a hair: accuracy jumps by whole images, log loss does not."

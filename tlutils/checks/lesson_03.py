@@ -80,6 +80,7 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
         model = _Small()
         images = torch.rand(16, 3, 16, 16)
         freeze(model.early)
+        left = model.early.training
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if not any(p.requires_grad for p in model.parameters()):
             print("Everything is frozen now, and you were asked for one part.")
@@ -99,6 +100,11 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
         print("Nothing is frozen yet: weights and statistics of the part moved.")
     elif {"early.0.weight", "early.0.bias", "early.1.weight", "early.1.bias"} & moved:
         print("The statistics are held, but weights of the part moved: what about requires_grad?")
+    elif "early.1.running_mean" in moved and left:
+        print(
+            "The weights stand still, and the statistics drift: the part is in training mode. Call eval() "
+            "once."
+        )
     elif "early.1.running_mean" in moved:
         print(
             "The weights stand still, and the statistics drift: the loop calls model.train() after your "
@@ -160,16 +166,16 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
     heart, two of them are equally good on others, and none knows a class that it has not learned from.
 
     Args:
-        choose_cut: The learner's `choose_cut(cuts, labels, hits)`: names of cuts, the cheapest first, labels
-            of the training images (N,), and a function `hits(cut, learn, judge)`, which trains at a cut on
-            the images of the row numbers `learn` and says which of the rows `judge` are right. It returns
-            the name of a cut.
+        choose_cut: The learner's `choose_cut(cuts, labels, try_cut)`: names of cuts, the cheapest first,
+            labels of the training images (N,), and a function `try_cut(cut, learn, judge)`, which trains at a
+            cut on the images of the row numbers `learn` and says which of the rows `judge` are right. It
+            returns the name of a cut.
 
     Example:
         >>> from tlutils.checks import lesson_03
-        >>> def choose_cut(cuts, labels, hits):
+        >>> def choose_cut(cuts, labels, try_cut):
         ...     rows = range(len(labels))
-        ...     return max(cuts, key=lambda cut: hits(cut, rows, rows).mean())
+        ...     return max(cuts, key=lambda cut: try_cut(cut, rows, rows).mean())
         >>> lesson_03.check_choose_cut(choose_cut)
         Images judged a network that had learned from them: what is learned by heart wins. Hold some out.
     """
@@ -177,7 +183,7 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
     judged: dict[str, int] = {}
     faults = {"leak": False, "unknown": False, "unjudged": False, "sorted": False}
 
-    def hits(cut: str, learn: Any, judge: Any) -> np.ndarray:
+    def try_cut(cut: str, learn: Any, judge: Any) -> np.ndarray:
         learn, judge = (np.asarray(list(rows)).astype(int) for rows in (learn, judge))
         by_heart = np.isin(judge, learn)
         known = np.isin(labels[judge], labels[learn])
@@ -191,11 +197,11 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
 
     cuts = list(CUT_SHARES)
     todo = "Return the name of a cut: the one that held-out training images speak for."
-    answer = attempt(choose_cut, list(cuts), labels.copy(), hits, todo=todo)
+    answer = attempt(choose_cut, list(cuts), labels.copy(), try_cut, todo=todo)
     if answer is None:
         return
     mistakes = {
-        "Nothing was trained: call hits(cut, learn, judge) for each cut.": not judged,
+        "Nothing was trained: call try_cut(cut, learn, judge) for each cut.": not judged,
         "Images judged a network that had learned from them: what is learned by heart wins. Hold some "
         "out.": faults["leak"],
         "Nobody judges: hold some images out.": faults["unjudged"],

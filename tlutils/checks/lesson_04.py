@@ -70,6 +70,10 @@ def check_discriminative(discriminative: Callable[..., Any] | None) -> None:
         )
         or are(lr * decay**4, lr * decay**3, lr * decay, head_lr),
         "The head has the rate lr: it is new, and has a rate of its own, head_lr.": rates[-1] == lr,
+        "The wrong way round: the stem is the slowest. And the head has a rate of its own, head_lr.": (
+            are(lr, lr * decay, lr * decay**2, lr * decay**3)
+            or are(lr, lr * decay, lr * decay**3, lr * decay**4)
+        ),
         "The rates start from head_lr: the layer before the head learns at lr.": are(
             head_lr * decay**3, head_lr * decay**2, head_lr * decay, head_lr
         ),
@@ -249,7 +253,8 @@ def check_range_test(range_test: Callable[..., Any] | None) -> None:
         ),
         "The gradients of earlier steps are still there: zero_grad().": are(run(rates, zero=False)[:-1]),
         "Momentum carries earlier rates along: plain SGD.": are(run(rates, momentum=0.9)[:-1]),
-        "The losses are right, and the model is another one now: work on a copy.": are(right[:-1]) and moved,
+        "The losses are right, and the model is another one now: work on copy.deepcopy(model). What "
+        "`state_dict()` gives is no copy: it holds the weights themselves.": are(right[:-1]) and moved,
         "Not yet. For each rate: loss, zero_grad, backward, a step at this rate.": not are(right[:-1]),
     }
     judge_effects(
@@ -261,12 +266,12 @@ def check_class_weights(class_weights: Callable[..., Any] | None) -> None:
     """Print whether a function weights classes so that each counts alike, or which mistake it makes.
 
     Args:
-        class_weights: The learner's `class_weights(labels, classes)`: a tensor with a weight for each class.
+        class_weights: The learner's `class_weights(labels, num_classes)`: a tensor, a weight for each class.
 
     Example:
         >>> import torch
         >>> from tlutils.checks import lesson_04
-        >>> lesson_04.check_class_weights(lambda labels, classes: 1 / torch.bincount(labels))
+        >>> lesson_04.check_class_weights(lambda labels, num_classes: 1 / torch.bincount(labels))
         The classes count alike, and the weights of all images do not add up to their number. Multiply by it,
         and divide by the number of classes.
     """
