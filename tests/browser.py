@@ -19,7 +19,6 @@ from ipywidgets import Widget
 
 TESTS = Path(__file__).parent
 SCREENSHOTS = TESTS.parent / "screenshots"  # git ignores it; for people to look at
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--no-sandbox",  # the tests may run as root, in a container
     *("--disable-gpu", "--disable-quic", "--disable-background-networking"),

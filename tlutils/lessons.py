@@ -309,7 +309,7 @@ def result(notebook: NotebookNode) -> str:
     Example:
         >>> import nbformat
         >>> from tlutils import lessons
-        >>> "better" in lessons.result(nbformat.read(lessons.find("00").path, as_version=4))
+        >>> "random" in lessons.result(nbformat.read(lessons.find("00").path, as_version=4))
         True
     """
     text = [
