@@ -40,6 +40,19 @@ def test_one_layer_by_hand():
     )
 
 
+def test_values_far_from_zero_lose_no_digits():
+    class Raised(nn.Module):
+        def forward(self, x):
+            return x + 5_000
+
+    plain = network(0.5, 0.25)
+    raised = nn.Sequential(Raised(), *network(5_000.5, 0.25))
+    models.describe(raised, input_size=(3, 4, 4), mean=(0.0,) * 3, std=(1.0,) * 3, crop_pct=1.0)
+    pictures = [halves(20, 200)] * 50
+    near, far = (transferability.domain_distance(model, pictures).value for model in (plain, raised))
+    assert far == pytest.approx(near, rel=0.01)
+
+
 def test_the_order_and_the_batch_size_do_not_matter():
     images = [halves(0, 255), halves(10, 20), halves(100, 200)]
     one = transferability.domain_distance(network(), images, batch_size=1).value

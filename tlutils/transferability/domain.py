@@ -101,21 +101,25 @@ def similarity_border(similar: Iterable[float], different: Iterable[float]) -> f
 
 def _frechet(norm: _BatchNorm, count: int, sums: Tensor) -> float:
     """Return the median over channels of the squared distance, in units of the kept variance."""
-    mean, variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu()  # type: ignore[union-attr]
-    own, squares = sums / count
-    deviation = (squares - own**2).clamp(min=0).sqrt()
-    gaps = (own - mean) ** 2 + (deviation - variance.sqrt()) ** 2
+    variance = norm.running_var.double().cpu()  # type: ignore[union-attr]
+    shift, squares = sums / count
+    deviation = (squares - shift**2).clamp(min=0).sqrt()
+    gaps = shift**2 + (deviation - variance.sqrt()) ** 2
     return float((gaps / (variance + norm.eps)).median())
 
 
 @contextmanager
 def _sum_inputs(model: nn.Module, norms: dict[str, _BatchNorm]) -> Iterator[dict[str, tuple[int, Tensor]]]:
-    """Run a block in eval mode; yield of what enters each norm in it the count, and the sums of x and x²."""
+    """Run a block in eval mode; yield of what enters each norm in it the count, and the sums of d and d².
+
+    d is the distance from the kept mean: small numbers, whose squares lose nothing in single precision.
+    """
     sums: dict[str, tuple[int, Tensor]] = {}
 
     def note(name: str, x: Tensor) -> None:
-        maps = x.detach().cpu().float().reshape(*x.shape[:2], -1)  # (N, C, places)
-        own = torch.stack([maps.sum(2), maps.square().sum(2)]).sum(1, dtype=torch.float64)  # (2, C)
+        maps = x.detach().float().reshape(*x.shape[:2], -1)  # (N, C, places)
+        away = (maps - norms[name].running_mean.float()[:, None]).cpu()  # type: ignore[union-attr]
+        own = torch.stack([away.sum(2), away.square().sum(2)]).sum(1, dtype=torch.float64)  # (2, C)
         count, before = sums.get(name, (0, torch.zeros(1)))
         sums[name] = count + len(maps) * maps.shape[2], before + own
 
