@@ -124,7 +124,7 @@ def write_recipe(
     Args:
         policy: a key of `POLICIES`.
         backbone: name of the network.
-        source: name or folder of the data set; "" is a placeholder.
+        source: name or folder of the data set; "" leaves a place to write one in.
         group_by: the regular expression by which images belong together, "" where none do; None for a
             function, which no text can hold.
         final: the stage before the head.
