@@ -50,6 +50,11 @@ def test_a_head_replaced_by_hand_shows_in_info(lite0):
     model = torchvision.models.get_model("resnet18", weights=None)
     model.fc = nn.Linear(512, 2)
     assert models.info(model).num_classes == 2
+    for name in ("resnet18", "densenet121", "mobilenet_v3_small", "swin_t"):
+        with torch.device("meta"):
+            model = torchvision.models.get_model(name, weights=None, num_classes=2)
+        model.projector = nn.Linear(512, 128)  # declared last, and used for something else
+        assert models.info(model).num_classes == 2, name
     mine = copy.deepcopy(lite0)
     mine.classifier = nn.Linear(1280, 4)
     assert (models.info(mine).num_classes, models.info(mine).classes) == (4, None)

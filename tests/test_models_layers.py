@@ -1,15 +1,19 @@
 """Layers are known by what they are, and a model's head and stem by where data flows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from timm.layers import DropPath, LayerNorm2d, PatchDropout
+from timm.layers import BatchNormAct2d, DropPath, FrozenBatchNormAct2d, LayerNorm2d, PatchDropout
+from tiny import tiny_data
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from tlutils import models
+from tlutils import models, surgery, train, transferability
 from tlutils.errors import LearnerError
 from tlutils.models import adapt, layers
-from tlutils.models.layers import drop_rate, is_dropout, is_norm
+from tlutils.models.layers import drop_rate, is_batchnorm, is_dropout, is_norm
+from tlutils.train import Recipe
 
 DROPOUTS = [nn.Dropout(0.3), nn.Dropout2d(0.3), DropPath(0.3), PatchDropout(0.3), StochasticDepth(0.3, "row")]
 
@@ -25,6 +29,68 @@ def test_a_dropout_layer_is_known_with_the_share_that_it_drops(layer):
 def test_a_norm_layer_is_known(layer):
     assert is_norm(layer)
     assert not is_dropout(layer)
+
+
+class MyBatchNorm(nn.Module):
+    """As people write it from a textbook: not a subclass of PyTorch's."""
+
+    def __init__(self, channels, affine=True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x):
+        kept = self.running_mean, self.running_var
+        return nn.functional.batch_norm(x, *kept, self.weight, self.bias, self.training)
+
+
+class RunningNorm(MyBatchNorm):
+    pass
+
+
+BATCHNORMS = [
+    MyBatchNorm(4),
+    MyBatchNorm(4, affine=False),
+    RunningNorm(4),
+    nn.BatchNorm1d(4),
+    BatchNormAct2d(4),
+]
+OTHERS = [nn.InstanceNorm2d(4, track_running_stats=True), FrozenBatchNormAct2d(4), nn.LayerNorm(4)]
+OTHERS += [nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), nn.LocalResponseNorm(2)]
+
+
+@pytest.mark.parametrize("layer", [*BATCHNORMS, *OTHERS], ids=lambda layer: type(layer).__name__)
+def test_batchnorm_is_known_whoever_wrote_it(layer):
+    """What the head, freezing and training ask; a block that holds one is none."""
+    assert is_batchnorm(layer) == (layer in BATCHNORMS)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), layer)
+    assert (layer in surgery.freeze_batchnorm(model)) == (layer in BATCHNORMS)
+
+
+def test_a_batchnorm_of_ones_own_is_frozen_trained_and_measured_as_pytorchs():
+    """Its statistics hold still where they are told to; a pass has two images; the distance is alike."""
+
+    def build(norm):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+    dataset = tiny_data()
+    far = [transferability.domain_distance(build(kind(8)), dataset.val) for kind in KINDS]
+    assert far[0].value == pytest.approx(far[1].value, rel=1e-4)
+    recipe = Recipe.finetune(epochs=1, batch_size=2, micro_batches=2, keep="last")
+    nets = [build(kind(8)) for kind in KINDS]
+    notices = [train.fit(net, dataset, recipe).notices for net in nets]
+    assert notices[0] == notices[1]
+    assert torch.allclose(nets[0][1].running_mean, nets[1][1].running_mean, atol=1e-6)
+    assert not torch.equal(nets[0][1].running_mean, torch.zeros(8))
+    before = nets[0][1].running_mean.clone()
+    train.fit(nets[0], dataset, replace(recipe, train_bn=False))
+    assert torch.equal(nets[0][1].running_mean, before)
+
+
+KINDS = MyBatchNorm, nn.BatchNorm2d
 
 
 def test_a_layer_that_mixes_channels_is_neither():

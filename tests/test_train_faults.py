@@ -417,6 +417,38 @@ def test_micro_batches_that_batchnorm_notices_are_said(micro_batches, train_bn):
     assert near(weights(net), weights(plain), 1e-5) != bool(history.notices)
 
 
+@pytest.mark.parametrize(("micro_batches", "said"), [(8, "4 passes"), (3, "3 passes"), (4, "about 2 of 8")])
+def test_the_passes_that_are_said_are_those_that_are_made(micro_batches, said):
+    """No pass has a single image, of which BatchNorm has no statistics."""
+    net, sizes = tiny_net(), []
+    net.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+    )
+    recipe = Recipe.finetune(epochs=1, batch_size=8, micro_batches=micro_batches)
+    notice = train.fit(net, tiny_data(), recipe).notices[0]
+    assert said in notice
+    assert min(sizes) >= 2
+    passes = int(notice.split()[4])
+    assert len(sizes) == passes * -(-len(tiny_data().train) // 8)
+
+
+class Restless(nn.Sequential):
+    """Its `train()` leaves dropout on, whatever it is told."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[0].train()
+        return self
+
+
+def test_the_model_ends_in_eval_mode_whatever_its_own_train_does():
+    net = Restless(
+        nn.Dropout(0.5), nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    train.fit(net, tiny_data(), FAST)
+    assert not any(module.training for module in net.modules())
+
+
 def test_an_error_in_a_callback_leaves_good_weights_too():
     net = tiny_net()
 

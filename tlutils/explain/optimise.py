@@ -13,6 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from .. import models
 from ..errors import LearnerError
+from ..inference import device_of, dtype_of
 from ..runtime import progress
 from .hooks import compute_gradient
 
@@ -83,9 +84,8 @@ def draw_noise(model: nn.Module, count: int, size: int | Sequence[int] | None) -
         raise LearnerError(
             f"An image of {height}×{width} pixels was asked for. It needs at least 8 pixels a side."
         )
-    weight = next(model.parameters(), torch.zeros(()))
     start = 0.5 + 0.02 * torch.randn(count, channels, height, width)
-    return start.clamp(0, 1).to(weight.device, weight.dtype)
+    return start.clamp(0, 1).to(device_of(model), dtype_of(model))
 
 
 # How red, green and blue vary together in photographs (a square root of their covariance, from the lucid

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, logits_of, parts_of, refuse_quantised, set_mode, twin
@@ -39,8 +39,31 @@ def is_norm(module: nn.Module) -> bool:
     """
     if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
         return True
-    own = list(module.parameters())
+    kept = getattr(module, "running_mean", None)
+    own = [*module.parameters(), *([kept] if isinstance(kept, torch.Tensor) else [])]
     return "norm" in type(module).__name__.lower() and bool(own) and all(p.squeeze().ndim < 2 for p in own)
+
+
+def is_batchnorm(module: nn.Module) -> bool:
+    """Return whether a module normalizes by statistics of the whole batch in training.
+
+    That is PyTorch's BatchNorm; and any other norm layer that is named so or keeps a running mean, unless
+    its name says that it is frozen.
+
+    Args:
+        module: Any layer, of any library.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.is_batchnorm(nn.BatchNorm1d(8)), layers.is_batchnorm(nn.InstanceNorm2d(8))
+        (True, False)
+    """
+    if isinstance(module, _NormBase):
+        return isinstance(module, _BatchNorm)
+    name, kept = type(module).__name__.lower(), getattr(module, "running_mean", None)
+    named = "batchnorm" in name or isinstance(kept, torch.Tensor)
+    return named and is_norm(module) and "frozen" not in name
 
 
 def is_dropout(module: nn.Module) -> bool:

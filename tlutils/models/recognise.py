@@ -21,6 +21,7 @@ from .metadata import ASSUMED, GUESSED, ModelInfo, changed, spread, wrong_size
 from .registry import timm_name, torchvision_names
 
 ATTRIBUTE = "_tlutils_info"  # kept on the module itself, so that it survives deepcopy and pickling
+_HEADS = "fc", "classifier", "head", "heads"  # what torchvision calls them; a learner may declare more layers
 TRIAL_SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 16, 8)
 RENORMALISES = "torchvision.models.googlenet", "torchvision.models.inception"
 ONCE = (
@@ -141,12 +142,13 @@ def num_classes(model: nn.Module) -> int | None:
         head = _last_layer(head) if isinstance(head, nn.Module) else None
         if head is None and hasattr(model, "num_classes"):
             return int(model.num_classes)  # type: ignore[arg-type]
-        head = head or _last_layer(model)
+        named = (getattr(model, name, None) for name in _HEADS)
+        head = head or _last_layer(next((m for m in named if isinstance(m, nn.Module)), model))
     return None if head is None else _width(head)
 
 
 def _last_layer(model: nn.Module) -> nn.Linear | nn.Conv2d | None:
-    """Return the linear or convolutional layer that is declared last: the head, in torchvision's classes."""
+    """Return the linear or convolutional layer that is declared last."""
     return next((m for m in reversed([*model.modules()]) if isinstance(m, nn.Linear | nn.Conv2d)), None)
 
 

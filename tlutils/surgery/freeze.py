@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import LearnerError, unknown
 from ..inference import unwrap
@@ -211,7 +210,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     """
     model = _bare(model)
     last = record(model) or Record(None, (), (), False, False, fixed=prefrozen_parameters(model))
-    names = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
+    names = {name: m for name, m in model.named_modules() if layers.is_batchnorm(m)}
     frozen = list(last.parameters)
     for name, norm in names.items():
         _hold(norm)

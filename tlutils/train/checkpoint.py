@@ -15,6 +15,7 @@ from torch import nn
 
 from .. import data, fingerprint, models, runtime
 from ..errors import LearnerError
+from ..inference import set_mode
 from .distributed import Hardware
 from .history import History
 from .recipe import Phase, Recipe
@@ -149,7 +150,7 @@ class Run:
         """Give the model the weights that the recipe keeps, in eval mode, without gradients."""
         self.model.load_state_dict(self.kept)
         self.model.zero_grad(set_to_none=True)
-        self.model.eval()
+        set_mode(self.model, training=False)
 
     def finish(self) -> History:
         """Write the results to the folder, once; return the history. Raises LearnerError on a full disk."""

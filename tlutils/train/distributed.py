@@ -88,7 +88,7 @@ class Hardware:
         buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
         while True:
             try:
-                return attempt(self._micro_batches_for(images, smallest))
+                return attempt(self.count_passes(images, smallest))
             except RuntimeError as error:
                 if not _ran_out_of_memory(error):
                     raise
@@ -101,11 +101,12 @@ class Hardware:
                     buffer.copy_(value)
             self._split_further(images, smallest)
 
-    def _micro_batches_for(self, images: int, smallest: int) -> int:
+    def count_passes(self, images: int, smallest: int) -> int:
+        """Return in how many passes a step of `images` is made, none of fewer than `smallest` of them."""
         return min(self.micro_batches, max(1, images // self.world_size // smallest))
 
     def _split_further(self, images: int, smallest: int) -> None:
-        before = self._micro_batches_for(images, smallest)
+        before = self.count_passes(images, smallest)
         largest = -(-images // self.world_size // before)
         if self.world_size > 1 or before * 2 > max(1, images // smallest):
             raise LearnerError(

@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import data, fingerprint, runtime, surgery
 from ..errors import LearnerError
 from ..inference import auxiliary_logits, device_of, dtype_of, in_float32, logits_of
+from ..models import layers
 from .checkpoint import Epoch, OptimizerState, Run, alone_in, identify, load, restore_optimizer_state
 from .data import (
     TrainingBatch,
@@ -35,6 +35,7 @@ from .history import History
 from .recipe import Phase, Recipe
 
 AUXILIARY_WEIGHT = 0.4  # of auxiliary heads' losses: Szegedy et al. 2015, as in torchvision's references
+WITH_STATISTICS = 2  # images that a pass needs for BatchNorm: one alone has no statistics
 
 
 class Diverged(Exception):
@@ -169,7 +170,7 @@ class PhaseTrainer:
         self.module, self.train, self.val = prepare_inputs(model, dataset, recipe)
         self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
         self.set_train_mode()
-        self.trains_batchnorm = any(m.training for m in self.module.modules() if isinstance(m, _BatchNorm))
+        self.trains_batchnorm = any(m.training for m in self.module.modules() if layers.is_batchnorm(m))
         if self.trains_batchnorm:
             note_batchnorm(recipe, hardware)
         self.class_weights = compute_class_weights(self.train.labels, self.num_classes, recipe)
@@ -177,7 +178,9 @@ class PhaseTrainer:
     def train_epoch(self, epoch: Epoch) -> dict[str, float]:
         """Take one optimizer step per batch; return train_…, lr_…, trainable_params and images_per_second."""
         recipe, hardware, labels = self.recipe, self.hardware, self.train.labels
-        plan = plan_epoch(len(labels), recipe, epoch.number, smallest=max(2, hardware.world_size))
+        plan = plan_epoch(
+            len(labels), recipe, epoch.number, smallest=max(WITH_STATISTICS, hardware.world_size)
+        )
         share = [draws[hardware.rank :: hardware.world_size] for draws in plan]  # of this process
         batches = load_batches(self.train, share, num_workers=self.num_workers)
         batches = runtime.progress(batches, desc=f"epoch {epoch.number + 1}", total=len(plan))
@@ -234,7 +237,7 @@ class PhaseTrainer:
                 sums += torch.stack([loss.detach(), correct])
             return hardware.sum_over_processes(sums)
 
-        smallest = 2 if self.trains_batchnorm else 1  # one image alone has no statistics
+        smallest = WITH_STATISTICS if self.trains_batchnorm else 1
         sums = hardware.within_memory(attempt, self.module, images=images, smallest=smallest)
         loss, correct = sums.tolist()
         return loss, correct
@@ -329,11 +332,12 @@ def note_doubts(model: nn.Module, dataset: data.TrainingData, recipe: Recipe, ha
 
 def note_batchnorm(recipe: Recipe, hardware: Hardware) -> None:
     """Say where training with BatchNorm depends on how a step is divided."""
-    if recipe.micro_batches > 1:
+    passes = hardware.count_passes(recipe.batch_size, WITH_STATISTICS)
+    if passes > 1:
         hardware.note(
-            f"A step adds up {recipe.micro_batches} passes. BatchNorm sees the images of one pass together, "
-            f"about {recipe.batch_size // recipe.micro_batches} of {recipe.batch_size}, so results "
-            "differ from those of a single pass; train_bn=False avoids that."
+            f"A step adds up {passes} passes. BatchNorm sees the images of one pass together, about "
+            f"{recipe.batch_size // passes} of {recipe.batch_size}, so results differ from those of a single "
+            "pass; train_bn=False avoids that."
         )
     if hardware.world_size > 1 and recipe.optimizer == "adamw":
         hardware.note(

@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import data, models, runtime
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating, require_module
+from ..models import layers
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,8 @@ def domain_distance(
         0.2
     """
     bare = require_module(model)
-    norms = {
-        n: m for n, m in bare.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
-    }
+    kept = {n: m for n, m in bare.named_modules() if layers.is_batchnorm(m)}
+    norms = {n: m for n, m in kept.items() if getattr(m, "running_mean", None) is not None}
     if not norms:
         raise LearnerError(
             f"{models.info(bare).name} keeps no BatchNorm statistics, so it has no summary of what it was "
@@ -78,8 +78,8 @@ def domain_distance(
         for start in runtime.progress(range(0, len(split), batch_size), desc="distance"):
             images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
             bare(torch.stack([prepare(image) for image in images]).to(*place))
-    layers = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
-    return DomainDistance(sum(layers.values()) / len(layers), layers)
+    found = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
+    return DomainDistance(sum(found.values()) / len(found), found)
 
 
 def similarity_border(similar: Iterable[float], different: Iterable[float]) -> float:
@@ -99,17 +99,17 @@ def similarity_border(similar: Iterable[float], different: Iterable[float]) -> f
     return (max(similar) + min(different)) / 2
 
 
-def _frechet(norm: _BatchNorm, count: int, sums: Tensor) -> float:
+def _frechet(norm: Any, count: int, sums: Tensor) -> float:
     """Return the median over channels of the squared distance, in units of the kept variance."""
-    variance = norm.running_var.double().cpu()  # type: ignore[union-attr]
+    variance = norm.running_var.double().cpu()
     shift, squares = sums / count
     deviation = (squares - shift**2).clamp(min=0).sqrt()
     gaps = shift**2 + (deviation - variance.sqrt()) ** 2
-    return float((gaps / (variance + norm.eps)).median())
+    return float((gaps / (variance + getattr(norm, "eps", 0))).median())
 
 
 @contextmanager
-def _sum_inputs(model: nn.Module, norms: dict[str, _BatchNorm]) -> Iterator[dict[str, tuple[int, Tensor]]]:
+def _sum_inputs(model: nn.Module, norms: dict[str, Any]) -> Iterator[dict[str, tuple[int, Tensor]]]:
     """Run a block in eval mode; yield of what enters each norm in it the count, and the sums of d and d².
 
     d is the distance from the kept mean: small numbers, whose squares lose nothing in single precision.
@@ -118,7 +118,7 @@ def _sum_inputs(model: nn.Module, norms: dict[str, _BatchNorm]) -> Iterator[dict
 
     def note(name: str, x: Tensor) -> None:
         maps = x.detach().float().reshape(*x.shape[:2], -1)  # (N, C, places)
-        away = (maps - norms[name].running_mean.float()[:, None]).cpu()  # type: ignore[union-attr]
+        away = (maps - norms[name].running_mean.float()[:, None]).cpu()
         own = torch.stack([away.sum(2), away.square().sum(2)]).sum(1, dtype=torch.float64)  # (2, C)
         count, before = sums.get(name, (0, torch.zeros(1)))
         sums[name] = count + len(maps) * maps.shape[2], before + own

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ... import runtime
-from ...inference import find_logits, mirror, set_mode, watch_draws
+from ...inference import device_of, dtype_of, find_logits, mirror, set_mode, watch_draws
 from .reach import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Note, Replay, Tracer, is_size, replaced
 
@@ -138,11 +138,10 @@ def chain_of(
 
 
 def _images(model: nn.Module, size: tuple[int, ...], *, meta: bool) -> list[Tensor]:
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     if meta:
-        return [torch.empty(n, *size, dtype=weight.dtype, device="meta") for n in BATCHES]
+        return [torch.empty(n, *size, dtype=dtype_of(model), device="meta") for n in BATCHES]
     with runtime.seeded(0):  # the caller's randomness stays as it was
-        return [torch.randn(n, *size, device=weight.device).to(weight.dtype) for n in BATCHES]
+        return [torch.randn(n, *size, device=device_of(model)).to(dtype_of(model)) for n in BATCHES]
 
 
 def _trace(
