@@ -3,28 +3,7 @@
 import pytest
 
 from tlutils import checks
-from tlutils.errors import LearnerError
 from tlutils.intervals import Estimate
-
-
-def test_a_value_in_its_band_is_printed_rounded_so_that_last_digits_do_not_show(capsys):
-    checks.expect("accuracy", 0.7312, 0.65, 0.80)
-    first = capsys.readouterr().out
-    checks.expect("accuracy", 0.7349, 0.65, 0.80)
-    assert capsys.readouterr().out == first == "accuracy: about 0.7 (the default run lies in 0.65 to 0.8)\n"
-
-
-@pytest.mark.parametrize("value", [0.6, 0.81, float("nan")])
-def test_a_value_outside_its_band_is_said_so_with_its_digits(value, capsys):
-    checks.expect("accuracy", value, 0.65, 0.80)
-    said = capsys.readouterr().out
-    assert "OUTSIDE" in said
-    assert f"{value:.3f}" in said
-
-
-def test_a_band_upside_down_is_refused():
-    with pytest.raises(LearnerError, match="lower end first"):
-        checks.expect("accuracy", 0.7, 0.8, 0.6)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,20 @@ def other_words(cell):
     cell.outputs[0].text = f"precision {MEASURED}\n"
 
 
+def measured_once(cell):
+    cell.source = cell.source.replace(MEASURED, "0.800 (one run)")
+
+
+def near_what_was_measured_once(cell):
+    measured_once(cell)
+    cell.outputs[0].text = "accuracy 0.880 (one run)\n"
+
+
+def far_from_what_was_measured_once(cell):
+    measured_once(cell)
+    cell.outputs[0].text = "accuracy 0.930 (one run)\n"
+
+
 def raising(cell):
     cell.source += "\nraise ValueError('broken on purpose')"
 
@@ -141,7 +155,16 @@ def unrun(cell):
 
 
 def test_comparing_a_lesson_with_a_fresh_run_has_teeth(tmp_path):
-    ways = [as_it_is, within_the_interval, outside_the_interval, other_words, raising, unrun]
+    right = [as_it_is, within_the_interval, near_what_was_measured_once]
+    wrong = [
+        outside_the_interval,
+        other_words,
+        measured_once,
+        far_from_what_was_measured_once,
+        raising,
+        unrun,
+    ]
+    ways = right + wrong
     cells = [small_cell() for _ in ways]
     for break_it, cell in zip(ways, cells, strict=True):
         break_it(cell)
@@ -153,4 +176,4 @@ def test_comparing_a_lesson_with_a_fresh_run_has_teeth(tmp_path):
     found = re.findall(r"^(PASSED|FAILED|ERROR) lesson\.ipynb::Cell (\d)", done.stdout, re.MULTILINE)
     passed = {ways[int(number)] for outcome, number in found if outcome == "PASSED"}
     assert len(found) == len(ways)
-    assert passed == {as_it_is, within_the_interval}, done.stdout[-3000:]
+    assert passed == set(right), done.stdout[-3000:]

@@ -26,7 +26,7 @@ from . import (
     lesson_10,
     lesson_11,
 )
-from .common import Mistake, compare_choice, compare_guess, expect
+from .common import Mistake, compare_choice, compare_guess, show_value
 
 __all__ = [
     "Mistake",
@@ -37,7 +37,6 @@ __all__ = [
     "assignment_05",
     "compare_choice",
     "compare_guess",
-    "expect",
     "lesson_00",
     "lesson_01",
     "lesson_01b",
@@ -52,4 +51,5 @@ __all__ = [
     "lesson_09",
     "lesson_10",
     "lesson_11",
+    "show_value",
 ]

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import LearnerError
 from ..intervals import Estimate
 
 
@@ -37,35 +36,22 @@ class Mistake(AssertionError):
 Mistakes = Mapping[str, Tensor | tuple[Tensor, ...]]
 
 
-def expect(name: str, value: float, low: float, high: float, *, digits: int = 1) -> None:
-    """Print a rounded value with the band that it is expected in, where the lesson's default run stays.
+def show_value(name: str, value: float) -> None:
+    """Print what was measured once, without an interval: its last digits differ on another processor.
 
-    The rounded value is the same on another processor, where the last digits differ, so a committed lesson
-    can be compared with a fresh run. Outside the band the line says so: with your own images that is news,
-    with the default ones it is a fault.
+    A committed lesson is compared with a fresh run (`notebooks/conftest.py`), and a value that is marked so
+    may lie a tenth beside the committed one. Where there is an interval, print the `Estimate` instead.
 
     Args:
         name: What was measured, in words.
         value: The measurement.
-        low: Lower end of the band.
-        high: Upper end of the band, included.
-        digits: How many decimals a value within the band is rounded to.
-
-    Raises:
-        LearnerError: If `low` lies above `high`.
 
     Example:
         >>> from tlutils import checks
-        >>> checks.expect("accuracy on val", 0.7312, 0.65, 0.8)
-        accuracy on val: about 0.7 (the default run lies in 0.65 to 0.8)
+        >>> checks.show_value("likeness to a Gabor filter", 0.8123)
+        likeness to a Gabor filter: 0.812 (one run)
     """
-    if low > high:
-        raise LearnerError(f"The band of {name!r} is {low} to {high}: write the lower end first.")
-    band = f"{low:g} to {high:g}"
-    if low <= value <= high:
-        print(f"{name}: about {value:.{digits}f} (the default run lies in {band})")
-    else:
-        print(f"{name}: {value:.{digits + 2}f}, OUTSIDE what the default run gives ({band})")
+    print(f"{name}: {value:.3f} (one run)")
 
 
 def compare_guess(guess: float | None, value: float | Estimate, *, close: float = 0.05) -> None:
