@@ -327,6 +327,36 @@ def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None
     return SampleMean(tau, spread.variance, spread.dof)
 
 
+def hit_rate(
+    hits: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
+) -> Estimate:
+    """Return the share of right answers in a table of seeds × images, with an interval over both.
+
+    The interval is that of `two_way_mean`, cut at 0 and 1: no share lies outside. For the one table of a
+    single seed there is `score_interval`.
+
+    Args:
+        hits: (S, N), one row per seed: whether each image was answered rightly, or how nearly, from 0 to 1.
+        weights: As in `two_way_mean`.
+        groups: As in `two_way_mean`.
+
+    Raises:
+        LearnerError: The shapes do not fit, there is no value, or one lies outside 0 to 1.
+
+    Example:
+        >>> from tlutils.intervals import hit_rate
+        >>> print(hit_rate([[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
+        0.889 [0.589, 1.000]
+    """
+    table = np.asarray(hits, dtype=float)
+    if table.size and not (table.min() >= 0 and table.max() <= 1):
+        raise LearnerError(
+            f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
+            "of any other table is two_way_mean(table).interval()."
+        )
+    return Estimate(*np.clip(two_way_mean(table, weights=weights, groups=groups).interval(), 0, 1).tolist())
+
+
 def compare_hits(
     first: ArrayLike,
     second: ArrayLike,
@@ -337,7 +367,8 @@ def compare_hits(
 ) -> Difference:
     """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
-    Both were judged by the same images, seed by seed, so the differences are those of each image.
+    Both were judged by the same images, seed by seed, so the differences are those of each image. The
+    interval of a difference of hits is cut at -1 and 1, outside of which none lies.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
@@ -361,4 +392,6 @@ def compare_hits(
         raise LearnerError(
             f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same seeds and images of both."
         )
-    return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
+    found = two_way_mean(one - two, weights=weights, groups=groups).interval()
+    shares = min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1
+    return Difference(metric, *(np.clip(found, -1, 1).tolist() if shares else found))
