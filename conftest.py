@@ -1,9 +1,11 @@
 """Tests and lessons run in one thread each, as many at a time as the machine has cores; no progress bars."""
 
 import contextlib
+import gc
 import importlib
 import os
 
+gc.disable()  # until all is imported and collected, since hardly any of that is garbage
 # What one process compiles, the next ones read: a dozen of them import torch.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Set before torch is imported, and inherited by every kernel and process that a test starts.
@@ -28,6 +30,13 @@ if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
 CORES = joblib.cpu_count()
 MEMORY = 2 * 2**30  # what a worker, or the kernel of its lesson, takes
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # a lesson that would use the other cores leaves them to other tests
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
