@@ -5,7 +5,6 @@ import gc
 import importlib
 import os
 
-gc.disable()  # until all is imported and collected, since hardly any of that is garbage
 # What one process compiles, the next ones read: a dozen of them import torch.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Set before torch is imported, and inherited by every kernel and process that a test starts.
@@ -18,6 +17,7 @@ import processes
 import psutil
 import pytest
 
+gc.disable()  # until all is imported and collected, since hardly any of that is garbage
 processes.warm_kernels()
 
 # In a new environment whatever is imported is compiled first, for a minute. So one process begins with what
