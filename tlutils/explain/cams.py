@@ -140,7 +140,7 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
             for m in model.modules()
             if isinstance(m, models.layers.LINEAR_OR_CONV) and len(m.weight) == out.shape[1]
         ]
-        # A 1×1 convolution before the average gives what it gives behind it, so it is looked for in both places.
+        # A 1×1 convolution before the average gives what it gives behind it, so both places are tried.
         averaged = [(m, m.mean((2, 3))) for values in reversed(seen) for m in (values, values.relu())]
         for layer in layers:
             weight = layer.weight.flatten(1)
@@ -152,8 +152,8 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
             if pooled.shape == out.shape and close(pooled, out):
                 return say_empty(upsample(maps[torch.arange(len(x)), index], x), "CAM")
     raise LearnerError(
-        "CAM needs scores that are one linear layer or 1×1 convolution on the average of feature maps, or the "
-        f"average of one map per class; those of {models.info(model).name} are neither. grad_cam is its "
+        "CAM needs scores that are one linear layer or 1×1 convolution on the average of feature maps, or "
+        f"averages of one map per class; those of {models.info(model).name} are neither. grad_cam is its "
         "generalisation, for any model with feature maps; occlusion and saliency work on every model."
     )
 
