@@ -143,7 +143,7 @@ def group_codes(groups: ArrayLike | None, count: int) -> np.ndarray:
 def two_way_mean(
     values: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
 ) -> SampleMean:
-    """Return the mean of a table of seeds × images, both of which could have been others.
+    """Return the mean of a table of seeds × images, with the chance in both counted.
 
     More seeds on the same images don't make an interval as narrow as more images would, and the reverse: the
     variance of the mean is that of a two-way analysis of variance with random seeds, random images and one
@@ -247,7 +247,7 @@ def score_interval(
 ) -> Estimate:
     """Return the balanced accuracy of one classifier, with an interval that holds for few images too.
 
-    A bootstrap of five images that are all right says that it is sure; this says how little five images tell.
+    Where all of five images are right, a bootstrap gives an interval of width 0; this one does not.
     It is Wilson's score interval (1927) for the number of images that would give one share the same variance
     (effective sample size, Kish 1965): fewer where classes are of unequal size, and where images of a group
     vary together (design effect).
@@ -288,12 +288,12 @@ def score_interval(
 
 
 def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
-    """Return Kendall's tau between two scores of the same things, taken for a sample of such things.
+    """Return Kendall's tau between two scores of the same things, with an interval: they are a sample.
 
     Tau is the share of pairs that both order alike minus that of the pairs that they order differently; a tie
     counts for neither (Kendall 1938, doi:10.1093/biomet/30.1-2.81). It is the mean of the jackknife's
     pseudo-values, one of each thing (Arvesen 1969, doi:10.1214/aoms/1177697287), and `two_way_mean` tells
-    how sure that mean is: both the seeds and the things could have been others.
+    how sure that mean is, with the chance in both the seeds and the things counted.
 
     Args:
         values: (S, N), one row per seed: a score of each thing. Several tasks, (K, S, N), are averaged.

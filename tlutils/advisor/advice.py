@@ -55,7 +55,7 @@ class Advice:
         final: its stage before the head.
         linear: whether its head is one linear layer.
         policy: what to do, a key of `POLICIES`.
-        stage: the stage that is read or from which on is trained; "" where none is named.
+        stage: the stage whose output is read, or the first stage that trains; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
         expected: balanced accuracy to expect on images of the same kind, with its 90 % interval.
         decision: which policies tie, and how far the others are behind.

@@ -24,7 +24,7 @@ EXTENSIONS = (
 """Endings (lower case) that promise an image. The content decides; the ending only chooses the message."""
 
 LARGE = 2_000_000
-"""A JPEG of so many pixels is decoded at a half, a quarter or an eighth of its size where that is enough."""
+"""A JPEG with at least this many pixels is decoded at 1/2, 1/4 or 1/8 of its size where that is enough."""
 
 # Only formats whose decoders are made for pictures from strangers: EPS would start another program.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")

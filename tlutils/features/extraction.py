@@ -80,9 +80,8 @@ def extract(
         transform: What turns an image into a tensor (C, H, W); that of the weights unless given.
         views: Number of random views of each image, for a transform that is random.
         seed: View v of image i depends on `seed`, v and i alone.
-        batch_size: Images in one forward pass. None takes 16 of 224 pixels, and so many smaller ones that
-            they need the same memory, up to 128; on a GPU eight times as many. Features stay the same, within
-            rounding.
+        batch_size: Images in one forward pass. None: 16 images of 224 pixels, more if they are smaller (the
+            same memory), at most 128; 8 times that on a GPU. Features stay the same, within rounding.
         precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a
             sample drifts by no more than `inference.DRIFT`; "float32" is the model's own arithmetic to the
             last bit.

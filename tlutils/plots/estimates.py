@@ -8,7 +8,12 @@ import numpy as np
 from .style import COLOURS, NAMES, Picture, draw_interval, figure
 
 Interval = tuple[float, float, float]
-SHORT = {"random": "random, frozen", "probe": "probe", "partial": "last stages", "finetune": "finetuned"} | {
+SHORT = {
+    "random": "random, frozen",
+    "probe": "probe",
+    "partial": "partly frozen",
+    "finetune": "finetuned",
+} | {
     "few": "last stages",
     "more": "from the middle",
     "lp-ft": "probe, then all",
@@ -89,7 +94,7 @@ def panels(
                 draw_interval(ax, place, panel[name], COLOURS.get(name, COLOURS["ink"]), upright=True)
         ax.grid(axis="y", color="#EEEEEE")
         ax.set_axisbelow(True)
-        ax.set_xticks(range(len(names)), [SHORT.get(n, n) for n in names], rotation=90, fontsize=8)
+        ax.set_xticks(range(len(names)), [SHORT.get(n, n) for n in names], fontsize=8)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.tick_params(axis="x", length=0)
         ax.set_title(f"{column}, {row}", fontweight="normal", fontsize=9)
