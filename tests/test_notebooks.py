@@ -74,6 +74,42 @@ def test_a_lesson_opens_the_test_split_once_in_its_last_code_cell(path):
     assert users in ([], [len(code_cells(read(path))) - 1])
 
 
+CHECKED = re.compile(r"\blesson_\w+\.check_\w+\(")
+
+
+def unasked_checks(notebook):
+    """Sources of the cells that end in a check and have no text of their own above, or only a folded one."""
+    found, text = [], ""
+    for cell in notebook.cells:
+        lines = [line for line in cell.source.splitlines() if not line.startswith("#")]
+        if cell.cell_type == "markdown":
+            text = cell.source.rpartition("</details>")[2].strip()
+        elif lines and CHECKED.search(lines[-1]):
+            if not text:
+                found.append(cell.source)
+            text = ""
+    return found
+
+
+@each_lesson
+def test_every_check_of_a_lesson_stands_below_the_text_of_its_exercise(path):
+    assert unasked_checks(read(path)) == []
+
+
+def test_an_exercise_that_lost_its_text_is_noticed():
+    def written(*kinds):
+        text = nbformat.v4.new_markdown_cell("<details>why</details>\n\n**Exercise.** Double!")
+        folded = nbformat.v4.new_markdown_cell("<details>why</details>")
+        check = nbformat.v4.new_code_cell("double = None\nlesson_04.check_double(double)\n# draw it")
+        return nbformat.from_dict(
+            {"cells": [{"text": text, "folded": folded, "check": check}[kind] for kind in kinds]}
+        )
+
+    assert unasked_checks(written("text", "check")) == []
+    assert len(unasked_checks(written("folded", "check"))) == 1
+    assert len(unasked_checks(written("text", "check", "check"))) == 1
+
+
 @each_lesson
 def test_the_prose_of_a_lesson_quotes_no_measured_number(path):
     for cell in read(path).cells:
