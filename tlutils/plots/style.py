@@ -78,7 +78,7 @@ class _Layout(ConstrainedLayoutEngine):
         crowded = [axis for axis in axes if axis.axis_name == "x" and _touching(axis, apart=4)]
         if crowded:
             for axis in crowded:
-                axis.set_tick_params(rotation=90)
+                axis.set_tick_params(labelrotation=90)
             self._place(fig)
         for axis in filter(_touching, axes):
             places, names = axis.get_ticklocs(), [label.get_text() for label in axis.get_ticklabels()]
