@@ -35,7 +35,7 @@ def find_splits(
 def _find_within(root: Path, files: Sequence[Path], folders: Sequence[Path]) -> dict[Path, str]:
     """Return {folder: its split} for splits inside of classes, `cat/train`; {} where they are not there.
 
-    Raises LearnerError where names inside speak of several splits in any other way than each class one of each.
+    Raises LearnerError where names inside speak of several splits, and not each class holds one of each.
     """
     held = {folder for file in files if file.suffix.lower() in EXTENSIONS for folder in file.parents}
     tops = {f: _read_role(f.name) for f in folders if f.parent == Path() and f in held}

@@ -60,7 +60,9 @@ def extract(
     The arrays stay in the cache folder, under a key of everything that they depend on: images, transform,
     weights, layers, hooks, and whatever else the code reads. As a check, two images (one, if the
     model has not changed) are run again, each alone, and compared with their stored rows: where they differ,
-    all are computed again. After a kill the work goes on where it was; a second process waits for the first
+    all are computed again. What affects other images alone, and is not read by name, goes unseen: a file that
+    the transform opens, `getattr(module, name)`, a module imported inside of a function, an edit inside an
+    installed library. After a kill the work goes on where it was; a second process waits for the first
     and does not repeat its work.
 
     What was computed for an image once serves every split of a data set that it is in: a sample of the images
