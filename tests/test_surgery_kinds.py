@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from tlutils import inference, models, surgery, train
+from tlutils import features, inference, models, surgery, train
 from tlutils.errors import LearnerError
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -276,6 +276,55 @@ def test_halves_are_those_of_the_model_as_it_is_now(change):
     CHANGES[change](model)
     assert not torch.equal(model(X), old)
     prefix, suffix = surgery.split_at(model, "stage2")
+    assert torch.equal(suffix(prefix(X)), model(X))
+
+
+class Nested(nn.Module):
+    """Gives images that it changed to a network within, which is opened to see the stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(2 * x)
+
+
+def changes_images(module: nn.Module, args: Any) -> Any:
+    return (args[0] * 5 - 3,)
+
+
+HOOKS: dict[str, Any] = {
+    "before the model": (Net, lambda m: m.register_forward_pre_hook(changes_images)),
+    "after the model": (Net, lambda m: m.register_forward_hook(lambda module, args, out: 3 * out)),
+    "with its settings": (
+        Net,
+        lambda m: m.register_forward_pre_hook(lambda module, args, settings: None, with_kwargs=True),
+    ),
+    "before what is opened": (Nested, lambda m: m.net.register_forward_pre_hook(changes_images)),
+    "after what is opened": (Nested, lambda m: m.net.register_forward_hook(lambda *_: None)),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_parts_that_would_leave_out_a_hook_are_refused(hook):
+    kind, put = HOOKS[hook]
+    model = surgery.replace_head(made(kind), 3).eval()
+    within = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    within.register_forward_hook(lambda module, args, out: 2 * out)
+    handle = put(model)
+    data = tiny_data(classes=3)
+    for cut in (
+        lambda: surgery.split_at(model, "head"),
+        lambda: surgery.outputs(model, "head"),
+        lambda: features.extract(model, data.val, at="head"),
+        lambda: train.fit(model, data, train.Recipe.probe(epochs=1)),
+    ):
+        with pytest.raises(LearnerError, match=r"forward hook.*\.remove\(\)"):
+            cut()
+    assert "hooks-left" in surgery.audit(model).codes
+    handle.remove()
+    prefix, suffix = surgery.split_at(model, "head")
     assert torch.equal(suffix(prefix(X)), model(X))
 
 
