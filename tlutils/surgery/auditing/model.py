@@ -111,7 +111,8 @@ def effect_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             "batch-dependent",
             "warning",
             listed([name or here for name in effects.mixing]),
-            "In evaluation mode, what it gives for an image depends on the other images of the batch.",
+            "In evaluation mode, what it gives for an image depends on the other images of the batch, on "
+            "their number, or on those that came before.",
             "BatchNorm uses its running statistics in eval mode if it keeps them (track_running_stats=True); "
             "F.batch_norm with training=self.training.",
         )
