@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import threading
 import types
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from tlutils import inference, models, surgery, train
+from tlutils import features, inference, models, surgery, train
 from tlutils.errors import LearnerError
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -94,6 +95,29 @@ class ScaledByTheBatch(Net):
         return x / (1e-3 + x.amax())
 
 
+class DividedByTheBatch(Net):
+    def between(self, x):
+        return x / len(x)
+
+
+class RolledFromThreeOn(Net):
+    def between(self, x):
+        return x + x.roll(1, 0) if len(x) > 2 else x
+
+
+class OneAloneIsSqueezed(Net):
+    def between(self, x):
+        return x.squeeze(0).mean(0, keepdim=True).expand(1, 8, -1, -1) if len(x) == 1 else x
+
+
+class RemembersTheLast(Net):
+    last: Any = 0.0
+
+    def between(self, x):
+        last, self.last = self.last, x.detach().mean(0, keepdim=True)
+        return x + last
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -104,6 +128,10 @@ class ScaledByTheBatch(Net):
         (CentredOverTheBatch, "batch-dependent"),
         (StatisticsOfTheBatch, "batch-dependent"),
         (ScaledByTheBatch, "batch-dependent"),
+        (DividedByTheBatch, "batch-dependent"),
+        (RolledFromThreeOn, "batch-dependent"),
+        (OneAloneIsSqueezed, "batch-dependent"),
+        (RemembersTheLast, "batch-dependent"),
         (Net, ""),
     ],
 )
@@ -125,6 +153,13 @@ class DropsInItsForward(Net):
 class LeaksAtRandom(Net):
     def between(self, x):
         return F.rrelu(x - 1, 0.1, 0.9, self.training)
+
+
+class FlipsByADrawOfPython(Net):
+    def forward(self, x):
+        import random
+
+        return super().forward(x.flip(3) if self.training and random.random() < 0.5 else x)
 
 
 class CountsInItsForward(Net):
@@ -158,6 +193,7 @@ class CountsItsBorderInTraining(Net):
     [
         (DropsInItsForward, "dropout-active"),
         (LeaksAtRandom, "dropout-active"),
+        (FlipsByADrawOfPython, "dropout-active"),
         (CountsInItsForward, "bn-drift"),
         (NormsInItsForward, "bn-drift"),
         (CountsItsBorderInTraining, "mode-dependent"),
@@ -169,6 +205,34 @@ def test_what_goes_on_in_a_frozen_part_is_named(kind, code):
     assert code in surgery.audit(model).codes
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert surgery.audit(frozen(Net)).ok
+
+
+class NoisyInTraining(Net):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) if self.training else x)
+
+
+class ScaledInTraining(Net):
+    def forward(self, x):
+        return super().forward(2 * x if self.training else x)
+
+
+class CutsOutInTraining(Net):
+    def forward(self, x):
+        return super().forward(F.dropout2d(x, 0.5) if self.training else x)
+
+
+@pytest.mark.parametrize("kind", [NoisyInTraining, ScaledInTraining, CutsOutInTraining])
+def test_a_model_that_takes_other_steps_in_training_is_not_frozen_in_name_only(kind):
+    model = surgery.replace_head(made(kind), 3)
+    for act in (
+        lambda: surgery.freeze_to(model, "head"),
+        lambda: surgery.split_at(model, "head"),
+        lambda: train.fit(model, tiny_data(), train.Recipe.probe(epochs=1)),
+    ):
+        with pytest.raises(LearnerError, match=r"cut off before the head.*training and evaluation differ"):
+            act()
+    assert all(p.requires_grad for p in model.parameters())
 
 
 class DropsBeforeANorm(nn.Module):
@@ -276,6 +340,80 @@ def test_halves_are_those_of_the_model_as_it_is_now(change):
     CHANGES[change](model)
     assert not torch.equal(model(X), old)
     prefix, suffix = surgery.split_at(model, "stage2")
+    assert torch.equal(suffix(prefix(X)), model(X))
+
+
+class Nested(nn.Module):
+    """Gives images that it changed to a network within, which is opened to see the stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(2 * x)
+
+
+def changes_images(module: nn.Module, args: Any) -> Any:
+    return (args[0] * 5 - 3,)
+
+
+HOOKS: dict[str, Any] = {
+    "before the model": (Net, lambda m: m.register_forward_pre_hook(changes_images)),
+    "after the model": (Net, lambda m: m.register_forward_hook(lambda module, args, out: 3 * out)),
+    "with its settings": (
+        Net,
+        lambda m: m.register_forward_pre_hook(lambda module, args, settings: None, with_kwargs=True),
+    ),
+    "before what is opened": (Nested, lambda m: m.net.register_forward_pre_hook(changes_images)),
+    "after what is opened": (Nested, lambda m: m.net.register_forward_hook(lambda *_: None)),
+}
+
+
+def test_another_thread_may_run_its_model_while_one_is_followed():
+    followed, runs = made(Configured), made(Net).eval()
+    surgery.stages(followed)
+    done, errors, outputs = threading.Event(), [], []
+
+    def run() -> None:
+        while not done.is_set():
+            try:
+                outputs.append(runs(X))
+                surgery.audit(runs)
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _ in range(20):
+            surgery.stages(followed)
+    finally:
+        done.set()
+        thread.join()
+    assert not errors
+    assert all(torch.equal(out, runs(X)) for out in outputs)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_parts_that_would_leave_out_a_hook_are_refused(hook):
+    kind, put = HOOKS[hook]
+    model = surgery.replace_head(made(kind), 3).eval()
+    within = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    within.register_forward_hook(lambda module, args, out: 2 * out)
+    handle = put(model)
+    data = tiny_data(classes=3)
+    for cut in (
+        lambda: surgery.split_at(model, "head"),
+        lambda: surgery.outputs(model, "head"),
+        lambda: features.extract(model, data.val, at="head"),
+        lambda: train.fit(model, data, train.Recipe.probe(epochs=1)),
+    ):
+        with pytest.raises(LearnerError, match=r"forward hook.*\.remove\(\)"):
+            cut()
+    assert "hooks-left" in surgery.audit(model).codes
+    handle.remove()
+    prefix, suffix = surgery.split_at(model, "head")
     assert torch.equal(suffix(prefix(X)), model(X))
 
 

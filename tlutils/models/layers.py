@@ -25,6 +25,23 @@ _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "Instance
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
 
 
+def hooks_of(module: nn.Module, *kinds: str) -> list[Any]:
+    """Return the hooks that hang on a module, other than torch's own (for spectral norm, pruning).
+
+    Args:
+        module: Any layer, of any library.
+        *kinds: "forward", "forward_pre", "backward", "backward_pre".
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.hooks_of(nn.Linear(8, 8), "forward")
+        []
+    """
+    hooks = [hook for kind in kinds for hook in getattr(module, f"_{kind}_hooks").values()]
+    return [h for h in hooks if not (getattr(h, "__module__", "") or type(h).__module__).startswith("torch.")]
+
+
 def is_norm(module: nn.Module) -> bool:
     """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so.
 

@@ -190,11 +190,15 @@ class Replay(Tracer):
 
     _flow: Any = None
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._proxies: dict[str, Any] = {}  # before any flow, since fx lets other threads ask, too
+
     def follow(self, flow: Any) -> Any:
         """Begin a flow, in a graph of its own since messages may name its steps; return its image."""
         self._flow, self.graph = flow, fx.Graph(tracer_cls=type(self))
         self.notes, self._number = [], {}
-        self._proxies: dict[str, Any] = {}
+        self._proxies = {}
         return self.create_proxy("placeholder", "image", (), {})
 
     def finish(self, output: Any) -> None:
