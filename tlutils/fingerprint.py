@@ -42,18 +42,17 @@ _GENERATORS = (
     torch.Generator,
 )
 _TENSORS = ("_parameters", "_buffers")
-# The mode, with the marks of a frozen module, and the number of classes, which is the head's shape.
+# The mode, and the number of classes, which is the head's shape.
 _NO_SETTINGS = frozenset(
     {
         *_TENSORS,
         "_modules",
         "training",
-        "train",
-        "reset_running_stats",
         "num_classes",
         "_compiled_call_impl",
     }
 )
+_MODE = ("train", "reset_running_stats")  # this package's own marks of a frozen module stand there
 _FRESH = frozenset(vars(nn.Module()))  # what torch gives each module, most of it lists of hooks
 _LIBRARIES = tuple(
     str(Path(folder).resolve())
@@ -215,6 +214,8 @@ class _Walk:
             return
         for name, value in vars(module).items():
             if name in _NO_SETTINGS or (name in _FRESH and not value):
+                continue
+            if name in _MODE and str(getattr(value, "__module__", "")).startswith(f"{__package__}."):
                 continue
             if type(value) in _PLAIN:  # most of them
                 yield name, repr(value)

@@ -69,7 +69,8 @@ def fit(
             and `model.safetensors`, which `models.load` brings back. One `fit` at a time may use it.
         resume: Whether to go on from the checkpoint in `out`: the same call again ends with the same weights
             as one that was never killed. It needs the same start: weights (or those that the run has left in
-            the model), input size, preprocessing, data and recipe. False begins again.
+            the model), what you had frozen, the model's settings and code, input size, preprocessing, data,
+            recipe. Not compared: hooks, and the code of installed libraries. False begins again.
         num_workers: Processes that decode images; the result does not depend on how many.
         on_epoch: Called with the history after each epoch; it may look at anything.
 
