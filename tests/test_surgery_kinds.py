@@ -676,7 +676,33 @@ class TwiceABlock(Net):
     forward = TwiceALayer.forward
 
 
-@pytest.mark.parametrize("kind", [TwiceALayer, TwiceAWeight, TwiceABlock])
+class ALayerAndItsTransposedWeight(TwiceABlock):
+    made: Any = staticmethod(lambda weight: weight.t())
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Conv2d(8, 8, 1, bias=False)
+
+    def forward(self, x):
+        x = self.three(self.norm(self.two(self.one(x).relu())))
+        return self.fc(F.linear(x.mean((2, 3)), self.made(self.norm.weight.flatten(1))))
+
+
+class ALayerAndItsNormalisedWeight(ALayerAndItsTransposedWeight):
+    made = staticmethod(lambda weight: F.normalize(weight, dim=1))
+
+
+class ALayerAndItsBinaryWeight(ALayerAndItsTransposedWeight):
+    made = staticmethod(lambda weight: weight.sign() * weight.abs().mean())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(TwiceALayer, TwiceAWeight, TwiceABlock),
+        *(ALayerAndItsTransposedWeight, ALayerAndItsNormalisedWeight, ALayerAndItsBinaryWeight),
+    ],
+)
 def test_freezing_between_two_uses_of_a_weight_is_refused(kind):
     model = made(kind)
     before = next(s.name for s in surgery.stages(model) if "three" in s.modules)
