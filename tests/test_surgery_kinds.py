@@ -834,8 +834,33 @@ class InAList(WithAuxiliary):
     how = staticmethod(lambda main, other: [main, [other]])
 
 
-@pytest.mark.parametrize("kind", [WithAuxiliary, InADict, InAList])
+class KeptAsAnAttribute(WithAuxiliary):
+    kept: Any = None
+
+    def how(self, main, other):
+        self.kept = other
+        return main
+
+
+class KeptInTrainingInADict(KeptAsAnAttribute):
+    def how(self, main, other):
+        if self.training:
+            self.kept = {"early": other}
+        return main
+
+
+class KeptByAModuleWithin(KeptAsAnAttribute):
+    def how(self, main, other):
+        self.norm.kept = [other]
+        return main
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [WithAuxiliary, InADict, InAList, KeptAsAnAttribute, KeptInTrainingInADict, KeptByAModuleWithin],
+)
 def test_auxiliary_heads_that_are_used_in_both_modes_are_replaced_too(kind):
+    assert "never-used" not in surgery.audit(made(kind)).codes
     model = surgery.replace_head(made(kind), 3)
     assert (model.fc.out_features, model.aux.out_features) == (3, 3)
 
@@ -850,8 +875,15 @@ class ByHand(WithAuxiliary):
         return F.linear(x, self.others)
 
 
-def test_an_auxiliary_head_that_is_no_layer_is_refused():
-    model = made(ByHand)
+class ByHandAndKept(ByHand):
+    def how(self, main, other):
+        self.kept = other
+        return main
+
+
+@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept])
+def test_an_auxiliary_head_that_is_no_layer_is_refused(kind):
+    model = made(kind)
     with pytest.raises(LearnerError, match="other scores"):
         surgery.replace_head(model, 3)
     assert model.fc.out_features == 5
