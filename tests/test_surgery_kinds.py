@@ -2,10 +2,12 @@
 
 import copy
 import functools
+import random
 import threading
 import types
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,15 +60,11 @@ class NoiseFromTorch(Net):
 
 class RareNoiseFromPython(Net):
     def between(self, x):
-        import random
-
         return x * 2 if random.random() < 0.01 else x
 
 
 class NoiseFromNumpy(Net):
     def between(self, x):
-        import numpy as np
-
         return x * float(np.random.rand())  # noqa: NPY002
 
 
@@ -142,6 +140,77 @@ def test_what_depends_on_more_than_the_image_is_named(kind, code):
         assert next(f for f in found if f.code == code).module == "norm"
 
 
+class HoldsAGenerator(Net):
+    def __init__(self):
+        super().__init__()
+        self.numpys, self.pythons, self.passes, self.table = (
+            np.random.default_rng(0),
+            random.Random(0),
+            0,
+            None,
+        )
+
+    def between(self, x):
+        return x + float(self.numpys.normal())
+
+
+class HoldsPythonsGenerator(HoldsAGenerator):
+    def between(self, x):
+        return x * self.pythons.random()
+
+
+class DrawsATensor(HoldsAGenerator):
+    def between(self, x):
+        return x + torch.tensor([self.pythons.random() for _ in range(8)]).view(8, 1, 1)
+
+
+class CountsItsPasses(HoldsAGenerator):
+    def between(self, x):
+        self.passes += 1
+        return x * (1 + 0.3 * self.passes)
+
+
+class WarmsUp(HoldsAGenerator):
+    def between(self, x):
+        self.passes = min(self.passes + 1, 3)
+        return x * self.passes
+
+
+@pytest.mark.parametrize(
+    "kind", [HoldsAGenerator, HoldsPythonsGenerator, DrawsATensor, CountsItsPasses, WarmsUp]
+)
+def test_a_number_that_differs_from_pass_to_pass_is_not_kept_as_if_it_were_fixed(kind):
+    model = made(kind).eval()
+    for look in (
+        surgery.stages,
+        lambda m: surgery.split_at(m, "head"),
+        lambda m: features.extract(m, tiny_data().val, at="head"),
+    ):
+        with pytest.raises(LearnerError, match="differ from pass to pass"):
+            look(model)
+    assert model.passes == 0
+
+
+class OnlyCounts(HoldsAGenerator):
+    def between(self, x):
+        self.passes += 1
+        return x
+
+
+class MakesATableOnce(HoldsAGenerator):
+    def between(self, x):
+        if self.table is None:
+            self.table = torch.linspace(0, 1, x.shape[3])
+        return x * self.table
+
+
+@pytest.mark.parametrize("kind", [OnlyCounts, MakesATableOnce])
+def test_what_a_model_notes_once_or_never_uses_is_no_hindrance(kind):
+    model = made(kind).eval()
+    prefix, suffix = surgery.split_at(model, "head")
+    assert torch.equal(suffix(prefix(X)), model(X))
+
+
 # `model.train()` reaches what `freeze_to` cannot hold.
 
 
@@ -157,8 +226,6 @@ class LeaksAtRandom(Net):
 
 class FlipsByADrawOfPython(Net):
     def forward(self, x):
-        import random
-
         return super().forward(x.flip(3) if self.training and random.random() < 0.5 else x)
 
 
@@ -676,7 +743,33 @@ class TwiceABlock(Net):
     forward = TwiceALayer.forward
 
 
-@pytest.mark.parametrize("kind", [TwiceALayer, TwiceAWeight, TwiceABlock])
+class ALayerAndItsTransposedWeight(TwiceABlock):
+    made: Any = staticmethod(lambda weight: weight.t())
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Conv2d(8, 8, 1, bias=False)
+
+    def forward(self, x):
+        x = self.three(self.norm(self.two(self.one(x).relu())))
+        return self.fc(F.linear(x.mean((2, 3)), self.made(self.norm.weight.flatten(1))))
+
+
+class ALayerAndItsNormalisedWeight(ALayerAndItsTransposedWeight):
+    made = staticmethod(lambda weight: F.normalize(weight, dim=1))
+
+
+class ALayerAndItsBinaryWeight(ALayerAndItsTransposedWeight):
+    made = staticmethod(lambda weight: weight.sign() * weight.abs().mean())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(TwiceALayer, TwiceAWeight, TwiceABlock),
+        *(ALayerAndItsTransposedWeight, ALayerAndItsNormalisedWeight, ALayerAndItsBinaryWeight),
+    ],
+)
 def test_freezing_between_two_uses_of_a_weight_is_refused(kind):
     model = made(kind)
     before = next(s.name for s in surgery.stages(model) if "three" in s.modules)
@@ -808,8 +901,33 @@ class InAList(WithAuxiliary):
     how = staticmethod(lambda main, other: [main, [other]])
 
 
-@pytest.mark.parametrize("kind", [WithAuxiliary, InADict, InAList])
+class KeptAsAnAttribute(WithAuxiliary):
+    kept: Any = None
+
+    def how(self, main, other):
+        self.kept = other
+        return main
+
+
+class KeptInTrainingInADict(KeptAsAnAttribute):
+    def how(self, main, other):
+        if self.training:
+            self.kept = {"early": other}
+        return main
+
+
+class KeptByAModuleWithin(KeptAsAnAttribute):
+    def how(self, main, other):
+        self.norm.kept = [other]
+        return main
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [WithAuxiliary, InADict, InAList, KeptAsAnAttribute, KeptInTrainingInADict, KeptByAModuleWithin],
+)
 def test_auxiliary_heads_that_are_used_in_both_modes_are_replaced_too(kind):
+    assert "never-used" not in surgery.audit(made(kind)).codes
     model = surgery.replace_head(made(kind), 3)
     assert (model.fc.out_features, model.aux.out_features) == (3, 3)
 
@@ -824,8 +942,15 @@ class ByHand(WithAuxiliary):
         return F.linear(x, self.others)
 
 
-def test_an_auxiliary_head_that_is_no_layer_is_refused():
-    model = made(ByHand)
+class ByHandAndKept(ByHand):
+    def how(self, main, other):
+        self.kept = other
+        return main
+
+
+@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept])
+def test_an_auxiliary_head_that_is_no_layer_is_refused(kind):
+    model = made(kind)
     with pytest.raises(LearnerError, match="other scores"):
         surgery.replace_head(model, 3)
     assert model.fc.out_features == 5
