@@ -22,11 +22,11 @@ LESSON = Path(__file__).parent.parent / "notebooks" / "04_full_finetuning.ipynb"
 @pytest.fixture(scope="module")
 def written():
     """What the lesson writes out: its loop and CKA."""
-    names = {"np": np, "torch": torch, "nn": nn, "F": F, "runtime": runtime, "surgery": surgery}
+    names = {"np": np, "torch": torch, "nn": nn, "F": F, "runtime": runtime, "copy": copy}
     names |= {"ceil": ceil, "cos": cos, "pi": pi}
     for cell in nbformat.read(LESSON, as_version=4).cells:
         if cell.cell_type == "code" and cell.source.startswith(
-            ("def groups_of", "def finetune_by_hand", "def one_epoch")
+            ("def fresh", "def factor", "def finetune_by_hand")
         ):
             exec(cell.source, names)
         elif "def cka(" in cell.source:

@@ -113,6 +113,15 @@ def test_a_name_stands_at_the_height_of_its_line_also_on_a_logarithmic_axis():
     assert heights(ax)["middle"] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("values", [[0.62, 0.68], [0.3, 2.5], [0.5, 40], [0.05, 400]])
+def test_a_logarithmic_axis_has_numbers_whatever_the_range(values):
+    (ax,) = draw_lines([1, 2], {"loss": values}, logy="").axes
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    labels = zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)
+    assert sum(low <= place <= high and bool(label.get_text()) for place, label in labels) >= 2
+
+
 def test_panels_name_a_line_once_and_one_of_them_may_be_logarithmic():
     values = {"finetune": [0.1, 0.2], "partial": [0.01, 0.3]}
     panels = {"change": values, "similarity": {**values, "random": [0.1, 0.1]}}

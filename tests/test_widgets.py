@@ -219,6 +219,15 @@ def test_rates_show_their_curves_and_rank_and_survive_a_breakdown():
     assert "training broke down" in words
 
 
+def test_rates_open_at_the_one_that_the_loss_on_val_chooses():
+    sure, right = table(0.8), table(0.7)
+    sure["val_loss"] += 1  # more often right, and badly so where it is wrong
+    explorer = widgets.explore_learning_rates({1e-3: sure, 1e-4: right})
+    assert explorer.controls["rate"].value == 1e-4
+    assert "Rate 0.0001" in explorer.screen.message
+    assert "By its last loss on val it is number 1 of 2" in explorer.screen.message
+
+
 def test_rates_may_start_before_any_step():
     start = {"train_accuracy": 0.11, "val_accuracy": 0.12, "train_loss": 2.0, "val_loss": 2.1}
     explorer = widgets.explore_learning_rates({1e-3: table(0.8)}, start=start)

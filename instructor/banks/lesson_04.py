@@ -1,13 +1,130 @@
 """Answers to the exercises of lesson 04: check -> (answer, word of what is said of it)."""
 
 import copy
+from math import ceil, cos, pi
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tlutils.checks import lesson_04
 
 ANSWERS = {}
+
+
+def hold(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval().requires_grad_(False)
+
+
+def loop(
+    order="loss zero backward step schedule",
+    hold_in=lambda epoch: True,
+    mode=lambda model: model.train(),
+    draw=lambda n, epoch: torch.randperm(n),
+    reduction="mean",
+    labels=lambda y, rows: y[rows],
+    note=lambda loss: loss.item(),
+    logits=lambda z: z,
+    whole=False,
+    cut=None,
+    early=False,
+):
+    """A loop that is right, or has a mistake; `order` says what happens for each batch, and when."""
+
+    def run(model, head, x, y, *, epochs, lr, head_lr, batch=8):
+        own = {id(p) for p in head.parameters()}
+        body = [p for p in model.parameters() if id(p) not in own]
+        groups = [{"params": body, "lr": lr}, {"params": list(head.parameters()), "lr": head_lr}]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0)
+        steps, losses = epochs * ceil(len(x) / batch), []
+        warm = round(0.1 * steps)
+
+        def rise_and_fall(k):
+            return (k + 1) / (warm + 1) if k < warm else (1 + cos(pi * (k - warm) / (steps - warm))) / 2
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rise_and_fall)
+        for epoch in range(epochs):
+            if early:
+                hold(model)
+            mode(model)
+            if hold_in(epoch) and not early:
+                hold(model)
+            for rows in draw(len(x), epoch).split(len(x) if whole else batch)[:cut]:
+                loss = F.cross_entropy(logits(model(x[rows])), labels(y, rows), reduction=reduction)
+                for what in order.split():
+                    if what == "zero":
+                        optimizer.zero_grad()
+                    elif what == "backward":
+                        loss.backward()
+                    elif what == "step":
+                        optimizer.step()
+                    elif what == "schedule":
+                        schedule.step()
+                losses.append(note(loss))
+            if "schedule" not in order and "by epoch" in order:
+                schedule.step()
+        return losses
+
+    return run
+
+
+def fixed(n, epoch):
+    return torch.randperm(n, generator=torch.Generator().manual_seed(3))
+
+
+def drawn_again(n, epoch):
+    return torch.randint(n, (n,))
+
+
+ANSWERS[lesson_04.check_loop] = [
+    (None, "Not answered"),
+    (lambda model, head, x, y, **settings: [], "Not answered"),
+    (loop(), "Right"),
+    (loop(order="zero loss backward step schedule"), "Right"),
+    (loop(order="loss backward step schedule zero"), "Right"),
+    (loop(order="backward step schedule"), "zero_grad() before each"),
+    (loop(order="zero step backward schedule"), "without a gradient"),
+    (loop(order="step zero backward schedule"), "step() comes before"),
+    (loop(order="backward zero step schedule"), "without a gradient"),
+    (loop(order="zero backward schedule"), "Nothing moves"),
+    (loop(order="zero step schedule"), "backward() is missing"),
+    (loop(order="zero backward step"), "schedule.step() is missing"),
+    (loop(order="zero backward step by epoch"), "counts epochs"),
+    (loop(order="schedule zero backward step"), "a step ahead"),
+    (loop(mode=lambda model: model.eval()), "evaluation mode"),
+    (loop(hold_in=lambda epoch: False), "freeze it after"),
+    (loop(early=True), "freeze it after"),
+    (loop(hold_in=lambda epoch: epoch == 0), "again in"),
+    (loop(reduction="sum"), "a sum"),
+    (loop(draw=lambda n, epoch: torch.arange(n)), "shuffle"),
+    (loop(draw=fixed), "same order"),
+    (loop(draw=drawn_again), "come twice"),
+    (loop(labels=lambda y, rows: y[: len(rows)]), "same rows"),
+    (loop(logits=lambda z: z.softmax(1)), "take logits"),
+    (loop(whole=True), "batches"),
+    (loop(cut=-1), "shorter"),
+    (loop(note=lambda loss: loss), "loss.item()"),
+    (loop(note=lambda loss: 0.0), "not those of the steps"),
+    (lambda model, head, x, y, **settings: loop()(model, head, x, y, **settings)[-1], "a list"),
+    (lambda model, head, x, y, **settings: loop()(model, head, x, y, **settings)[-3:], "3 losses"),
+    (lambda model, head, x, y, **settings: model.fc(x), "AttributeError"),
+]
+
+
+ANSWERS[lesson_04.check_reading] = [
+    (None, "Not answered"),
+    ("low", "Not yet"),
+    (-1, "Not yet"),
+    (1e-4, "Right"),
+    (2e-4, "Right"),
+    (5e-5, "Right"),
+    (1e-3, "lowest"),
+    (3e-3, "shot up"),
+    (0.1, "shot up"),
+    (1e-6, "flat"),
+]
 
 
 def groups(rate, keep=lambda layers: [m for m in layers if list(m.parameters())]):

@@ -1,11 +1,47 @@
 """Worked solutions of lesson 04: run it, and each check says that it is right."""
 
 import copy
+from math import ceil, cos, pi
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tlutils.checks import lesson_04
+
+
+def freeze_batchnorm(network):
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval().requires_grad_(False)
+    return network
+
+
+def groups_of(model, head, lr, head_lr):
+    own = {id(p) for p in head.parameters()}
+    pretrained = [p for p in model.parameters() if id(p) not in own]
+    return [{"params": pretrained, "lr": lr}, {"params": list(head.parameters()), "lr": head_lr}]
+
+
+def factor(step, steps, warmup=0.1):
+    warm = round(warmup * steps)
+    return (step + 1) / (warm + 1) if step < warm else (1 + cos(pi * (step - warm) / (steps - warm))) / 2
+
+
+def my_loop(model, head, x, y, *, epochs, lr, head_lr, batch=8):
+    optimizer = torch.optim.AdamW(groups_of(model, head, lr, head_lr), weight_decay=0)
+    steps, losses = epochs * ceil(len(x) / batch), []
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
+    for _ in range(epochs):
+        freeze_batchnorm(model.train())
+        for rows in torch.randperm(len(x)).split(batch):
+            loss = F.cross_entropy(model(x[rows]), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+    return losses
 
 
 def discriminative(layers, lr, decay, head_lr):
@@ -79,11 +115,13 @@ def class_weights_one_by_one(labels, classes):
     return [len(labels) / (classes * count) for count in counts]
 
 
+lesson_04.check_loop(my_loop)
 lesson_04.check_discriminative(discriminative)
 lesson_04.check_discriminative(discriminative_backwards)
 lesson_04.check_accumulate(accumulate)
 lesson_04.check_accumulate(accumulate_by_sums)
 lesson_04.check_range_test(range_test)
 lesson_04.check_range_test(range_test_by_hand)
+lesson_04.check_reading(1e-4)
 lesson_04.check_class_weights(class_weights)
 lesson_04.check_class_weights(class_weights_one_by_one)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..errors import LearnerError
 from .style import COLOURS, NAMES, Picture, figure
@@ -76,6 +76,9 @@ def lines(
             drawn = draw_line(ax, x, key, values, colour, label)
             if drawn.size:
                 ends[called.get(key, key)] = drawn[-1], drawn.mean(), colour
+        if panel == logy and ax.get_ylim()[1] < 100 * ax.get_ylim()[0]:  # few powers of ten, or none
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
         if len(panels) == 1:
             name_ends(ax, ends)
         elif ax.get_legend_handles_labels()[1]:

@@ -110,6 +110,8 @@ def explore_learning_rates(
 ) -> Explorer:
     """Return an explorer of learning rates: curves by epoch at one rate, and the last value at each.
 
+    It opens at the rate with the smallest last loss on val.
+
     Args:
         histories: {rate: what `train.fit` returned for it}, or a table with the columns train_accuracy,
             val_accuracy, train_loss and val_loss, a row for each epoch.
@@ -155,24 +157,25 @@ def explore_learning_rates(
                 for split, name in wanted.items()
             }
     order = sorted(curves["accuracy"])
-    last = {rate: curves["accuracy"][rate]["val"][-1] for rate in order}
+    # By the loss: accuracy jumps by whole images. A training that broke down has none, and comes last.
+    last = {rate: np.nan_to_num(curves["loss"][rate]["val"][-1], nan=np.inf) for rate in order}
 
     def draw(rate: float, quantity: str) -> plots.Picture:
         here = curves[quantity][rate]
-        rank = 1 + sum(value > last[rate] for value in last.values())
+        rank = 1 + sum(value < last[rate] for value in last.values())
         alt = (
             f"Rate {rate:g}, {len(here['val']) - 1 + first} epochs: {quantity} in training from "
             f"{here['train'][0]:.3f} to {here['train'][-1]:.3f}, on val from {here['val'][0]:.3f} to "
-            f"{here['val'][-1]:.3f}. By its last accuracy on val it is number {rank} of {len(order)} rates."
+            f"{here['val'][-1]:.3f}. By its last loss on val it is number {rank} of {len(order)} rates."
         )
         if not np.isfinite([*here["train"], *here["val"]]).all():
             alt += " Values that are missing were not finite: training broke down."
-        title = f"Learning rate {rate:g}: number {rank} of {len(order)} on val"
+        title = f"Learning rate {rate:g}: number {rank} of {len(order)} by its loss on val"
         return plots.explorers.rates(
             curves[quantity], rate, first=first, ylabel=quantity, title=title, alt=alt
         )
 
-    best = max(order, key=lambda rate: (math.isfinite(last[rate]), last[rate]))
+    best = min(order, key=last.__getitem__)
     rates = option_slider("rate", [(f"{rate:g}", rate) for rate in order], best)
     show = dropdown("show", list(curves), "accuracy")
     note = "accuracy or loss by epoch at one learning rate, before those of the others"
