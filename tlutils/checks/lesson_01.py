@@ -148,8 +148,8 @@ def check_top_places(function: Callable[[Tensor, int], Tensor | list[tuple[int, 
     """
     draw = torch.Generator().manual_seed(0)
     maps = 0.1 * torch.rand(6, 4, 5, generator=draw) - 1  # most are below zero
-    for image, row, column, value in [(1, 3, 4, 2.0), (1, 3, 3, 1.9), (4, 0, 2, 3.0), (2, 2, 0, 1.0)]:
-        maps[image, row, column] = value
+    for image, row, column, peak in [(1, 3, 4, 2.0), (1, 3, 3, 1.9), (4, 0, 2, 3.0), (2, 2, 0, 1.0)]:
+        maps[image, row, column] = peak
     maps[5] += 1.5  # a high mean, and no peak
     height, width = maps.shape[1:]
 
