@@ -66,7 +66,7 @@ def panels(
 ) -> Picture:
     """Return a grid of panels, each with the estimates of some strategies side by side.
 
-    Panels of one column share their range of values; strategies are named below the last row.
+    All panels share one range of values; strategies are named below the last row.
 
     Args:
         panels: {(row, column): {strategy: (value, low, high)}}, drawn in the order in which they come.
@@ -84,7 +84,7 @@ def panels(
     rows, columns = (list(dict.fromkeys(key[k] for key in panels)) for k in range(2))
     size = (7.5, 1.1 + 1.8 * len(rows))
     picture, axes = figure(
-        *size, title=title, alt=alt, rows=len(rows), cols=len(columns), sharex=True, sharey="col"
+        *size, title=title, alt=alt, rows=len(rows), cols=len(columns), sharex=True, sharey=True
     )
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     for (row, column), panel in panels.items():
