@@ -21,7 +21,7 @@ from tiny import same, tiny_net, weights
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tlutils import data, models, runtime, train
+from tlutils import data, models, runtime, surgery, train
 from tlutils.errors import LearnerError
 
 
@@ -71,6 +71,91 @@ def test_a_raw_model_is_saved_and_comes_back_too(make, tmp_path):
     model = make().eval()
     loaded = models.load(models.save(model, tmp_path / "raw"))
     assert torch.equal(logits(loaded), logits(model))
+
+
+def with_another_activation(model):
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.ReLU):
+            model.set_submodule(name, nn.GELU())
+
+
+def with_another_eps(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.3
+
+
+def first_conv(model, padding=None):
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    return next(m for m in convs if padding in (None, m.padding))
+
+
+def with_another_forward(model):
+    whole = model.forward
+    model.forward = lambda x: whole(x) * 2
+
+
+def with_another_class(model):
+    forward = type(model).forward
+    body = {"forward": lambda self, x: forward(self, x) + 1, "__module__": type(model).__module__}
+    model.__class__ = type(type(model).__name__, (type(model),), body)
+
+
+CHANGED = {
+    "activation": with_another_activation,
+    "eps": with_another_eps,
+    "stride": lambda m: setattr(first_conv(m), "stride", (1, 1)),
+    "padding": lambda m: setattr(first_conv(m), "padding", (2, 2)),
+    "padding mode": lambda m: setattr(first_conv(m, (1, 1)), "padding_mode", "circular"),
+    "forward": with_another_forward,
+    "class": with_another_class,
+    "hook": lambda m: first_conv(m).register_forward_hook(lambda module, args, out: out * 2),
+    "hook before": lambda m: m.register_forward_pre_hook(lambda module, args: (args[0] * 2,)),
+    "hook on the model": lambda m: m.register_forward_hook(lambda module, args, out: out * 2),
+}
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "torchvision/squeezenet1_1"])
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_model_that_was_changed_after_it_was_made_never_comes_back_with_other_scores(
+    name, change, tmp_path, caplog
+):
+    if name.startswith("torchvision") and change == "eps":
+        pytest.skip("it has no BatchNorm")
+    model = models.load(name, pretrained=False, num_classes=3, input_size=64)
+    plain = models.save(model, tmp_path / "plain")
+    assert "changed" not in caplog.text
+    assert torch.equal(logits(models.load(plain)), logits(model))
+    CHANGED[change](model)
+    before = weights(model)
+    path = models.save(model, tmp_path / "model")
+    assert same(weights(model), before)
+    assert "with its weights alone" in caplog.text
+    with pytest.raises(LearnerError, match="into=model"):
+        models.load(path)
+    again = models.load(name, pretrained=False, num_classes=3, input_size=64, seed=9)
+    CHANGED[change](again)
+    assert torch.equal(logits(models.load(path, into=again)), logits(model))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: first_conv(m).register_forward_hook(lambda module, args, out: None),
+        lambda m: setattr(m, "drop_rate", 0.5),
+        lambda m: setattr(m, "note", "mine"),
+        lambda m: surgery.freeze_to(m, "head"),
+        lambda m: m.train(),
+        lambda m: m.half(),
+    ],
+    ids=["a hook that listens", "dropout", "a note", "freezing", "training mode", "half precision"],
+)
+def test_what_changes_no_score_is_no_change(change, tmp_path, caplog):
+    model = models.load("test_resnet", pretrained=False, num_classes=3, input_size=64)
+    change(model)
+    loaded = models.load(models.save(model, tmp_path / "model"))
+    assert "changed" not in caplog.text
+    assert same(weights(loaded), weights(model))
 
 
 def test_a_saved_model_keeps_its_number_type(tmp_path):
