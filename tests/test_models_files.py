@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import logging
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -431,6 +432,9 @@ UNFIT = {
     "complex": (lambda t: t.to(torch.complex64), "complex"),
     "int32": (lambda t: t.to(torch.int32), "whole numbers"),
     "NaN": (lambda t: torch.where(t == t.max(), torch.nan, t), "NaN"),
+    "infinity": (lambda t: torch.where(t == t.max(), torch.inf, t), "infinite"),
+    "minus infinity": (lambda t: torch.where(t == t.max(), -torch.inf, t), "infinite"),
+    "too large": (lambda t: t.double() + 1e300, r"1e\+300, too large for the model's torch.float32"),
 }
 
 
@@ -447,6 +451,55 @@ def test_weights_of_another_kind_are_refused_and_nothing_is_copied(spoil, words,
     with pytest.raises(LearnerError, match=words):
         models.load(path, into=model)
     assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("least", [-1e-3, -7.0, -1e30])
+def test_negative_variances_are_refused(least):
+    model = tiny_net(seed=2)
+    before, state = weights(model), weights(tiny_net(seed=1))
+    state["body.1.running_var"][0] = least
+    with pytest.raises(LearnerError, match="negative variances"):
+        models.load_weights(model, state)
+    assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("name", ["stem.0.weight", "body.1.running_mean", "fc.bias"])
+@pytest.mark.parametrize("make", [lambda t: t.to("meta"), lambda t: t.to_sparse()], ids=["meta", "sparse"])
+def test_tensors_without_plain_values_are_refused_in_words(name, make, tmp_path):
+    model = tiny_net(seed=2)
+    before, state = weights(model), weights(tiny_net(seed=1))
+    state[name] = make(state[name])
+    torch.save(state, tmp_path / "odd.pt")
+    for source in (state, tmp_path / "odd.pt"):
+        with pytest.raises(LearnerError, match=f"{name}.*Nothing was copied"):
+            models.load_weights(model, source)
+    assert same(weights(model), before)
+
+
+def test_a_mask_may_hold_infinity_where_the_model_has_it():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
+
+    model = Masked()
+    assert not models.load_weights(model, Masked().state_dict()).missing
+
+
+@pytest.mark.parametrize("place", [b"gr\xfcn/model", b"model-\xff", b"\xff\xfe/\xfd"])
+def test_a_path_that_is_no_text_is_written_and_read(place, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + place))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes only valid names")
+    model = models.load("test_resnet", pretrained=False, num_classes=3, input_size=64)
+    path = models.save(model, path)
+    assert same(weights(models.load(path)), weights(model))
+    assert same(weights(models.load(path, into=model)), weights(model))
+    assert not models.load_weights(model, path).missing
 
 
 def test_half_precision_weights_go_into_a_model_of_single_precision():
@@ -504,6 +557,8 @@ NEVER = (
     None,
     True,
     -1,
+    1,
+    "1",
     3.5,
     float("nan"),
     10**30,

@@ -21,7 +21,7 @@ from ..runtime import user_path
 from . import huggingface
 from .adapt import COUNTER, check_values, copy_in, shape_error, stem_and_head
 from .metadata import ModelInfo, changed, from_json
-from .reading import AVERAGED, USUAL, read_sets, read_tensors, sets_of
+from .reading import AVERAGED, USUAL, read_sets, read_tensors, readable, sets_of
 from .recognise import ATTRIBUTE, attach, info
 from .zoo import build
 
@@ -320,7 +320,7 @@ def _about(path: Path, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[s
     These are facts, options, names of loose tensors, and whether the model is no more what its name says.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with readable(path) as name, safe_open(name, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except SafetensorError:
         text = None  # a torch checkpoint: it has tensors and no such entry
