@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare_hits, kendall_tau, two_way_mean
+from tlutils.intervals import SampleMean, compare_hits, kendall_tau, score_interval, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -186,3 +186,10 @@ def test_ranks_of_other_shapes_are_refused_in_words():
         kendall_tau(np.zeros((2, 3)), np.zeros(4))
     with pytest.raises(LearnerError, match="three"):
         kendall_tau(np.zeros((2, 2)), np.zeros(2))
+
+
+def test_where_each_class_is_one_photograph_a_class_counts_as_one_image():
+    labels = np.repeat(np.arange(13), 40)
+    hits = np.random.default_rng(0).random(len(labels)) < 0.7
+    found = score_interval(hits, labels, groups=labels)
+    assert found.high - found.low > 0.35  # that of thirteen images, and not of 520
