@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare_hits, hit_rate, kendall_tau, two_way_mean
+from tlutils.intervals import SampleMean, compare_hits, hit_rate, kendall_tau, score_interval, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -204,3 +204,10 @@ def test_a_share_and_a_difference_of_shares_stay_where_they_can_lie():
     for table in ([[1.0, -0.1]], [[2, 0]]):
         with pytest.raises(LearnerError, match="from 0 to 1"):
             hit_rate(table)
+
+
+def test_where_each_class_is_one_photograph_a_class_counts_as_one_image():
+    labels = np.repeat(np.arange(13), 40)
+    hits = np.random.default_rng(0).random(len(labels)) < 0.7
+    found = score_interval(hits, labels, groups=labels)
+    assert found.high - found.low > 0.35  # that of thirteen images, and not of 520

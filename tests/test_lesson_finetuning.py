@@ -14,7 +14,7 @@ from tiny import tiny_net
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import data, metrics, models, runtime, surgery, train
+from tlutils import data, metrics, models, runtime, train
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "04_full_finetuning.ipynb"
 

@@ -1,5 +1,6 @@
 """What lesson 00 writes out by hand does the same as the tools that later lessons import."""
 
+import ast
 from pathlib import Path
 
 import nbformat
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tlutils import models, probe, surgery
+from tlutils import data, models, probe, surgery
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "00_six_steps.ipynb"
 
@@ -17,11 +18,21 @@ LESSON = Path(__file__).parent.parent / "notebooks" / "00_six_steps.ipynb"
 @pytest.fixture(scope="module")
 def written_out():
     """The functions of the lesson, as the learner has them after running its cells."""
-    names = {"torch": torch, "nn": nn, "F": F, "classes": ["one", "two"]}
+    names = {"torch": torch, "np": np, "nn": nn, "F": F}
     for cell in nbformat.read(LESSON, as_version=4).cells:
-        if cell.cell_type == "code" and cell.source.lstrip("@").startswith(("def ", "torch.no_grad()\ndef ")):
-            exec(cell.source.split("\n\n\nprint")[0].split("\n\n\nx_train")[0], names)
+        if cell.cell_type == "code":
+            parts = ast.parse(cell.source).body
+            defined = [part for part in parts if isinstance(part, ast.FunctionDef | ast.ClassDef)]
+            exec(compile(ast.Module(defined, type_ignores=[]), cell.id, "exec"), names)
     return names
+
+
+def test_the_gallery_shows_both_kinds_of_wafer_of_both_classes(written_out):
+    cells, wafers = data.load("elpv-defects"), data.load("elpv-wafers")
+    splits = wafers.train, wafers.val, wafers.test
+    kind = {p: k for split in splits for p, k in zip(split.paths, split.labels, strict=True)}
+    for rows in written_out["gallery"](cells.train).values():
+        assert 2 <= sum(kind[cells.train.paths[i]] for i in rows) <= 4
 
 
 def test_freezing_by_hand_holds_what_freeze_to_holds(written_out):
@@ -58,9 +69,9 @@ def test_the_head_trained_by_hand_agrees_with_the_solved_probe(written_out):
     features[:, 0] += 1.5 * labels
     rows = rng.permutation(400)
     x, y = torch.from_numpy(features[rows]), torch.from_numpy(labels[rows])
-    written_out["y_train"], written_out["y_val"] = y[:300], y[300:]
+    train, val = (x[:300], y[:300]), (x[300:], y[300:])
     torch.manual_seed(0)
-    head, history = written_out["train_head"](x[:300], x[300:])
+    head, history = written_out["train_head"](train, val, 2)
     solved = probe.fit_probe(x[:300].numpy(), y[:300].numpy())
     with torch.no_grad():
         by_hand = head(x[300:]).argmax(1).numpy()

@@ -273,7 +273,10 @@ def score_interval(
     truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
     together, apart = class_mean(right, truth, groups=groups), class_mean(right, truth)
     units = group_codes(groups, len(truth)).max() + 1
-    effect = together.variance / apart.variance if 0 < together.variance < np.inf else len(truth) / units
+    nothing = 1e-9 * apart.variance  # a rounding, as where each class is one group
+    effect = (
+        together.variance / apart.variance if nothing < together.variance < np.inf else len(truth) / units
+    )
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls, images = np.bincount(own, right) / counts, counts / max(1.0, effect)
     mean, n = together.value, len(images) ** 2 / (1 / images).sum()

@@ -146,8 +146,8 @@ def check_loop(loop: Callable[..., Any] | None) -> None:
             mode for mode, _ in seen.modes
         ),
         "BatchNorm is in training mode: freeze it after model.train(), which lets it go.": seen.modes[0][1],
-        "BatchNorm is frozen in the first epoch and not in the next: train() lets it go, so freeze it again in "
-        "each epoch.": any(held for _, held in seen.modes),
+        "BatchNorm is frozen in the first epoch and not in the next: train() lets it go, so freeze it again "
+        "in each epoch.": any(held for _, held in seen.modes),
         f"{len(seen.rows)} batches, where {epochs} epochs of {per_epoch} were asked for. The last of an "
         "epoch is shorter, and counts.": len(seen.rows) != steps,
         f"{len(seen.grads)} steps for {steps} batches: one for each.": len(seen.grads) != steps,
