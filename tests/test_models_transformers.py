@@ -196,3 +196,13 @@ def test_the_package_is_imported_for_its_own_models_alone():
         "sys.exit('transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", "convnext"])
+def test_a_models_own_loss_and_configuration_know_its_new_classes(name):
+    model = surgery.replace_head(tiny(name), 7)
+    output = model(torch.rand(2, 3, 32, 32), labels=torch.tensor([0, 6]))
+    assert torch.isfinite(output.loss)
+    assert torch.allclose(output.loss, nn.functional.cross_entropy(output.logits, torch.tensor([0, 6])))
+    assert (model.config.num_labels, len(model.config.label2id), model.num_labels) == (7, 7, 7)
+    assert models.info(model).num_classes == 7

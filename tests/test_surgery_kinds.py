@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from tlutils import features, inference, models, surgery, train
+from tlutils import explain, features, inference, models, surgery, train
 from tlutils.errors import LearnerError
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -997,12 +997,72 @@ def test_a_model_that_surgery_cannot_use_is_told_in_words(form):
             act(model)
 
 
-@pytest.mark.parametrize("form", ["lazy", "two inputs"])
-def test_predict_says_it_too(form):
-    from PIL import Image
+class ByItsName(Net):
+    def forward(self, *, images):
+        return super().forward(images)
 
-    with pytest.raises(LearnerError, match=r"lazy|needs x and mask"):
-        train.predict(UNUSABLE[form](), Image.new("RGB", (32, 32)))
+
+class ADict(Net):
+    def forward(self, batch):
+        return super().forward(batch["image"])
+
+
+def on_meta() -> nn.Module:
+    with torch.device("meta"):
+        return Net()
+
+
+CANNOT_RUN: dict[str, Any] = {
+    **{form: UNUSABLE[form] for form in ("lazy", "two inputs", "exported")},
+    "by its name": ByItsName,
+    "a dict": ADict,
+    "meta": on_meta,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.export
+@pytest.mark.parametrize("form", CANNOT_RUN)
+def test_running_and_training_say_it_too(form):
+    model, images = CANNOT_RUN[form](), tiny_data()
+    words = (
+        r"lazy|needs (x and mask|images)|[Ee]xported|a batch alone|no values|could not run|cannot be followed"
+    )
+    for act in (
+        lambda: train.predict(model, images.val),
+        lambda: train.evaluate(model, images.val),
+        lambda: train.fit(model, images, train.Recipe.finetune(epochs=1)),
+        lambda: train.fit(model, images, train.Recipe.probe(epochs=1)),
+        lambda: features.extract(model, images.val, at="head"),
+        lambda: explain.grad_cam(model, X[:3]),
+        lambda: explain.occlusion(model, X[:1]),
+    ):
+        with pytest.raises(LearnerError, match=words):
+            act()
+
+
+# Compiled modules.
+
+
+COMPILED = {
+    "a layer": (Net, "two"),
+    "what is opened": (Nested, "net"),
+    "the head": (Net, "fc"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.compile
+@pytest.mark.parametrize("form", COMPILED)
+def test_a_compiled_part_is_seen_as_what_it_compiles(form):
+    kind, name = COMPILED[form]
+    model, plain = made(kind).eval(), made(kind).eval()
+    setattr(model, name, torch.compile(getattr(model, name), backend="eager"))
+    assert [s.num_params for s in surgery.stages(model)] == [s.num_params for s in surgery.stages(plain)]
+    assert surgery.audit(model.train()).codes == surgery.audit(plain.train()).codes
+    prefix, suffix = surgery.split_at(model.eval(), "head")
+    assert torch.allclose(suffix(prefix(X)), plain.eval()(X), atol=1e-6)
+    rows = features.extract(model, tiny_data().val, at="head")["head"]
+    assert np.allclose(rows, features.extract(plain, tiny_data().val, at="head")["head"], atol=1e-5)
+    assert surgery.replace_head(model, 3)(X).shape == (4, 3)
 
 
 # What was found out about a model is used for others that are made alike, and for no others.

@@ -112,7 +112,7 @@ def test_looking_gives_back_modes_gradients_and_generators_also_after_an_error()
     state = torch.get_rng_state()
     first = train.predict(net, tiny_data().val).probabilities
     assert np.array_equal(first, train.predict(net, tiny_data().val).probabilities), "dropout was active"
-    with pytest.raises(RuntimeError):
+    with pytest.raises(LearnerError, match="a hook that fails"):
         net.body[0].register_forward_hook(fail)
         train.predict(net, tiny_data().val)
     assert [m.training for m in net.modules()] == modes

@@ -178,17 +178,21 @@ def require_module(model: object) -> nn.Module:
         )
     bare = unwrap(model)
     try:
-        inputs = inspect.signature(bare.forward).parameters.values()
+        signature = inspect.signature(bare.forward)
     except (TypeError, ValueError):  # a scripted model has none
         return bare
-    needed = [
-        p.name for p in inputs if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if len(needed) > 1:
+    try:
+        signature.bind("images")
+    except TypeError as error:
+        rest = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+        needed = [
+            name for name, p in signature.parameters.items() if p.default is p.empty and p.kind not in rest
+        ]
         raise LearnerError(
-            f"{type(bare).__name__} needs {' and '.join(needed)}, and here it gets a batch of images alone. "
-            "Wrap it in a module whose forward takes images and adds the rest."
-        )
+            f"{type(bare).__name__} needs {' and '.join(needed) or 'no input'}, and here it gets a batch of "
+            f"images alone, by its place ({error}). Wrap it in a module whose forward takes images and gives "
+            "it the rest."
+        ) from error
     return bare
 
 
@@ -412,6 +416,9 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     Args:
         model: Any model.
 
+    Raises:
+        LearnerError: As `require_module` does, and for weights without values.
+
     Example:
         >>> import torch
         >>> from torch import nn
@@ -424,6 +431,11 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         True
     """
     bare = require_module(model)
+    if any(t is not None and t.is_meta for t in _tensors(model)):
+        raise LearnerError(
+            "The model's weights are on the meta device: they have shapes and no values, so it cannot run. "
+            "Make it anew on a real device, or call model.to_empty(device='cpu') and load weights."
+        )
     modes = [(module, module.training) for module in model.modules()]
     try:
         set_mode(model, training=False)
@@ -596,6 +608,8 @@ class _Copier:
         self.modules.add(id(module))
         if isinstance(module, torch.jit.ScriptModule):
             return self._keep(module, copy.deepcopy(module))
+        if "_orig_mod" in module._modules:
+            return self._keep(module, _Eager(self.copy(module._modules["_orig_mod"])))
         new = self._keep(module, object.__new__(type(module)))
         hooks = _HOOKS
         if Tensor in map(type, module.__dict__.values()):  # a weight that a hook makes
@@ -670,6 +684,23 @@ class _Copier:
         return new
 
 
+class _Eager(nn.Module):
+    """Runs what torch.compile compiled, under the same names and without its compiler."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod, self.training = module, module.training
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("_orig_mod"), name)
+
+    def forward(self, *args: Any, **settings: Any) -> Any:
+        return self._orig_mod(*args, **settings)
+
+
 class _Sheller(_Copier):
     """Copies a module and what it holds, but for the modules in it: shells that do not run stand for those.
 
@@ -714,9 +745,9 @@ class _Sheller(_Copier):
             handle.remove()
 
     def _module(self, module: nn.Module) -> Any:
-        scripted = isinstance(module, torch.jit.ScriptModule)
-        shell = self._keep(module, nn.Module() if scripted else object.__new__(type(module)))
-        if not scripted:
+        closed = isinstance(module, torch.jit.ScriptModule) or "_orig_mod" in module._modules
+        shell = self._keep(module, nn.Module() if closed else object.__new__(type(module)))
+        if not closed:
             shell.__dict__.update(vars(module), **self._no_hooks, training=self._training)
             self._fill(shell, module)
         shell.__dict__["forward"] = functools.partial(self._answer, module)

@@ -38,6 +38,14 @@ def is_transformers(model: nn.Module) -> bool:
     return any((kind.__module__, kind.__name__) == made for kind in type(model).__mro__)
 
 
+def note_classes(model: nn.Module, num_classes: int) -> None:
+    """Note how many classes a model has where its own loss, and its saved configuration, look."""
+    config: Any = model.config
+    config.id2label = {i: f"LABEL_{i}" for i in range(num_classes)}
+    config.label2id = {name: i for i, name in config.id2label.items()}
+    model.num_labels = num_classes  # type: ignore[assignment]
+
+
 def architectures() -> Mapping[str, Any]:
     """Return the image classifiers of transformers, by the name of their configuration ("vit", "resnet")."""
     auto = importlib.import_module(f"{library().__name__}.models.auto.modeling_auto")

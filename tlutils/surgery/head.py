@@ -11,7 +11,7 @@ from torch import nn
 from .. import models, runtime
 from ..errors import LearnerError
 from ..inference import logits_of, set_mode, twin
-from ..models import layers
+from ..models import huggingface, layers
 from .stages import require_editable
 
 
@@ -97,8 +97,14 @@ def replace_head(
             "This model has no dropout layer before its head, so its rate cannot be set. "
             "Leave dropout out; a timm model takes drop_rate when it is created."
         )
+    for name in trial.heads:
+        require_own_weight(bare, name)
     with runtime.seeded(seed):
-        new = {require_own_weight(bare, name): _like(bare, name, num_classes) for name in trial.heads}
+        # A compiled head goes with its compiler's wrapper, which would go on to run the old one.
+        new = {
+            bare.get_submodule(name.removesuffix("._orig_mod")): _like(bare, name, num_classes)
+            for name in trial.heads
+        }
     counts = _counts(bare, trial.heads)
     _put(bare, new, {owner: num_classes for owner in counts})
     try:
@@ -109,6 +115,8 @@ def replace_head(
     if dropout is not None:
         for name in trial.dropouts:
             layers.set_drop_rate(bare.get_submodule(name), dropout)
+    if huggingface.is_transformers(bare):
+        huggingface.note_classes(bare, num_classes)
     models.describe(bare, num_classes=num_classes, classes=None)
     return model
 
@@ -124,16 +132,14 @@ def _grow(model: nn.Module, num_classes: int) -> None:
             parameter.data = parameter.data.to(like)
 
 
-def require_own_weight(model: nn.Module, name: str) -> nn.Module:
-    """Return the layer of that name, once it is sure that its weight is a parameter. Raises LearnerError."""
-    layer = model.get_submodule(name)
-    if "weight" not in layer._parameters:
+def require_own_weight(model: nn.Module, name: str) -> None:
+    """Raise LearnerError unless the weight of the layer of that name is a parameter."""
+    if "weight" not in model.get_submodule(name)._parameters:
         raise LearnerError(
             f"The weight of {name} is made at each pass, by pruning, weight or spectral norm, or another "
             "hook or parametrization, and cannot be replaced. Take that off first, with remove_weight_norm, "
             "prune.remove or parametrize.remove_parametrizations, and put it on the new layer."
         )
-    return layer
 
 
 def _like(model: nn.Module, name: str, outputs: int) -> nn.Module:

@@ -263,8 +263,8 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
     known = ready.stages
     name = stage.name if isinstance(stage, Stage) else stage
     if name == "head" and len(known) == 1 and ready.refused:  # all is one stage, which nobody means by that
-        first, why = next(iter(ready.refused.items()))
-        raise LearnerError(f"Nothing can be cut off before the head, nor at {first}, because {why}.")
+        first, reason = next(iter(ready.refused.items()))
+        raise LearnerError(f"Nothing can be cut off before the head, nor at {first}, because {reason}.")
     if name in known.names:
         return known.names.index(name)
     for k, own in enumerate(known):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def predict(
         batch_size: Images in one forward pass.
 
     Raises:
-        LearnerError: When there are no images, or when the model is no classifier.
+        LearnerError: When there are no images, or when the model is no classifier or cannot run on them.
 
     Example:
         >>> from tlutils import data, models, train
@@ -92,9 +93,22 @@ def predict(
         for start in runtime.progress(starts, desc="predict"):
             chosen = range(start, min(start + batch_size, len(several)))
             x = torch.stack([transform(data.read_for(transform, several, i)) for i in chosen])
-            rows.append(logits_of(bare(x.to(*place))).float().softmax(1).cpu())
+            rows.append(logits_of(_run(bare, x.to(*place))).float().softmax(1).cpu())
     proba = torch.cat(rows).numpy()
     return Prediction(proba, models.info(model).classes or [str(k) for k in range(proba.shape[1])])
+
+
+def _run(model: nn.Module, images: torch.Tensor) -> Any:
+    try:
+        return model(images)
+    except (LearnerError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever somebody's model says that takes something else
+        raise LearnerError(
+            f"{type(model).__name__} could not run on a batch of images of shape {tuple(images.shape)}: "
+            f"{error}. Expected a model that takes such a batch alone, of any number of images. Wrap one "
+            "that takes something else, such as a dict; an exported program may be fixed to one batch size."
+        ) from error
 
 
 def evaluate(model: nn.Module, split: data.LabelledImages, *, batch_size: int = 32) -> metrics.Report:
