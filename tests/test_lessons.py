@@ -171,11 +171,18 @@ def test_a_lesson_runs_in_this_python_whatever_kernels_are_installed(place, tmp_
     assert not started.exists()
 
 
-def test_a_kernel_that_dies_or_does_not_start_is_said_in_words(tmp_path, monkeypatch):
-    notebook = notebook_at(tmp_path / "a.ipynb", "import os; os._exit(3)")
+@pytest.mark.parametrize(
+    "end", ["os._exit(3)", "os._exit(0)", "os.kill(os.getpid(), 9)" if os.name != "nt" else "os.abort()"]
+)
+def test_a_kernel_that_dies_is_said_in_words(tmp_path, end):
+    notebook = notebook_at(tmp_path / "a.ipynb", f"import os; {end}")
     with pytest.raises(LearnerError, match=r"a\.ipynb stopped in code cell 1.*died") as error:
         lessons.execute(notebook)
     assert len(error.value.notebook.cells) == 1
+
+
+def test_a_kernel_that_does_not_start_is_said_in_words(tmp_path, monkeypatch):
+    notebook = notebook_at(tmp_path / "a.ipynb", "1")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
     with pytest.raises(LearnerError, match=r"its start.*nowhere"):
         lessons.execute(notebook)

@@ -701,16 +701,26 @@ def test_a_model_that_was_frozen_as_a_whole_trains_what_is_asked_for():
     assert [n for n, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
 
 
-def test_statistics_that_are_held_are_not_counted_again_by_an_average():
+def reset_each(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    model.train()(X)
+
+
+@pytest.mark.parametrize("wrap", [AveragedModel, nn.DataParallel, lambda model: model])
+@pytest.mark.parametrize("count", [lambda model: update_bn([X], model), reset_each])
+def test_statistics_that_are_held_are_not_counted_again_by_an_average(wrap, count):
     model = frozen(Net)
     model(X)
-    average = AveragedModel(model)
+    average = wrap(model)
     assert surgery.frozen_to(average) == surgery.frozen_to(model)
     before = {k: v.clone() for k, v in average.named_buffers()}
-    update_bn([X], average)
+    count(average)
     assert all(torch.equal(v, before[k]) for k, v in average.named_buffers())
-    update_bn([X], surgery.unfreeze(model))
-    assert not torch.equal(model.norm.running_mean, before["module.norm.running_mean"])
+    mean = model.norm.running_mean.clone()
+    count(surgery.unfreeze(model))
+    assert not torch.equal(model.norm.running_mean, mean)
 
 
 # One layer on both sides of a cut.
@@ -870,11 +880,26 @@ def test_a_head_of_a_class_of_its_own_stays_of_that_class(kind, classes):
     assert not torch.equal(model.fc.weight[:3], old[:3])
 
 
-def test_a_head_that_cannot_be_made_for_other_classes_is_refused():
+class Shares(nn.Linear):
+    """Gives shares that add up to 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(1)
+
+
+class Longest(nn.Linear):
+    """Gives scores of one length."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(super().forward(x))
+
+
+@pytest.mark.parametrize("kind", [Counting, Shares, Longest])
+def test_a_head_that_cannot_be_made_for_other_classes_is_refused(kind):
     model = made(Net)
-    model.fc = Counting(8, 5)
+    model.fc = kind(8, 5)
     head = model.fc
-    with pytest.raises(LearnerError, match="Counting, which cannot be made"):
+    with pytest.raises(LearnerError, match=f"{kind.__name__}, which cannot be made"):
         surgery.replace_head(model, 3)
     assert model.fc is head
 

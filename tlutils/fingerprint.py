@@ -13,6 +13,7 @@ compare the outputs on a few inputs, as `features.extract` does.
 
 import dis
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -236,7 +237,7 @@ class _Walk:
         if kind not in self._classes:
             self._classes[kind] = []  # its methods may name it
             found = [("class", _name(kind))]
-            for base in (*kind.__mro__, *type(kind).__mro__):
+            for base in (*inspect.getmro(kind), *inspect.getmro(type(kind))):
                 for name, value in list(vars(base).items()):  # looking may note something in it
                     value = getattr(value, "__func__", getattr(value, "fget", value))
                     # A library's class goes by its name, unless somebody put another method in.
@@ -321,7 +322,7 @@ class _Walk:
         elif isinstance(thing, BuiltinFunctionType) and not hasattr(thing, "__self__"):
             yield _name(thing)
         elif isinstance(thing, torch.jit.ScriptFunction):
-            yield _hash(thing.save_to_buffer())
+            yield _hash(thing.save_to_buffer({}))
         else:
             yield from self._object(thing)
 

@@ -17,8 +17,9 @@ class Rows(np.memmap):
 
     def __getitem__(self, key: Any) -> Any:
         picked = super().__getitem__(key)
-        first = key[0] if isinstance(key, tuple) and key else key
-        first = slice(None) if first is ... and np.ndim(picked) == self.ndim else first
+        first: Any = key[0] if isinstance(key, tuple) and key else key
+        if first is ... and np.ndim(picked) == self.ndim:
+            first = slice(None)
         if isinstance(picked, Rows) and np.ndim(first) < 2 and isinstance(first, slice | list | np.ndarray):
             picked.groups = None if self.groups is None else self.groups[first]
         return picked
