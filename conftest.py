@@ -1,6 +1,7 @@
 """Tests and lessons run in one thread each, as many at a time as the machine has cores; no progress bars."""
 
 import contextlib
+import gc
 import importlib
 import os
 
@@ -16,6 +17,7 @@ import processes
 import psutil
 import pytest
 
+gc.disable()  # until all is imported and collected, since hardly any of that is garbage
 processes.warm_kernels()
 
 # In a new environment whatever is imported is compiled first, for a minute. So one process begins with what
@@ -28,6 +30,13 @@ if os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
 CORES = joblib.cpu_count()
 MEMORY = 2 * 2**30  # what a worker, or the kernel of its lesson, takes
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # a lesson that would use the other cores leaves them to other tests
+
+
+def pytest_collection_finish():
+    """What was imported and collected stays to the end: no search for garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

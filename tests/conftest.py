@@ -1,6 +1,5 @@
 """What every test shares: an own cache folder, and no network beyond loopback."""
 
-import gc
 import socket
 import sys
 from pathlib import Path
@@ -10,12 +9,6 @@ import pytest
 INSTRUCTOR = Path(__file__).parent.parent / "instructor"  # withheld from learners, with what it tests
 sys.path.append(str(INSTRUCTOR))
 collect_ignore_glob = [] if INSTRUCTOR.is_dir() else ["test_assignments*.py", "test_solutions.py"]
-
-
-def pytest_collection_finish():
-    """What was imported and collected stays to the end: no search for garbage looks at it again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

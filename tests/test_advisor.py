@@ -495,12 +495,12 @@ def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advic
     decision = replace(advice.decision, policy=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
     assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
-    assert "Training lp-ft, which ties with it" in deeper.training
+    assert "Training lp-ft, which ties with the best" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
     gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
     alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1], behind=gaps))
     assert alone.recipe is None
-    assert "Training probe, which is 8.0 points behind" in alone.training
+    assert "Training probe, which is 8.0 points behind the best (probe, best depth)" in alone.training
     last = replace(advice, policy="last stage", decision=replace(advice.decision, tied=["last stage"]))
     assert last.recipe.phases[0].from_stage == "stage4"
     assert last.training.startswith("Training as advised")

@@ -95,7 +95,7 @@ MOVES = {
     "explore_occlusion": [
         ("row", ["ArrowRight"], "row 17, column 16"),
         ("column", ["Home"], "row 17, column 0"),
-        ("size", ["PageUp"], "13×13 pixels"),
+        ("window", ["PageUp"], "13×13 pixels"),
     ],
     "explore_attributions": [
         ("left", ["ArrowDown"], "SmoothGrad is strongest"),

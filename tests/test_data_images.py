@@ -1,6 +1,9 @@
 """Whatever a file holds, `load_image` gives an upright RGB picture or says what is wrong with which file."""
 
 import io
+import os
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +136,42 @@ def test_a_huge_picture_is_refused_from_its_header(tmp_path, side):
     with pytest.raises(LearnerError, match=r"huge\.png.*pixels"):
         data.load_image(path)
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def pipe_behind_a_link(path):
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+
+
+def listening(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        here = Path.cwd()
+        os.chdir(path.parent)  # its name may not be long
+        made.bind(path.name)
+        os.chdir(here)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such files exist on Unix only")
+@pytest.mark.parametrize("make", [pipe, pipe_behind_a_link, device, listening])
+def test_what_has_no_end_is_not_waited_for(tmp_path, make):
+    for k, label in enumerate(("cat", "dog")):
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            Image.new("RGB", (8, 8), (40 * i, 90 * k, 7)).save(tmp_path / label / f"{i}.png")
+    make(tmp_path / "cat" / "x.png")
+    with pytest.raises(LearnerError, match="it is a pipe, a socket or a device"):
+        data.load_image(tmp_path / "cat" / "x.png")
+    ds = data.load(tmp_path, copies="equal")
+    assert [p.kind for p in ds.problems if p.path.name == "x.png"] == ["unreadable"]
+    assert len(ds.train) + len(ds.val) + len(ds.test) == 10
 
 
 def test_a_missing_file_a_folder_and_a_text_are_named(tmp_path):

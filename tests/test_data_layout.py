@@ -101,16 +101,57 @@ def test_splits_inside_of_classes_are_read(tmp_path, sides):
         assert told == {split.name if split.name in sides.values() else "train"}
 
 
-@pytest.mark.parametrize("harm", ["another class has other ones", "the names do not say it", "no train"])
-def test_splits_inside_of_classes_that_are_not_clear_are_asked_about(tmp_path, harm):
-    inner = {"the names do not say it": ("2019", "2020"), "no train": ("val", "test")}.get(
-        harm, ("train", "test")
-    )
-    lay(tmp_path, "cat", "dog", classes=inner)
-    if harm == "another class has other ones":
-        lay(tmp_path, "owl", classes=("train",), count=5)
-    with pytest.raises(LearnerError, match=r"splits, or are they the classes"):
+@pytest.mark.parametrize(
+    ("cat", "dog"),
+    [
+        (("train", "test"), ("train",)),
+        (("train", "test"), ("test",)),
+        (("train", "test"), ("2019", "2020")),
+        (("train", "test"), (".",)),
+        (("train",), ("test",)),
+        (("train", "Train", "test"), ("train", "test")),
+        (("train", "test", "more"), ("train",)),
+        (("train", "test"), ("train", "val")),
+        (("photos/train", "photos/test"), ("train", "test")),
+        (("photos/train", "photos/test"), ("photos/train", "photos/test")),
+        (("val", "test"), ("val", "test")),
+        (("2019", "2020"), ("2019", "2020")),
+    ],
+)
+def test_splits_inside_of_classes_that_are_not_clear_are_asked_about(tmp_path, cat, dog):
+    for k, (label, inner) in enumerate({"cat": cat, "dog": dog}.items()):
+        for s, side in enumerate(inner):
+            fill(tmp_path / label / side, 5, first=1000 * k + 100 * s)
+    with pytest.raises(LearnerError, match=r"splits, or are they .*splits=\{\}"):
         data.load(tmp_path)
+    assert data.load(tmp_path, splits={}).classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("cat", "dog"),
+    [
+        (("Train", "test"), ("train", "Test")),
+        (("training", "dev"), ("train_set", "validation")),
+        (("01_train", "02_test"), ("TRAIN", "TEST")),
+    ],
+)
+def test_splits_inside_of_classes_may_be_written_in_several_ways(tmp_path, cat, dog):
+    for k, (label, inner) in enumerate({"cat": cat, "dog": dog}.items()):
+        for s, side in enumerate(inner):
+            fill(tmp_path / label / side, 5, first=1000 * k + 100 * s)
+    ds = data.load(tmp_path)
+    assert ds.classes == ["cat", "dog"]
+    given = [path for split in (ds.val, ds.test) for path in split.paths]
+    assert {path.parts[-2] for path in ds.train.paths} == {cat[0], dog[0]}
+    assert {cat[1], dog[1]} <= {path.parts[-2] for path in given}
+
+
+@pytest.mark.parametrize("inner", [("train", "car"), ("morning", "evening"), ("test tube",)])
+def test_folders_inside_of_classes_that_speak_of_one_split_at_most_are_parts_of_them(tmp_path, inner):
+    fill(tmp_path / "animals" / "cat", 5)
+    for k, part in enumerate(inner):
+        fill(tmp_path / "things" / part, 5, first=100 * (k + 1))
+    assert data.load(tmp_path).classes == ["animals", "things"]
 
 
 def test_the_words_of_the_learner_are_checked(tmp_path):

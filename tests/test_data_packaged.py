@@ -1,6 +1,7 @@
 """The offline data sets are what their cards say, and the cards are there for people and for code."""
 
 import html
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -173,6 +174,56 @@ def test_pictures_that_went_from_the_cache_are_written_again_and_no_other_file_i
     assert again.train.paths[1].stat().st_mtime_ns == kept
     assert (folder / "0" / "notes.txt").read_text() == "mine"
     assert not list(folder.rglob("*.part"))
+
+
+IN_THE_WAY = {
+    "the folder is a link": lambda folder, mine: folder.symlink_to(mine),
+    "a class folder is a link": lambda folder, mine: (folder / "7").symlink_to(mine / "7"),
+    "a picture is a link": lambda folder, mine: (
+        (folder / "7").mkdir(),
+        (folder / "7" / "00000.png").symlink_to(mine / "7" / "00000.png"),
+    ),
+    "a folder was copied there": lambda folder, mine: shutil.copytree(mine / "7", folder / "7"),
+    "a link goes in a circle": lambda folder, mine: (folder / "7").symlink_to(folder / "7"),
+    "a link leads nowhere": lambda folder, mine: (folder / "7").symlink_to(mine / "nowhere"),
+}
+
+
+@pytest.mark.parametrize("way", IN_THE_WAY)
+def test_no_picture_is_written_over_a_learner_s_own_or_through_a_link(way, empty_cache, tmp_path):
+    black = [("7", "", np.zeros((4, 4), np.uint8))]
+    folder = packaged.write_pngs("few", black)[0].path.parents[1]
+    shutil.rmtree(folder)
+    mine = tmp_path / "mine"
+    (mine / "7").mkdir(parents=True)
+    (mine / "7" / "00000.png").write_bytes(b"my photograph")
+    if way != "the folder is a link":
+        folder.mkdir()
+    IN_THE_WAY[way](folder, mine)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    with pytest.raises(LearnerError, match="It was left as it is"):
+        packaged.write_pngs("few", black)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    assert list(mine.rglob("*")) == [mine / "7", mine / "7" / "00000.png"]
+
+
+def test_pictures_that_were_moved_to_another_disk_are_read_through_a_link(empty_cache, tmp_path):
+    black = [("7", "", np.zeros((4, 4), np.uint8))]
+    folder = packaged.write_pngs("few", black)[0].path.parents[1]
+    (folder.rename(tmp_path / "elsewhere"), folder.symlink_to(tmp_path / "elsewhere"))
+    assert packaged.write_pngs("few", black)[0].path.is_file()
+    (tmp_path / "elsewhere" / "written.json").unlink()
+    with pytest.raises(LearnerError, match="It was left as it is"):
+        packaged.write_pngs("few", black)
+
+
+@pytest.mark.parametrize("note", ["", "[1]", '{"7/00000.png": 3}'])
+def test_pictures_whose_note_is_lost_are_known_again(note, empty_cache):
+    black = [("7", "", np.zeros((4, 4), np.uint8))]
+    before = packaged.write_pngs("few", black)
+    note_file = before[0].path.parents[1] / "written.json"
+    note_file.write_text(note)
+    assert packaged.write_pngs("few", black) == before
 
 
 @pytest.mark.full

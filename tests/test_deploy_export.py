@@ -91,7 +91,7 @@ def test_exported_files_give_the_scores_of_a_transformer(tmp_path):
     check(model, [deploy.export_onnx(model, tmp_path / "vit")])
 
 
-TWELVE = [
+ARCHITECTURES = [
     "tf_efficientnet_lite0",
     "torchvision/resnet18",
     "torchvision/mobilenet_v3_small",
@@ -111,7 +111,7 @@ TWELVE = [
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", TWELVE)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_of_torchvision_and_timm_are_exported(name, tmp_path):
     model = awake(models.load(name, pretrained=False, num_classes=3))
     check(model, export(model, tmp_path))

@@ -100,6 +100,92 @@ def test_cam_averages_to_the_score_and_is_grad_cam_before_its_relu():
     torch.testing.assert_close(explain.grad_cam(model, x, 3), relu)
 
 
+def features(width=6):
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, width, 3, 2, 1), nn.BatchNorm2d(width)
+    )
+
+
+def behind_the_pool(head):
+    return nn.Sequential(features(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), head, nn.Flatten())
+
+
+def before_the_pool(head):
+    return nn.Sequential(features(), nn.ReLU(), head, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def of_timm():
+    from timm.layers import BatchNormAct2d
+    from timm.models.resnetv2 import ResNetV2
+
+    return ResNetV2((1, 1), (16, 24), stem_chs=8, num_classes=5, norm_layer=BatchNormAct2d)
+
+
+class AverageOfScores(nn.Module):
+    """A linear layer at each position of maps (N, h, w, C), and then the average."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.fc = features(), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.fc(self.features(x).relu().movedim(1, 3)).mean((1, 2))
+
+
+SCORED_BY_MAPS = {
+    "timm's 1×1 convolution": (of_timm, lambda m, x: m.forward_features(x), "head.fc"),
+    "convolution behind the pool": (lambda: behind_the_pool(nn.Conv2d(6, 5, 1)), lambda m, x: m[:2](x), "3"),
+    "convolution before the pool": (lambda: before_the_pool(nn.Conv2d(6, 5, 1)), lambda m, x: m[:2](x), "2"),
+    "without bias": (lambda: before_the_pool(nn.Conv2d(6, 5, 1, bias=False)), lambda m, x: m[:2](x), "2"),
+    "linear at each position": (AverageOfScores, lambda m, x: m.features(x).relu(), "fc"),
+}
+
+
+@pytest.mark.parametrize(("build", "maps", "head"), SCORED_BY_MAPS.values(), ids=list(SCORED_BY_MAPS))
+def test_cam_is_weights_times_maps_whichever_layer_makes_the_scores(build, maps, head):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, x = build().double().eval(), images(side=32, dtype=torch.float64)
+        layer = model.get_submodule(head)
+        for own in (layer.weight, *([] if layer.bias is None else [layer.bias])):
+            nn.init.normal_(own)  # timm begins with a head of zeros
+    found = explain.cam(model, x, [3, 1])
+    with torch.no_grad():
+        weight, values = layer.weight.flatten(1)[[3, 1]], maps(model, x)
+        by_hand = torch.einsum("nk,nkhw->nhw", weight, values)
+        score = model(x)[[0, 1], [3, 1]] - (0 if layer.bias is None else layer.bias[[3, 1]])
+    upsampled = F.interpolate(by_hand[:, None], (32, 32), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(found, upsampled)
+    torch.testing.assert_close(found.mean((1, 2)), score)
+
+
+class Cosine(nn.Linear):
+    """A head that compares directions: its scores are no sum of weights times maps."""
+
+    def forward(self, x):
+        return F.linear(F.normalize(x), F.normalize(self.weight), self.bias)
+
+
+def grouped():
+    return nn.Conv2d(6, 6, 1, groups=2)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        behind_the_pool(nn.Sequential(nn.Flatten(), Cosine(6, 5))),
+        behind_the_pool(grouped()),
+        behind_the_pool(nn.Sequential(nn.Conv2d(6, 6, 1), nn.Hardswish(), nn.Conv2d(6, 5, 1))),
+        before_the_pool(nn.Sequential(nn.Conv2d(6, 5, 1), nn.AdaptiveMaxPool2d(1))),
+    ],
+)
+def test_cam_refuses_scores_that_are_not_weights_times_maps_and_says_what_it_needs(model):
+    with pytest.raises(
+        LearnerError, match="one linear layer or 1×1 convolution on the average of feature maps"
+    ):
+        explain.cam(model.eval(), images(side=32))
+
+
 # --- Any spelling, any state, no trace ---
 
 

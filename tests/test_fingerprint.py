@@ -2,10 +2,12 @@
 
 import copy
 import functools
-import importlib.util
+import importlib
 import json
+import os
 import random
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -116,19 +118,159 @@ def test_a_global_that_code_reads_takes_part_through_every_call(monkeypatch):
         assert fingerprint.of(thing) == before
 
 
-def test_a_setting_in_a_module_of_ones_own_takes_part(tmp_path, monkeypatch):
-    (tmp_path / "own_settings.py").write_text("SCALE = 1\nOTHER = 1\n")
-    spec = importlib.util.spec_from_file_location("own_settings", tmp_path / "own_settings.py")
-    settings = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "own_settings", settings)
-    spec.loader.exec_module(settings)
-    world = {"settings": settings, "__name__": "__main__"}
-    exec("def scaled(x):\n    return x * settings.SCALE", world)
-    before = fingerprint.of(world["scaled"])
-    settings.OTHER = 2
-    assert fingerprint.of(world["scaled"]) == before
-    settings.SCALE = 2
-    assert fingerprint.of(world["scaled"]) != before
+@pytest.fixture
+def own_package(tmp_path, monkeypatch):
+    """A package of the learner's, with a module of settings that knows the package again."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("")
+    (tmp_path / "own_package" / "config.py").write_text(
+        "import own_package\nSCALE = 1\nOTHER = 1\nclass Deep:\n    SCALE = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("own_package.config", "own_package"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("own_package.config")
+
+
+def reader(expression, **known):
+    """A function of a notebook that reads `expression`."""
+    world = known | {"__name__": "__main__"}
+    exec(f"def scaled(x):\n    return x * {expression}", world)
+    return world["scaled"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "through"),
+    [
+        ("config.SCALE", "config"),
+        ("package.config.SCALE", "package"),
+        ("package.config.package.config.Deep.SCALE", "package"),
+        ("package.config.Deep.SCALE", "package"),
+    ],
+)
+def test_a_setting_in_a_module_of_ones_own_takes_part(own_package, expression, through):
+    config, package = own_package, sys.modules["own_package"]
+    config.package = package
+    scaled = reader(expression, **{through: {"config": config, "package": package}[through]})
+    before = fingerprint.of(scaled)
+    config.OTHER = 2
+    assert fingerprint.of(scaled) == before
+    config.Deep.SCALE = config.SCALE = 2
+    assert fingerprint.of(scaled) != before
+
+
+def cached(value):
+    @functools.lru_cache
+    def helper():
+        return value
+
+    return helper
+
+
+def attributed(value):
+    def helper(x):
+        return x * helper.factor
+
+    helper.factor = value
+    return helper
+
+
+class Refuses:
+    """It cannot be pickled."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError
+
+
+class Drops(Refuses):
+    """It can be pickled, without its value."""
+
+    def __reduce_ex__(self, protocol):
+        return Drops, (0,)
+
+
+class RefusesWithSlots:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+    __reduce_ex__ = Refuses.__reduce_ex__
+
+
+def scripted(value):
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.script(double if value == 2 else treble)
+
+
+def traced(value):
+    factor = torch.full((3,), float(value))
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.trace(lambda x: x * factor, torch.ones(3))
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    return x * 2.0
+
+
+def treble(x: torch.Tensor) -> torch.Tensor:
+    return x * 3.0
+
+
+def of_a_class(value):
+    return type("Made", (type,), {"K": value, "__module__": __name__})("Of", (), {"__module__": __name__})
+
+
+def module(value):
+    made = types.ModuleType("settings_of_ones_own")
+    made.SCALE = value
+    return made
+
+
+HOLDERS = {
+    "a cached function": cached,
+    "an attribute of a function": attributed,
+    "a view of a dict": lambda value: types.MappingProxyType({"k": value}),
+    "the values of a dict": lambda value: {"k": value}.values(),
+    "a view of bytes": lambda value: memoryview(bytes([value])),
+    "an object that refuses to be pickled": Refuses,
+    "an object that drops something": Drops,
+    "an object with slots that refuses": RefusesWithSlots,
+    "a scripted function": scripted,
+    "a traced function": traced,
+    "an attribute of a class's class": of_a_class,
+    "a module that is held": module,
+}
+
+
+@pytest.mark.parametrize("held", HOLDERS)
+def test_what_holds_a_value_goes_by_it(held):
+    def make(value):
+        holder = HOLDERS[held](value)
+        return lambda x: holder(x)
+
+    assert fingerprint.of(make(2)) == fingerprint.of(make(2))
+    assert fingerprint.of(make(2)) != fingerprint.of(make(3))
+    model = nn.Sequential(nn.ReLU())
+    model[0].holder = HOLDERS[held](2)
+    before = fingerprint.of(model)
+    model[0].holder = HOLDERS[held](3)
+    assert fingerprint.of(model) != before
+
+
+@pytest.mark.parametrize(
+    "expression", ["os.environ['SCALE_HERE']", "os.getenv('SCALE_HERE', '1')", "environ.get('SCALE_HERE')"]
+)
+def test_a_variable_of_the_environment_that_code_names_takes_part(monkeypatch, expression):
+    scaled = reader(expression, os=os, environ=os.environ)
+    before = fingerprint.of(scaled)
+    monkeypatch.setenv("OTHER_HERE", "2")
+    assert fingerprint.of(scaled) == before
+    monkeypatch.setenv("SCALE_HERE", "2")
+    assert fingerprint.of(scaled) != before
 
 
 def test_a_quantised_layer_goes_by_its_packed_weights():

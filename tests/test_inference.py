@@ -1,7 +1,8 @@
 """One rule for running models: whatever a classifier returns is read, and nothing of it is left changed."""
 
+import functools
 import random
-from collections import namedtuple
+from collections import Counter, deque, namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from tiny import same, tiny_data, tiny_net, weights
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tlutils import explain, models, surgery, train, transferability
+from tlutils import data, explain, models, surgery, train, transferability
 from tlutils.claims import materials
 from tlutils.errors import LearnerError
 from tlutils.inference import device_of, dtype_of, evaluating, logits_of, require_module, unwrap
@@ -255,6 +256,58 @@ class OwnMode(Wrapper):
         return super().train(False)
 
 
+class FirstScores(Wrapper):
+    def forward(self, x):
+        return self.net(x)[:, :10]
+
+
+class MergesItsThreeClasses(Wrapper):
+    def forward(self, x):
+        scores = self.net(x)
+        return scores[:, :2] + scores[:, 1:] if scores.shape[1] == 3 else scores
+
+
+class CropsWhatIsLarge(Wrapper):
+    def forward(self, x):
+        return self.net(x[..., :64, :64])
+
+
+class Pads(Wrapper):
+    def forward(self, x):
+        return self.net(nn.functional.pad(x, (0, -x.shape[3] % 8, 0, -x.shape[2] % 8)))
+
+
+class CentresABatch(Wrapper):
+    def forward(self, x):
+        return self.net(x - x.mean(0, keepdim=True) if len(x) > 2 else x)
+
+
+class ScalesBytes(Wrapper):
+    def forward(self, x):
+        return self.net(x / 255 if x.max() > 20 else x)
+
+
+class NoisyInTraining(Wrapper):
+    def forward(self, x):
+        return self.net(x + torch.randn_like(x) if self.training else x)
+
+
+class CountsItsCalls(Wrapper):
+    def forward(self, x):
+        self.seen.append(1)
+        return self.net(x * len(self.seen))
+
+
+class CalibratesAnObject(Wrapper):
+    def __init__(self, net):
+        super().__init__(Embedded())
+
+    def forward(self, x):
+        output = self.net(x)
+        output.logits = output.logits / 1.5
+        return output
+
+
 def hooked(net):
     wrapper = Wrapper(net)
     wrapper.register_forward_hook(lambda module, inputs, output: output * 2)
@@ -268,13 +321,92 @@ def patched(net):
 
 
 @pytest.mark.parametrize(
-    "wrap", [Rescaled, Clipped, Calibrated, Mirrored, Dictionary, OwnMode, hooked, patched]
+    "wrap",
+    [
+        *(Rescaled, Clipped, Calibrated, Mirrored, Dictionary, OwnMode, hooked, patched),
+        *(FirstScores, MergesItsThreeClasses, CropsWhatIsLarge, Pads, CentresABatch, ScalesBytes),
+        *(NoisyInTraining, CountsItsCalls, CalibratesAnObject),
+    ],
 )
-def test_a_wrapper_that_adds_anything_is_a_model_by_itself(wrap):
-    wrapped = wrap(tiny_net().train())
+@pytest.mark.parametrize("training", [True, False])
+def test_a_wrapper_that_adds_anything_is_a_model_by_itself(wrap, training):
+    wrapped = wrap(tiny_net()).train(training)
     state = weights(wrapped)
     assert unwrap(wrapped) is wrapped
     assert same(weights(wrapped), state)
+
+
+@pytest.mark.parametrize("wrap", [FirstScores, CropsWhatIsLarge, CentresABatch])
+def test_what_a_wrapper_does_at_some_sizes_is_in_what_is_predicted(wrap):
+    wrapped = models.describe(wrap(tiny_net(classes=12)).eval(), input_size=96, mean=0.5, std=0.5)
+    images, prepare = tiny_data().val, data.transform_for(wrapped)
+    batch = torch.stack([prepare(images[i][0]) for i in range(len(images))])
+    expected = wrapped(batch).softmax(1).detach().numpy()
+    assert np.allclose(train.predict(wrapped, images).probabilities, expected, atol=1e-5)
+
+
+def closure(root):
+    return lambda x: root.net(x)
+
+
+class Holder:
+    """Something that leads to the network in a slot."""
+
+    __slots__ = ("calls", "root")
+
+    def __init__(self, root):
+        self.root, self.calls = root, 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return self.root.net(x)
+
+
+REACHES = {
+    "a closure": closure,
+    "a partial": lambda root: functools.partial(Wrapper.forward, root),
+    "a bound method": lambda root: functools.partial(root.inner),
+    "a slot": Holder,
+    "a namespace": lambda root: functools.partial(lambda held, x: held.net(x), SimpleNamespace(net=root.net)),
+}
+
+
+class Reaching(Wrapper):
+    """Leads to its network, and keeps numbers, in ways that are no submodule."""
+
+    def __init__(self, net, reach):
+        super().__init__(net)
+        self.table, self.last, self.kinds = np.zeros(3), deque(maxlen=5), Counter()
+        self.reach = reach(self)
+
+    def inner(self, x):
+        return self.net(x)
+
+    def forward(self, x):
+        self.table += 1
+        self.last.append(1)
+        self.kinds["seen"] += 1
+        return self.reach(x)
+
+    def kept(self):
+        return (
+            self.table.tolist(),
+            list(self.last),
+            dict(self.kinds),
+            getattr(self.reach, "calls", 0),
+            self.seen,
+        )
+
+
+@pytest.mark.parametrize("reach", REACHES)
+def test_looking_runs_nothing_that_a_model_itself_reaches(reach):
+    model = Reaching(tiny_net(), REACHES[reach]).train()
+    state, kept = weights(model), model.kept()
+    assert unwrap(model) is model.net
+    for look in models.info, surgery.stages, surgery.audit, surgery.head_layers:
+        look(model)
+    assert same(weights(model), state)
+    assert model.kept() == kept
 
 
 def test_device_and_type_are_known_with_and_without_parameters():

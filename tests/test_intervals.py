@@ -6,7 +6,7 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare_hits, kendall_tau, score_interval, two_way_mean
+from tlutils.intervals import SampleMean, compare_hits, hit_rate, kendall_tau, score_interval, two_way_mean
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -186,6 +186,24 @@ def test_ranks_of_other_shapes_are_refused_in_words():
         kendall_tau(np.zeros((2, 3)), np.zeros(4))
     with pytest.raises(LearnerError, match="three"):
         kendall_tau(np.zeros((2, 2)), np.zeros(2))
+
+
+def test_a_share_and_a_difference_of_shares_stay_where_they_can_lie():
+    nearly = np.ones((3, 6))
+    nearly[:, 2] = [1, 0, 1]
+    whole = two_way_mean(nearly).interval()
+    assert whole.high > 1
+    assert hit_rate(nearly) == (whole.value, whole.low, 1)
+    assert hit_rate(1 - nearly) == pytest.approx((1 - whole.value, 0, 1 - whole.low))
+    assert hit_rate([[1, 1, 0]]) == pytest.approx((2 / 3, 0, 1)), "one seed says nothing of the others"
+    apart = compare_hits(nearly, 1 - nearly)
+    assert apart.high == 1
+    assert two_way_mean(2 * nearly - 1).interval().high > 1
+    losses = compare_hits(5 * nearly, np.zeros_like(nearly), metric="loss")
+    assert losses.high > 1, "what is no share is not cut"
+    for table in ([[1.0, -0.1]], [[2, 0]]):
+        with pytest.raises(LearnerError, match="from 0 to 1"):
+            hit_rate(table)
 
 
 def test_where_each_class_is_one_photograph_a_class_counts_as_one_image():

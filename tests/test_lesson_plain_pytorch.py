@@ -12,8 +12,12 @@ import nbformat
 import numpy as np
 import processes
 import pytest
+import timm
 import torch
 from PIL import Image
+from torch import nn
+
+from tlutils import models
 
 LESSON = Path(__file__).parent.parent / "notebooks" / "10_plain_pytorch.ipynb"
 
@@ -47,24 +51,35 @@ def run_without_course(folder):
 
 def test_the_script_runs_on_a_folder_of_photographs_without_the_course(script, tmp_path):
     (tmp_path / "finetune.py").write_text(script, encoding="utf-8")
-    for folder, number in (("train", 12), ("val", 4), ("new", 2)):
+    for folder, number in (("train", 12), ("val", 4)):
         for seed, kind in enumerate(["plain", "striped"] * number):
-            file = (
-                tmp_path / "photographs" / folder / ("" if folder == "new" else kind) / f"{kind} {seed}.png"
-            )
+            file = tmp_path / "photographs" / folder / kind / f"{seed}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             photograph(kind, [number, seed]).save(file)
+    photograph("striped", 0).save(tmp_path / "new.png")
+    network = models.load(models.DEFAULT)
+    network.pretrained_cfg["input_size"] = (3, 64, 64)
+    timm.models.save_for_hf(network, tmp_path / "network")
     assert processes.run(run_without_course, tmp_path) == 0
     said = (tmp_path / "said.txt").read_text()
-    named = dict(re.findall(r"^(\w+) \d+\.png: (\w+), \d+%$", said, re.MULTILINE))
-    assert named == {"plain": "plain", "striped": "striped"}, said
+    assert re.search(r"^new\.png: striped, \d+%$", said, re.MULTILINE), said
     saved = torch.load(tmp_path / "finetuned.pth", weights_only=True)
     assert saved["classes"] == ["plain", "striped"]
+    moved = {
+        name for name, own in network.state_dict().items() if not torch.equal(own, saved["weights"][name])
+    }
+    assert "conv_stem.weight" in moved
+    assert not [name for name in moved if "running" in name or "num_batches" in name]
+
+
+def test_the_script_is_short_enough_to_take_away(script):
+    lines = [line for line in script.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert 40 <= len(lines) <= 45
 
 
 def test_the_script_is_made_of_cells_that_the_lesson_ran(cells, script):
     parts = [cell.source for cell in cells if cell.source.startswith("# finetune.py, part")]
-    assert len(parts) == 8
+    assert len(parts) == 7
     assert script.startswith("\n\n\n".join(parts))
 
 
@@ -76,30 +91,27 @@ def test_after_the_preparation_the_lesson_takes_nothing_but_checks_from_the_cour
         if re.match(r"\s*(from|import) tlutils", line)
     ]
     assert imports == [
-        "from tlutils import data, runtime",
-        "from tlutils import checks",
+        "from tlutils import data, models, runtime",
+        "from tlutils import checks, intervals",
         "from tlutils.checks import lesson_10",
     ]
 
 
-def test_the_script_ends_with_the_weights_of_the_best_epoch(cells):
-    (part,) = (cell.source for cell in cells if cell.source.startswith("# finetune.py, part 5"))
-    names = {
-        "torch": torch,
-        "copy": copy,
-        "train_loader": range(3),
-        "val_loader": None,
-        "freeze_batchnorm": None,
-    }
-    exec(part, names)
-    scores = iter([0.5, 0.9, 0.7])
+def test_the_script_trains_the_head_first_and_keeps_the_weights_of_the_best_epoch(cells):
+    (part,) = (cell.source for cell in cells if cell.source.startswith("# finetune.py, part 6"))
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.Linear(1, 1))
+    nn.init.zeros_(model[0].weight)
+    scores, trains = iter([0.5, 0.6, 0.4, 0.9, 0.9, 0.7]), []
 
-    def train_epoch(model, *_):
+    def hits(model, _):
+        trains.append([p.requires_grad for p in model.parameters()])
+        assert (model[0].training, model[1].training) == (True, False)
         with torch.no_grad():
-            model.weight.add_(1)
+            model[0].weight.add_(1)
+        return torch.tensor([next(scores)])
 
-    names |= {"train_epoch": train_epoch, "accuracy": lambda *_: next(scores)}
-    model = torch.nn.Linear(1, 1)
-    torch.nn.init.zeros_(model.weight)
-    assert names["fit"](model, [{"params": model.parameters(), "lr": 0.1}], epochs=3) == [0.5, 0.9, 0.7]
-    assert model.weight.item() == 2
+    names = {"torch": torch, "copy": copy, "model": model, "head": model[2], "hits": hits, "history": []}
+    names |= {"norms": nn.ModuleList([model[1]]), "train_loader": [], "val_loader": None}
+    exec(part, names)
+    assert trains == [[False] * 4 + [True] * 2] * 3 + [[True] * 6] * 3
+    assert names["kept"]["0.weight"].item() == 5  # of equals the last

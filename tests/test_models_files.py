@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import logging
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from tiny import same, tiny_net, weights
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tlutils import data, models, runtime, train
+from tlutils import data, models, runtime, surgery, train
 from tlutils.errors import LearnerError
 
 
@@ -71,6 +72,91 @@ def test_a_raw_model_is_saved_and_comes_back_too(make, tmp_path):
     model = make().eval()
     loaded = models.load(models.save(model, tmp_path / "raw"))
     assert torch.equal(logits(loaded), logits(model))
+
+
+def with_another_activation(model):
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.ReLU):
+            model.set_submodule(name, nn.GELU())
+
+
+def with_another_eps(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.3
+
+
+def first_conv(model, padding=None):
+    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    return next(m for m in convs if padding in (None, m.padding))
+
+
+def with_another_forward(model):
+    whole = model.forward
+    model.forward = lambda x: whole(x) * 2
+
+
+def with_another_class(model):
+    forward = type(model).forward
+    body = {"forward": lambda self, x: forward(self, x) + 1, "__module__": type(model).__module__}
+    model.__class__ = type(type(model).__name__, (type(model),), body)
+
+
+CHANGED = {
+    "activation": with_another_activation,
+    "eps": with_another_eps,
+    "stride": lambda m: setattr(first_conv(m), "stride", (1, 1)),
+    "padding": lambda m: setattr(first_conv(m), "padding", (2, 2)),
+    "padding mode": lambda m: setattr(first_conv(m, (1, 1)), "padding_mode", "circular"),
+    "forward": with_another_forward,
+    "class": with_another_class,
+    "hook": lambda m: first_conv(m).register_forward_hook(lambda module, args, out: out * 2),
+    "hook before": lambda m: m.register_forward_pre_hook(lambda module, args: (args[0] * 2,)),
+    "hook on the model": lambda m: m.register_forward_hook(lambda module, args, out: out * 2),
+}
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "torchvision/squeezenet1_1"])
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_model_that_was_changed_after_it_was_made_never_comes_back_with_other_scores(
+    name, change, tmp_path, caplog
+):
+    if name.startswith("torchvision") and change == "eps":
+        pytest.skip("it has no BatchNorm")
+    model = models.load(name, pretrained=False, num_classes=3, input_size=64)
+    plain = models.save(model, tmp_path / "plain")
+    assert "changed" not in caplog.text
+    assert torch.equal(logits(models.load(plain)), logits(model))
+    CHANGED[change](model)
+    before = weights(model)
+    path = models.save(model, tmp_path / "model")
+    assert same(weights(model), before)
+    assert "with its weights alone" in caplog.text
+    with pytest.raises(LearnerError, match="into=model"):
+        models.load(path)
+    again = models.load(name, pretrained=False, num_classes=3, input_size=64, seed=9)
+    CHANGED[change](again)
+    assert torch.equal(logits(models.load(path, into=again)), logits(model))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: first_conv(m).register_forward_hook(lambda module, args, out: None),
+        lambda m: setattr(m, "drop_rate", 0.5),
+        lambda m: setattr(m, "note", "mine"),
+        lambda m: surgery.freeze_to(m, "head"),
+        lambda m: m.train(),
+        lambda m: m.half(),
+    ],
+    ids=["a hook that listens", "dropout", "a note", "freezing", "training mode", "half precision"],
+)
+def test_what_changes_no_score_is_no_change(change, tmp_path, caplog):
+    model = models.load("test_resnet", pretrained=False, num_classes=3, input_size=64)
+    change(model)
+    loaded = models.load(models.save(model, tmp_path / "model"))
+    assert "changed" not in caplog.text
+    assert same(weights(loaded), weights(model))
 
 
 def test_a_saved_model_keeps_its_number_type(tmp_path):
@@ -346,6 +432,9 @@ UNFIT = {
     "complex": (lambda t: t.to(torch.complex64), "complex"),
     "int32": (lambda t: t.to(torch.int32), "whole numbers"),
     "NaN": (lambda t: torch.where(t == t.max(), torch.nan, t), "NaN"),
+    "infinity": (lambda t: torch.where(t == t.max(), torch.inf, t), "infinite"),
+    "minus infinity": (lambda t: torch.where(t == t.max(), -torch.inf, t), "infinite"),
+    "too large": (lambda t: t.double() + 1e300, r"1e\+300, too large for the model's torch.float32"),
 }
 
 
@@ -362,6 +451,55 @@ def test_weights_of_another_kind_are_refused_and_nothing_is_copied(spoil, words,
     with pytest.raises(LearnerError, match=words):
         models.load(path, into=model)
     assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("least", [-1e-3, -7.0, -1e30])
+def test_negative_variances_are_refused(least):
+    model = tiny_net(seed=2)
+    before, state = weights(model), weights(tiny_net(seed=1))
+    state["body.1.running_var"][0] = least
+    with pytest.raises(LearnerError, match="negative variances"):
+        models.load_weights(model, state)
+    assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("name", ["stem.0.weight", "body.1.running_mean", "fc.bias"])
+@pytest.mark.parametrize("make", [lambda t: t.to("meta"), lambda t: t.to_sparse()], ids=["meta", "sparse"])
+def test_tensors_without_plain_values_are_refused_in_words(name, make, tmp_path):
+    model = tiny_net(seed=2)
+    before, state = weights(model), weights(tiny_net(seed=1))
+    state[name] = make(state[name])
+    torch.save(state, tmp_path / "odd.pt")
+    for source in (state, tmp_path / "odd.pt"):
+        with pytest.raises(LearnerError, match=f"{name}.*Nothing was copied"):
+            models.load_weights(model, source)
+    assert same(weights(model), before)
+
+
+def test_a_mask_may_hold_infinity_where_the_model_has_it():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf, 0.0]))
+
+    model = Masked()
+    assert not models.load_weights(model, Masked().state_dict()).missing
+
+
+@pytest.mark.parametrize("place", [b"gr\xfcn/model", b"model-\xff", b"\xff\xfe/\xfd"])
+def test_a_path_that_is_no_text_is_written_and_read(place, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + place))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes only valid names")
+    model = models.load("test_resnet", pretrained=False, num_classes=3, input_size=64)
+    path = models.save(model, path)
+    assert same(weights(models.load(path)), weights(model))
+    assert same(weights(models.load(path, into=model)), weights(model))
+    assert not models.load_weights(model, path).missing
 
 
 def test_half_precision_weights_go_into_a_model_of_single_precision():
@@ -419,6 +557,8 @@ NEVER = (
     None,
     True,
     -1,
+    1,
+    "1",
     3.5,
     float("nan"),
     10**30,

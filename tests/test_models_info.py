@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 import timm
@@ -13,7 +15,9 @@ from torchvision.transforms import v2
 
 from tlutils import data, models
 from tlutils.errors import LearnerError
+from tlutils.models.metadata import SOURCES
 
+DOCS = Path(models.__file__).parents[2] / "docs"
 ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 
 
@@ -258,3 +262,15 @@ def test_networks_that_normalise_themselves_are_normalised_once(name):
         torch.testing.assert_close(model._transform_input(x), (image.expand_as(x) - 0.5) / 0.5)
         assert "normalised once" in info.summary()
     assert isinstance(built.train()(torch.rand(2, 3, 96, 96)), torch.Tensor)
+
+
+def test_every_zoo_is_named_where_the_package_is_described():
+    zoos = {source for source in SOURCES if source not in ("package", "custom")}
+    rows = {
+        "architecture.md": r"\| `models/` \|.*",
+        "models.md": r"(?s).*?## What a model says",
+        "../CHANGELOG.md": r"(?s)\* \*\*`models`\*\*.*?\n\* ",
+    }
+    for name, row in rows.items():
+        text = re.search(row, (DOCS / name).read_text(encoding="utf-8"))[0]
+        assert {zoo for zoo in zoos if zoo not in text} == set(), name

@@ -122,6 +122,14 @@ def test_the_prose_of_a_lesson_quotes_no_measured_number(path):
 
 
 @each_lesson
+def test_the_card_of_a_lesson_says_how_long_it_runs_and_that_is_not_long(path):
+    """As `benchmarks/lessons.py` measured on two cores; the first lesson is to be a quick win."""
+    card = next(cell.source for cell in read(path).cells if "**Time**" in cell.source)
+    seconds = int(re.search(r"; (\d+) seconds to run on 2 cores without a GPU \|", card)[1])
+    assert seconds <= (90 if path.stem.startswith("00") else 120)
+
+
+@each_lesson
 def test_the_figures_of_a_lesson_are_small(path):
     figures = [
         base64.b64decode(out.data[image])

@@ -1,6 +1,7 @@
 """Pictures are small, say in words what they show, and draw the data that they were given."""
 
 import io
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from PIL import Image
 
 from tlutils import plots
 from tlutils.errors import LearnerError
-from tlutils.plots.estimates import VERDICTS
-from tlutils.plots.images import contrast
+from tlutils.plots.estimates import SHORT, VERDICTS
+from tlutils.plots.pixels import contrast
 
 CLASSES = ["functional", "defective"]
 RESULTS = {"random": (0.66, 0.62, 0.70), "probe": (0.74, 0.70, 0.78), "majority": (0.5, 0.5, 0.5)}
@@ -197,6 +198,97 @@ def test_each_strategy_has_one_colour_that_shows_on_white(name):
     assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
 
 
+def test_no_two_strategies_have_one_name():
+    assert len(set(plots.NAMES.values())) == len(plots.NAMES)
+    assert len({SHORT.get(name, name) for name in plots.NAMES}) == len(plots.NAMES)
+
+
+STAGES = ["stem", *(f"stage{k}" for k in range(1, 17)), "pool", "head"]
+LONG = ["mitochondria, seen from above", "mitochondria, seen from below", "endoplasmic reticulum, rough"]
+SHARES = [k / 20 for k in range(1, 20)]
+INTERVAL = (0.5, 0.4, 0.6)
+
+
+def confuse(classes):
+    return plots.confusion(np.eye(len(classes), dtype=int), classes, title="t", alt="a")
+
+
+def effects(count):
+    row = {"effect": 0.1, "low": 0.0, "high": 0.2, "margin": 0.01, "verdict": "holds"}
+    return plots.effects([row | {"id": f"claim {k}"} for k in range(count)], xlabel="x", title="t", alt="a")
+
+
+def panels(columns):
+    strategies = dict.fromkeys(plots.NAMES, INTERVAL)
+    found = {(row, f"data {k}"): strategies for row in ("little",) for k in range(columns)}
+    return plots.panels(found, ylabel="accuracy", title="t", alt="a")
+
+
+def place():
+    words = {"border": 0.2, "title": "t", "alt": "a"}
+    strategies, sets = dict.fromkeys(plots.NAMES, INTERVAL), {"scenes": (0.1, [5, 50])}
+    return plots.explorers.matrix_place(sets, (0.1, 10), ("scenes", 5), strategies, [], **words)
+
+
+CROWDED = {
+    "long classes": lambda: confuse(LONG),
+    "two long classes": lambda: confuse(LONG[:2]),
+    "many classes": lambda: confuse([f"class {k}" for k in range(45)]),
+    "changes": lambda: plots.weight_change([SHARES] * 19, cuts=STAGES, stages=STAGES, title="t", alt="a"),
+    "line": lambda: draw_lines(STAGES, {"probe": SHARES}),
+    "three panels": lambda: draw_lines(STAGES, {panel: {"probe": SHARES} for panel in "abc"}),
+    "long places": lambda: draw_lines(LONG, {"probe": SHARES[:3]}),
+    "many numbers": lambda: draw_lines([*range(100, 119)], {"probe": SHARES}, logx=True),
+    "costs": lambda: plots.stage_costs(STAGES, SHARES, SHARES, title="t", alt="a"),
+    "strategies": lambda: plots.intervals(
+        dict.fromkeys(plots.NAMES, INTERVAL), title="t", alt="a", xlabel="x"
+    ),
+    "many panels": lambda: panels(6),
+    "claims": lambda: effects(45),
+    "cut": lambda: plots.explorers.cut(
+        STAGES, {"work": SHARES}, 3, results={}, ylabel="y", title="t", alt="a"
+    ),
+    "matrix": place,
+}
+
+
+def named_axes(picture):
+    """For each axis of a drawn picture the names on it and their boxes, in pixels."""
+    picture.canvas.draw()
+    for ax in picture.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)
+            shown = [label for at, label in ticks if low <= at <= high and label.get_text()]
+            if shown and ax.get_label() != "<colorbar>":
+                yield [label.get_text() for label in shown], [label.get_window_extent() for label in shown]
+
+
+@pytest.mark.parametrize("draw", CROWDED.values(), ids=list(CROWDED))
+def test_names_on_an_axis_stand_apart_and_inside_the_picture(draw):
+    picture = draw()
+    for names, boxes in named_axes(picture):
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2)), names
+        for box in boxes:
+            assert box.x0 >= 0 <= box.y0, names
+            assert box.x1 <= picture.bbox.width, names
+            assert box.y1 <= picture.bbox.height, names
+
+
+def test_names_stay_level_where_they_fit_are_turned_where_not_and_left_out_where_nothing_else_helps():
+    def turned(picture):
+        picture.canvas.draw()
+        labels = picture.axes[0].get_xticklabels()
+        return labels[0].get_rotation(), [label.get_text() for label in labels]
+
+    assert turned(confuse(["ant", "bee", "cat", "dog"])) == (0, ["ant", "bee", "cat", "dog"])
+    assert turned(confuse(LONG)) == (90, LONG)
+    assert turned(draw_lines(STAGES, {"probe": SHARES})) == (90, STAGES)
+    angle, names = turned(CROWDED["three panels"]())
+    assert angle == 90
+    assert names == [name if k % 2 == 0 else "" for k, name in enumerate(STAGES)]
+
+
 def pixels(picture):
     picture.canvas.draw()
     return np.asarray(picture.canvas.buffer_rgba())[..., :3].astype(int)
@@ -239,6 +331,67 @@ def test_maps_are_brought_to_contrast_whatever_their_scale():
     signed = contrast(torch.tensor([[-2.0, 0.0], [1.0, 2.0]]), signed=True)
     assert signed[0, 1] == 0.5
     assert signed[0, 0] < 0.01 < 0.7 < signed[1, 0]
+
+
+def draws():
+    """{function: how it draws a picture}, and where on its axes the picture is."""
+    flat, words = np.arange(64.0).reshape(8, 8), {"title": "t", "alt": "a"}
+    box = (0, 0, 3, 3)
+    return {
+        "image_rows": lambda image: plots.image_rows({"": [image]}, **words),
+        "overlays": lambda image: plots.overlays(image, {"map": flat}, **words),
+        "right_and_wrong": lambda image: plots.right_and_wrong([image], [0], [[1, 0]], CLASSES, **words),
+        "channel": lambda image: plots.explorers.channel(image, flat, [image], box=box, **words),
+        "covered": lambda image: plots.explorers.covered(image, {"a": 1.0}, {"a": 0.5}, box=box, **words),
+        "two_maps": lambda image: plots.explorers.two_maps(image, {"map": flat, "none": None}, **words),
+    }
+
+
+COLOUR = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+DARK = COLOUR // 200  # values of 0 and 1, which are black, not white
+SAME = {
+    "PIL": Image.fromarray,
+    "uint8": lambda array: array,
+    "integers": lambda array: array.astype(int),
+    "fractions": lambda array: array / 255,
+    "tensor": lambda array: torch.tensor(array / 255, dtype=torch.float32).permute(2, 0, 1),
+    "uint8 tensor": lambda array: torch.tensor(array).permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", draws())
+def test_a_picture_is_drawn_alike_whatever_holds_it(name):
+    for array in (COLOUR, DARK):
+        for kind, hold in SAME.items():
+            images = [image for ax in draws()[name](hold(array)).axes for image in ax.images]
+            np.testing.assert_allclose(images[0].get_array(), array / 255, atol=1e-6, err_msg=kind)
+
+
+@pytest.mark.parametrize("name", draws())
+def test_a_grey_picture_is_as_bright_as_it_is(name):
+    for image in (Image.new("L", (80, 80), 51), Image.new("P", (80, 80), 0), Image.new("1", (80, 80), 1)):
+        drawn = draws()[name](image).axes[0].images[0]
+        colour = drawn.to_rgba(drawn.get_array())[40, 40, :3]
+        np.testing.assert_allclose(colour, np.asarray(image.convert("RGB"))[40, 40] / 255, atol=0.01)
+
+
+def test_patches_are_drawn_alike_whatever_holds_them():
+    patch = np.full((8, 8, 3), (120, 0, 30), dtype=np.uint8)
+    grey = Image.new("L", (8, 8), 51)
+    for hold in SAME.values():
+        picture = plots.explorers.channel(
+            COLOUR, COLOUR[..., 0], [hold(patch), grey], box=(0, 0, 3, 3), title="t", alt="a"
+        )
+        sheet = 255 * picture.axes[2].images[0].get_array()
+        np.testing.assert_allclose(sheet[40, 40], (120, 0, 30), atol=1)
+        np.testing.assert_allclose(sheet[40, 140], (51, 51, 51), atol=1)
+
+
+@pytest.mark.parametrize("name", draws())
+def test_a_figure_with_a_photograph_shows_itself_as_a_jpeg_and_one_without_as_a_png(name):
+    assert "image/jpeg" in draws()[name](COLOUR)._repr_mimebundle_()
+    if name != "channel":  # its patches are drawn larger
+        assert "image/png" in draws()[name](COLOUR[:8, :8])._repr_mimebundle_()
 
 
 def test_a_map_over_a_photograph_colours_where_it_is_strong():

@@ -1,5 +1,6 @@
 """A probe is the optimum that it says it is, its setting is chosen fairly, and bad input is told apart."""
 
+import copy
 import pickle
 import re
 
@@ -17,6 +18,7 @@ from torch import nn
 from tlutils import data, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import extract as features_of
+from tlutils.features.rows import with_groups
 from tlutils.probe import fit_probe
 from tlutils.probe.fitting import assign_folds
 from tlutils.probe.linear import fit_logistic
@@ -408,6 +410,68 @@ def test_a_store_knows_the_views_and_the_copies_of_a_picture(flat):
         assert x[3:5].groups.tolist() == store.groups[3:5].tolist()
         assert x.T.groups is None
         assert x.mean(axis=0).ndim == 1
+
+
+PICKED = {
+    "take": lambda x: x.take([4, 0], axis=0),
+    "a function that takes": lambda x: np.take(x, [4, 0], axis=-2),
+    "compress": lambda x: x.compress(np.arange(60) % 3 == 0, axis=0),
+    "repeat": lambda x: x.repeat(2, axis=0),
+    "copy": lambda x: x.copy(),
+    "a copy of all within": copy.deepcopy,
+    "a shallow copy": copy.copy,
+    "another number type": lambda x: x.astype(np.float64),
+    "the same number type": lambda x: x.astype(x.dtype, copy=False),
+    "pickled": lambda x: pickle.loads(pickle.dumps(x)),
+    "some columns": lambda x: x[..., :5],
+    "turned round": lambda x: np.flip(x, axis=0),
+}
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """Rows, each of which says in its first column of which picture it is."""
+    numbers = np.arange(60) % 20
+    place = tmp_path_factory.mktemp("rows") / "rows"
+    rows = np.memmap(place, mode="w+", shape=(60, 8), dtype=np.float32)
+    rows[:] = np.random.default_rng(0).normal(size=(60, 8))
+    rows[:, 0] = numbers
+    return with_groups(rows, numbers)
+
+
+@pytest.mark.parametrize("pick", PICKED)
+def test_rows_know_their_picture_however_they_are_picked_and_copied(copies, pick):
+    picked = PICKED[pick](copies)
+    assert picked.groups.tolist() == np.asarray(picked)[:, 0].astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    "loses",
+    [
+        lambda x: x.reshape(60, -1),
+        lambda x: np.delete(x, 0, axis=1),
+        lambda x: np.nan_to_num(x),
+        lambda x: np.roll(x, 1, axis=0),
+    ],
+    ids=["reshape", "delete", "nan_to_num", "roll"],
+)
+def test_a_probe_says_that_rows_have_lost_their_pictures(copies, loses, caplog):
+    y = np.arange(60) % 20 % 2
+    fit_probe(copies, y, penalties=[1.0])
+    fit_probe(np.asarray(copies), y, penalties=[1.0])
+    assert "groups=" not in caplog.text
+    lost = loses(copies)
+    assert lost.groups is None
+    fit_probe(lost, y, penalties=[1.0], groups=copies.groups)
+    assert "groups=" not in caplog.text
+    fit_probe(lost, y, penalties=[1.0])
+    assert "groups=store.groups" in caplog.text
+
+
+@pytest.mark.parametrize("x", [np.ones((4, 2)) * 1j, torch.ones(4, 2) * 1j, [[1j, 2], [3, 4]]])
+def test_complex_features_are_refused(x):
+    with pytest.raises(LearnerError, match="complex"):
+        fit_probe(x, [0, 1, 0, 1])
 
 
 def test_a_split_of_a_folder_knows_its_copies(tmp_path):

@@ -48,7 +48,7 @@ def test_right_answers_pass_and_each_mistake_is_named(exercise, capsys):
     check, answers = ANSWERS[exercise]
     misjudged = {}
     for number, (answer, word) in enumerate(answers):
-        check(answer)
+        check(*answer) if isinstance(answer, tuple) else check(answer)
         said = capsys.readouterr().out
         if word not in said or said.startswith("Right") != (word == "Right"):
             misjudged[number] = word, said

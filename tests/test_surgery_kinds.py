@@ -2,9 +2,12 @@
 
 import copy
 import functools
+import random
+import threading
 import types
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from tlutils import inference, models, surgery, train
+from tlutils import features, inference, models, surgery, train
 from tlutils.errors import LearnerError
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -57,15 +60,11 @@ class NoiseFromTorch(Net):
 
 class RareNoiseFromPython(Net):
     def between(self, x):
-        import random
-
         return x * 2 if random.random() < 0.01 else x
 
 
 class NoiseFromNumpy(Net):
     def between(self, x):
-        import numpy as np
-
         return x * float(np.random.rand())  # noqa: NPY002
 
 
@@ -94,6 +93,29 @@ class ScaledByTheBatch(Net):
         return x / (1e-3 + x.amax())
 
 
+class DividedByTheBatch(Net):
+    def between(self, x):
+        return x / len(x)
+
+
+class RolledFromThreeOn(Net):
+    def between(self, x):
+        return x + x.roll(1, 0) if len(x) > 2 else x
+
+
+class OneAloneIsSqueezed(Net):
+    def between(self, x):
+        return x.squeeze(0).mean(0, keepdim=True).expand(1, 8, -1, -1) if len(x) == 1 else x
+
+
+class RemembersTheLast(Net):
+    last: Any = 0.0
+
+    def between(self, x):
+        last, self.last = self.last, x.detach().mean(0, keepdim=True)
+        return x + last
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -104,6 +126,10 @@ class ScaledByTheBatch(Net):
         (CentredOverTheBatch, "batch-dependent"),
         (StatisticsOfTheBatch, "batch-dependent"),
         (ScaledByTheBatch, "batch-dependent"),
+        (DividedByTheBatch, "batch-dependent"),
+        (RolledFromThreeOn, "batch-dependent"),
+        (OneAloneIsSqueezed, "batch-dependent"),
+        (RemembersTheLast, "batch-dependent"),
         (Net, ""),
     ],
 )
@@ -112,6 +138,77 @@ def test_what_depends_on_more_than_the_image_is_named(kind, code):
     assert found.codes & {"random-in-eval", "batch-dependent"} == ({code} if code else set())
     if kind is StatisticsOfTheBatch:
         assert next(f for f in found if f.code == code).module == "norm"
+
+
+class HoldsAGenerator(Net):
+    def __init__(self):
+        super().__init__()
+        self.numpys, self.pythons, self.passes, self.table = (
+            np.random.default_rng(0),
+            random.Random(0),
+            0,
+            None,
+        )
+
+    def between(self, x):
+        return x + float(self.numpys.normal())
+
+
+class HoldsPythonsGenerator(HoldsAGenerator):
+    def between(self, x):
+        return x * self.pythons.random()
+
+
+class DrawsATensor(HoldsAGenerator):
+    def between(self, x):
+        return x + torch.tensor([self.pythons.random() for _ in range(8)]).view(8, 1, 1)
+
+
+class CountsItsPasses(HoldsAGenerator):
+    def between(self, x):
+        self.passes += 1
+        return x * (1 + 0.3 * self.passes)
+
+
+class WarmsUp(HoldsAGenerator):
+    def between(self, x):
+        self.passes = min(self.passes + 1, 3)
+        return x * self.passes
+
+
+@pytest.mark.parametrize(
+    "kind", [HoldsAGenerator, HoldsPythonsGenerator, DrawsATensor, CountsItsPasses, WarmsUp]
+)
+def test_a_number_that_differs_from_pass_to_pass_is_not_kept_as_if_it_were_fixed(kind):
+    model = made(kind).eval()
+    for look in (
+        surgery.stages,
+        lambda m: surgery.split_at(m, "head"),
+        lambda m: features.extract(m, tiny_data().val, at="head"),
+    ):
+        with pytest.raises(LearnerError, match="differ from pass to pass"):
+            look(model)
+    assert model.passes == 0
+
+
+class OnlyCounts(HoldsAGenerator):
+    def between(self, x):
+        self.passes += 1
+        return x
+
+
+class MakesATableOnce(HoldsAGenerator):
+    def between(self, x):
+        if self.table is None:
+            self.table = torch.linspace(0, 1, x.shape[3])
+        return x * self.table
+
+
+@pytest.mark.parametrize("kind", [OnlyCounts, MakesATableOnce])
+def test_what_a_model_notes_once_or_never_uses_is_no_hindrance(kind):
+    model = made(kind).eval()
+    prefix, suffix = surgery.split_at(model, "head")
+    assert torch.equal(suffix(prefix(X)), model(X))
 
 
 # `model.train()` reaches what `freeze_to` cannot hold.
@@ -125,6 +222,11 @@ class DropsInItsForward(Net):
 class LeaksAtRandom(Net):
     def between(self, x):
         return F.rrelu(x - 1, 0.1, 0.9, self.training)
+
+
+class FlipsByADrawOfPython(Net):
+    def forward(self, x):
+        return super().forward(x.flip(3) if self.training and random.random() < 0.5 else x)
 
 
 class CountsInItsForward(Net):
@@ -158,6 +260,7 @@ class CountsItsBorderInTraining(Net):
     [
         (DropsInItsForward, "dropout-active"),
         (LeaksAtRandom, "dropout-active"),
+        (FlipsByADrawOfPython, "dropout-active"),
         (CountsInItsForward, "bn-drift"),
         (NormsInItsForward, "bn-drift"),
         (CountsItsBorderInTraining, "mode-dependent"),
@@ -169,6 +272,34 @@ def test_what_goes_on_in_a_frozen_part_is_named(kind, code):
     assert code in surgery.audit(model).codes
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert surgery.audit(frozen(Net)).ok
+
+
+class NoisyInTraining(Net):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) if self.training else x)
+
+
+class ScaledInTraining(Net):
+    def forward(self, x):
+        return super().forward(2 * x if self.training else x)
+
+
+class CutsOutInTraining(Net):
+    def forward(self, x):
+        return super().forward(F.dropout2d(x, 0.5) if self.training else x)
+
+
+@pytest.mark.parametrize("kind", [NoisyInTraining, ScaledInTraining, CutsOutInTraining])
+def test_a_model_that_takes_other_steps_in_training_is_not_frozen_in_name_only(kind):
+    model = surgery.replace_head(made(kind), 3)
+    for act in (
+        lambda: surgery.freeze_to(model, "head"),
+        lambda: surgery.split_at(model, "head"),
+        lambda: train.fit(model, tiny_data(), train.Recipe.probe(epochs=1)),
+    ):
+        with pytest.raises(LearnerError, match=r"cut off before the head.*training and evaluation differ"):
+            act()
+    assert all(p.requires_grad for p in model.parameters())
 
 
 class DropsBeforeANorm(nn.Module):
@@ -276,6 +407,80 @@ def test_halves_are_those_of_the_model_as_it_is_now(change):
     CHANGES[change](model)
     assert not torch.equal(model(X), old)
     prefix, suffix = surgery.split_at(model, "stage2")
+    assert torch.equal(suffix(prefix(X)), model(X))
+
+
+class Nested(nn.Module):
+    """Gives images that it changed to a network within, which is opened to see the stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(2 * x)
+
+
+def changes_images(module: nn.Module, args: Any) -> Any:
+    return (args[0] * 5 - 3,)
+
+
+HOOKS: dict[str, Any] = {
+    "before the model": (Net, lambda m: m.register_forward_pre_hook(changes_images)),
+    "after the model": (Net, lambda m: m.register_forward_hook(lambda module, args, out: 3 * out)),
+    "with its settings": (
+        Net,
+        lambda m: m.register_forward_pre_hook(lambda module, args, settings: None, with_kwargs=True),
+    ),
+    "before what is opened": (Nested, lambda m: m.net.register_forward_pre_hook(changes_images)),
+    "after what is opened": (Nested, lambda m: m.net.register_forward_hook(lambda *_: None)),
+}
+
+
+def test_another_thread_may_run_its_model_while_one_is_followed():
+    followed, runs = made(Configured), made(Net).eval()
+    surgery.stages(followed)
+    done, errors, outputs = threading.Event(), [], []
+
+    def run() -> None:
+        while not done.is_set():
+            try:
+                outputs.append(runs(X))
+                surgery.audit(runs)
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _ in range(20):
+            surgery.stages(followed)
+    finally:
+        done.set()
+        thread.join()
+    assert not errors
+    assert all(torch.equal(out, runs(X)) for out in outputs)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_parts_that_would_leave_out_a_hook_are_refused(hook):
+    kind, put = HOOKS[hook]
+    model = surgery.replace_head(made(kind), 3).eval()
+    within = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    within.register_forward_hook(lambda module, args, out: 2 * out)
+    handle = put(model)
+    data = tiny_data(classes=3)
+    for cut in (
+        lambda: surgery.split_at(model, "head"),
+        lambda: surgery.outputs(model, "head"),
+        lambda: features.extract(model, data.val, at="head"),
+        lambda: train.fit(model, data, train.Recipe.probe(epochs=1)),
+    ):
+        with pytest.raises(LearnerError, match=r"forward hook.*\.remove\(\)"):
+            cut()
+    assert "hooks-left" in surgery.audit(model).codes
+    handle.remove()
+    prefix, suffix = surgery.split_at(model, "head")
     assert torch.equal(suffix(prefix(X)), model(X))
 
 
@@ -538,7 +743,33 @@ class TwiceABlock(Net):
     forward = TwiceALayer.forward
 
 
-@pytest.mark.parametrize("kind", [TwiceALayer, TwiceAWeight, TwiceABlock])
+class ALayerAndItsTransposedWeight(TwiceABlock):
+    made: Any = staticmethod(lambda weight: weight.t())
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Conv2d(8, 8, 1, bias=False)
+
+    def forward(self, x):
+        x = self.three(self.norm(self.two(self.one(x).relu())))
+        return self.fc(F.linear(x.mean((2, 3)), self.made(self.norm.weight.flatten(1))))
+
+
+class ALayerAndItsNormalisedWeight(ALayerAndItsTransposedWeight):
+    made = staticmethod(lambda weight: F.normalize(weight, dim=1))
+
+
+class ALayerAndItsBinaryWeight(ALayerAndItsTransposedWeight):
+    made = staticmethod(lambda weight: weight.sign() * weight.abs().mean())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(TwiceALayer, TwiceAWeight, TwiceABlock),
+        *(ALayerAndItsTransposedWeight, ALayerAndItsNormalisedWeight, ALayerAndItsBinaryWeight),
+    ],
+)
 def test_freezing_between_two_uses_of_a_weight_is_refused(kind):
     model = made(kind)
     before = next(s.name for s in surgery.stages(model) if "three" in s.modules)
@@ -670,8 +901,33 @@ class InAList(WithAuxiliary):
     how = staticmethod(lambda main, other: [main, [other]])
 
 
-@pytest.mark.parametrize("kind", [WithAuxiliary, InADict, InAList])
+class KeptAsAnAttribute(WithAuxiliary):
+    kept: Any = None
+
+    def how(self, main, other):
+        self.kept = other
+        return main
+
+
+class KeptInTrainingInADict(KeptAsAnAttribute):
+    def how(self, main, other):
+        if self.training:
+            self.kept = {"early": other}
+        return main
+
+
+class KeptByAModuleWithin(KeptAsAnAttribute):
+    def how(self, main, other):
+        self.norm.kept = [other]
+        return main
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [WithAuxiliary, InADict, InAList, KeptAsAnAttribute, KeptInTrainingInADict, KeptByAModuleWithin],
+)
 def test_auxiliary_heads_that_are_used_in_both_modes_are_replaced_too(kind):
+    assert "never-used" not in surgery.audit(made(kind)).codes
     model = surgery.replace_head(made(kind), 3)
     assert (model.fc.out_features, model.aux.out_features) == (3, 3)
 
@@ -686,8 +942,15 @@ class ByHand(WithAuxiliary):
         return F.linear(x, self.others)
 
 
-def test_an_auxiliary_head_that_is_no_layer_is_refused():
-    model = made(ByHand)
+class ByHandAndKept(ByHand):
+    def how(self, main, other):
+        self.kept = other
+        return main
+
+
+@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept])
+def test_an_auxiliary_head_that_is_no_layer_is_refused(kind):
+    model = made(kind)
     with pytest.raises(LearnerError, match="other scores"):
         surgery.replace_head(model, 3)
     assert model.fc.out_features == 5

@@ -273,12 +273,6 @@ def test_training_leaves_the_global_generators_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_the_spread_over_seeds_is_a_table_with_a_row_for_each():
-    table = train.over_seeds(lambda seed: tiny_net(seed=seed), tiny_data(), FAST, seeds=(0, 1, 2))
-    assert table["seed"].tolist() == [0, 1, 2]
-    assert table["val_loss"].nunique() == 3
-
-
 @pytest.mark.parametrize("augment", [False, True])
 def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_asked(augment):
     net, dataset = tiny_net(norm=False), tiny_data()

@@ -49,10 +49,20 @@ def test_histories_are_equal_whatever_the_clock_said():
     later = [
         row | {"seconds": 99.0, "images_per_second": 1.0, "peak_memory_mib": 5.0} for row in history.rows
     ]
-    assert history == replace(history, rows=later)
+    assert history == replace(history, rows=later, notices=["It was warm."], kept_epoch=9)
+    assert history != replace(history, stopped="early")
+    assert history != replace(history, recipe=replace(FAST, seed=FAST.seed + 1))
     changed = [row | {"val_loss": row["val_loss"] + 1e-12} for row in history.rows]
     assert history != replace(history, rows=changed)
     assert History(FAST) != history
+
+
+def test_the_loss_on_val_is_plain_whatever_the_recipe_adds_to_the_loss_that_trains():
+    still = Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0)
+    _, plain = trained(still)
+    _, rich = trained(replace(still, label_smoothing=0.2, class_weight="balanced"))
+    assert plain.best["val_loss"] == rich.best["val_loss"]
+    assert plain.best["train_loss"] != rich.best["train_loss"]
 
 
 def test_a_history_survives_csv_to_the_last_bit(tmp_path):

@@ -1,6 +1,7 @@
 """A run's folder goes on from its own start alone, and belongs to one run at a time."""
 
-from contextlib import nullcontext
+import os
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from threading import Thread
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import same, tiny_data, tiny_net, weights
 from torch import nn
 
-from tlutils import models, train
+from tlutils import models, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
@@ -68,6 +69,89 @@ def other_type():
     return tiny_net().double()
 
 
+def other_frozen_weight():
+    net = tiny_net()
+    net.stem[0].weight.requires_grad_(False)
+    return net
+
+
+def frozen_by_hand_but_for_the_head():
+    net = tiny_net()
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith("fc"))
+    return net
+
+
+def dropout_kept_in_what_is_frozen():
+    return surgery.freeze_to(tiny_net(), "head", keep_dropout=True)
+
+
+def layer_with_a_mode_of_its_own():
+    net = tiny_net()
+    net.body[1].train = lambda mode=True: net.body[1]
+    return net
+
+
+def network_with_a_mode_of_its_own():
+    net = tiny_net()
+    net.__class__ = type(
+        "Held", (type(net),), {"train": lambda self, mode=True: self, "__module__": __name__}
+    )
+    return net
+
+
+def scaled(x):
+    return x * scaled.factor * float(os.environ.get("SCALE_HERE", "1"))
+
+
+scaled.factor = 1.0
+
+
+@contextmanager
+def factor(value):
+    scaled.factor = value
+    yield
+    scaled.factor = 1.0
+
+
+@contextmanager
+def environment(value):
+    os.environ["SCALE_HERE"] = value
+    yield
+    del os.environ["SCALE_HERE"]
+
+
+def scaled_net():
+    net = tiny_net()
+    net.scaled = scaled
+    return net
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (lambda: factor(2.0), r"settings.*scaled attribute factor"),
+        (lambda: environment("2"), r"settings.*scaled environment SCALE_HERE"),
+    ],
+)
+def test_what_the_code_of_a_network_reads_is_part_of_the_start(tmp_path, other, named):
+    recipe = replace(FAST, phases=(replace(FAST.phases[0], epochs=1),))
+    done = train.fit(scaled_net(), tiny_data(), recipe, out=tmp_path)
+    with other(), pytest.raises(LearnerError, match=rf"another run.*{named}"):
+        train.fit(scaled_net(), tiny_data(), recipe, out=tmp_path)
+    assert train.fit(scaled_net(), tiny_data(), recipe, out=tmp_path) == done
+
+
+@pytest.mark.parametrize("make", [other_frozen_weight, dropout_kept_in_what_is_frozen])
+def test_a_run_that_began_with_something_frozen_goes_on(tmp_path, make):
+    whole = train.fit(make(), tiny_data(), FAST)
+    net = make()
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(net, tiny_data(), FAST, out=tmp_path, on_epoch=stop_after(1))
+    for model in (net, make()):  # as it was left, and from the start
+        assert train.fit(model, tiny_data(), FAST, out=tmp_path) == whole
+
+
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
     ("make", "named"),
@@ -81,6 +165,11 @@ def other_type():
         (other_dropout, r"settings.*drop:p"),
         (other_activation, r"settings.*last.2:"),
         (other_type, r"weights.*stem.0.weight"),
+        (other_frozen_weight, r"frozen parameters.*stem.0.weight"),
+        (frozen_by_hand_but_for_the_head, r"frozen parameters.*stem.0.weight"),
+        (dropout_kept_in_what_is_frozen, r"freezing"),
+        (layer_with_a_mode_of_its_own, r"settings.*body.1:train"),
+        (network_with_a_mode_of_its_own, r"settings.*train"),
     ],
 )
 def test_another_start_is_refused_and_the_difference_named(tmp_path, make, named, finished):

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import inspect
 import io
 import threading
 
@@ -107,7 +108,7 @@ def test_best_patches_on_the_screen_are_those_of_the_library():
 
 def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
     model, x = named_net(), photos()[0]
-    explorer = widgets.explore_occlusion(model, x, 1, size=8)
+    explorer = widgets.explore_occlusion(model, x, 1, window=8)
     changed, words = moved(explorer, row=4, column=28)
     hidden = x.clone()
     hidden[:, :8, 24:] = 0
@@ -120,11 +121,32 @@ def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
     grey = (shown == 0.5).all(2)  # the mean colour
     assert grey[:8, 24:].all()
     assert grey.sum() == 64
-    assert moved(explorer, size=20)[0]
+    assert moved(explorer, window=20)[0]
+
+
+@pytest.mark.parametrize(
+    ("explorer", "function", "own"),
+    [
+        (widgets.explore_occlusion, explain.occlusion, set()),
+        (widgets.explore_deepdream, explain.deepdream, {"stage", "dream"}),
+        (widgets.explore_channels, explain.top_patches, {"stage", "channel"}),
+    ],
+)
+def test_an_explorer_calls_an_option_as_the_function_that_it_runs_does(explorer, function, own):
+    options = {p.name for p in inspect.signature(explorer).parameters.values() if p.kind == p.KEYWORD_ONLY}
+    assert options - own <= set(inspect.signature(function).parameters)
+
+
+def test_a_control_is_labelled_by_the_option_that_it_changes():
+    for name in ("explore_occlusion", "explore_channels", "explore_attributions"):
+        controls, options = unmoved(name).controls, inspect.signature(getattr(widgets, name)).parameters
+        shared = [control for control in controls if control in options]
+        assert shared
+        assert [controls[control].description for control in shared] == shared
 
 
 def test_a_pointer_on_the_photograph_moves_the_occluder_and_one_beside_it_does_not():
-    explorer = widgets.explore_occlusion(named_net(), photos()[0], size=8)
+    explorer = widgets.explore_occlusion(named_net(), photos()[0], window=8)
     photo = explorer.picture.axes[0].get_position()  # shares of the picture, from below
     right = photo.x0 + photo.width * 0.75
     down = 1 - (photo.y0 + photo.height * 0.75)
@@ -344,7 +366,7 @@ REFUSED = {
     "NaN": (lambda: widgets.explore_occlusion(tiny_net(), ONE * torch.nan), "NaN"),
     "several images": (lambda: widgets.explore_occlusion(tiny_net(), photos()), "3 images"),
     "no such class": (lambda: widgets.explore_occlusion(tiny_net(), ONE, 3), "3 classes"),
-    "too large a square": (lambda: widgets.explore_occlusion(tiny_net(), ONE, size=33), "1 to 32"),
+    "too large a square": (lambda: widgets.explore_occlusion(tiny_net(), ONE, window=33), "1 to 32"),
     "no such attribution": (
         lambda: widgets.explore_attributions(tiny_net(), ONE, left="gradcam"),
         "'grad_cam'",

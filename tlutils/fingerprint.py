@@ -1,22 +1,27 @@
 """What decides a result, as short digits: equal things give equal ones, in another process too.
 
 There is no list of what may be in a model or a transform. Whatever can be reached from it takes part: code,
-defaults, closures, the globals that its code reads, attributes, hooks, tensors, and the state of its random
-generators. What an object holds is what it would hand to `pickle`. Installed libraries go by name: their
-versions belong in a key of their own. Some changes cannot be found by reading code, such as an edit inside a
-library: for those, compare the outputs on a few inputs, as `features.extract` does.
+defaults, closures, attributes, hooks, tensors, the state of its random generators, and the globals, modules
+and environment variables that its code reads by name. What an object holds are its attributes and what it
+would hand to `pickle`. Installed libraries go by name: their versions belong in a key of their own.
+
+Some changes cannot be found by reading code: an edit inside a library, a file that is read, names that are
+put together (`getattr`, `globals()[name]`) or imported inside of a function, what is put into Python's
+builtins, and what a weak reference, or an object of a library that cannot be pickled, refers to. For those,
+compare the outputs on a few inputs, as `features.extract` does.
 """
 
 import dis
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
 import sys
 import sysconfig
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -37,18 +42,17 @@ _GENERATORS = (
     torch.Generator,
 )
 _TENSORS = ("_parameters", "_buffers")
-# The mode, with the marks of a frozen module, and the number of classes, which is the head's shape.
+# The mode, and the number of classes, which is the head's shape.
 _NO_SETTINGS = frozenset(
     {
         *_TENSORS,
         "_modules",
         "training",
-        "train",
-        "reset_running_stats",
         "num_classes",
         "_compiled_call_impl",
     }
 )
+_MODE = ("train", "reset_running_stats")  # this package's own marks of a frozen module stand there
 _FRESH = frozenset(vars(nn.Module()))  # what torch gives each module, most of it lists of hooks
 _LIBRARIES = tuple(
     str(Path(folder).resolve())
@@ -211,6 +215,8 @@ class _Walk:
         for name, value in vars(module).items():
             if name in _NO_SETTINGS or (name in _FRESH and not value):
                 continue
+            if name in _MODE and str(getattr(value, "__module__", "")).startswith(f"{__package__}."):
+                continue
             if type(value) in _PLAIN:  # most of them
                 yield name, repr(value)
             elif name.endswith("_hooks") and isinstance(value, dict):
@@ -230,8 +236,8 @@ class _Walk:
         if kind not in self._classes:
             self._classes[kind] = []  # its methods may name it
             found = [("class", _name(kind))]
-            for base in kind.__mro__:
-                for name, value in vars(base).items():
+            for base in (*kind.__mro__, *type(kind).__mro__):
+                for name, value in list(vars(base).items()):  # looking may note something in it
                     value = getattr(value, "__func__", getattr(value, "fget", value))
                     # A library's class goes by its name, unless somebody put another method in.
                     own = not _from_library(base.__module__) or (
@@ -255,22 +261,32 @@ class _Walk:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name != "__class__":  # the class that it stands in, which is what led here
                 try:
-                    yield from self._setting(name, cell.cell_contents)
+                    yield from self._named(name, cell.cell_contents, _names(function.__code__), set())
                 except ValueError:  # not bound yet
                     yield name, "empty"
         if not _from_library(function.__globals__.get("__name__")):
+            for name, value in vars(function).items():
+                yield from self._setting(f"attribute {name}", value)
+            names, met = _names(function.__code__), set[str]()
             for name in _globals_read(function.__code__):
                 if name in function.__globals__:
-                    yield from self._global(function, name, function.__globals__[name])
+                    yield from self._named(f"global {name}", function.__globals__[name], names, met)
+            for name in sorted(_texts(function.__code__) & set(os.environ)):
+                yield f"environment {name}", repr(os.environ[name])
 
-    def _global(self, function: FunctionType, name: str, value: Any) -> Iterator[tuple[str, str]]:
+    def _named(self, place: str, value: Any, names: set[str], met: set[str]) -> Iterator[tuple[str, str]]:
+        """Yield what code that uses `names` reads: of the user's own modules, and those in them, no more."""
         if not isinstance(value, ModuleType):
-            yield from self._setting(f"global {name}", value)
-        elif not _from_library(value.__name__):  # of the user's own modules, what this code may read
-            for own in sorted(set(_names(function.__code__)) & set(vars(value))):
-                yield from self._setting(f"global {name}.{own}", getattr(value, own))
-        else:
-            yield f"global {name}", value.__name__
+            yield from self._setting(place, value)
+        elif _from_library(value.__name__):
+            yield place, value.__name__
+        elif value.__name__ not in met:
+            met.add(value.__name__)
+            read = sorted(names & set(vars(value)))
+            for own in read:
+                yield from self._named(f"{place}.{own}", getattr(value, own), names, met)
+            if not read:  # it is handed on
+                yield from self._setting(place, value)
 
     def _inside(self, thing: Any) -> Iterator[str]:
         if type(thing) in (list, tuple):
@@ -295,18 +311,35 @@ class _Walk:
             yield from _code(thing)
         elif isinstance(thing, type):
             yield from map(str, self._class(thing))
-        elif isinstance(thing, ModuleType | BuiltinFunctionType) and not hasattr(thing, "__self__"):
+        elif thing is os.environ:
+            yield "of which counts what code names"
+        elif isinstance(thing, ModuleType):
+            yield thing.__name__
+            if not _from_library(thing.__name__):
+                held = {k: v for k, v in vars(thing).items() if type(v).__module__ == "builtins"}
+                yield from (f"{k} {self.digest(held[k])}" for k in sorted(held) if not k.startswith("__"))
+        elif isinstance(thing, BuiltinFunctionType) and not hasattr(thing, "__self__"):
             yield _name(thing)
+        elif isinstance(thing, torch.jit.ScriptFunction):
+            yield _hash(thing.save_to_buffer())
         else:
             yield from self._object(thing)
 
     def _object(self, thing: Any) -> Iterator[str]:
         yield from map(str, self._class(type(thing)))
+        saved: Any = []
         try:
+            if not _from_library(type(thing).__module__):  # whatever it would keep from `pickle`
+                yield self.digest(object.__getstate__(thing))
             saved = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-        except Exception:  # a lock, an open file: nothing that could be told
-            return
-        for part in saved if isinstance(saved, tuple) else [saved]:
+        except Exception:  # a lock, an open file: nothing that could be told; or a view of other things
+            if isinstance(thing, Mapping):
+                saved = list(thing.items())
+            elif isinstance(thing, Collection):
+                saved = list(thing)
+        if isinstance(saved, str):  # a name: there may be more behind it, such as the function of a cache
+            saved = [saved, getattr(thing, "__dict__", None)]
+        for part in saved:
             # What is in a list or dict of a kind of its own comes as an iterator.
             yield self.digest(list(part) if isinstance(part, Iterator) else part)
 
@@ -361,9 +394,16 @@ def _globals_read(code: CodeType) -> list[str]:
     return sorted(found.union(inner))
 
 
-def _names(code: CodeType) -> list[str]:
+@cache
+def _names(code: CodeType) -> set[str]:
     inner = (name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part))
-    return [*code.co_names, *inner]
+    return {*code.co_names, *inner}
+
+
+def _texts(code: CodeType) -> set[str]:
+    """Return the texts that code holds, also in functions that it defines."""
+    inner = (text for part in code.co_consts if isinstance(part, CodeType) for text in _texts(part))
+    return {*(part for part in code.co_consts if isinstance(part, str)), *inner}
 
 
 def _name(thing: Any) -> str:
@@ -376,7 +416,7 @@ def _from_library(module: str | None) -> bool:
     """Whether a module is an installed library's, Python's, or this package's own."""
     if module in ("__main__", "__mp_main__"):
         return False
-    if module is None or module.partition(".")[0] == __package__:
+    if not isinstance(module, str) or module.partition(".")[0] == __package__:
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:

@@ -2,9 +2,11 @@
 
 import contextlib
 import copy
+import copyreg
 import dataclasses
 import functools
 import inspect
+import math
 import random
 import sys
 import threading
@@ -28,6 +30,7 @@ DRIFT = 0.02
 """How far what a model gives in bfloat16 may lie from what it gives in float32; see `measure_drift`."""
 
 _HOOKS = frozenset(name for name in nn.Module().__dict__ if "_hooks" in name)
+_PARTS = ("_parameters", "_buffers", "_modules")
 _CONTAINERS = (list, dict, set, deque)
 _FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 
@@ -35,10 +38,11 @@ _FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dty
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the network whose output `model` hands on as it is, however deep it lies; else `model` itself.
 
-    Seen by a trial in which no layer runs: a wrapper is looked through when it gives the images that it got
-    to one network within, and returns that network's output, or the scores in it. So averages (EMA, SWA),
-    DataParallel, torch.compile, a trainer's module and wrappers of your own are looked through. One that
-    changes images or output, or has forward hooks or a `train()` of its own, is a model by itself.
+    Seen by trials in which no layer runs, on a copy: a wrapper is looked through when it gives the images
+    that it got to one network within, and returns that network's output, or the scores in it. So averages
+    (EMA, SWA), DataParallel, torch.compile, a trainer's module and wrappers of your own are looked through.
+    One that changes images or output in either mode, for any of several sizes up to 521 pixels, batches up to
+    65 images and widths of the scores, or has forward hooks or a `train()` of its own, is a model by itself.
 
     Args:
         model: Any module.
@@ -65,21 +69,64 @@ def _inner(model: nn.Module) -> nn.Module | None:
     own = type(model).train is not nn.Module.train or not {"train", "forward"}.isdisjoint(vars(model))
     if own or isinstance(model, torch.jit.ScriptModule) or model._forward_hooks or model._forward_pre_hooks:
         return None
-    # Values outside every range that a wrapper may clip to; three channels, as most networks take.
-    images = torch.linspace(-9, 9, 384, device=device_of(model), dtype=dtype_of(model)).view(2, 3, 8, 8)
-    scores = images.flatten(1)[:, :7]
-    for output in scores, _Scores(scores):
-        called: list[nn.Module] = []
+    for form in (lambda scores: scores), _Scores:
         try:
-            with runtime.RANDOM, runtime.seeded(0), torch.no_grad():
-                returned = _shell(model, images, output, called)(images.clone())
+            with runtime.RANDOM, runtime.seeded(0), torch.inference_mode(False), torch.no_grad():
+                return _handed_to(model, form)
         except _NoWrapper:
             return None
         except Exception:  # it may want more than images, or something else than a tensor of scores
             continue
-        if called and (returned is output or _equal(returned, scores)):
-            return called[0]
     return None
+
+
+# What a wrapper might treat in its own way: numbers of images, height, width; the smallest and largest value;
+# and the number of scores, None for the network's own.
+_TRIALS: tuple[tuple[tuple[int, int, int], tuple[float, float], int | None], ...] = (
+    ((2, 8, 8), (-9.0, 9.0), 7),
+    ((65, 9, 14), (0.0, 1.0), 1009),
+    ((1, 521, 523), (-300.0, 300.0), None),
+)
+
+
+def _handed_to(model: nn.Module, form: Callable[[Tensor], Any]) -> nn.Module:
+    """Return the network that gets what `model` gets, and whose output, in some form, `model` gives.
+
+    Raises _NoWrapper where there is none, or `model` does more in one of the trials.
+    """
+    device, dtype = device_of(model), dtype_of(model)
+    copier, found = _Sheller(), list[nn.Module]()
+    shell = copier.root(model)
+    with copier.guard():
+        for (count, *size), (low, high), width in _TRIALS:
+            images = _ramp((count, 3, *size), low, high, device, dtype)
+            scores = _ramp((count, width or _width(found[0])), -300.0, 300.0, device, dtype)
+            for training in (False, True):
+                versions, output = (images._version, scores._version), form(scores)
+                called = copier.begin(images, output, training)
+                returned = shell(images)
+                if (images._version, scores._version) != versions:
+                    _ramp.cache_clear()
+                    raise _NoWrapper
+                found += called
+                if not called or found[-1] is not found[0]:
+                    raise _NoWrapper
+                if returned is not output and not _equal(returned, scores):
+                    raise _NoWrapper
+    return found[0]
+
+
+@functools.lru_cache(maxsize=16)
+def _ramp(
+    shape: tuple[int, ...], low: float, high: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    return torch.linspace(low, high, math.prod(shape), device=device, dtype=dtype).view(shape)
+
+
+def _width(network: nn.Module) -> int:
+    """Return how many scores a network gives, as the weight that it declares last lets one think."""
+    last = deque(network.parameters(), maxlen=1)
+    return next((len(p) for p in last if p.dim()), 7)
 
 
 class _NoWrapper(Exception):
@@ -91,65 +138,13 @@ class _Scores(dict[Any, Tensor]):
 
     def __init__(self, scores: Tensor) -> None:
         super().__init__({0: scores, "logits": scores})
-        self.logits = scores
 
+    @property
+    def logits(self) -> Tensor:
+        return self["logits"]
 
-def _shell(model: nn.Module, images: Tensor, output: Any, called: list[nn.Module]) -> nn.Module:
-    """Return a copy of a module whose modules do not run: the one that gets `images` gives `output`.
-
-    That one is noted in `called`; a second call, other images, or a single layer raise _NoWrapper.
-    """
-    memo: dict[int, nn.Module] = {}
-
-    def answer(module: nn.Module, *args: Any, **settings: Any) -> Any:
-        given = [value for value in (*args, *settings.values()) if isinstance(value, Tensor)]
-        alone = len(given) == 1 and not called and any(module.children())
-        if not alone or not _equal(given[0], images):
-            raise _NoWrapper
-        called.append(module)
-        return output
-
-    def remap(value: Any) -> Any:
-        if isinstance(value, nn.Module):
-            return memo.get(id(value)) or empty(value)
-        if isinstance(value, Tensor):
-            return value.clone()
-        if type(value) in (list, tuple):
-            return type(value)(remap(v) for v in value)
-        if type(value) in (dict, OrderedDict):
-            return type(value)((k, remap(v)) for k, v in value.items())
-        return value
-
-    def empty(module: nn.Module) -> nn.Module:
-        scripted = isinstance(module, torch.jit.ScriptModule)
-        memo[id(module)] = shell = nn.Module() if scripted else object.__new__(type(module))
-        if not scripted:
-            state = dict(vars(module), _forward_hooks=OrderedDict(), _forward_pre_hooks=OrderedDict())
-            shell.__dict__.update(state, _modules=_Children(module._modules, remap))
-        shell.__dict__["forward"] = functools.partial(answer, module)
-        return shell
-
-    shell = empty(model)
-    del shell.__dict__["forward"]
-    shell.__dict__.update({name: remap(value) for name, value in vars(model).items() if name != "_modules"})
-    return shell
-
-
-class _Children(dict[str, Any]):
-    """The submodules of a shell, each made when it is asked for, since most never are."""
-
-    def __init__(self, modules: Mapping[str, Any], make: Callable[[Any], Any]) -> None:
-        super().__init__(modules)
-        self.make = make
-
-    def __getitem__(self, name: str) -> Any:
-        return self.make(super().__getitem__(name))
-
-    def values(self) -> Any:
-        return [self[name] for name in self]
-
-    def items(self) -> Any:
-        return [(name, self[name]) for name in self]
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise _NoWrapper
 
 
 def _equal(one: Any, other: Tensor) -> bool:
@@ -572,7 +567,7 @@ class _Copier:
             return self._module(value)
         if isinstance(value, Tensor):
             return self._keep(value, self._tensor(value))
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and not _FIXED.issuperset(map(type, value)):
             items = [self.copy(v) for v in value]
             if all(a is b for a, b in zip(items, value, strict=True)):
                 return value
@@ -625,7 +620,7 @@ class _Copier:
     def _container(self, value: Any) -> Any:
         plain = type(value) in (dict, list, set, OrderedDict)
         new = self._keep(value, value.copy() if plain else copy.copy(value))
-        if plain and not value:
+        if plain and _FIXED.issuperset(map(type, value.values() if isinstance(value, dict) else value)):
             return new
         if isinstance(value, list):
             new[:] = [self.copy(v) for v in value]
@@ -654,7 +649,11 @@ class _Copier:
         """Return a copy of an instance of somebody's own class, with copies of its attributes."""
         library = type(value).__module__.partition(".")[0]
         known = library == "torch" or library in sys.stdlib_module_names - {"types", "__main__"}
-        if known or isinstance(value, type) or not isinstance(getattr(value, "__dict__", None), dict):
+        if known or isinstance(value, type):
+            return value
+        held: Any = getattr(value, "__dict__", None)
+        held, slots = held if isinstance(held, dict) else {}, copyreg._slotnames(type(value))  # type: ignore[attr-defined]
+        if not held and not slots:
             return value
         try:
             new = copy.copy(value)
@@ -663,9 +662,99 @@ class _Copier:
         if new is value:  # a member of an enumeration
             return value
         self._keep(value, new)
-        for key, item in value.__dict__.items():
+        for key, item in held.items():
             new.__dict__[key] = self.copy(item)
+        for name in slots:
+            if hasattr(value, name):
+                object.__setattr__(new, name, self.copy(getattr(value, name)))
         return new
+
+
+class _Sheller(_Copier):
+    """Copies a module and what it holds, but for the modules in it: shells that do not run stand for those.
+
+    The one that gets the images gives the output. A second call, other images, a single layer, or a module
+    of the model itself raise _NoWrapper.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(meta=False)
+        self._shells: list[nn.Module] = []
+        self._training = False
+        self._no_hooks: dict[str, Any] = {name: OrderedDict() for name in _HOOKS}
+
+    def root(self, model: nn.Module) -> nn.Module:
+        """Return the copy of a module, whose own forward runs."""
+        shell = self._keep(model, object.__new__(type(model)))
+        self._shells.append(shell)
+        shell.__dict__.update({k: self.copy(v) for k, v in vars(model).items() if k not in _PARTS})
+        return self._fill(shell, model)
+
+    def begin(self, images: Tensor, output: Any, training: bool) -> list[nn.Module]:
+        """Set up a pass; return the list in which the module that gets the images will be noted."""
+        self._images, self._output, self._training = images, output, training
+        self._called: list[nn.Module] = []
+        for shell in self._shells:
+            shell.training = training
+        return self._called
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Let no module run in this thread but the shells."""
+        thread = threading.get_ident()
+
+        def refuse(module: nn.Module, inputs: Any) -> None:
+            if threading.get_ident() == thread and all(module is not shell for shell in self._shells):
+                raise _NoWrapper
+
+        handle = register_module_forward_pre_hook(refuse)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _module(self, module: nn.Module) -> Any:
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        shell = self._keep(module, nn.Module() if scripted else object.__new__(type(module)))
+        if not scripted:
+            shell.__dict__.update(vars(module), **self._no_hooks, training=self._training)
+            self._fill(shell, module)
+        shell.__dict__["forward"] = functools.partial(self._answer, module)
+        self._shells.append(shell)
+        return shell
+
+    def _fill(self, shell: nn.Module, module: nn.Module) -> nn.Module:
+        shell.__dict__.update({name: _Lazy(vars(module)[name], self.copy) for name in _PARTS})
+        return shell
+
+    def _answer(self, module: nn.Module, *args: Any, **settings: Any) -> Any:
+        given = [value for value in (*args, *settings.values()) if isinstance(value, Tensor)]
+        alone = len(given) == 1 and not self._called and any(module.children())
+        if not alone or not (given[0] is self._images or _equal(given[0], self._images)):
+            raise _NoWrapper
+        self._called.append(module)
+        return self._output
+
+    def _tensor(self, tensor: Tensor) -> Tensor:
+        new = tensor.detach().clone()
+        return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+
+
+class _Lazy(dict[Any, Any]):
+    """A dict whose values are copied when they are asked for, since most never are."""
+
+    def __init__(self, values: Mapping[Any, Any], copy: Callable[[Any], Any]) -> None:
+        super().__init__(values)
+        self.copied = copy
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.copied(super().__getitem__(key))
+
+    def values(self) -> Any:
+        return [self[key] for key in self]
+
+    def items(self) -> Any:
+        return [(key, self[key]) for key in self]
 
 
 def empty_like(tensor: Tensor) -> Tensor:

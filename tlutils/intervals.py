@@ -143,7 +143,7 @@ def group_codes(groups: ArrayLike | None, count: int) -> np.ndarray:
 def two_way_mean(
     values: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
 ) -> SampleMean:
-    """Return the mean of a table of seeds × images, both of which could have been others.
+    """Return the mean of a table of seeds × images, with the chance in both counted.
 
     More seeds on the same images don't make an interval as narrow as more images would, and the reverse: the
     variance of the mean is that of a two-way analysis of variance with random seeds, random images and one
@@ -247,7 +247,7 @@ def score_interval(
 ) -> Estimate:
     """Return the balanced accuracy of one classifier, with an interval that holds for few images too.
 
-    A bootstrap of five images that are all right says that it is sure; this says how little five images tell.
+    Where all of five images are right, a bootstrap gives an interval of width 0; this one does not.
     It is Wilson's score interval (1927) for the number of images that would give one share the same variance
     (effective sample size, Kish 1965): fewer where classes are of unequal size, and where images of a group
     vary together (design effect).
@@ -291,12 +291,12 @@ def score_interval(
 
 
 def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
-    """Return Kendall's tau between two scores of the same things, taken for a sample of such things.
+    """Return Kendall's tau between two scores of the same things, with an interval: they are a sample.
 
     Tau is the share of pairs that both order alike minus that of the pairs that they order differently; a tie
     counts for neither (Kendall 1938, doi:10.1093/biomet/30.1-2.81). It is the mean of the jackknife's
     pseudo-values, one of each thing (Arvesen 1969, doi:10.1214/aoms/1177697287), and `two_way_mean` tells
-    how sure that mean is: both the seeds and the things could have been others.
+    how sure that mean is, with the chance in both the seeds and the things counted.
 
     Args:
         values: (S, N), one row per seed: a score of each thing. Several tasks, (K, S, N), are averaged.
@@ -330,6 +330,36 @@ def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None
     return SampleMean(tau, spread.variance, spread.dof)
 
 
+def hit_rate(
+    hits: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
+) -> Estimate:
+    """Return the share of right answers in a table of seeds × images, with an interval over both.
+
+    The interval is that of `two_way_mean`, cut at 0 and 1: no share lies outside. For the one table of a
+    single seed there is `score_interval`.
+
+    Args:
+        hits: (S, N), one row per seed: whether each image was answered rightly, or how nearly, from 0 to 1.
+        weights: As in `two_way_mean`.
+        groups: As in `two_way_mean`.
+
+    Raises:
+        LearnerError: The shapes do not fit, there is no value, or one lies outside 0 to 1.
+
+    Example:
+        >>> from tlutils.intervals import hit_rate
+        >>> print(hit_rate([[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
+        0.889 [0.589, 1.000]
+    """
+    table = np.asarray(hits, dtype=float)
+    if table.size and not (table.min() >= 0 and table.max() <= 1):
+        raise LearnerError(
+            f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
+            "of any other table is two_way_mean(table).interval()."
+        )
+    return Estimate(*np.clip(two_way_mean(table, weights=weights, groups=groups).interval(), 0, 1).tolist())
+
+
 def compare_hits(
     first: ArrayLike,
     second: ArrayLike,
@@ -340,7 +370,8 @@ def compare_hits(
 ) -> Difference:
     """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
-    Both were judged by the same images, seed by seed, so the differences are those of each image.
+    Both were judged by the same images, seed by seed, so the differences are those of each image. The
+    interval of a difference of hits is cut at -1 and 1, outside of which none lies.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
@@ -364,4 +395,6 @@ def compare_hits(
         raise LearnerError(
             f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same seeds and images of both."
         )
-    return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
+    found = two_way_mean(one - two, weights=weights, groups=groups).interval()
+    shares = min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1
+    return Difference(metric, *(np.clip(found, -1, 1).tolist() if shares else found))

@@ -8,87 +8,6 @@ from tlutils.checks import lesson_01
 ANSWERS = {}
 
 
-def energy(filters):
-    return filters.square().sum((1, 2, 3))
-
-
-ANSWERS[lesson_01.check_energy_explained] = [
-    (None, "Not answered"),
-    (lambda w, fit: None, "Not answered"),
-    (lambda w, fit: 1 - energy(w - fit) / energy(w), "Right"),
-    (lambda w, fit: energy(fit) / energy(w), "Right"),  # the same where the fit is the best one
-    (lambda w, fit: energy(w - fit) / energy(w), "left over"),
-    (lambda w, fit: 1 - (w - fit).flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1), "divided lengths"),
-    (lambda w, fit: fit.flatten(1).norm(dim=1) / w.flatten(1).norm(dim=1), "lengths of fit"),
-    (lambda w, fit: (1 - energy(w - fit) / energy(w)).mean(), "for each, (K,)"),
-    (lambda w, fit: 1 - energy(w - fit).sum() / energy(w).sum(), "all filters first"),
-    (lambda w, fit: 1 - energy(w - fit) / energy(fit), "energy of the fit"),
-    (lambda w, fit: energy(fit), "Divide by the filter's."),
-    (lambda w, fit: energy(w - fit), "take it from one"),
-    (lambda w, fit: 1 - (w - fit).square() / w.square(), "weights are still"),
-    (lambda w, fit: energy(w)[:2], "(2,)"),
-    (lambda w, fit: w @ fit.flatten(), "stopped with RuntimeError"),
-]
-
-
-ANSWERS[lesson_01.check_dead_channels] = [
-    (None, "Not answered"),
-    (lambda maps: maps.amax((0, 2, 3)) > 0, "alive"),
-    (lambda maps: (maps.amax((2, 3)) <= 0).any(0), "*some* image"),
-    (lambda maps: maps.amin((0, 2, 3)) <= 0, "*some* place"),
-    (lambda maps: maps.amax((2, 3)) <= 0, "images are still"),
-    (lambda maps: (maps <= 0).float().mean((0, 2, 3)), "share of zeros"),
-    (lambda maps: (maps.amax((0, 2, 3)) <= 0).sum(), "Say which"),
-    (lambda maps: (maps.amax((0, 2, 3)) <= 0).nonzero()[:, 0], "their numbers"),
-    (lambda maps: maps.amax((1, 2, 3)) <= 0, "second axis"),
-    (lambda maps: [True, False], "got (2,)"),
-    (lambda maps: maps.amax(7), "stopped with IndexError"),
-]
-
-
-ANSWERS[lesson_01.check_receptive_field] = [
-    (None, "Not answered"),
-    (5, "stride 1"),
-    (49, "one side"),
-    (11, "Not yet"),
-    ([7], "Not yet"),
-]
-
-
-def cosine(a, b):
-    return (a * b).sum() / (a.norm() * b.norm())
-
-
-ANSWERS[lesson_01.check_cosine_similarity] = [
-    (None, "Not answered"),
-    (lambda a, b: None, "Not answered"),
-    (cosine, "Right"),
-    (lambda a, b: (a * b).sum(), "dot product"),
-    (lambda a, b: a * b, "one number"),
-    (lambda a, b: (a * b).sum() / 25, "made longer"),
-    (lambda a, b: (a * b).sum() / a.norm(), "one length"),
-    (lambda a, b: (a - b).norm(), "distance"),
-    (lambda a, b: 1 - cosine(a, b), "one minus"),
-    (lambda a, b: cosine(a, b).acos(), "angle itself"),
-    (lambda a, b: a.norm(), "numbers are not"),
-    (lambda a, b: a @ b[:1], "stopped with RuntimeError"),
-]
-
-
-ANSWERS[lesson_01.check_participation_ratio] = [
-    (None, "Not answered"),
-    (lambda v: (v**2).sum() / v.sum() ** 2, "Upside down"),
-    (lambda v: (v**2).sum() / (v**2).sum(), "squared before you added"),
-    (lambda v: v.sum() / (v**2).sum(), "above the line"),
-    (lambda v: v.sum() ** 2 / v.norm(), "root"),
-    (lambda v: (v > 0).sum(), "counts"),
-    (lambda v: v.sum(), "size of the cloud"),
-    (lambda v: v.sum() / v.max(), "largest alone"),
-    (lambda v: v, "got (5,)"),
-    (lambda v: v.squared(), "stopped with AttributeError"),
-]
-
-
 def recording(keep, *, removed="always"):
     """An answer that keeps `keep(inputs, output)` of a module in a hook."""
 
@@ -162,36 +81,80 @@ ANSWERS[lesson_01.check_pca] = [
 ]
 
 
-def neighbours(places):
-    return torch.cdist(places, places).fill_diagonal_(torch.inf).argmin(1)
+def places(maps, count, *, across=None, score=lambda maps: maps.flatten(1).amax(1)):
+    across = across or maps.shape[2]
+    order = score(maps).argsort(descending=True)[:count]
+    place = maps.flatten(1).argmax(1)[order]
+    return torch.stack([order, place // across, place % across], 1)
 
 
-def kept(features, points):
-    return (neighbours(features) == neighbours(points)).float().mean()
+def over_all(maps, count):
+    places = maps.flatten().argsort(descending=True)[:count]
+    return torch.stack(torch.unravel_index(places, maps.shape), 1)
 
 
-def alike_distances(features, points):
-    pairs = torch.triu_indices(len(features), len(features), 1)
-    apart = [torch.cdist(places, places)[*pairs] for places in (features, points)]
-    return torch.corrcoef(torch.stack(apart))[0, 1]
-
-
-ANSWERS[lesson_01.check_neighbours_kept] = [
+ANSWERS[lesson_01.check_top_places] = [
     (None, "Not answered"),
-    (kept, "Right"),
-    (lambda c, p: float(kept(c, p)), "Right"),
-    (alike_distances, "moved one group far away"),
-    (lambda c, p: alike_distances(c, p).item(), "moved one group far away"),
-    (lambda c, p: np.float64(alike_distances(c, p)), "moved one group far away"),
-    (lambda c, p: (torch.cdist(c, c).argmin(1) == torch.cdist(p, p).argmin(1)).float().mean(), "its own"),
-    (lambda c, p: (neighbours(c) == neighbours(p)).sum(), "Divide by all"),
-    (lambda c, p: neighbours(c) == neighbours(p), "take the mean"),
-    (lambda c, p: 1 - kept(c, p), "were lost"),
-    (
-        lambda c, p: (torch.cdist(c, c).argmax(1) == torch.cdist(p, p).argmax(1)).float().mean(),
-        "farthest away",
-    ),
-    (lambda c, p: c, "got (15, 3)"),
-    (lambda c, p: "0.5", "got str"),
-    (lambda c, p: c - p, "stopped with RuntimeError"),
+    (lambda maps, count: None, "Not answered"),
+    (places, "Right"),
+    (lambda maps, count: [tuple(map(int, row)) for row in places(maps, count)], "Right"),
+    (over_all, "appears twice"),
+    (lambda maps, count: places(maps, count, score=lambda m: -m.flatten(1).amax(1)), "weakest"),
+    (lambda maps, count: places(maps, count, score=lambda m: m.mean((1, 2))), "by their mean"),
+    (lambda maps, count: places(maps, count).flip(0), "turn the order round"),
+    (lambda maps, count: places(maps, count)[:, [0, 2, 1]], "swapped"),
+    (lambda maps, count: places(maps, count, across=maps.shape[1]), "divided by the height"),
+    (lambda maps, count: places(maps, count)[places(maps, count)[:, 0].argsort()], "order of the images"),
+    (lambda maps, count: places(maps, count)[:, 0], "where in them"),
+    (lambda maps, count: places(maps, count, across=10**6)[:, [0, 2]], "still one number"),
+    (lambda maps, count: places(maps, len(maps)), "first `count`"),
+    (lambda maps, count: places(maps, count)[:2], "got (2, 3)"),
+    (lambda maps, count: maps @ maps[0], "stopped with RuntimeError"),
+]
+
+
+def similar(known, queries):
+    return torch.cosine_similarity(queries[:, None], known[None], dim=2)  # (M, N)
+
+
+ANSWERS[lesson_01.check_nearest] = [
+    (None, "Not answered"),
+    (lambda known, queries: None, "Not answered"),
+    (lambda known, queries: similar(known, queries).argmax(1), "Right"),
+    (lambda known, queries: np.array([int(similar(known, q[None]).argmax()) for q in queries]), "Right"),
+    (lambda known, queries: (queries @ known.T).argmax(1), "long vector"),
+    (lambda known, queries: torch.cdist(queries, known).argmin(1), "plain distance"),
+    (lambda known, queries: similar(known, queries).argmin(1), "least similar"),
+    (lambda known, queries: similar(known, queries).argmax(0), "each known image"),
+    (similar, "Say which row"),
+    (lambda known, queries: similar(known, queries).amax(1), "Say which row"),
+    (lambda known, queries: similar(known, queries).argmax(), "got ()"),
+    (lambda known, queries: queries @ known, "stopped with RuntimeError"),
+]
+
+
+def ratio(values):
+    return values.sum() ** 2 / (values**2).sum()
+
+
+def variances(points):
+    return torch.linalg.eigvalsh(torch.cov(points.T))
+
+
+ANSWERS[lesson_01.check_directions] = [
+    (None, "Not answered"),
+    (lambda p: None, "Not answered"),
+    (lambda p: ratio(variances(p)), "Right"),
+    (lambda p: float(ratio(torch.linalg.svdvals(centred(p)) ** 2)), "Right"),
+    (lambda p: ratio(torch.linalg.eigvalsh(p.T @ p / len(p))), "mean is still there"),
+    (lambda p: ratio(torch.linalg.svdvals(centred(p))), "are lengths"),
+    (lambda p: ratio(p.var(0)), "along the axes"),
+    (lambda p: 1 / ratio(variances(p)), "Upside down"),
+    (lambda p: (variances(p) ** 2).sum() / (variances(p) ** 2).sum(), "squared before you added"),
+    (lambda p: variances(p).sum() / (variances(p) ** 2).sum(), "above the line"),
+    (lambda p: (variances(p) > 1e-6).sum(), "counts the directions"),
+    (lambda p: variances(p).sum(), "size of the cloud"),
+    (lambda p: variances(p).sum() / variances(p).max(), "largest alone"),
+    (variances, "got (4,)"),
+    (lambda p: p.eigenvalues(), "stopped with AttributeError"),
 ]

@@ -64,52 +64,6 @@ ANSWERS[lesson_01b.check_saliency] = [
 ]
 
 
-# A rule, what is said of it as guided backprop, and as deconvnet.
-RULES = [
-    (None, "Not answered", "Not answered"),
-    (lambda a, g: g.relu() * (a > 0), "Right", "rule of guided backprop"),
-    (lambda a, g: g.clamp(min=0), "rule of deconvnet", "Right"),
-    (lambda a, g: g * (a > 0), "rule of plain backprop", "rule of plain backprop"),
-    (lambda a, g: g.relu() * a.relu(), "do not multiply", "do not multiply"),
-    (lambda a, g: a.relu(), "way forward", "way forward"),
-    (lambda a, g: g.abs() * (a > 0), "turned round", "turned round"),
-    (lambda a, g: g.abs(), "turned round", "turned round"),
-    (lambda a, g: g, "nothing was dropped", "nothing was dropped"),
-    (lambda a, g: (g > 0) & (a > 0), "where something passes", "numbers are not"),
-    (lambda a, g: g > 0, "numbers are not", "where something passes"),
-    (lambda a, g: g.max(), "(6,), and got ()", "(6,), and got ()"),
-    (lambda a, g: g.relux(), "stopped with AttributeError", "stopped with AttributeError"),
-]
-
-
-def guided_backprop(rule):
-    lesson_01b.check_relu_rule(rule, "guided backprop")
-
-
-def deconvnet(rule):
-    lesson_01b.check_relu_rule(rule, "deconvnet")
-
-
-ANSWERS[guided_backprop] = [(rule, guided) for rule, guided, _ in RULES]
-ANSWERS[deconvnet] = [(rule, said) for rule, _, said in RULES]
-
-
-ANSWERS[lesson_01b.check_smoothgrad] = [
-    (None, "Not answered"),
-    (lambda g: g.abs().mean(0).amax(0), "Average first"),
-    (lambda g: g.abs().amax(1).mean(0), "mean of saliency maps"),
-    (lambda g: g.sum(0).abs().amax(0), "number of copies"),
-    (lambda g: g.mean(0).amax(0), "signs are still"),
-    (lambda g: g.mean(0).abs().mean(0), "colours, too"),
-    (lambda g: g.mean(1).abs().amax(0), "strongest copy"),
-    (lambda g: g.mean(0), "colours are still"),
-    (lambda g: g.mean(0).abs(), "colours are still"),
-    (lambda g: g.abs().amax(1), "average over the copies"),
-    (lambda g: g, "(4, 6)"),
-    (lambda g: g.mean(9), "stopped with IndexError"),
-]
-
-
 def along(slope, x, steps, first=1):
     return torch.stack([slope(x * (k + first) / steps) for k in range(steps)])
 
@@ -140,51 +94,6 @@ ANSWERS[lesson_01b.check_grad_cam] = [
     (lambda a, g: (g.mean((2, 3), keepdim=True) * a).relu(), "channels are still"),
     (lambda a, g: (g.mean((0, 2, 3), keepdim=True) * a).sum(1).relu(), "own weights"),
     (lambda a, g: a, "(2, 4, 5)"),
-]
-
-
-ANSWERS[lesson_01b.check_cam] = [
-    (None, "Not answered"),
-    (lambda a, head, t: a.mean(1), "plain mean"),
-    (lambda a, head, t: a.sum(1), "plain sum"),
-    (lambda a, head, t: torch.einsum("c,nchw->nhw", head.weight[0], a), "another class"),
-    (lambda a, head, t: head(a.movedim(1, 3))[..., t], "bias"),
-    (lambda a, head, t: torch.einsum("c,nchw->nhw", head.weight[t], a).relu(), "keeps its signs"),
-    (lambda a, head, t: (head.weight[t].view(-1, 1, 1) * a).mean(1), "a mean over the channels"),
-    (
-        lambda a, head, t: torch.einsum("c,nchw->nhw", head.weight[t], a) / a[0, 0].numel(),
-        "gradient does",
-    ),
-    (lambda a, head, t: head(a.mean((2, 3)))[:, t], "the score"),
-    (lambda a, head, t: torch.einsum("c,nchw->n", head.weight[t], a) / a[0, 0].numel(), "the score"),
-    (lambda a, head, t: torch.einsum("kc,nchw->nkhw", head.weight, a), "every class"),
-    (lambda a, head, t: head(a.movedim(1, 3)).movedim(3, 1), "every class"),
-    (lambda a, head, t: head.weight[t].view(-1, 1, 1) * a, "channels are still"),
-    (lambda a, head, t: a[0], "got (3, 4, 5)"),
-    (lambda a, head, t: "map", "got str"),
-    (lambda a, head, t: head(a), "stopped with RuntimeError"),
-]
-
-
-def top(heat, share):
-    kept = torch.zeros(heat.numel(), dtype=torch.bool)
-    kept[heat.flatten().topk(round(share * heat.numel())).indices] = True
-    return kept.view_as(heat)
-
-
-ANSWERS[lesson_01b.check_insertion] = [
-    (None, "Not answered"),
-    (lambda x, h, s: x * top(h, s), "Right"),
-    (lambda x, h, s: x * ~top(h, s), "deletion"),
-    (lambda x, h, s: x * top(-h, s), "weakest"),
-    (lambda x, h, s: x * (h > h.quantile(s)), "the other share"),
-    (lambda x, h, s: x * (h > s), "compared the heat with the share"),
-    (lambda x, h, s: x * h, "multiply by the heat"),
-    (lambda x, h, s: x * h * top(h, s), "multiply by the heat"),
-    (lambda x, h, s: top(h, s), "Put the photograph"),
-    (lambda x, h, s: top(h, s).expand(3, -1, -1), "Put the photograph"),
-    (lambda x, h, s: x[0], "(3, 4, 5)"),
-    (lambda x, h, s: x[h], "stopped with IndexError"),
 ]
 
 
@@ -277,28 +186,4 @@ ANSWERS[lesson_01b.check_rank_correlation] = [
     (lambda a, b: 1 - correlation(ranks(a.abs()), ranks(b.abs())), "distance"),
     (lambda a, b: a, "got (6, 7)"),
     (lambda a, b: correlation(a[:2], b), "stopped with RuntimeError"),
-]
-
-
-def place(heat):
-    return divmod(int(heat.argmax()), heat.shape[1])
-
-
-def inside(row, column, box):
-    left, top, right, bottom = box
-    return top <= row < bottom and left <= column < right
-
-
-ANSWERS[lesson_01b.check_pointing_game] = [
-    (None, "Not answered"),
-    (lambda heat, box: None, "Not answered"),
-    (lambda heat, box: inside(*place(heat), box), "Right"),
-    (lambda heat, box: inside(*place(heat)[::-1], box), "swapped"),
-    (lambda heat, box: inside(*place(heat), (*box[:2], box[2] + 1, box[3] + 1)), "*outside*"),
-    (lambda heat, box: inside(*place(heat), (box[0] + 1, box[1] + 1, *box[2:])), "Top and left"),
-    (lambda heat, box: inside(*divmod(int(heat.argmax()), heat.shape[0]), box), "*width*"),
-    (lambda heat, box: heat[box[1] : box[3], box[0] : box[2]].sum() > heat.sum() / 2, "most of the heat"),
-    (lambda heat, box: not inside(*place(heat), box), "misses"),
-    (lambda heat, box: True, "numbers are not"),
-    (lambda heat, box: heat > 0, "stopped with RuntimeError"),
 ]

@@ -7,18 +7,6 @@ from tlutils.checks import lesson_01c
 ANSWERS = {}
 
 
-ANSWERS[lesson_01c.check_mean_activation] = [
-    (None, "Not answered"),
-    (lambda maps, c: maps[:, c].mean(), "whole batch"),
-    (lambda maps, c: maps[c].mean((1, 2)), "batch comes first"),
-    (lambda maps, c: maps.mean((1, 2, 3)), "all channels"),
-    (lambda maps, c: maps[:, c].amax((1, 2)), "strongest place"),
-    (lambda maps, c: maps[:, c].sum((1, 2)), "sum"),
-    (lambda maps, c: maps[:, c], "places"),
-    (lambda maps, c: torch.zeros(7), "(7,)"),
-]
-
-
 def rms(gradient):
     return gradient.square().mean((1, 2, 3), keepdim=True).sqrt()
 
@@ -46,21 +34,6 @@ ANSWERS[lesson_01c.check_fooling_step] = [
 ]
 
 
-ANSWERS[lesson_01c.check_deepdream] = [
-    (None, "Not answered"),
-    (lambda maps: maps.mean((1, 2, 3)), "below zero"),
-    (lambda maps: maps.mean((1, 2, 3)) ** 2, "squared the mean"),
-    (lambda maps: maps.abs().mean((1, 2, 3)), "absolute values"),
-    (lambda maps: maps.square().sum((1, 2, 3)), "grows with the picture"),
-    (lambda maps: maps.square().mean(), "whole batch"),
-    (lambda maps: maps.square().mean((1, 2, 3)).sqrt(), "root"),
-    (lambda maps: maps.square().mean((2, 3)), "channels are still"),
-    (lambda maps: maps.flatten(1).var(1, correction=0), "subtracted the mean"),
-    (lambda maps: maps, "got (2, 3, 4, 5)"),
-    (lambda maps: maps.mean(8), "stopped with IndexError"),
-]
-
-
 def moved(images, down, right):
     return images.roll((down, right), (2, 3))
 
@@ -81,35 +54,6 @@ ANSWERS[lesson_01c.check_jitter] = [
     (lambda slope, p, s: slope(p.roll(s, (0, 1))).roll((-s[0], -s[1]), (0, 1)), "first two axes"),
     (lambda slope, p, s: p[0], "got (3, 6, 7)"),
     (lambda slope, p, s: p.roll(s, 2), "stopped with RuntimeError"),
-]
-
-
-def climbing(pull, sign=1):
-    """One step along the gradient and against `pull(picture - 1/2)`, for pictures of 48 numbers."""
-    return lambda p, g, rate, weight: p + sign * rate * (g - pull(p - 0.5, weight))
-
-
-ANSWERS[lesson_01c.check_l2_step] = [
-    (None, "Not answered"),
-    (climbing(lambda off, weight: 2 * weight * off / off[0].numel()), "Right"),
-    (climbing(lambda off, weight: 2 * weight * off / 48, sign=-1), "went down"),
-    (climbing(lambda off, weight: -2 * weight * off / 48), "wrong sign"),
-    (lambda p, g, rate, weight: rate * (g - 2 * weight * (p - 0.5) / 48), "step alone"),
-    (lambda p, g, rate, weight: g - 2 * weight * (p - 0.5) / 48, "step alone"),
-    (climbing(lambda off, weight: 0), "pull is missing"),
-    (climbing(lambda off, weight: weight * off.square().mean((1, 2, 3), keepdim=True)), "derivative, 2"),
-    (climbing(lambda off, weight: weight * off.square() / 48), "derivative, 2"),
-    (climbing(lambda off, weight: 2 * weight * (off + 0.5) / 48), "black"),
-    (climbing(lambda off, weight: weight * off / 48), "factor of two"),
-    (climbing(lambda off, weight: 2 * weight * off), "is a mean"),
-    (climbing(lambda off, weight: 2 * weight * off / 16), "three colours"),
-    (climbing(lambda off, weight: 2 * weight * off / off.numel()), "whole batch"),
-    (climbing(lambda off, weight: 2 * off / 48), "weight is missing"),
-    (lambda p, g, rate, weight: p + g - 2 * weight * (p - 0.5) / 48, "rate is missing"),
-    (lambda p, g, rate, weight: p + rate * g - 2 * weight * (p - 0.5) / 48, "Multiply the pull"),
-    (lambda p, g, rate, weight: p[0], "got (3, 4, 4)"),
-    (lambda p, g, rate, weight: [1, 2], "got (2,)"),
-    (lambda p, g, rate, weight: p + g[:, :2], "stopped with RuntimeError"),
 ]
 
 
@@ -148,28 +92,6 @@ ANSWERS[lesson_01c.check_blur] = [
     (lambda slope, blur, p, rate, steps: p[0], "got (3, 6, 7)"),
     (lambda slope, blur, p, rate, steps: slope, "got"),
     (lambda slope, blur, p, rate, steps: blur(p, 0.5), "stopped with TypeError"),
-]
-
-
-def length(values):
-    return values.square().sum((1, 2, 3))
-
-
-ANSWERS[lesson_01c.check_inversion_loss] = [
-    (None, "Not answered"),
-    (lambda f, w: length(f - w) / length(w), "Right"),
-    (lambda f, w: length(f - w), "squared distance"),
-    (lambda f, w: (f - w).square().mean((1, 2, 3)), "mean squared error"),
-    (lambda f, w: (length(f - w) / length(w)).sqrt(), "squares are missing"),
-    (lambda f, w: length(f - w) / length(f), "what was found"),
-    (lambda f, w: length(f - w) / length(w).sqrt(), "without its square"),
-    (lambda f, w: (length(f - w) / length(w)).mean(), "whole batch"),
-    (lambda f, w: length(f - w).sum() / length(w).sum(), "all images first"),
-    (lambda f, w: length(w) / length(f - w), "Upside down"),
-    (lambda f, w: 1 - length(f - w) / length(w), "was kept"),
-    (lambda f, w: (f - w).abs().sum((1, 2, 3)) / w.abs().sum((1, 2, 3)), "absolute values"),
-    (lambda f, w: f, "got (2, 3, 4, 4)"),
-    (lambda f, w: f @ w.flatten(), "stopped with RuntimeError"),
 ]
 
 

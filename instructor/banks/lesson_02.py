@@ -1,9 +1,10 @@
 """Answers to the exercises of lesson 02: check -> (answer, word of what is said of it)."""
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from tlutils.checks import lesson_02
-from tlutils.probe import fit_probe
 
 ANSWERS = {}
 
@@ -104,7 +105,7 @@ def cosine(query, bank):
 
 
 ANSWERS[lesson_02.check_nearest_neighbour] = [
-    (None, "Not written yet"),
+    (None, "Not answered"),
     (cosine, "Right"),
     (dot_product, "long row"),
     (nearest_in_distance, "nearest in distance"),
@@ -116,18 +117,56 @@ ANSWERS[lesson_02.check_nearest_neighbour] = [
 ]
 
 
-def penalty(answer):
-    rng = np.random.default_rng(0)
-    table = fit_probe(rng.normal(size=(60, 5)), np.arange(60) % 2, penalties=[10, 1, 0.1]).cv
-    table["log_loss"], table["balanced_accuracy"] = [0.5, 0.4, 0.6], [0.7, 0.7, 0.8]
-    lesson_02.check_penalty(answer, table)
+def trained(
+    zero=True, rows_of=lambda rows: rows, factor=0.5, decay=0.0, link=lambda z: z, rate=1.0, **of_loss
+):
+    def train_head(head, z, y, lr, penalty, batches):
+        optimizer = torch.optim.SGD(head.parameters(), lr=lr * rate, weight_decay=decay * penalty)
+        for rows in map(rows_of, batches):
+            if zero:
+                optimizer.zero_grad()
+            loss = F.cross_entropy(link(head(z[rows])), y[rows], **of_loss)
+            (loss + factor * penalty * head.weight.square().sum()).backward()
+            optimizer.step()
+        return head
+
+    return train_head
 
 
-ANSWERS[penalty] = [
+def stopping_early(head, z, y, lr, penalty, batches):
+    return trained()(head, z, y, lr, penalty, batches[:1])
+
+
+def uphill(head, z, y, lr, penalty, batches):
+    return trained()(head, z, y, -lr, penalty, batches)
+
+
+def by_hand_uphill(head, z, y, lr, penalty, batches):
+    for rows in batches:
+        head.zero_grad()
+        (F.cross_entropy(head(z[rows]), y[rows]) + penalty / 2 * head.weight.square().sum()).backward()
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter += lr * parameter.grad
+    return head
+
+
+ANSWERS[lesson_02.check_minibatches] = [
     (None, "Not answered"),
-    (1, "Right"),
-    (0.1, "by a hair"),
-    (10, "strongest"),
-    (0.4, "lowest loss"),
-    (7, "Not yet"),
+    (lambda head, *others: None, "Not answered"),
+    (trained(), "Right"),
+    (trained(factor=0.0, decay=1.0), "holds the bias"),
+    (lambda head, *others: head, "Nothing moved"),
+    (stopping_early, "inside the loop"),
+    (trained(zero=False), "add up"),
+    (trained(rows_of=lambda rows: slice(None)), "saw all rows"),
+    (trained(factor=0.0), "missing"),
+    (trained(factor=1.0), "Twice"),
+    (trained(factor=0.25), "Half"),
+    (trained(reduction="sum"), "sum over"),
+    (trained(link=lambda logits: logits.softmax(1)), "softmax inside"),
+    (by_hand_uphill, "uphill"),
+    (uphill, "ValueError"),
+    (trained(rate=0.5), "Not yet"),
+    (lambda head, *others: head.weight, "A Parameter came back"),
 ]

@@ -145,21 +145,59 @@ ANSWERS[lesson_03.check_freeze] = [
     (by_a_subclass, "Right"),
 ]
 
-stages = surgery.stages(Net())
-sizes = [stage.num_params for stage in stages]
+
+def on_kept(
+    mode=False, every=False, zero=True, more=0, both=False, early_end=False, momentum=0.0, grad=False
+):
+    def train_on_kept(early, late, images, labels, lr, steps):
+        early.train(mode)
+        with torch.set_grad_enabled(grad):
+            kept = early(images)
+        own = [*early.parameters(), *late.parameters()] if both else late.parameters()
+        optimizer = torch.optim.SGD(own, lr=lr, momentum=momentum)
+        for _ in range(steps + more):
+            if every:
+                kept = early(images)
+            if zero:
+                optimizer.zero_grad()
+            F.cross_entropy(late(kept), labels).backward()
+            optimizer.step()
+            if early_end:
+                return late
+        return late
+
+    return train_on_kept
 
 
-def trainable_parameters(answer):
-    lesson_03.check_trainable_parameters(answer, stages, stages.names[1])
+def by_detaching(early, late, images, labels, lr, steps):
+    kept, optimizer = early.eval()(images).detach(), torch.optim.SGD(late.parameters(), lr=lr)
+    for _ in range(steps):
+        late.zero_grad()
+        F.cross_entropy(late(kept), labels).backward()
+        optimizer.step()
+    return late
 
 
-ANSWERS[trainable_parameters] = [
-    (None, "Not answered"),
-    (sum(sizes[1:]), "Right"),
-    (sizes[0], "what is frozen"),
-    (sum(sizes[2:]), "froze the stage itself"),
-    (sum(sizes), "whole network"),
-    (-1, "Not yet"),
+def giving_what_was_kept(early, *others):
+    on_kept()(early, *others)
+    return early(others[1])
+
+
+ANSWERS[lesson_03.check_train_on_kept] = [
+    (lambda *given: None, "Not answered"),
+    (on_kept(), "Right"),
+    (by_detaching, "Right"),
+    (lambda early, late, *others: late, "never went through"),
+    (on_kept(mode=True), "in training mode"),
+    (on_kept(every=True), "ran 4 times"),
+    (on_kept(grad=True), "RuntimeError"),
+    (on_kept(grad=True, every=True, both=True), "ran 4 times"),
+    (on_kept(zero=False), "add up"),
+    (on_kept(early_end=True), "inside the loop"),
+    (on_kept(more=-3), "did not move"),
+    (on_kept(momentum=0.9), "no momentum"),
+    (giving_what_was_kept, "ran 2 times"),
+    (lambda *given: [on_kept()(*given)], "A list came back"),
 ]
 
 
@@ -170,7 +208,7 @@ def renewed_optimizer(renew):
     optimizer = torch.optim.AdamW(surgery.param_groups(model, 1e-3))
     F.cross_entropy(model.train()(torch.rand(4, 3, 32, 32)), torch.arange(4) % 3).backward()
     optimizer.step()
-    surgery.freeze_to(model, stages.names[0])
+    surgery.freeze_to(model, surgery.stages(model).names[0])
     lesson_03.check_optimizer(model, renew(model, optimizer))
 
 

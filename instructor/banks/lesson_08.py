@@ -1,6 +1,8 @@
 """Answers to the exercises of lesson 08: check -> (answer, word of what is said of it)."""
 
 import numpy as np
+import torch
+from torch import nn
 from torch.nn import functional as F
 
 from tlutils.checks import lesson_08
@@ -283,5 +285,224 @@ ANSWERS[lesson_08.check_hold_out] = [
     (lambda groups, share, seed: np.ones(len(groups), bool), "Everything is held out"),
     (lambda groups, share, seed: np.zeros((2, 3)), "Something of shape (2, 3)"),
     (lambda groups, share, seed: groups % 1 + seed / 0, "ZeroDivisionError"),
+    (None, "Not answered yet"),
+]
+
+
+def ablation(
+    *,
+    split="val",
+    source="train",
+    draw=lambda seed, n, size, arm: np.random.default_rng(seed).permutation(n)[:size],
+    seed_of=lambda seed, arm: seed,
+    arms=(slice(None), slice(0, 1)),
+    judged=lambda new, truth: (new[:, 0], truth),
+    labels=lambda y, rows: y[rows],
+    result=lambda scores: [one - other for one, other in scores],
+):
+    """An ablation, right unless something else is given."""
+
+    def ablate(fit, splits, size, seeds):
+        (x, y), (new, truth) = splits[source], splits[split]
+        scores = []
+        for seed in seeds:
+            own = []
+            for arm, views in enumerate(arms):
+                rows = draw(seed, len(y), size, arm)
+                head = fit(x[rows][:, views], labels(y, rows), seed_of(seed, arm))
+                asked, wanted = judged(new, truth)
+                own.append((head(asked).argmax(-1) == wanted).float().mean().item())
+            scores.append(own)
+        return result(np.array(scores))
+
+    return ablate
+
+
+def stratified(seed, n, size, arm):
+    rng = np.random.default_rng(seed)
+    halves = np.array_split(np.arange(n), 2)
+    return np.concatenate([rng.permutation(half)[: size // 2] for half in halves])
+
+
+def one_row_for_each_view(fit, splits, size, seeds):
+    x, y = splits["train"]
+    rows = np.random.default_rng(0).permutation(len(y))[:size]
+    return [fit(x[rows].flatten(0, 1), y[rows].repeat_interleave(4), seed) for seed in seeds]
+
+
+ANSWERS[lesson_08.check_ablation] = [
+    (ablation(), "Right"),
+    (ablation(arms=(slice(1, None), slice(0, 1)), draw=stratified), "Right"),
+    (ablation(arms=(slice(0, 1), slice(None)), result=lambda s: torch.tensor(s[:, 1] - s[:, 0])), "Right"),
+    (ablation(split="test"), "The test split was opened"),
+    (ablation(split="train"), "The heads were judged by images of train"),
+    (ablation(source="val", split="val"), "learned from another split"),
+    (
+        ablation(
+            draw=lambda seed, n, size, arm: np.random.default_rng(seed + 10 * arm).permutation(n)[:size]
+        ),
+        "The two arms learned from different images",
+    ),
+    (
+        ablation(draw=lambda seed, n, size, arm: np.random.default_rng(0).permutation(n)[:size]),
+        "Every head learned from the same images",
+    ),
+    (ablation(draw=lambda seed, n, size, arm: np.arange(size)), "Every head learned from the same images"),
+    (
+        ablation(draw=lambda seed, n, size, arm: np.random.permutation(n)[:size]),  # noqa: NPY002
+        "The same call draws other images",
+    ),
+    (
+        ablation(draw=lambda seed, n, size, arm: np.random.default_rng().permutation(n)[:size]),
+        "The same call draws other images",
+    ),
+    (
+        ablation(draw=lambda seed, n, size, arm: np.random.default_rng(seed).integers(0, n, size)),
+        "draw without replacement",
+    ),
+    (ablation(draw=lambda seed, n, size, arm: np.random.default_rng(seed).permutation(n)), "Expected `size`"),
+    (ablation(seed_of=lambda seed, arm: seed + arm), "The two arms trained with different seeds"),
+    (ablation(seed_of=lambda seed, arm: 0), "Every head trained with the same seed"),
+    (ablation(arms=(slice(None), slice(1, 2))), "learned from a random view"),
+    (ablation(arms=(slice(None), slice(None))), "No head learned from the images as they are alone"),
+    (ablation(arms=(slice(0, 1), slice(0, 1))), "No head learned from augmented views"),
+    (
+        ablation(arms=(slice(None), slice(0, 1), slice(0, 2)), result=lambda s: s[:, 0]),
+        "12 heads were trained",
+    ),
+    (
+        ablation(judged=lambda new, truth: (new.flatten(0, 1), truth.repeat_interleave(4))),
+        "judged by augmented views",
+    ),
+    (ablation(judged=lambda new, truth: (new[:, 1], truth)), "judged by augmented views"),
+    (ablation(judged=lambda new, truth: (new[:9, 0], truth[:9])), "not judged by all images of val"),
+    (ablation(labels=lambda y, rows: y[: len(rows)]), "The labels belong to other images"),
+    (ablation(result=lambda s: s[:, 1] - s[:, 0]), "The sign is turned round"),
+    (ablation(result=lambda s: (s[:, 0] - s[:, 1]).mean()), "This is the mean"),
+    (ablation(result=lambda s: s[:, 0]), "accuracies with views alone"),
+    (ablation(result=lambda s: s[:, 1]), "accuracies without views alone"),
+    (ablation(result=lambda s: s), "accuracies of both"),
+    (ablation(result=lambda s: s[:, 0] / s[:, 1]), "This is a ratio"),
+    (ablation(result=lambda s: 40 * (s[:, 0] - s[:, 1])), "numbers of images"),
+    (one_row_for_each_view, "expected (n, views, D) and (n,)"),
+    (lambda fit, splits, size, seeds: [0.0] * len(seeds), "No head was trained"),
+    (lambda fit, splits, size, seeds: None, "Not answered yet"),
+    (None, "Not answered yet"),
+]
+
+
+class LowRank(nn.Module):
+    """A low-rank update, right unless something is changed in a subclass."""
+
+    bias, up_starts, down_starts, factor = False, 0.0, None, 1.0
+
+    def __init__(self, linear, rank):
+        super().__init__()
+        self.linear = self.keep(linear)
+        self.a = nn.Linear(linear.in_features, rank, bias=self.bias)
+        self.b = nn.Linear(rank, linear.out_features, bias=self.bias)
+        for layer, start in ((self.a, self.down_starts), (self.b, self.up_starts)):
+            for parameter in layer.parameters() if start is not None else ():
+                nn.init.constant_(parameter, start)
+
+    def keep(self, linear):
+        return linear.requires_grad_(False)
+
+    def forward(self, x):
+        return self.linear(x) + self.factor * self.b(self.a(x))
+
+
+class OfParameters(nn.Module):
+    def __init__(self, linear, rank):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.a = nn.Parameter(torch.randn(linear.in_features, rank) / rank)  # transposed, as some write it
+        self.b = nn.Parameter(torch.zeros(rank, linear.out_features))
+
+    def forward(self, x):
+        return self.linear(x) + x @ self.a @ self.b
+
+
+class OfTensors(OfParameters):
+    def __init__(self, linear, rank):
+        super().__init__(linear, rank)
+        a, b = self.a.detach(), self.b.detach()
+        del self.a, self.b
+        self.a, self.b = a, b
+
+
+class FullMatrix(nn.Module):
+    def __init__(self, linear, rank):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.update = nn.Parameter(torch.zeros_like(linear.weight))
+
+    def forward(self, x):
+        return self.linear(x) + x @ self.update.T
+
+
+class AllTrains(LowRank):
+    def keep(self, linear):
+        return linear
+
+
+class BiasTrains(LowRank):
+    def keep(self, linear):
+        linear.weight.requires_grad_(False)
+        return linear
+
+
+class WithRelu(LowRank):
+    def forward(self, x):
+        return self.linear(x) + self.b(self.a(x).relu())
+
+
+class UpdateAlone(LowRank):
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+class OneRankMore(LowRank):
+    def __init__(self, linear, rank):
+        super().__init__(linear, rank + 1)
+
+
+class Overwrites(LowRank):
+    def keep(self, linear):
+        nn.init.zeros_(linear.weight)
+        return linear.requires_grad_(False)
+
+
+class Unfinished(nn.Module):
+    def __init__(self, linear, rank):
+        super().__init__()
+
+    def forward(self, x):
+        pass
+
+
+ANSWERS[lesson_08.check_low_rank] = [
+    (LowRank, "Right"),
+    (OfParameters, "Right"),
+    (AllTrains, "A whole matrix trains"),
+    (FullMatrix, "A whole matrix trains"),
+    (BiasTrains, "The old bias still trains"),
+    (OfTensors, "Nothing trains"),
+    (type("Biases", (LowRank,), {"bias": True}), "The new layers have biases"),
+    (OneRankMore, "Expected rank × (inputs + outputs)"),
+    (UpdateAlone, "The old layer's output is missing"),
+    (type("BothRandom", (LowRank,), {"up_starts": None}), "B has to begin at zero"),
+    (type("BothZero", (LowRank,), {"down_starts": 0.0}), "Nothing will ever move"),
+    (
+        type("WrongZero", (LowRank,), {"up_starts": None, "down_starts": 0.0}),
+        "A begins at zero and B at random",
+    ),
+    (WithRelu, "not linear"),
+    (type("Scaled", (LowRank,), {"factor": 0.5}), "B A x times 0.5"),
+    (Overwrites, "The weight of the layer that arrived was changed"),
+    (lambda linear, rank: nn.Linear(6, rank), "Expected (7, 5)"),
+    (lambda linear, rank: "a layer", "a str arrived"),
+    (lambda linear, rank: nn.Linear(5, 6), "RuntimeError"),
+    (Unfinished, "Not answered yet"),
     (None, "Not answered yet"),
 ]

@@ -1,6 +1,8 @@
 """Answers to the exercises of lesson 09: check -> (answer, word of what is said of it)."""
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tlutils.checks import lesson_09
 
@@ -124,29 +126,99 @@ ANSWERS[lesson_09.check_iou] = [
 ]
 
 
-def pixels(cells, grid, size):
-    left, top, right, bottom = cells
-    return [edge * size / grid for edge in (left, top, right + 1, bottom + 1)]
+def trained(head, loss_of, steps=150, rate=0.05):
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(head).backward()
+        optimizer.step()
+    return head
 
 
-ANSWERS[lesson_09.check_pixels] = [
-    (pixels, "Right"),
-    (lambda c, g, s: [v * s / g for v in c], "It has a width, too"),
-    (lambda c, g, s: [(v + 0.5) * s / g for v in c], "middles"),
-    (lambda c, g, s: [pixels(c, g, s)[k] for k in (1, 0, 3, 2)], "exchanged"),
-    (lambda c, g, s: [c[0] * s / g, c[1] * s / g, c[2] * s / g + 1, c[3] * s / g + 1], "not one place"),
-    (lambda c, g, s: c, "Still in places"),
-    (lambda c, g, s: [c[0], c[1], c[2] + 1, c[3] + 1], "Still in places"),
-    (lambda c, g, s: [v - (k > 1) for k, v in enumerate(pixels(c, g, s))], "edges between pixels"),
+def segmenter(loss=F.cross_entropy, kernel=1, outputs=None, **options):
+    """A function that trains a head for places; right unless something else is given."""
+
+    def train(maps, labels, classes):
+        head = nn.Conv2d(maps.shape[1], outputs or classes, kernel)
+        return trained(head, lambda head: loss(head(maps), labels), **options)
+
+    return train
+
+
+def of_each_class(logits, labels):
+    wanted = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).float()
+    return F.binary_cross_entropy_with_logits(logits, wanted)
+
+
+def reshaped(logits, labels):
+    return F.cross_entropy(logits.reshape(-1, logits.shape[1]), labels.flatten())
+
+
+def pooled(logits, labels):
+    return F.cross_entropy(logits.mean((2, 3)), labels[:, 0, 0])
+
+
+def in_place_maps(maps, labels, classes):
+    maps -= maps.mean()
+    return segmenter()(maps, labels, classes)
+
+
+ANSWERS[lesson_09.check_segmenter] = [
+    (segmenter(), "Right"),
+    (segmenter(loss=of_each_class), "Right"),
+    (segmenter(steps=0), "never trained"),
+    (segmenter(steps=2, rate=0.2), "It has begun to learn"),
+    (segmenter(loss=reshaped), "Leave axes as they are"),
     (
-        lambda c, g, s: [*pixels(c, g, s)[:2], (c[2] - c[0] + 1) * s / g, (c[3] - c[1] + 1) * s / g],
-        "Width and",
+        segmenter(loss=lambda logits, labels: F.cross_entropy(logits, torch.zeros_like(labels))),
+        "ground everywhere",
     ),
-    (lambda c, g, s: [(v + 1) * s / g for v in c], "All four were moved"),
-    (lambda c, g, s: [v * g / s for v in (c[0], c[1], c[2] + 1, c[3] + 1)], "divided by"),
-    (lambda c, g, s: pixels(c, g, s)[:3], "3 numbers arrived"),
-    (lambda c, g, s: 7, "a int arrived"),
-    (lambda c, g, s: [0, 0, 0, 0], "Not yet"),
+    (segmenter(kernel=3, loss=lambda logits, labels: logits.mean()), "A convolution of 3 × 3"),
+    (segmenter(outputs=1, loss=lambda logits, labels: logits.mean()), "The head gives 1 scores"),
+    (segmenter(outputs=5), "The head gives 5 scores"),
+    (in_place_maps, "changed in place"),
+    (lambda maps, labels, classes: segmenter()(maps, labels, classes)(maps), "A Tensor came back"),
+    (lambda maps, labels, classes: nn.Linear(maps.shape[1], classes)(maps), "RuntimeError"),
+    (None, "Not answered yet"),
+]
+
+
+def tagger(loss=F.binary_cross_entropy_with_logits, build=nn.Linear, **options):
+    """A function that trains a head for tags; right unless something else is given."""
+
+    def train(x, tags):
+        head = build(x.shape[1], tags.shape[1])
+        return trained(head, lambda head: loss(head(x), tags), **options)
+
+    return train
+
+
+def with_sigmoid(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.Sigmoid())
+
+
+def in_place_tags(x, tags):
+    tags *= 2
+    tags -= 1
+    return tagger(loss=lambda logits, tags: F.soft_margin_loss(logits, tags))(x, tags)
+
+
+ANSWERS[lesson_09.check_tags] = [
+    (tagger(), "Right"),
+    (tagger(loss=lambda logits, tags: F.binary_cross_entropy(logits.sigmoid(), tags)), "Right"),
+    (tagger(loss=F.cross_entropy), "The tags compete"),
+    (tagger(loss=lambda logits, tags: F.cross_entropy(logits, tags.argmax(1))), "The tags compete"),
+    (tagger(loss=F.binary_cross_entropy, build=with_sigmoid), "These are probabilities"),
+    (tagger(loss=F.mse_loss, steps=300), "The border lies at 0.5"),
+    (tagger(steps=0), "of the questions rightly"),
+    (
+        tagger(build=lambda inputs, outputs: nn.Linear(inputs, 1), loss=lambda out, tags: out.mean()),
+        "Eighty rows",
+    ),
+    (lambda x, tags: nn.Linear(3, 12), "does not take features"),
+    (lambda x, tags: tagger()(x, tags)(x), "A Tensor came back"),
+    (in_place_tags, "changed in place"),
+    (lambda x, tags: tagger()(tags, x.T), "ValueError"),
     (None, "Not answered yet"),
 ]
 

@@ -169,3 +169,63 @@ ANSWERS[lesson_11.check_next_step] = [
     (lambda low, high, wanted: low[0], "TypeError"),
     (None, "Not answered yet"),
 ]
+
+
+def distances(rows, known):
+    return np.linalg.norm(rows[:, None] - known, axis=2)
+
+
+def unlike(known, held_out, new):
+    return distances(new, known).min(1) > np.quantile(distances(held_out, known).min(1), 0.95)
+
+
+def unlike_by_loops(known, held_out, new):
+    def nearest(row):
+        return min(((row - other) ** 2).sum() for other in known)
+
+    usual = sorted(nearest(row) for row in held_out)
+    return [bool(nearest(row) > usual[int(0.95 * len(usual))]) for row in new]
+
+
+def by_distance_to(known_point):
+    def unlike(known, held_out, new):
+        away, usual = (np.linalg.norm(rows - known_point(known), axis=1) for rows in (new, held_out))
+        return away > np.quantile(usual, 0.95)
+
+    return unlike
+
+
+def nearest_beyond(border):
+    return lambda known, held_out, new: distances(new, known).min(1) > border(known, held_out, new)
+
+
+ANSWERS[lesson_11.check_unlike] = [
+    (unlike, "Right"),
+    (unlike_by_loops, "Right"),
+    (nearest_beyond(lambda known, held_out, new: np.quantile(distances(known, known).min(1), 0.95)), "Every"),
+    (lambda known, held_out, new: ~unlike(known, held_out, new), "exchanged"),
+    (lambda known, held_out, new: distances(new, known).min(1), "These are distances. "),
+    (
+        nearest_beyond(lambda known, held_out, new: np.quantile(distances(new, known).min(1), 0.95)),
+        "whatever",
+    ),
+    (by_distance_to(lambda known: known.mean(0)), "middle of all known"),
+    (
+        lambda known, held_out, new: (
+            distances(new, known).mean(1) > np.quantile(distances(held_out, known).mean(1), 0.95)
+        ),
+        "middle of all known",
+    ),
+    (
+        nearest_beyond(lambda known, held_out, new: np.quantile(distances(held_out, known).min(1), 0.05)),
+        "smallest",
+    ),
+    (
+        nearest_beyond(lambda known, held_out, new: np.median(distances(held_out, known).min(1))),
+        "every second",
+    ),
+    (lambda known, held_out, new: unlike(known, held_out, new).mean(), "shape (9,)"),
+    (lambda known, held_out, new: distances(new, known) > 1, "shape (9,)"),
+    (lambda known, held_out, new: known @ new, "stopped with ValueError"),
+    (None, "Not answered yet"),
+]

@@ -15,10 +15,6 @@ def occlusion_drop(model, x, target, rows, columns):
 
 lesson_01b.check_occlusion(occlusion_drop)
 
-lesson_01b.check_relu_rule(lambda activation, gradient: gradient.relu() * (activation > 0), "guided backprop")
-lesson_01b.check_relu_rule(lambda activation, gradient: gradient.clamp(min=0), "deconvnet")
-lesson_01b.check_smoothgrad(lambda gradients: gradients.mean(0).abs().amax(0))
-
 
 def integrated(slope, x, steps, first=1):
     return x * torch.stack([slope(x * (k + first) / steps) for k in range(steps)]).mean(0)
@@ -27,19 +23,6 @@ def integrated(slope, x, steps, first=1):
 lesson_01b.check_integrated_gradients(integrated)
 lesson_01b.check_integrated_gradients(lambda *inputs: integrated(*inputs, first=0.5))  # the middles
 lesson_01b.check_integrated_gradients(lambda *inputs: integrated(*inputs, first=0))  # the left ends
-
-lesson_01b.check_cam(lambda maps, head, target: (head.weight[target].view(-1, 1, 1) * maps).sum(1))
-lesson_01b.check_cam(lambda maps, head, target: torch.einsum("c,nchw->nhw", head.weight[target], maps))
-
-
-def reveal(x, heat, share):
-    kept = torch.zeros(heat.numel(), dtype=torch.bool)
-    kept[heat.flatten().topk(round(share * heat.numel())).indices] = True
-    return x * kept.view_as(heat)
-
-
-lesson_01b.check_insertion(reveal)
-lesson_01b.check_insertion(lambda x, heat, share: torch.where(heat >= heat.quantile(1 - share), x, 0.0))
 
 
 def deleted(score, x, heat, steps):
@@ -73,13 +56,3 @@ lesson_01b.check_saliency(explain.saliency)
 
 lesson_01b.check_grad_cam(lambda maps, g: (g.mean((2, 3), keepdim=True) * maps).sum(1).relu())
 lesson_01b.check_grad_cam(lambda maps, g: torch.einsum("nc,nchw->nhw", g.mean((2, 3)), maps).clamp(min=0))
-
-
-def hit(heat, box):
-    row, column = divmod(int(heat.argmax()), heat.shape[1])
-    left, top, right, bottom = box
-    return top <= row < bottom and left <= column < right
-
-
-lesson_01b.check_pointing_game(hit)
-lesson_01b.check_pointing_game(lambda heat, box: explain.pointing_game(heat[None], [box]).hits)

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional as F
 
 from tlutils.checks import lesson_02
-from tlutils.probe import fit_probe
 
 
 def nearest(query, bank):
@@ -38,13 +37,31 @@ def softmax_step_by_autograd(W, b, z, y, lr, penalty):
     return (W - lr * W.grad).detach().numpy(), (b - lr * b.grad).detach().numpy()
 
 
+def train_head(head, z, y, lr, penalty, batches):
+    optimizer = torch.optim.SGD(head.parameters(), lr=lr)
+    for rows in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(z[rows]), y[rows]) + penalty / 2 * head.weight.square().sum()
+        loss.backward()
+        optimizer.step()
+    return head
+
+
+def train_head_by_groups(head, z, y, lr, penalty, batches):
+    groups = [{"params": [head.weight], "weight_decay": penalty}, {"params": [head.bias]}]
+    optimizer = torch.optim.SGD(groups, lr=lr)
+    for rows in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(head(z[rows]), y[rows]).backward()
+        optimizer.step()
+    return head
+
+
 lesson_02.check_nearest_neighbour(nearest)
 lesson_02.check_standardise(standardise)
 lesson_02.check_standardise(standardise_in_a_loop)
 lesson_02.check_standardise(lambda known, new: (new - known.mean(0)) / np.maximum(known.std(0), 0.1))
 lesson_02.check_softmax_step(softmax_step)
 lesson_02.check_softmax_step(softmax_step_by_autograd)
-
-rng = np.random.default_rng(0)
-table = fit_probe(rng.normal(size=(60, 5)), np.arange(60) % 2, penalties=[10, 1, 0.1]).cv
-lesson_02.check_penalty(table["penalty"][table["log_loss"].idxmin()], table)
+lesson_02.check_minibatches(train_head)
+lesson_02.check_minibatches(train_head_by_groups)

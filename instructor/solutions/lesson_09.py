@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from tlutils.checks import lesson_09
@@ -41,13 +42,41 @@ def iou_by_counting(a, b):
     return len(one & two) / len(one | two)  # of whole pixels, one by one
 
 
-def to_pixels(cells, grid, size):
-    left, top, right, bottom = cells
-    return [edge * size / grid for edge in (left, top, right + 1, bottom + 1)]
+def descend(head, loss_of, steps):
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(head).backward()
+        optimizer.step()
+    return head
 
 
-def to_pixels_as_tensor(cells, grid, size):
-    return (torch.tensor(cells) + torch.tensor([0, 0, 1, 1])) * (size / grid)
+def train_segmenter(maps, labels, classes):
+    head = nn.Conv2d(maps.shape[1], classes, kernel_size=1)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.05)
+    for _ in range(100):
+        loss = F.cross_entropy(head(maps), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head
+
+
+def train_segmenter_of_rows(maps, labels, classes):
+    rows, wanted = maps.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+    linear = nn.Linear(maps.shape[1], classes)
+    return to_convolution(descend(linear, lambda head: F.cross_entropy(head(rows), wanted), 100))
+
+
+def train_tags(x, tags):
+    head = nn.Linear(x.shape[1], tags.shape[1])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.05)
+    for _ in range(200):
+        loss = F.binary_cross_entropy_with_logits(head(x), tags)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head
 
 
 def move_box(box, size, pct):
@@ -64,7 +93,8 @@ lesson_09.check_convolution(to_convolution_by_assignment)
 lesson_09.check_iou(iou)
 lesson_09.check_iou(iou_by_torchvision)
 lesson_09.check_iou(iou_by_counting)
-lesson_09.check_pixels(to_pixels)
-lesson_09.check_pixels(to_pixels_as_tensor)
+lesson_09.check_segmenter(train_segmenter)
+lesson_09.check_segmenter(train_segmenter_of_rows)
+lesson_09.check_tags(train_tags)
 lesson_09.check_moved_box(move_box)
 lesson_09.check_moved_box(move_box_about_the_middle)

@@ -115,6 +115,17 @@ def predict_name_by_probability(model, classes, prepare, path):
     return max(zip(probabilities.tolist(), classes, strict=True))[1]
 
 
+def save(path, model, classes):
+    torch.save({"weights": model.state_dict(), "classes": classes}, path)
+
+
+def load(path, build):
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    model = build(len(saved["classes"]))
+    model.load_state_dict(saved["weights"])
+    return model.eval(), saved["classes"]
+
+
 lesson_10.check_replace_head(replace_head)
 lesson_10.check_replace_head(replace_head_by_search)
 lesson_10.check_replace_head(replace_head_with_dropout)
@@ -126,3 +137,4 @@ lesson_10.check_epoch(one_epoch)
 lesson_10.check_epoch(one_epoch_by_sums)
 lesson_10.check_predict(predict_name)
 lesson_10.check_predict(predict_name_by_probability)
+lesson_10.check_save_and_load(save, load)

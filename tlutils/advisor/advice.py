@@ -55,7 +55,7 @@ class Advice:
         final: its stage before the head.
         linear: whether its head is one linear layer.
         policy: what to do, a key of `POLICIES`.
-        stage: the stage that is read or from which on is trained; "" where none is named.
+        stage: the stage whose output is read, or the first stage that trains; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
         expected: balanced accuracy to expect on images of the same kind, with its 90 % interval.
         decision: which policies tie, and how far the others are behind.
@@ -121,7 +121,7 @@ class Advice:
         """The recipe with which `deploy.build` carries it out; None is a linear probe on the final features.
 
         Where the advice is not a head or a recipe for the network as it is, such as a probe at another depth,
-        this is the most frozen policy that ties with it and is one; else the best that is one.
+        this is the most frozen one of those that tie with the best and are one; else the best that is one.
         """
         return None if self._trained == "probe" else self._make_recipe(self._trained)
 
@@ -135,7 +135,11 @@ class Advice:
         if self._trained == self.policy:
             return f"Training as advised: {POLICIES[self.policy]}."
         behind = -100 * self.decision.behind[self._trained].value
-        reason = "ties with it" if self._trained in self.decision.tied else f"is {behind:.1f} points behind"
+        reason = (
+            "ties with the best"
+            if self._trained in self.decision.tied
+            else f"is {behind:.1f} points behind the best ({self.decision.best})"
+        )
         return (
             f"Advised is {self.policy}, which leaves no network with one head. Training {self._trained}, "
             f"which {reason}: {POLICIES[self._trained]}."
@@ -194,7 +198,7 @@ class Advice:
                 "more frozen one costs less and has less that can go wrong."
             )
         return (
-            f"Runner-up: {other}, behind by {-100 * behind.value:.1f} points "
+            f"Runner-up: {other}, behind the best by {-100 * behind.value:.1f} points "
             f"[{-100 * behind.high:.1f}, {-100 * behind.low:.1f}]."
         )
 
@@ -217,7 +221,8 @@ class Advice:
             elif policy in self.decision.behind:
                 behind = self.decision.behind[policy]
                 agrees = (
-                    f"measured here it is {-100 * behind.value:.1f} points behind: the rule is contradicted"
+                    f"measured here it is {-100 * behind.value:.1f} points behind the best: the rule is "
+                    "contradicted"
                 )
             else:
                 agrees = "not measured to the end here"

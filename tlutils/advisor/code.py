@@ -129,7 +129,7 @@ def write_recipe(
             function, which no text can hold.
         final: the stage before the head.
         linear: whether the network's head is one linear layer, which a probe can become.
-        stage: the stage that is read, or from which on is trained.
+        stage: the stage whose output is read, or the first stage that trains.
         share: the part of the features of all stages that is kept.
         recipe: of policies that train, as `make_recipe` returns it.
         seed: what random numbers are drawn from.

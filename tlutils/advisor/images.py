@@ -38,7 +38,7 @@ class ImageFinding:
     Attributes:
         code: a short, stable name, such as "few images".
         message: what it is, and what to do.
-        paths: the images, those first that it is clearest of.
+        paths: the images, the clearest cases first.
     """
 
     code: str

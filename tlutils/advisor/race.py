@@ -230,7 +230,7 @@ class Decision:
 
 
 def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray) -> Decision:
-    """Return the most frozen of the policies that the folds cannot tell from the best one.
+    """Return, of the policies that tie with the best one on the folds, the one that freezes most.
 
     Args:
         hits: By policy, (N,): 1 or 0 for each image by a classifier that has not learned from it, NaN for

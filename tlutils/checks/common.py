@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..intervals import Estimate
+from ..intervals import Difference, Estimate
 
 
 class Mistake(AssertionError):
@@ -54,12 +54,12 @@ def show_value(name: str, value: float) -> None:
     print(f"{name}: {value:.3f} (one run)")
 
 
-def compare_guess(guess: float | None, value: float | Estimate, *, close: float = 0.05) -> None:
+def compare_guess(guess: float | None, value: float | Estimate | Difference, *, close: float = 0.05) -> None:
     """Print how a number guessed before a run compares with what was measured, and with its interval.
 
     Args:
         guess: The number that was guessed; None where nothing was written down, and nothing is told then.
-        value: The measurement, with its interval where it has one.
+        value: The measurement, with its interval where it has one; a `Difference` with its verdict, too.
         close: How far from the measurement is near enough, in the unit of `value`. Within the interval is
             near enough, too.
 
@@ -72,8 +72,8 @@ def compare_guess(guess: float | None, value: float | Estimate, *, close: float 
     if guess is None:
         print("No guess written yet. Write one above and run again: predicting first is how this sticks.")
         return
-    estimate = value if isinstance(value, Estimate) else Estimate(value, value, value)
-    measured = str(value) if isinstance(value, Estimate) else f"{value:.3g}"
+    estimate = value if isinstance(value, Estimate | Difference) else Estimate(value, value, value)
+    measured = str(value) if estimate is value else f"{value:.3g}"
     off = guess - estimate.value
     print(f"You said {guess:g}; measured: {measured}. ", end="")
     if abs(off) <= close / 100:

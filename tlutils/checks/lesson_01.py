@@ -6,82 +6,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from .common import Mistakes, attempt, is_close, judge, judge_number
-
-
-def check_energy_explained(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether a function gives the share of each filter's energy that its fit explains.
-
-    Args:
-        function: The learner's `function(filters, fits)` for two tensors (K, C, h, w): shares (K,) between
-            0 and 1.
-
-    Example:
-        >>> from tlutils.checks import lesson_01
-        >>> lesson_01.check_energy_explained(lambda filters, fits: fits.square().sum((1, 2, 3)))
-        This is the energy of the fit itself. Divide by the filter's.
-    """
-    draw = torch.Generator().manual_seed(0)
-    filters = torch.randn(5, 3, 3, 3, generator=draw) * torch.tensor([1.0, 2, 3, 4, 5]).view(-1, 1, 1, 1)
-    shapes = filters + 4 * torch.randn(5, 3, 3, 3, generator=draw)
-    along = (filters * shapes).sum((1, 2, 3), keepdim=True) / shapes.square().sum((1, 2, 3), keepdim=True)
-    fits = along * shapes  # as near to the filter as this shape gets
-    left, energy, fitted = (v.square().sum((1, 2, 3)) for v in (filters - fits, filters, fits))
-    right = 1 - left / energy
-    mistakes = {
-        "This is the share that is left over. The share explained is one minus it.": left / energy,
-        "You divided lengths. Energy is the sum of the squares, without a root.": 1 - (left / energy).sqrt(),
-        "You divided lengths of fit and filter. Energy is the sum of the squares.": (fitted / energy).sqrt(),
-        "One number for all filters: keep one for each, (K,).": right.mean(),
-        "You added up all filters first: keep one share for each, (K,).": 1 - left.sum() / energy.sum(),
-        "You divided by the energy of the fit. The share is one of the filter's energy.": 1 - left / fitted,
-        "This is the energy of the fit itself. Divide by the filter's.": fitted,
-        "This is the energy that is left. Divide by the filter's, and take it from one.": left,
-        "The weights are still there: add up their squares in each filter, over colours and places.": (
-            1 - (filters - fits).square() / filters.square()
-        ),
-    }
-    found = attempt(function, filters, fits, todo="Return one number per filter, (K,), between 0 and 1.")
-    judge(found, right, mistakes, praise="one for a perfect fit, zero for a fit that explains nothing.")
-
-
-def check_dead_channels(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether a function says which channels are zero at every place of every image.
-
-    Args:
-        function: The learner's `function(activations)` for a tensor (N, C, h, w) after a ReLU: True for a
-            dead channel, (C,).
-
-    Example:
-        >>> from tlutils.checks import lesson_01
-        >>> lesson_01.check_dead_channels(lambda activations: activations.amax((0, 2, 3)) > 0)
-        Your True are the channels that are alive. Dead means: nowhere above zero.
-    """
-    maps = torch.arange(1, 1 + 3 * 5 * 2 * 4, dtype=torch.float32).view(3, 5, 2, 4)
-    maps[:, 0] = 0  # dead
-    maps[0, 1] = 0  # silent on the first image alone
-    maps[:, 2, 0] = 0  # half of the places
-    maps[:, 4] = 0  # dead
-    right = maps.amax((0, 2, 3)) <= 0
-    silent = maps.amax((2, 3)) <= 0  # (N, C)
-    mistakes = {
-        "Your True are the channels that are alive. Dead means: nowhere above zero.": ~right,
-        "These are silent on *some* image. Dead means silent on every one.": silent.any(0),
-        "These are zero at *some* place. Dead means zero at every place of every image.": (
-            (maps <= 0).flatten(2).any(2).any(0)
-        ),
-        "The images are still there: ask once more, whether a channel is silent on all of them.": silent,
-        "This is the share of zeros. A channel is dead when that share is one.": (
-            (maps <= 0).float().mean((0, 2, 3))
-        ),
-        "This is how many there are. Say which: one True or False per channel.": right.sum(),
-        "These are their numbers. Say it for each channel: one True or False, (C,).": right.nonzero()[:, 0],
-        "You asked over the channels. The channels are the second axis; go over all the others.": (
-            maps.amax((1, 2, 3)) <= 0
-        ),
-    }
-    found = attempt(function, maps, todo="Return one True or False per channel, (C,): dead or not.")
-    judge(found, right, mistakes, praise="not above zero at any place of any image.")
+from .common import Mistakes, attempt, is_close, judge
 
 
 def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor] | None) -> None:
@@ -132,68 +57,6 @@ def check_forward_hook(function: Callable[[nn.Module, nn.Module, Tensor], Tensor
         print("Nearly: when the model raises an error, your hook stays. Remove its handle in `finally`.")
     else:
         judge(found, right, mistakes, praise="a copy, and the hook is gone, also after an error.")
-
-
-def check_receptive_field(answer: int | None) -> None:
-    """Print whether `answer` is the side of the receptive field of 3×3 with stride 2, then 3×3, in pixels.
-
-    Args:
-        answer: The learner's number; None where nothing was answered.
-
-    Example:
-        >>> from tlutils.checks import lesson_01
-        >>> lesson_01.check_receptive_field(5)
-        That is right for stride 1. Here the second one's neighbours lie two pixels apart.
-    """
-    hint = "Draw one row of pixels, and what three neighbouring units see of it."
-    judge_number(
-        answer,
-        7,
-        {
-            5: "That is right for stride 1. Here the second one's neighbours lie two pixels apart.",
-            6: "Two squares of three pixels overlap: count the pixels from the first to the last.",
-            9: "Areas do not multiply along a side. Draw one row: what do three neighbours see together?",
-            3: "That is what one unit of the first convolution sees. The second sees three such units.",
-            49: "That is the area. The question is for one side.",
-        },
-        todo=hint,
-        praise="three units, two pixels apart, each three pixels wide: 3 + 2 + 2.",
-        hint=hint,
-    )
-
-
-def check_cosine_similarity(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether a function computes the cosine similarity of two vectors, or which mistake it is.
-
-    Args:
-        function: The learner's `function(a, b)` for two tensors (D,): one number.
-
-    Example:
-        >>> from tlutils.checks import lesson_01
-        >>> lesson_01.check_cosine_similarity(lambda a, b: a @ b / a.norm())
-        You divided by one length. Divide by both.
-    """
-    a, b, right = torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0]), torch.tensor(0.96)
-    mistakes = {
-        "Return one number. A sum over the entries is missing.": a * b,
-        "Both lengths are right, but a sum over the entries is missing. Return one number.": a * b / 25,
-        "That is the dot product: it grows with the length of the vectors. Divide by both lengths.": (a @ b),
-        "You divided by one length. Divide by both.": a @ b / 5,
-        "That is the distance. Near means a small angle here: divide the dot product by both lengths.": (
-            (a - b).norm()
-        ),
-        "That is one minus the cosine. Alike should be near one.": torch.tensor(0.04),
-        "That is the angle itself. Its cosine is asked for.": torch.tensor(0.96).acos(),
-    }
-    todo = "Return one number for two vectors: 1 when they point the same way."
-    found = attempt(function, a, b, todo=todo)
-    if found is None:
-        return
-    longer = attempt(function, 2 * a, b, todo=todo)
-    if is_close(found, right) and longer is not None and not is_close(longer, right):
-        print("The result changes when one vector is made longer. Divide by both lengths.")
-    else:
-        judge(found, right, mistakes, praise="the direction counts, not the length.")
 
 
 def check_pca(function: Callable[[Tensor], Tensor] | None) -> None:
@@ -268,85 +131,148 @@ def _upright(points: Tensor) -> Tensor:
     return points * points.gather(0, points.abs().argmax(0, keepdim=True)).sign()
 
 
-def check_neighbours_kept(function: Callable[[Tensor, Tensor], Tensor | float] | None) -> None:
-    """Print whether a function gives the share of nearest neighbours that a map keeps.
-
-    An image counts when the image with the nearest features is also the one at the nearest point.
+def check_top_places(function: Callable[[Tensor, int], Tensor | list[tuple[int, int, int]]] | None) -> None:
+    """Print whether a function finds where a channel responds most, one place in each image.
 
     Args:
-        function: The learner's `function(features, points)` for features (N, D) and their points (N, 2): one
-            number between 0 and 1.
+        function: The learner's `function(maps, count)` for one channel's activation maps (N, h, w): the
+            `count` images with the largest maximum, the strongest first, as (image, row, column), (count, 3).
+
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> def best(maps, count):
+        ...     flat = maps.flatten().argsort(descending=True)[:count]
+        ...     return [(int(i) // 20, int(i) % 20 // 5, int(i) % 5) for i in flat]
+        >>> lesson_01.check_top_places(best)
+        One image appears twice: first the strongest place of each image, then the best images.
+    """
+    draw = torch.Generator().manual_seed(0)
+    maps = 0.1 * torch.rand(6, 4, 5, generator=draw) - 1  # most are below zero
+    for image, row, column, peak in [(1, 3, 4, 2.0), (1, 3, 3, 1.9), (4, 0, 2, 3.0), (2, 2, 0, 1.0)]:
+        maps[image, row, column] = peak
+    maps[5] += 1.5  # a high mean, and no peak
+    height, width = maps.shape[1:]
+
+    def rows(images: Tensor, places: Tensor, across: int = width) -> Tensor:
+        return torch.stack([images, places // across, places % across], 1)
+
+    value, place = maps.flatten(1).max(1)
+    order, by_mean = value.argsort(descending=True)[:3], maps.mean((1, 2)).argsort(descending=True)[:3]
+    right, every = rows(order, place[order]), maps.flatten().argsort(descending=True)[:3]
+    weak = value.argsort()[:3]
+    mistakes: Mistakes = {
+        "One image appears twice: first the strongest place of each image, then the best images.": rows(
+            every // (height * width), every % (height * width)
+        ),
+        "These are the weakest images. Sort downwards.": rows(weak, place[weak]),
+        "You sorted the images by their mean. A channel that finds one small thing has a low mean.": rows(
+            by_mean, place[by_mean]
+        ),
+        "The strongest comes first: turn the order round.": right.flip(0),
+        "Row and column are swapped.": right[:, [0, 2, 1]],
+        "A place number divided by the *width* gives the row; you divided by the height.": rows(
+            order, place[order], height
+        ),
+        "These are in the order of the images. The strongest comes first.": right[order.argsort()],
+        "These are the images. Say where in them, too: (image, row, column).": order,
+        "The place is still one number: divide it by the width for row and column.": torch.stack(
+            [order, place[order]], 1
+        ),
+        "These are all images. Keep the first `count`.": rows(
+            value.argsort(descending=True), place[value.argsort(descending=True)]
+        ),
+    }
+    todo = "Return (image, row, column) for each of the best images, (count, 3), the strongest first."
+    found = attempt(function, maps.clone(), 3, todo=todo)
+    judge(
+        found, right, mistakes, praise="each image is asked for its strongest place, and the best are kept."
+    )
+
+
+def check_nearest(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    """Print whether a function finds each query's nearest neighbour by cosine similarity.
+
+    Args:
+        function: The learner's `function(known, queries)` for embeddings (N, D) and (M, D): the row number in
+            `known` of each query's nearest, (M,).
+
+    Example:
+        >>> from tlutils.checks import lesson_01
+        >>> lesson_01.check_nearest(lambda known, queries: (queries @ known.T).argmax(1))
+        A long vector wins everywhere: divide each vector by its length first.
+    """
+    draw = torch.Generator().manual_seed(0)
+    known = torch.randn(7, 4, generator=draw)
+    own = torch.tensor([5, 2, 0, 3, 6])
+    queries = known[own] + 0.05 * torch.randn(5, 4, generator=draw)  # each looks like one of them
+    known = known * torch.tensor([1.0, 9, 3, 0.3, 8, 2, 0.5])[:, None]  # and none is as long as it
+    unit, asked = (v / v.norm(dim=1, keepdim=True) for v in (known, queries))
+    similar = asked @ unit.T  # (M, N)
+    mistakes: Mistakes = {
+        "A long vector wins everywhere: divide each vector by its length first.": (
+            (queries @ known.T).argmax(1),
+            (asked @ known.T).argmax(1),
+        ),
+        "This is the plain distance. Near means a small angle here: divide each by its length.": (
+            torch.cdist(queries, known).argmin(1)
+        ),
+        "These are the least similar. The largest cosine is the nearest.": similar.argmin(1),
+        "You asked for each known image. Ask for each query: the axis of `argmax` is the other one.": (
+            similar.argmax(0),
+            similar.T.argmax(1),
+        ),
+        "These are the similarities. Say which row has the largest.": (
+            similar, similar.amax(1), 1 - similar,
+        ),
+    }  # fmt: skip
+    todo = "Return one row number for each query, (M,)."
+    found = attempt(function, known.clone(), queries.clone(), todo=todo)
+    judge(found, own, mistakes, praise="the direction counts, not the length.")
+
+
+def check_directions(function: Callable[[Tensor], Tensor | float] | None) -> None:
+    """Print whether a function gives the participation ratio: how many directions a cloud of points fills.
+
+    Args:
+        function: The learner's `function(points)` for points (N, D): (sum of eigenvalues)² / (sum of their
+            squares) of their covariance, one number from 1 to D.
 
     Example:
         >>> import torch
         >>> from tlutils.checks import lesson_01
-        >>> lesson_01.check_neighbours_kept(lambda features, points: torch.tensor(1.0))
-        Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.
+        >>> lesson_01.check_directions(lambda points: torch.linalg.matrix_rank(points).float())
+        This counts the directions. One that is hardly used should hardly count.
     """
     draw = torch.Generator().manual_seed(0)
-    centres = 20 * torch.eye(3).repeat_interleave(5, 0)  # three groups of five, far apart
-    features = centres + torch.randn(15, 3, generator=draw)
-    places = torch.tensor([[0.0, 0.0], [30.0, 0.0], [0.0, 40.0]]).repeat_interleave(5, 0)
-    points = places + features[:, :2] - centres[:, :2] + 0.5 * torch.randn(15, 2, generator=draw)
-    away = points + torch.tensor([300.0, 0.0]) * (torch.arange(15) >= 10)[:, None]
-    between, seen = torch.cdist(features, features), torch.cdist(points, points)
-    itself = torch.full((15,), torch.inf).diag()
-    same = (between + itself).argmin(1) == (seen + itself).argmin(1)
-    right = same.float().mean()
-    farthest = (between.argmax(1) == seen.argmax(1)).float().mean()
+    points = torch.randn(12, 4, generator=draw) * torch.tensor([4.0, 2.0, 1.0, 0.2])
+    points = points @ torch.linalg.qr(torch.randn(4, 4, generator=draw)).Q + torch.tensor([3.0, -2.0, 5.0, 1])
+
+    def ratio(values: Tensor) -> Tensor:
+        return values.sum() ** 2 / values.square().sum()
+
+    variances, spreads = torch.linalg.eigvalsh(torch.cov(points.T)), torch.linalg.svdvals(points)
+    total, squares = variances.sum(), variances.square().sum()
     mistakes: Mistakes = {
-        "Each image is its own nearest, so all agree. Leave it out: infinity on the diagonal.": (
-            torch.tensor(1.0)
+        "The mean is still there, and is taken for a direction: subtract it first.": ratio(spreads.square()),
+        "Singular values are lengths. The eigenvalues of the covariance are their squares.": (
+            ratio(variances.sqrt()),
+            ratio(spreads),
         ),
-        "This is how many. Divide by all: a share.": same.sum(),
-        "This says it for each image: take the mean.": (same, same.float()),
-        "These are the neighbours that were lost.": 1 - right,
-        "You compared those farthest away. A map of t-SNE promises nothing about them.": farthest,
-    }
-    todo = "Return one number between 0 and 1: how often the nearest features are the nearest point."
-    found = attempt(function, features.clone(), points.clone(), todo=todo)
-    if found is None:
-        return
-    moved = attempt(function, features.clone(), away, todo=todo)
-    distant = isinstance(moved, Tensor | float) and not is_close(found, torch.as_tensor(moved))
-    if not distant or is_close(found, farthest):
-        judge(found, right, mistakes, praise="who is beside whom, wherever the groups lie.")
-    else:
-        print(
-            "We moved one group far away, all its neighbours with it, and your number changed. How far apart "
-            "two groups lie means little on this map: compare nearest neighbours, not distances."
-        )
-
-
-def check_participation_ratio(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether a function gives the participation ratio: how many directions a cloud of points fills.
-
-    Args:
-        function: The learner's `function(eigenvalues)` for the eigenvalues (D,) of a covariance matrix:
-            (sum of eigenvalues)² / (sum of their squares), from 1 to D.
-
-    Example:
-        >>> from tlutils.checks import lesson_01
-        >>> lesson_01.check_participation_ratio(lambda eigenvalues: (eigenvalues > 0).sum().float())
-        This counts those above zero. A direction that is hardly used should hardly count.
-    """
-    values = torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])
-    squares = values.square().sum()
-    mistakes = {
-        "Upside down: the square of the sum goes above, the sum of the squares below.": squares / 64,
+        "You took the spread along the axes. The directions lie between them: eigenvalues.": (
+            ratio(points.var(0)),
+            ratio(points.std(0)),
+        ),
+        "Upside down: the square of the sum goes above, the sum of the squares below.": squares / total**2,
         "You squared before you added above. There it is the sum that is squared.": torch.tensor(1.0),
-        "The square above the line is missing: (the sum of all) squared.": 8 / squares,
-        "You took a root below. It is the plain sum of the squares.": 64 / squares.sqrt(),
-        "This counts those above zero. A direction that is hardly used should hardly count.": (
-            torch.tensor(4.0)
-        ),
-        "This is the sum, the size of the cloud. A larger cloud fills no more directions.": values.sum(),
+        "The square above the line is missing: (the sum of all) squared.": total / squares,
+        "This counts the directions. One that is hardly used should hardly count.": torch.tensor(4.0),
+        "This is the size of the cloud. A larger cloud fills no more directions.": total,
         "This measures by the largest alone. Divide the square of the sum by the sum of the squares.": (
-            torch.tensor(2.0)
+            total / variances.max()
         ),
     }
-    found = attempt(function, values, todo="Return one number, between 1 and the number of eigenvalues.")
+    found = attempt(function, points.clone(), todo="Return one number, between 1 and the number of features.")
     judge(
-        found, 64 / squares, mistakes,
-        praise="one when a single direction has it all, D when D directions share alike.",
+        found, total**2 / squares, mistakes,
+        praise="one for a cloud along a line, D where D directions share alike.", close=1e-4,
     )  # fmt: skip

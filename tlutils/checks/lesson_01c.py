@@ -8,92 +8,6 @@ from torch.nn import functional as F
 
 from .common import Mistakes, attempt, judge
 
-
-def check_mean_activation(function: Callable[[Tensor, int], Tensor] | None) -> None:
-    """Print whether a function gives the mean activation of a channel in each image, or which mistake it is.
-
-    Args:
-        function: The learner's `function(activations, channel)` for a tensor (N, C, h, w) and a channel's
-            number: (N,).
-
-    Example:
-        >>> from tlutils.checks import lesson_01c
-        >>> lesson_01c.check_mean_activation(lambda values, channel: values[:, channel].amax((1, 2)))
-        This is the strongest place alone; the mean over all places is asked for.
-    """
-    maps = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4).square() / 1000
-    mistakes = {
-        "One number for the whole batch: keep one for each image, or they cannot be told apart.": (
-            maps[:, 1].mean()
-        ),
-        "The batch comes first: `maps[:, channel]` is the channel of every image.": maps[1].mean((1, 2)),
-        "You averaged over all channels: pick one first.": maps.mean((1, 2, 3)),
-        "This is the strongest place alone; the mean over all places is asked for.": maps[:, 1].amax((1, 2)),
-        "This is the sum: it grows with the size of the picture. Take the mean.": maps[:, 1].sum((1, 2)),
-        "The places are still there: average over height and width.": maps[:, 1],
-    }
-    todo = "Return one number per image: how strongly the channel responds on average."
-    found = attempt(function, maps.clone(), 1, todo=todo)
-    judge(
-        found, maps[:, 1].mean((1, 2)), mistakes,
-        praise="the mean over height and width of one channel, for each image.",
-    )  # fmt: skip
-
-
-def check_l2_step(function: Callable[[Tensor, Tensor, float, float], Tensor] | None) -> None:
-    """Print whether a function takes one step up a score that has an L2 penalty (Simonyan et al. 2014).
-
-    The penalty is `weight` times the mean of (picture - 1/2)² over all values of each image.
-
-    Args:
-        function: The learner's `function(picture, gradient, rate, weight)` for pictures (N, 3, H, W) in [0,
-            1] and the gradient of the score there: pictures, one step further.
-
-    Example:
-        >>> from tlutils.checks import lesson_01c
-        >>> lesson_01c.check_l2_step(lambda picture, gradient, rate, weight: picture + rate * gradient)
-        The pull is missing: this is the plain climb.
-    """
-    draw = torch.Generator().manual_seed(0)
-    picture = 0.3 + 0.4 * torch.rand(3, 3, 4, 4, generator=draw)
-    gradient, rate, weight = torch.randn(3, 3, 4, 4, generator=draw), 0.02, 100.0
-    pull = weight * 2 * (picture - 0.5) / 48  # the derivative of the penalty; 48 values per image
-    right = picture + rate * (gradient - pull)
-    mistakes: Mistakes = {
-        "The pull has the wrong sign: it drives the pixels away from grey.": (
-            picture + rate * (gradient + pull)
-        ),
-        "You went down. The score should rise and the penalty fall: add the step.": (
-            picture - rate * (gradient - pull)
-        ),
-        "This is the step alone. Add it to the picture.": (rate * (gradient - pull), gradient - pull),
-        "The pull is missing: this is the plain climb.": picture + rate * gradient,
-        "You took the penalty itself. The step needs its derivative, 2 (x - 1/2) for each square.": (
-            picture + rate * (gradient - weight * (picture - 0.5).square().mean((1, 2, 3), keepdim=True)),
-            picture + rate * (gradient - weight * (picture - 0.5).square() / 48),
-        ),
-        "You pulled towards black. Mid-grey is 1/2.": (
-            picture + rate * (gradient - weight * 2 * picture / 48)
-        ),
-        "The derivative of a square has a factor of two.": picture + rate * (gradient - pull / 2),
-        "The penalty is a mean: divide its derivative by the number of values in an image.": (
-            picture + rate * (gradient - 48 * pull)
-        ),
-        "You divided by the places alone. The mean is over the three colours, too.": (
-            picture + rate * (gradient - 3 * pull)
-        ),
-        "You divided by the numbers of the whole batch. Each image has its own penalty.": (
-            picture + rate * (gradient - pull / 3)
-        ),
-        "The weight is missing from the pull.": picture + rate * (gradient - pull / weight),
-        "The rate is missing: multiply the whole step by it.": picture + gradient - pull,
-        "Multiply the pull by the rate, too: it is part of the gradient.": picture + rate * gradient - pull,
-    }
-    todo = "L2: return pictures, (N, 3, H, W), one step further."
-    found = attempt(function, picture.clone(), gradient.clone(), rate, weight, todo=todo)
-    judge(found, right, mistakes, praise="up the score, and gently back to grey.")
-
-
 Due = Callable[[int], bool]
 
 
@@ -222,42 +136,6 @@ def check_fooling_step(function: Callable[[Tensor, Tensor, float], Tensor] | Non
     )
 
 
-def check_deepdream(function: Callable[[Tensor], Tensor] | None) -> None:
-    """Print whether a function is DeepDream's objective (Mordvintsev, Olah and Tyka 2015).
-
-    Args:
-        function: The learner's `function(activations)` for a tensor (N, C, h, w): the mean square of each
-            image's, (N,).
-
-    Example:
-        >>> from tlutils.checks import lesson_01c
-        >>> lesson_01c.check_deepdream(lambda activations: activations.mean((1, 2, 3)))
-        This is the mean. What a stage gives below zero would be pulled up, too: square first.
-    """
-    maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) + 0.5
-    right = maps.square().mean((1, 2, 3))
-    mistakes = {
-        "This is the mean. What a stage gives below zero would be pulled up, too: square first.": (
-            maps.mean((1, 2, 3))
-        ),
-        "You squared the mean. Square each number, then average.": maps.mean((1, 2, 3)).square(),
-        "These are absolute values. Squares make what is strong count more than what is weak.": (
-            maps.abs().mean((1, 2, 3))
-        ),
-        "The sum grows with the picture, and a dream runs through several sizes: take the mean.": (
-            maps.square().sum((1, 2, 3))
-        ),
-        "One number for the whole batch: keep one for each image.": maps.square().mean(),
-        "The root is not asked for: the squared length.": right.sqrt(),
-        "The channels are still there: average over them, too.": maps.square().mean((2, 3)),
-        "You subtracted the mean. DeepDream wants more of all of it.": maps.var((1, 2, 3), correction=0),
-    }
-    found = attempt(
-        function, maps.clone(), todo="Return one number per image, (N,): how much the stage sees."
-    )
-    judge(found, right, mistakes, praise="the more a stage sees, the more it counts.")
-
-
 def check_jitter(
     function: Callable[[Callable[[Tensor], Tensor], Tensor, tuple[int, int]], Tensor] | None,
 ) -> None:
@@ -309,48 +187,6 @@ def check_jitter(
         mistakes,
         praise="there and back, and each pixel gets its own.",
     )
-
-
-def check_inversion_loss(function: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-    """Print whether a function gives the share of the wanted features that is missed.
-
-    Mahendran and Vedaldi 2015: ‖found - wanted‖² / ‖wanted‖².
-
-    Args:
-        function: The learner's `function(found, wanted)` for what leaves a stage, twice (N, C, h, w): one
-            number per image (N,).
-
-    Example:
-        >>> from tlutils.checks import lesson_01c
-        >>> lesson_01c.check_inversion_loss(lambda found, wanted: (found - wanted).square().mean((1, 2, 3)))
-        This is the mean squared error. Divide by the mean square of what is wanted.
-    """
-    draw = torch.Generator().manual_seed(0)
-    wanted = torch.randn(2, 3, 4, 4, generator=draw) * torch.tensor([1.0, 3.0]).view(-1, 1, 1, 1)
-    maps = wanted + torch.randn(2, 3, 4, 4, generator=draw)
-    off, length, own = (v.square().sum((1, 2, 3)) for v in (maps - wanted, wanted, maps))
-    right = off / length
-    mistakes = {
-        "This is the squared distance. Divide by the squared length of the wanted maps, as stages differ.": (
-            off
-        ),
-        "This is the mean squared error. Divide by the mean square of what is wanted.": off / 48,
-        "The squares are missing: the lengths are squared, above and below.": right.sqrt(),
-        "You divided by what was found. Divide by what is *wanted*: that stays the same during the search.": (
-            off / own
-        ),
-        "You divided by the length without its square.": off / length.sqrt(),
-        "One number for the whole batch: keep one for each image.": right.mean(),
-        "You added up all images first: keep one number for each.": off.sum() / length.sum(),
-        "Upside down: what is missed goes above.": length / off,
-        "This is what was kept. Missed is one minus it.": 1 - right,
-        "You took absolute values. The formula has squares.": (
-            (maps - wanted).abs().sum((1, 2, 3)) / wanted.abs().sum((1, 2, 3))
-        ),
-    }
-    todo = "Return one number per image, (N,): 0 when all is found."
-    found = attempt(function, maps.clone(), wanted.clone(), todo=todo)
-    judge(found, right, mistakes, praise="zero when all is found, one for a picture that gives nothing.")
 
 
 def check_gram_matrix(function: Callable[[Tensor], Tensor] | None) -> None:

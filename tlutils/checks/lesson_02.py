@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .common import attempt, judge_effects, judge_number
+from .common import attempt, judge_effects
 
 
 def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
@@ -26,9 +28,6 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
         >>> lesson_02.check_nearest_neighbour(nearest)
         That row is the nearest in distance. Cosine compares directions, so lengths must be divided out.
     """
-    if nearest is None:
-        print("Not written yet. Divide the dot product by both lengths, and take the largest.")
-        return
     query = np.array([1.0, 0.0, 0.0])
     bank = np.array([[-1.0, 0.0, 0.0], [4.0, 4.0, 0.0], [0.8, 0.5, 0.0], [9.0, 1.0, 0.0], [-2.0, -1.0, 0.0]])
     answers = {
@@ -38,8 +37,12 @@ def check_nearest_neighbour(nearest: Callable[[np.ndarray, np.ndarray], Any] | N
         "both as they are.",
         2: "That row is the nearest in distance. Cosine compares directions, so lengths must be divided out.",
     }
+    todo = "Divide the dot products by both lengths, and return the number of the row with the largest."
+    given = attempt(nearest, query.copy(), bank.copy(), todo=todo)
+    if given is None or nearest is None:
+        return
     try:
-        found = np.asarray(nearest(query, bank))
+        found = np.asarray(given)
         answer = int(found)
     except (TypeError, ValueError) as error:
         print(f"Your function gave no row number ({error}). Return one integer, for example with np.argmax.")
@@ -192,37 +195,81 @@ def check_softmax_step(softmax_step: Callable[..., Any] | None) -> None:
     judge_effects(mistakes, praise="one step down the bowl whose bottom fit_probe goes to at once.")
 
 
-def check_penalty(answer: float | None, table: pd.DataFrame) -> None:
-    """Print whether `answer` is the penalty that cross-validation speaks for, or which mistake it is.
+def check_minibatches(train_head: Callable[..., Any] | None) -> None:
+    """Print whether a function trains a head by one step of SGD for each minibatch, or which mistake it is.
 
     Args:
-        answer: The learner's penalty, right within a fifth; None where nothing was answered.
-        table: A probe's `cv`, with the columns penalty, log_loss and balanced_accuracy.
+        train_head: The learner's `train_head(head, z, y, lr, penalty, batches)` for an `nn.Linear`, features
+            (N, D) and labels (N,) as tensors, and a list of tensors of row numbers: the head, trained.
 
     Example:
-        >>> import pandas as pd
         >>> from tlutils.checks import lesson_02
-        >>> columns = ["penalty", "log_loss", "balanced_accuracy"]
-        >>> cv = pd.DataFrame([(0.1, 0.6, 0.7), (1.0, 0.4, 0.7), (10.0, 0.5, 0.8)], columns=columns)
-        >>> lesson_02.check_penalty(10.0, cv)
-        The most images right, but by a hair: accuracy jumps by whole images, log loss does not.
+        >>> lesson_02.check_minibatches(lambda head, *others: head)
+        Nothing moved: for each batch, backward() makes gradients and step() takes them.
     """
-    rows = table.sort_values("penalty").reset_index(drop=True)
-    best, most = rows["log_loss"].idxmin(), rows["balanced_accuracy"].idxmax()
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(14, 4)), rng.permutation(14) % 3
+    start, bias, lr, penalty = rng.normal(size=(3, 4)), rng.normal(size=3), 0.3, 0.2
+    head = nn.Linear(4, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor(start))
+        head.bias.copy_(torch.tensor(bias))
+    z, y = torch.tensor(features, dtype=torch.float32), torch.tensor(labels)
+    batches = list(torch.tensor(rng.permutation(14)).split(5))
+    todo = "For each batch of rows: gradients to zero, loss, backward, step. Return the head."
+    found = attempt(train_head, head, z, y, lr, penalty, list(batches), todo=todo)
+    if found is None:
+        return
+    if found is not head:
+        print(f"Return the head that was given, trained. A {type(found).__name__} came back.")
+        return
+
+    def sgd(
+        steps: int = len(batches),
+        *,
+        rows: slice | None = None,
+        sign: int = 1,
+        of_weight: float = 1.0,
+        of_bias: float = 0.0,
+        summed: bool = False,
+        adds_up: bool = False,
+        logits: Callable[[Tensor], Tensor] = lambda told: told,
+    ) -> tuple[Tensor, Tensor]:
+        w, b = (torch.tensor(own, dtype=torch.float32) for own in (start, bias))
+        kept = [torch.zeros_like(w), torch.zeros_like(b)]
+        for batch in batches[:steps]:
+            own = batch if rows is None else rows
+            w, b = w.requires_grad_(), b.requires_grad_()
+            loss = F.cross_entropy(logits(z[own] @ w.T + b), y[own], reduction="sum" if summed else "mean")
+            loss = loss + penalty / 2 * (of_weight * w.square().sum() + of_bias * b.square().sum())
+            new = torch.autograd.grad(loss, (w, b))
+            kept = [old + more for old, more in zip(kept, new, strict=True)] if adds_up else list(new)
+            w, b = (p.detach() - sign * lr * g for p, g in zip((w, b), kept, strict=True))
+        return w, b
+
+    def is_like(wanted: tuple[Tensor, Tensor]) -> bool:
+        return all(
+            torch.allclose(a, b, atol=1e-5) for a, b in zip((head.weight, head.bias), wanted, strict=True)
+        )
+
     mistakes = {
-        rows["log_loss"][best]: "That is the lowest loss. At which penalty is it?",
-        rows["penalty"].iloc[-1]: "The strongest penalty says nearly the same about every image.",
-        rows["penalty"][0]: "The weakest penalty fits the training images best, which is not the question.",
-        rows["penalty"][most]: (
-            "The most images right, but by a hair: accuracy jumps by whole images, log loss does not."
+        "Nothing moved: for each batch, backward() makes gradients and step() takes them.": is_like(sgd(0)),
+        "That stopped after the first batch: does return stand inside the loop?": is_like(sgd(1)),
+        "Gradients add up from batch to batch: zero_grad() before each backward().": is_like(
+            sgd(adds_up=True)
         ),
+        "Every step saw all rows. A batch is z[rows] and y[rows].": is_like(sgd(rows=slice(None))),
+        "The penalty is missing.": is_like(sgd(of_weight=0)),
+        "Twice the penalty: the formula has half of it, times the square.": is_like(sgd(of_weight=2)),
+        "Half the penalty: weight_decay already is the penalty, not its half.": is_like(sgd(of_weight=0.5)),
+        "The penalty holds the bias, too, as weight_decay for all parameters does. It is about W alone.": (
+            is_like(sgd(of_bias=1))
+        ),
+        "That is the sum over a batch's images; the loss is their mean.": is_like(sgd(summed=True)),
+        "cross_entropy takes logits: it has the softmax inside.": is_like(
+            sgd(logits=lambda told: told.softmax(1))
+        ),
+        "That walks uphill.": is_like(sgd(sign=-1)),
+        "Not yet. Plain SGD, one step for each batch, no momentum.": not is_like(sgd()),
     }
-    judge_number(
-        answer,
-        rows["penalty"][best],
-        mistakes,
-        todo="Which column says how well held-out images were predicted?",
-        praise="the lowest loss on images that were held out.",
-        hint="Look for the lowest loss on held-out images, and read off its penalty.",
-        rtol=0.2,
-    )
+    judge_effects(mistakes, praise="memory holds a batch at a time, and the loop is that of every network.")

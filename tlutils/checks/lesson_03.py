@@ -1,5 +1,6 @@
 """Checks of the exercises in lesson 03, partial freezing."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,44 +10,72 @@ from torch import nn
 from torch.nn import functional as F
 
 from .. import runtime, surgery
-from .common import attempt, judge_effects, judge_number
+from .common import attempt, judge_effects
 
 
-def check_trainable_parameters(answer: int | None, stages: surgery.Stages, from_stage: str) -> None:
-    """Print whether `answer` is how many parameters train from a stage on, or which mistake it is.
+def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
+    """Print whether a function runs a frozen half once and trains the other on what came out.
 
     Args:
-        answer: The learner's number; None where nothing was answered.
-        stages: The model's stages, of `surgery.stages`.
-        from_stage: The first stage that trains.
+        train_on_kept: The learner's `train_on_kept(early, late, images, labels, lr, steps)` for two modules,
+            images (N, 3, H, W) and labels (N,): `late`, after `steps` steps of plain SGD on all images.
 
     Example:
-        >>> from torch import nn
-        >>> from tlutils import surgery
         >>> from tlutils.checks import lesson_03
-        >>> blocks = [nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.ReLU()) for _ in range(3)]
-        >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-        >>> stages = surgery.stages(model)
-        >>> lesson_03.check_trainable_parameters(stages["stage2"].num_params, stages, "stage2")
-        That is this one stage. All that follows trains, too.
+        >>> lesson_03.check_train_on_kept(lambda early, late, *others: late)
+        The images never went through early.
     """
-    sizes = [stage.num_params for stage in stages]
-    k, total = stages.names.index(from_stage), sum(sizes)
-    right = sum(sizes[k:])
-    judge_number(
-        answer,
-        right,
-        {
-            total - right: "That is what is frozen. What trains is the rest.",
-            right - sizes[k]: "You froze the stage itself. A cut at a stage lets it train.",
-            right - sizes[-1]: "The head trains, too.",
-            sizes[k]: "That is this one stage. All that follows trains, too.",
-            total: "That is the whole network. What lies before the cut is frozen.",
-        },
-        todo="Add up the parameters from the cut to the end.",
-        praise="the stage of the cut, and all that follows.",
-        hint="Read the column of parameters from the cut down, and add.",
-    )
+    with runtime.seeded(0):
+        conv = nn.Conv2d(3, 4, 3, 2, 1)
+        early = nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        late = nn.Linear(16, 3)
+        images, labels = torch.rand(12, 3, 16, 16), torch.arange(12) % 3
+        start = copy.deepcopy((early, late))
+        modes: list[bool] = []
+        watch = conv.register_forward_pre_hook(lambda *_: modes.append(early.training))
+        todo = "Under torch.no_grad(), run early once; then loop: zero_grad, loss, backward, step."
+        lr, steps = 0.5, 3
+        found = attempt(train_on_kept, early, late, images, labels, lr, steps, todo=todo)
+        watch.remove()
+    if found is None:
+        return
+
+    def trained(steps: int = steps, *, adds_up: bool = False) -> list[torch.Tensor]:
+        body, head = copy.deepcopy(start)
+        with torch.no_grad():
+            kept = body.eval()(images)
+        optimizer = torch.optim.SGD(head.parameters(), lr=lr)
+        for _ in range(steps):
+            if not adds_up:
+                optimizer.zero_grad()
+            F.cross_entropy(head(kept), labels).backward()
+            optimizer.step()
+        return list(head.parameters())
+
+    def is_like(wanted: list[torch.Tensor]) -> bool:
+        return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(late.parameters(), wanted, strict=True))
+
+    before, after = start[0].state_dict(), early.state_dict()
+    moved = {name for name, own in after.items() if not torch.equal(own, before[name])}
+    mistakes = {
+        "The images never went through early.": not modes,
+        "early ran in training mode: BatchNorm normalised by this batch, and its statistics moved. "
+        "early.eval() comes first.": any(modes),
+        f"early ran {len(modes)} times for {steps} steps: once, before the loop, is enough.": len(modes) > 1,
+        "The weights of early moved: the optimizer gets those of late alone.": bool(moved),
+        "late did not move: for each step, backward() makes gradients and step() takes them.": is_like(
+            trained(0)
+        ),
+        "That stopped after the first step: does return stand inside the loop?": is_like(trained(1)),
+        "Gradients add up from step to step: zero_grad() before each backward().": is_like(
+            trained(adds_up=True)
+        ),
+        "late did not get where plain SGD on cross-entropy leads: no momentum, the given rate and steps.": (
+            not is_like(trained())
+        ),
+        f"late has learned; return it. A {type(found).__name__} came back.": found is not late,
+    }
+    judge_effects(mistakes, praise="the frozen half ran once, and each step cost what late costs.")
 
 
 class _Small(nn.Module):

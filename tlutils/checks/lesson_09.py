@@ -1,4 +1,4 @@
-"""Checks of lesson 09: a head at every place, the overlap of boxes, boxes that move with their picture."""
+"""Checks of lesson 09: heads at every place and for several tags, boxes that overlap or move."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -212,68 +212,6 @@ def _collect_boxes(
     return torch.tensor(boxes)
 
 
-CELLS: tuple[tuple[Box, int, int], ...] = (
-    ((1, 2, 3, 2), 8, 128),
-    ((0, 0, 0, 3), 4, 128),
-    ((2, 1, 6, 5), 7, 224),
-)
-
-
-def check_pixels(to_pixels: Callable[[Box, int, int], Any] | None) -> None:
-    """Print whether a function turns a box in places of a map into one in pixels, or which mistake it makes.
-
-    Args:
-        to_pixels: The learner's `function(cells, grid, size)`.
-
-    Example:
-        >>> from tlutils.checks import lesson_09
-        >>> lesson_09.check_pixels(lambda cells, grid, size: [cell * size / grid for cell in cells])
-        The last two are where the last place begins. It has a width, too: add one before multiplying.
-    """
-
-    def over_cells(rule: Callable[[Box, float], Sequence[float]]) -> Tensor:
-        return torch.tensor([[float(v) for v in rule(cells, size / grid)] for cells, grid, size in CELLS])
-
-    todo = "Return left, top, right, bottom in pixels."
-    answers = _collect_boxes(to_pixels, CELLS, todo=todo)
-    if answers is None:
-        return
-    judge(
-        answers,
-        over_cells(lambda c, s: (c[0] * s, c[1] * s, (c[2] + 1) * s, (c[3] + 1) * s)),
-        {
-            "The last two are where the last place begins. It has a width, too: add one before "
-            "multiplying.": over_cells(lambda c, s: [v * s for v in c]),
-            "These are the middles of the first and last places. A box goes from the outer edge of the one "
-            "to the outer edge of the other.": over_cells(lambda c, s: [(v + 0.5) * s for v in c]),
-            "Columns and rows are exchanged: columns go from left to right, and come first.": over_cells(
-                lambda c, s: (c[1] * s, c[0] * s, (c[3] + 1) * s, (c[2] + 1) * s)
-            ),
-            "One pixel was added, not one place: add before you multiply.": over_cells(
-                lambda c, s: (c[0] * s, c[1] * s, c[2] * s + 1, c[3] * s + 1)
-            ),
-            "Still in places of the map: multiply by the stride, size / grid.": (
-                over_cells(lambda c, s: c),
-                over_cells(lambda c, s: (c[0], c[1], c[2] + 1, c[3] + 1)),
-            ),
-            "The last place's far edge is one pixel further: right and bottom are edges between pixels, as "
-            "right minus left is the width.": over_cells(
-                lambda c, s: (c[0] * s, c[1] * s, (c[2] + 1) * s - 1, (c[3] + 1) * s - 1)
-            ),
-            "Width and height came back where right and bottom belong.": over_cells(
-                lambda c, s: (c[0] * s, c[1] * s, (c[2] - c[0] + 1) * s, (c[3] - c[1] + 1) * s)
-            ),
-            "All four were moved by one place. Left and top are where the first place begins.": over_cells(
-                lambda c, s: [(v + 1) * s for v in c]
-            ),
-            "The stride was divided by, and it has to be multiplied by.": over_cells(
-                lambda c, s: (c[0] / s, c[1] / s, (c[2] + 1) / s, (c[3] + 1) / s)
-            ),
-        },
-        praise="a place is a square of pixels, and the last one counts whole.",
-    )
-
-
 MOVED: tuple[tuple[Box, int, float], ...] = (
     ((40, 48, 72, 80), 128, 0.8),
     ((0, 20, 30, 60), 128, 0.8),
@@ -373,4 +311,159 @@ def check_moved_box(move_box: Callable[[Box, int, float], Any] | None) -> None:
             ),
         },
         praise="what happens to the picture happens to its boxes.",
+    )
+
+
+def check_segmenter(train_segmenter: Callable[[Tensor, Tensor, int], nn.Module] | None) -> None:
+    """Print whether a function trains a head that segments new maps, or which mistake it makes.
+
+    It is trained on maps of two sizes and numbers of classes, and judged by the mean IoU on others.
+
+    Args:
+        train_segmenter: The learner's `function(maps, labels, classes)`; it returns a 1×1 `nn.Conv2d`.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.checks import lesson_09
+        >>> lesson_09.check_segmenter(lambda maps, labels, classes: nn.Conv2d(maps.shape[1], classes, 1))
+        The head scores no better than one that was never trained (mean IoU 0.02). Step by step:
+        cross_entropy(head(maps), labels), backward, step. Leave axes as they are: (N, classes, h, w) and
+        (N, h, w).
+    """
+    overlaps = []
+    for classes, channels, size in ((3, 8, (6, 5)), (4, 10, (4, 7))):
+        with runtime.seeded(classes):
+            meaning = torch.randn(classes, channels)
+            labels = torch.zeros(60, *size, dtype=torch.long)
+            for k in range(60):  # each picture has a strip of one thing on its ground
+                labels[k, : int(torch.randint(1, size[0], ()))] = k % classes
+                labels[k, :, int(torch.randint(2, size[1], ())) :] = 0
+            maps = meaning[labels].permute(0, 3, 1, 2) + 0.4 * torch.randn(60, channels, *size)
+            given = maps[:40].clone(), labels[:40].clone()
+            with torch.enable_grad():
+                todo = "Return the trained nn.Conv2d."
+                found = attempt(train_segmenter, *given, classes, todo=todo)
+        if found is None:
+            return
+        fault = _fault_of_segmenter(found, given, maps, labels, classes)
+        if isinstance(fault, str):
+            print(fault)
+            return
+        overlaps.append(fault)
+    print(f"Right: mean IoU {min(overlaps):.2f} or better on maps that it has not seen, with one layer.")
+
+
+def _mean_iou(said: Tensor, labels: Tensor, classes: int) -> float:
+    """Return the intersection over union of each class over all places, averaged over classes."""
+    pairs = [(said == k, labels == k) for k in range(classes)]
+    return sum(float((a & b).sum() / (a | b).sum().clamp(min=1)) for a, b in pairs) / classes
+
+
+def _fault_of_segmenter(
+    found: Any, given: tuple[Tensor, Tensor], maps: Tensor, labels: Tensor, classes: int
+) -> str | float:
+    """Return what is wrong with a trained head, or its mean IoU on new maps where nothing is."""
+    if not isinstance(found, nn.Conv2d) or found.kernel_size != (1, 1):
+        what = (
+            f"A convolution of {found.kernel_size[0]} × {found.kernel_size[1]}"
+            if isinstance(found, nn.Conv2d)
+            else f"A {type(found).__name__}"
+        )
+        return f"{what} came back. Expected an nn.Conv2d with kernel_size=1."
+    if not torch.equal(given[0], maps[:40]) or not torch.equal(given[1], labels[:40]):
+        return "The maps or labels that arrived were changed in place. They are kept for other heads, too."
+    if found.out_channels != classes:
+        return (
+            f"The head gives {found.out_channels} scores for each place. Expected one for each of the "
+            f"{classes} classes; the ground is class 0."
+        )
+    with torch.no_grad():
+        said = [found(part).argmax(1) for part in (maps[:40], maps[40:])]
+    known, new = (_mean_iou(a, b, classes) for a, b in zip(said, (labels[:40], labels[40:]), strict=True))
+    if new >= 0.8:
+        return new
+    if all(bool((part == 0).all()) for part in said):
+        return "It says ground everywhere: most places are. It needs more steps, or a larger rate."
+    if known < 0.3:
+        return (
+            f"The head scores no better than one that was never trained (mean IoU {new:.2f}). Step by step: "
+            "cross_entropy(head(maps), labels), backward, step. Leave axes as they are: (N, classes, h, w) "
+            "and (N, h, w)."
+        )
+    return (
+        f"It has begun to learn: mean IoU {new:.2f}, and one layer reaches 0.8. Take more steps or a larger "
+        "rate."
+    )
+
+
+def check_tags(train_tags: Callable[[Tensor, Tensor], nn.Module] | None) -> None:
+    """Print whether a function trains one head for several tags at once, or which mistake it makes.
+
+    Some pictures have no tag and some have all, which a softmax cannot say.
+
+    Args:
+        train_tags: The learner's `function(x, tags)`; it returns an `nn.Linear` from features to logits.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.checks import lesson_09
+        >>> def with_sigmoid(x, tags):
+        ...     return nn.Sequential(nn.Linear(x.shape[1], tags.shape[1]), nn.Sigmoid())
+        >>> lesson_09.check_tags(with_sigmoid)
+        These are probabilities: all are above 0. Return logits, and binary_cross_entropy_with_logits takes
+        the sigmoid itself.
+    """
+    with runtime.seeded(0):
+        meaning = torch.randn(3, 12)
+        tags = (torch.arange(240)[:, None] >> torch.arange(3) & 1).float()  # each of eight sets, in turn
+        x = tags @ meaning + 0.3 * torch.randn(240, 12)
+        given = x[:160].clone(), tags[:160].clone()
+        todo = "Return the trained nn.Linear."
+        with torch.enable_grad():
+            found = attempt(train_tags, *given, todo=todo)
+    if found is None:
+        return
+    print(_fault_of_tags(found, given, x, tags) or "Right: none, one or all of them, each asked by itself.")
+
+
+def _fault_of_tags(found: Any, given: tuple[Tensor, Tensor], x: Tensor, tags: Tensor) -> str | None:
+    """Return what is wrong with a head that should give a logit for each of several tags."""
+    if not isinstance(found, nn.Module):
+        return f"A {type(found).__name__} came back. Expected the trained nn.Linear."
+    if not torch.equal(given[0], x[:160]) or not torch.equal(given[1], tags[:160]):
+        return "The features or tags that arrived were changed in place. They are kept for other heads, too."
+    with torch.no_grad():
+        try:
+            out = found(x[160:])
+        except RuntimeError as error:
+            return f"The head does not take features (N, {x.shape[1]}): {str(error).splitlines()[0]}."
+    wanted = tags[160:]
+    if out.shape != wanted.shape:
+        return f"Eighty rows give {tuple(out.shape)}. Expected a logit for each tag, {tuple(wanted.shape)}."
+
+    def share_right(border: float) -> float:
+        return float(((out > border) == (wanted > 0)).float().mean())
+
+    if share_right(0) >= 0.95:
+        return None
+    if out.min() >= 0 and out.max() <= 1:
+        return (
+            "These are probabilities: all are above 0. Return logits, and binary_cross_entropy_with_logits "
+            "takes the sigmoid itself."
+        )
+    if share_right(0.5) >= 0.95:
+        return (
+            "The border lies at 0.5, as after squared error. With binary cross-entropy it is at 0, and "
+            "errors far from it count."
+        )
+    one, every = wanted.sum(1) == 1, wanted.sum(1) == wanted.shape[1]
+    names_one = float((out[one].argmax(1) == wanted[one].argmax(1)).float().mean())
+    if names_one >= 0.9 and float((out[every] > 0).float().mean()) < 0.95:
+        return (
+            "The tags compete, as under softmax: what has all of them is not told so. Ask for each tag by "
+            "itself: binary_cross_entropy_with_logits."
+        )
+    return (
+        f"The head answers {share_right(0):.2f} of the questions rightly, and one layer can answer 0.95. Has "
+        "each step its backward and its step, and are there enough of them?"
     )

@@ -1,4 +1,4 @@
-"""Checks of lesson 11: frames grouped by camera, a tie from paired hits, what an interval asks for."""
+"""Checks of lesson 11: frames grouped by camera, a tie, what an interval asks for, images that are unlike."""
 
 from collections.abc import Callable, Hashable
 from itertools import product
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from .common import attempt, judge_effects
+from .common import attempt, judge, judge_effects
 
 FRAMES = [
     Path("photographs", label, f"{day}_{camera}_{frame:04}.jpg")
@@ -244,4 +245,67 @@ def check_next_step(next_step: Callable[[float, float, float], Any] | None) -> N
             "Not yet. Is what is wanted below the interval, inside it, or above it?": answers != right,
         },
         praise="it is known to be enough, known not to be, or not known.",
+    )
+
+
+def _embeddings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return embeddings of known, held-out and new images of two classes: (60, 2), (40, 2), (9, 2)."""
+    rng, centres = np.random.default_rng(0), np.array([[0.0, 0.0], [12.0, 0.0]])
+    known, held_out = (np.repeat(centres, n, 0) + rng.normal(size=(2 * n, 2)) for n in (30, 20))
+    new = [[12, 0.5], [6, 0], [0, 9], [12, -5], [0.5, 0.5], [11, 0], [-4.5, 0], [3.4, 0]]
+    return known, held_out, np.concatenate([known[:1] + 0.001, new])
+
+
+def _nearest(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return how far the nearest of the known rows is, for each row."""
+    return np.asarray(np.linalg.norm(rows[:, None] - known, axis=2).min(1))
+
+
+def check_unlike(unlike: Callable[[np.ndarray, np.ndarray, np.ndarray], Any] | None) -> None:
+    """Print whether a function finds the images that are unlike the known ones, or which mistake it makes.
+
+    Args:
+        unlike: The learner's `unlike(known, held_out, new)`, embeddings (n, d), (m, d) and (k, d); it returns
+            True or False for each new image, (k,).
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils.checks import lesson_11
+        >>> lesson_11.check_unlike(lambda known, held_out, new: np.ones(len(new), bool))
+        Every image is unlike here. Is the border that of images that were learned from? Each of them lies at
+        distance 0 from itself: take the held-out ones.
+    """
+    known, held_out, new = _embeddings()
+    todo = "Return True or False for each new image, (k,): is its nearest known image too far?"
+    found = attempt(unlike, known.copy(), held_out.copy(), new.copy(), todo=todo)
+    away, usual = _nearest(new, known), _nearest(held_out, known)
+    middle = known.mean(0)
+    from_middle = [np.linalg.norm(rows - middle, axis=1) for rows in (new, held_out)]
+    on_average = [np.linalg.norm(rows[:, None] - known, axis=2).mean(1) for rows in (new, held_out)]
+    right = away > np.quantile(usual, 0.95)
+    judge(
+        found,
+        torch.as_tensor(right),
+        {
+            "Every image is unlike here. Is the border that of images that were learned from? Each of them "
+            "lies at distance 0 from itself: take the held-out ones.": torch.ones(len(new)),
+            "True and False are exchanged: an image is unlike when it is farther away.": torch.as_tensor(
+                ~right
+            ),
+            "These are distances. Compare each with the border, and return True or False.": torch.as_tensor(
+                away
+            ),
+            "The border was taken among the new images: then one in twenty of them is unlike, whatever they "
+            "show. Take it from the held-out ones.": torch.as_tensor(away > np.quantile(away, 0.95)),
+            "These are distances to the middle of all known images, or their average: between the classes no "
+            "image lies, and yet that is near. Take the nearest known image.": (
+                torch.as_tensor(from_middle[0] > np.quantile(from_middle[1], 0.95)),
+                torch.as_tensor(on_average[0] > np.quantile(on_average[1], 0.95)),
+            ),
+            "The border is the smallest twentieth of the held-out distances. Nineteen in twenty should be "
+            "below it.": torch.as_tensor(away > np.quantile(usual, 0.05)),
+            "The border is the middle of the held-out distances: every second usual image would be called "
+            "unlike.": torch.as_tensor(away > np.median(usual)),
+        },
+        praise="far from all that was learned, and the border says how often a usual image is called so.",
     )

@@ -24,7 +24,7 @@ FEW_IMAGES = 20
 """A class with fewer images than these is said to have few."""
 
 IMBALANCE_RATIO = 3
-"""From so many times as many images in one class as in another, the classes are called imbalanced."""
+"""Classes are called imbalanced when one has at least this many times as many images as another."""
 
 SHOWN = 5  # problems of one kind that are shown
 

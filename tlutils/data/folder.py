@@ -19,7 +19,7 @@ from .layout import find_splits, name_classes
 from .scan import FileScan, scan_files, walk
 
 ELONGATED = 5
-"""A picture whose long side is so many times its short one is noted: a square crop shows little of it."""
+"""From this ratio of its sides on, a picture is noted as elongated: a square crop shows little of it."""
 
 
 def load_folder(

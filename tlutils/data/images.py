@@ -1,7 +1,9 @@
 """One way to read an image: an upright RGB picture comes back, or words that say why not."""
 
+import errno
 import io
 import logging
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ EXTENSIONS = (
 """Endings (lower case) that promise an image. The content decides; the ending only chooses the message."""
 
 LARGE = 2_000_000
-"""A JPEG of so many pixels is decoded at a half, a quarter or an eighth of its size where that is enough."""
+"""A JPEG with at least this many pixels is decoded at 1/2, 1/4 or 1/8 of its size where that is enough."""
 
 # Only formats whose decoders are made for pictures from strangers: EPS would start another program.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -81,7 +83,7 @@ def load_image(path: str | Path, *, grey_bits: int = 16, min_side: int | None = 
 def read_file(path: Path) -> bytes:
     """Return the content of an image's file. Raises UnreadableImage."""
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except IsADirectoryError:
         raise UnreadableImage(path, "unreadable", "This is a folder; expected an image file.") from None
     except FileNotFoundError:
@@ -90,6 +92,13 @@ def read_file(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise UnreadableImage(path, "unreadable", f"The file cannot be read ({error.strerror}).") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file; OSError where there is none, or something whose content never ends."""
+    if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device")
+    return path.read_bytes()
 
 
 def stamp(path: Path) -> str:

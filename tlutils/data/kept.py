@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import runtime
+from .. import fingerprint, runtime
 from . import duplicates
 from .duplicates import Copies, find_copies
 from .grouping import KeyOf
@@ -77,13 +77,14 @@ def find_copies_once(pixels: Sequence[str], thumbs: np.ndarray, labels: Sequence
 
 
 def _read(store: Path) -> Any:
-    """Return what a file in the cache holds, or nothing where it is missing or damaged."""
+    """Return what a file in the cache holds, or nothing where it is missing, damaged or changed."""
     try:
-        return json.loads(store.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content, checksum = json.loads(store.read_text(encoding="utf-8"))
+        return content if fingerprint.short(content) == checksum else None
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
 def _write(store: Path, content: object) -> None:
     with runtime.atomic_write(store) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.write_text(json.dumps([content, fingerprint.short(content)]), encoding="utf-8")

@@ -26,26 +26,36 @@ def find_splits(
 
     Classes lie inside the splits or, where every class holds the same ones, around them.
     """
-    if splits is None and (within := _find_within(files, folders)):
+    if splits is None and (within := _find_within(root, files, folders)):
         return within, sorted({folder.parent for folder in within})
     above = _find_above(root, files, folders, splits)
     return above, [folder for folder in folders if folder.parent in above]
 
 
-def _find_within(files: Sequence[Path], folders: Sequence[Path]) -> dict[Path, str]:
-    """Return {folder: its split} for splits inside of classes, `cat/train`; {} where they are not there."""
+def _find_within(root: Path, files: Sequence[Path], folders: Sequence[Path]) -> dict[Path, str]:
+    """Return {folder: its split} for splits inside of classes, `cat/train`; {} where they are not there.
+
+    Raises LearnerError where names inside speak of several splits, and not each class holds one of each.
+    """
     held = {folder for file in files if file.suffix.lower() in EXTENSIONS for folder in file.parents}
-    tops = [folder for folder in folders if folder.parent == Path() and folder in held]
-    inside = {top: {f.name: f for f in folders if f.parent == top and f in held} for top in tops}
-    names = set().union(*inside.values())
-    roles = {name: _read_role(name) for name in names}
-    found = set(roles.values())
-    clear = "train" in found and "" not in found and len(names) == len(found) > 1
-    if not clear or len(tops) < 2 or any(inside[top].keys() != names for top in tops):
+    tops = {f: _read_role(f.name) for f in folders if f.parent == Path() and f in held}
+    inside = {f: _read_role(f.name) for f in folders if f.parent != Path() and f in held}
+    told = [f for f, role in inside.items() if role]
+    if len(tops) < 2 or len({inside[f] for f in told}) < 2:
         return {}
-    if all(_read_role(top.name) for top in tops):  # which are the splits?
+    if "train" in tops.values() or all(tops.values()):  # which are the splits?
         return {}
-    return {folder: roles[name] for top in tops for name, folder in inside[top].items()}
+    within = {f: role for f, role in inside.items() if f.parent in tops}
+    roles = [sorted(role for f, role in within.items() if f.parent == top) for top in tops]
+    if "train" in roles[0] and all(x == sorted({*roles[0]} - {""}) for x in roles):
+        return within
+    shown = ", ".join(f.as_posix() for f in told[:4]) + ", …" * (len(told) > 4)
+    raise LearnerError(
+        f"{root}: are {shown} splits, or are they parts of the classes? Splits inside of classes are read "
+        "where each class folder holds the same ones, each once, train among them, and nothing else. Make "
+        "it so, or put the splits on top (train/cat, test/cat); for classes of all that is in them pass "
+        "splits={}."
+    )
 
 
 def _find_above(

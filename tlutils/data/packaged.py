@@ -1,9 +1,12 @@
 """Data sets that installed packages carry: no network is needed, and the package pins the content."""
 
+import errno
 import functools
 import hashlib
 import importlib.util
+import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,7 +166,8 @@ def _write_missing(
     """Return the SHA-256 of the PNG at each place below `folder`, after those that lack were written.
 
     What was written is noted, so a file that somebody changed lacks too; one that nobody touched since is not
-    read again. Each file appears whole.
+    read again. Each file appears whole. Raises LearnerError for what stands in the way of a picture: a link,
+    or a file that this package did not write.
     """
     note = folder / "written.json"
     with runtime.file_lock(folder):
@@ -177,18 +181,35 @@ def _write_missing(
             shown = runtime.progress(pictures(), desc=f"writing {folder.name}")
             for name, picture in zip(names, shown, strict=True):
                 if not written[name]:
-                    path = folder / name
-                    with runtime.disk_errors(path):
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        half = path.with_suffix(".part")
-                        picture.save(half, "PNG")
-                        sha = runtime.sha256(half)
-                        half.replace(path)
-                        written[name] = [sha, stamp(path)]
+                    written[name] = _write_png(folder, name, picture, ours=name in known)
         if written != known:
             with runtime.atomic_write(note) as half:
                 half.write_text(json.dumps(written), encoding="utf-8")
     return [sha for sha, _ in written.values()]
+
+
+def _write_png(folder: Path, name: str, picture: Image.Image, *, ours: bool) -> list[str]:
+    """Return SHA-256 and stamp of a picture written to `name` below `folder`, over an `ours` one alone.
+
+    No link leads there, so that nothing outside of the folder is written.
+    """
+    path = folder / name
+    half = path.with_name(f".{path.name}.part")
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    sha = hashlib.sha256(content.getbuffer()).hexdigest()
+    with runtime.disk_errors(path):
+        for place in (folder, *(folder / above for above in Path(name).parents), path, half):
+            if place.is_symlink():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not ours and path.is_file():
+            if runtime.sha256(path) != sha:  # else a kill came before the note
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            return [sha, stamp(path)]
+        half.write_bytes(content.getbuffer())
+        half.replace(path)
+    return [sha, stamp(path)]
 
 
 def _look(path: Path, noted: Any) -> list[str]:

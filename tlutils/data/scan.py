@@ -19,7 +19,7 @@ from .. import runtime
 from ..errors import LearnerError
 from .dataset import Problem
 from .duplicates import THUMB
-from .images import UnreadableImage, decode, stamp
+from .images import UnreadableImage, decode, read_bytes, stamp
 
 PLACEHOLDERS = {
     "6b4966252973c581b521f804453c6a0649ea6a2ce7e3e5c7deeb7d80623de231": "the picture that a photo site "
@@ -122,7 +122,7 @@ def scan_files(root: Path, files: Sequence[Path], grey_bits: int = 16) -> list[F
 
 def _scan_file(path: Path, grey_bits: int = 16) -> FileScan:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         return FileScan("unreadable", f"The file cannot be read ({error.strerror}).", "")
     digest = hashlib.sha256(content).hexdigest()

@@ -29,11 +29,12 @@ SHIFT = 0.08
 """How far a shifted training picture moves at most, as a share of its side: 2 pixels of a digit of 28."""
 
 SPARE = 2
-"""A picture that is decoded smaller than it is still has so many times the pixels, along each side, of what
-it is resized to. On photographs of 3 to 12 megapixels, pixels move by 0.2 to 0.4 of 255 on average."""
+"""A large JPEG may be decoded at a reduced size, but never to less than this many times the side that it is
+then resized to. On photographs of 3 to 12 megapixels, pixels change by 0.2 to 0.4 of 255 on average."""
 
 LARGEST = 4
-"""A resized picture has at most so many times its crop's pixels; of a longer strip only the crop is made."""
+"""The resized picture has at most this many times the pixels of the crop. Of a longer strip, only the crop is
+computed."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Preprocess:
 
     The picture is resized to cover size / crop_pct, cropped in the middle, and normalised. With `train`, a
     random part of it is resized instead and half of the pictures are mirrored; with "shift", it only moves a
-    little, since a mirrored digit or letter is none. Both are drawn from torch's global generator; without,
-    the same picture always gives the same tensor.
+    little, because a mirrored digit is no longer a digit. Both are drawn from torch's global generator;
+    without, the same picture always gives the same tensor.
 
     Attributes:
         size: (height, width) in pixels.

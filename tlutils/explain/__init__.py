@@ -14,7 +14,7 @@ from .attribution import (
     smoothgrad,
 )
 from .cams import cam, grad_cam
-from .channels import activations, dead_channels, top_patches
+from .channels import activations, as_maps, dead_channels, top_patches
 from .faithfulness import cascading_randomization, deletion, insertion, pointing_game
 from .hooks import checked_batch, score_classes
 from .matching import feature_inversion, style_transfer, texture_synthesis
@@ -26,6 +26,7 @@ from .weights import filters, filters_to_images, fit_gabors
 __all__ = [
     "Synthesis",
     "activations",
+    "as_maps",
     "cam",
     "cascading_randomization",
     "checked_batch",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,8 +109,9 @@ def grad_cam(model: nn.Module, x: Tensor, target: Target = None, *, at: str | No
 def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
     """Return the class activation map (N, H, W), signed: the last feature maps times the class's weights.
 
-    Defined where the scores are one linear layer on the average of feature maps, or averages of feature
-    maps of their own, one per class. The map's mean is then the class score without bias. Zhou et al. 2016.
+    Defined where the scores are one linear layer (or 1×1 convolution) on the average of feature maps; the
+    mean of a map, before it is upsampled, is then the class score without bias. Also defined where the scores
+    are averages of feature maps of their own, one per class: those are the maps. Zhou et al. 2016.
 
     Args:
         model: An image classifier; it and its gradients stay as they were.
@@ -129,22 +131,30 @@ def cam(model: nn.Module, x: Tensor, target: Target = None) -> Tensor:
         >>> explain.cam(model, torch.randn(2, 3, 32, 32)).shape
         torch.Size([2, 32, 32])
     """
+    close = partial(torch.allclose, rtol=1e-3, atol=1e-3)
     with examining(model, x) as (model, x), torch.no_grad():
         out, seen = _read_maps(model, x)
         index = resolve_target(target, out)
-        layers = [m for m in model.modules() if isinstance(m, nn.Linear) and len(m.weight) == out.shape[1]]
-        for maps in (m for values in reversed(seen) for m in (values, values.relu())):
-            pooled = maps.mean((2, 3))
-            for layer in (layer for layer in layers if layer.weight.shape[1] == pooled.shape[1]):
-                if torch.allclose(layer(pooled), out, rtol=1e-3, atol=1e-3):
-                    found = torch.einsum("nk,nkhw->nhw", layer.weight[index], maps)
-                    return say_empty(upsample(found, x), "CAM")
-            if pooled.shape == out.shape and torch.allclose(pooled, out, rtol=1e-3, atol=1e-3):
+        layers = [
+            m
+            for m in model.modules()
+            if isinstance(m, models.layers.LINEAR_OR_CONV) and len(m.weight) == out.shape[1]
+        ]
+        # A 1×1 convolution before the average gives what it gives behind it, so both places are tried.
+        averaged = [(m, m.mean((2, 3))) for values in reversed(seen) for m in (values, values.relu())]
+        for layer in layers:
+            weight = layer.weight.flatten(1)
+            for maps, pooled in averaged:
+                # The weights themselves are tried: a layer may use them in a way of its own.
+                if weight.shape[1] == pooled.shape[1] and close(F.linear(pooled, weight, layer.bias), out):
+                    return say_empty(upsample(torch.einsum("nk,nkhw->nhw", weight[index], maps), x), "CAM")
+        for maps, pooled in averaged:
+            if pooled.shape == out.shape and close(pooled, out):
                 return say_empty(upsample(maps[torch.arange(len(x)), index], x), "CAM")
     raise LearnerError(
-        "CAM needs a model that averages its last feature maps and puts one linear layer on them, and "
-        f"{models.info(model).name} does something else in between. grad_cam is its generalisation, for any "
-        "model with feature maps; occlusion and saliency work on every model."
+        "CAM needs scores that are one linear layer or 1×1 convolution on the average of feature maps, or "
+        f"averages of one map per class; those of {models.info(model).name} are neither. grad_cam is its "
+        "generalisation, for any model with feature maps; occlusion and saliency work on every model."
     )
 
 

@@ -14,7 +14,18 @@ from .hooks import Reader, examining
 
 
 def as_maps(values: Tensor, layout: str) -> Tensor | None:
-    """Return what leaves a stage as maps (N, C, h, w); None for tokens, vectors, and maps of one place."""
+    """Return what leaves a stage as maps (N, C, h, w); None for tokens, vectors, and maps of one place.
+
+    Args:
+        values: What leaves the stage, as `activations` returns it.
+        layout: The order of its axes, as "NCHW" or "NHWC": `Stage.layout` of `surgery.stages`.
+
+    Example:
+        >>> import torch
+        >>> from tlutils import explain
+        >>> explain.as_maps(torch.zeros(2, 7, 5, 16), "NHWC").shape
+        torch.Size([2, 16, 7, 5])
+    """
     if sorted(layout) != sorted("NCHW"):
         return None
     maps = values.permute([layout.index(letter) for letter in "NCHW"])

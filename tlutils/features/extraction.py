@@ -60,7 +60,9 @@ def extract(
     The arrays stay in the cache folder, under a key of everything that they depend on: images, transform,
     weights, layers, hooks, and whatever else the code reads. As a check, two images (one, if the
     model has not changed) are run again, each alone, and compared with their stored rows: where they differ,
-    all are computed again. After a kill the work goes on where it was; a second process waits for the first
+    all are computed again. What affects other images alone, and is not read by name, goes unseen: a file that
+    the transform opens, `getattr(module, name)`, a module imported inside of a function, an edit inside an
+    installed library. After a kill the work goes on where it was; a second process waits for the first
     and does not repeat its work.
 
     What was computed for an image once serves every split of a data set that it is in: a sample of the images
@@ -80,9 +82,8 @@ def extract(
         transform: What turns an image into a tensor (C, H, W); that of the weights unless given.
         views: Number of random views of each image, for a transform that is random.
         seed: View v of image i depends on `seed`, v and i alone.
-        batch_size: Images in one forward pass. None takes 16 of 224 pixels, and so many smaller ones that
-            they need the same memory, up to 128; on a GPU eight times as many. Features stay the same, within
-            rounding.
+        batch_size: Images in one forward pass. None: 16 images of 224 pixels, more if they are smaller (the
+            same memory), at most 128; 8 times that on a GPU. Features stay the same, within rounding.
         precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a
             sample drifts by no more than `inference.DRIFT`; "float32" is the model's own arithmetic to the
             last bit.

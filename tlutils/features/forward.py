@@ -13,7 +13,8 @@ from .store import Arrays
 log = logging.getLogger(__name__)
 
 ALIKE = 16
-"""From so many images on, in steps of eight, any batch gave an image the same bits, on six networks."""
+"""With at least this many images, in multiples of 8, an image's features were the same to the last bit in
+every batch, on six networks."""
 
 SAMPLE = 8  # images that the drift is measured on
 

@@ -66,13 +66,15 @@ def check_rows(x: Any) -> np.ndarray:
         x: Features (n, D), as an array, a tensor on any device, or lists.
 
     Raises:
-        LearnerError: There is no row, or not one per image, or a value is not finite.
+        LearnerError: There is no row, or not one per image, or a value is complex or not finite.
 
     Example:
         >>> from tlutils import features
         >>> features.check_rows([[1, 2], [3, 4]]).shape
         (2, 2)
     """
+    if x.is_complex() if isinstance(x, torch.Tensor) else np.iscomplexobj(x):
+        raise LearnerError("Features are complex numbers. Expected real ones: take absolute values, say.")
     rows = np.asarray(x.detach().cpu().double() if isinstance(x, torch.Tensor) else x, dtype=np.float64)
     if rows.ndim != 2 or not rows.size:
         raise LearnerError(

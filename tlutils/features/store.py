@@ -31,8 +31,9 @@ Arrays = tuple[np.ndarray, ...]
 class FeatureStore:
     """The output of each stage in `at`, for every image: `store[stage]` has its rows, in the split's order.
 
-    A row is a vector (D,) when pooled and a feature map (C, H, W) when not, all memory-mapped; a stage that
-    several values leave gives a tuple of arrays. With k views, image i has the rows i * k to i * k + k - 1.
+    A row is a vector (D,) when pooled, and when not what the stage gives for an image: feature maps (C, H, W)
+    or (H, W, C), or tokens (T, D). All are memory-mapped; a stage that several values leave gives a tuple of
+    arrays. With k views, image i has the rows i * k to i * k + k - 1.
     Arrays may be written to, in memory alone: the files never change. Each look at a stage checks that its
     files are still the ones that this store was made of, and whole.
 
@@ -95,8 +96,8 @@ class FeatureStore:
 class Shelf:
     """The arrays of one stage in one folder: `0.npy`, `1.npy`, …; `shelf.json` counts the finished images.
 
-    An image counts once its rows are flushed to the disk and `shelf.json` was replaced in one step: whatever
-    is killed whenever, the images below `done` are right and the others are written again. A checksum of all
+    An image counts once its rows are flushed to the disk and `shelf.json` was replaced in one step: after a
+    kill at any moment, images below `done` are intact and the rest are computed again. A checksum of all
     that counts tells whether the files are what was written; where they are not, nothing is there.
     """
 

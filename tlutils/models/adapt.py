@@ -88,7 +88,16 @@ def shape_error(what: str, theirs: str, ours: str, tensor: Tensor, own: Tensor) 
 
 
 def check_values(what: str, theirs: str, tensor: Tensor, own: Tensor) -> None:
-    """Raise LearnerError unless a tensor holds numbers of the kind that the model's own holds, and no NaN."""
+    """Raise LearnerError unless a tensor holds finite numbers of the kind that the model's own holds.
+
+    Infinity may stand where the model's own tensor has it, as masks do. Variances are 0 or more.
+    """
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        kind = "has no values (it was on the meta device)" if tensor.is_meta else f"is {tensor.layout}"
+        raise LearnerError(
+            f"{what} cannot be used: its tensor {theirs!r} {kind}. Expected plain tensors: save the "
+            "state dict of a model that runs. Nothing was copied."
+        )
     kinds = [
         "quantised" if t.is_quantized else "complex" if t.is_complex() else "floating point"
         if t.is_floating_point() else "true or false" if t.dtype is torch.bool else "whole numbers"
@@ -100,11 +109,24 @@ def check_values(what: str, theirs: str, tensor: Tensor, own: Tensor) -> None:
             f"holds {kinds[1]} ({own.dtype}). Expected weights as they were trained, not compressed. "
             "Nothing was copied."
         )
-    if kinds[0] == "floating point" and tensor.isnan().any():
-        raise LearnerError(
-            f"{what} cannot be used: its tensor {theirs!r} holds NaN, as after a training that diverged. "
-            "Take an earlier checkpoint. Nothing was copied."
+    if kinds[0] != "floating point":
+        return
+    allowed = torch.zeros((), dtype=torch.bool) if own.is_meta else own.detach().cpu().isinf()
+    lost = tensor.cpu().to(own.dtype).isinf() & ~allowed
+    wrong = ""
+    if tensor.isnan().any():
+        wrong = "NaN, as after a training that diverged. Take an earlier checkpoint"
+    elif (tensor.cpu().isinf() & ~allowed).any():
+        wrong = "infinite values, as after a training that diverged. Take an earlier checkpoint"
+    elif lost.any():
+        wrong = (
+            f"{tensor.abs().max():.3g}, too large for the model's {own.dtype}. Load it into a model of "
+            f"{tensor.dtype}"
         )
+    elif theirs.endswith("running_var") and tensor.numel() and tensor.min() < 0:
+        wrong = "negative variances, which no training gives. The file is damaged: fetch or write it again"
+    if wrong:
+        raise LearnerError(f"{what} cannot be used: its tensor {theirs!r} holds {wrong}. Nothing was copied.")
 
 
 def copy_in(model: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:

@@ -1,5 +1,6 @@
 """Keep a model in a file with all that is needed to use it again, and read weights of others into a model."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +14,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .. import runtime
+from .. import fingerprint, runtime
 from ..errors import LearnerError
-from ..inference import device_of, require_module
+from ..inference import device_of, dtype_of, evaluating, logits_of, require_module
 from ..runtime import user_path
 from . import huggingface
 from .adapt import COUNTER, check_values, copy_in, shape_error, stem_and_head
 from .metadata import ModelInfo, changed, from_json
-from .reading import AVERAGED, USUAL, read_sets, read_tensors, sets_of
+from .reading import AVERAGED, USUAL, read_sets, read_tensors, readable, sets_of
 from .recognise import ATTRIBUTE, attach, info
 from .zoo import build
 
@@ -77,7 +78,9 @@ def save(
 
     Beside the tensors the file holds, as JSON: where the architecture comes from, number and names of the
     classes, the input and the preprocessing. It appears whole or not at all. `load(path)` gives the model
-    back.
+    back. What the architecture had not when it was made (another activation, stride or forward, a hook) is
+    not in the file: where it changes the scores of a trial, the log says so, and `load` asks for the model.
+    Dropout rates and other settings that act in training alone are those of the architecture again.
 
     Args:
         model: Any model.
@@ -129,10 +132,58 @@ def save(
         "options": plain(options, "options"),
         "info": plain(asdict(facts), "info"),
         "loose": sorted(loose),
+        "changed": facts.source != "custom" and not _comes_back(model, facts, options, tensors, loose),
     }
+    if about["changed"]:
+        log.warning(
+            "%s was changed after it was made: with its weights alone %s gives other scores. %s keeps the "
+            "weights; make the model again in the same way to load them: models.load(path, into=model).",
+            type(model).__name__, facts.name, path.name,
+        )  # fmt: skip
     with runtime.atomic_write(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt", KEY: json.dumps(about)})
     return path
+
+
+def _comes_back(
+    model: nn.Module,
+    facts: ModelInfo,
+    options: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    loose: Iterable[str],
+) -> bool:
+    """Return whether the architecture of that name with these tensors scores a trial as the model does.
+
+    That is sure, and no trial is needed, where each layer has the settings that the architecture gives it.
+    True, too, where it cannot be tried, or `load` will refuse the tensors by itself.
+    """
+    with contextlib.suppress(Exception), torch.device("meta"):  # some cannot be made without values
+        if _settings(_rebuild(facts, options)) == _settings(model):
+            return True
+    images = torch.rand(2, *facts.input_size, generator=torch.Generator().manual_seed(0))
+    images = images.to(device_of(model), dtype_of(model))
+    try:
+        other = _rebuild(facts, options)
+        _put(dict(tensors), loose, other, facts, f"A file of {facts.name}", fresh=True)
+        with evaluating(model) as bare, torch.no_grad():
+            scores = logits_of(bare(images)).double()
+    except Exception:  # whatever an architecture or a model says of such images
+        return True
+    try:
+        with evaluating(other.to(images.device)) as bare, torch.no_grad():
+            theirs = logits_of(bare(images)).double()
+    except Exception:
+        return False
+    close = 1e-4 if images.dtype.itemsize > 2 else 0.05  # 16 bits round differently in another layout
+    return scores.shape == theirs.shape and torch.allclose(
+        scores, theirs, rtol=0, atol=close * float(theirs.nan_to_num().abs().max()), equal_nan=True
+    )
+
+
+def _settings(model: nn.Module) -> dict[str, str]:
+    """Return what decides a model's scores beside its tensors, without what is only noted in it."""
+    parts = fingerprint.of_settings(model).parts
+    return {k: v for k, v in parts.items() if not k.startswith((":_tlutils", ":_model_args"))}
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -185,35 +236,54 @@ def load_file(path: Path, *, into: nn.Module | None = None) -> nn.Module:
     if not path.is_file() and path.with_name(path.name + ENDING).is_file():
         path = path.with_name(path.name + ENDING)
     tensors = read_tensors(path)
-    facts, options, names = _about(path, tensors)
-    loose = {name: tensors.pop(name) for name in names}
+    facts, options, names, was_changed = _about(path, tensors)
     if facts.source == "custom" and into is None:
         raise LearnerError(
             f"{path} holds the weights of your own class {facts.name}. Make it as you did before and pass "
             f"it: models.load({str(path)!r}, into={facts.name}(...))."
         )
+    if was_changed and into is None:
+        raise LearnerError(
+            f"{path} holds the weights of a {facts.name} that was changed after it was made: settings of "
+            "layers, functions or hooks, which no file keeps. Make it again in the same way and pass it: "
+            f"models.load({str(path)!r}, into=model)."
+        )
     model = require_module(into) if into is not None else _rebuild(facts, options)
+    _put(tensors, names, model, facts, str(path), fresh=into is None)
+    return attach(into if into is not None else model, facts).eval()
+
+
+def _put(
+    tensors: dict[str, Tensor],
+    loose: Iterable[str],
+    model: nn.Module,
+    facts: ModelInfo,
+    where: str,
+    *,
+    fresh: bool,
+) -> None:
+    """Put the tensors of a file into a model that has just them, a `fresh` one in the file's number type."""
+    attributes = {name: tensors.pop(name) for name in loose}
     dtypes = {t.dtype for t in tensors.values() if t.is_floating_point()}
-    if into is None and len(dtypes) == 1:
+    if fresh and len(dtypes) == 1:
         model.to(dtypes.pop())
     own = _tensors_of(model)
     differ = sorted(set(own) ^ set(tensors)) or [k for k in own if own[k].shape != tensors[k].shape]
     if differ:
         first = differ[0]
         if first in own and first in tensors:
-            raise shape_error(str(path), first, first, tensors[first], own[first])
+            raise shape_error(where, first, first, tensors[first], own[first])
         raise LearnerError(
-            f"{path} does not fit {facts.name}: {len(differ)} tensors are in one of them alone (first: "
+            f"{where} does not fit {facts.name}: {len(differ)} tensors are in one of them alone (first: "
             f"{first!r}). The model was changed after it was made. Make it again in the same way and pass "
-            f"it: models.load({str(path)!r}, into=model)."
+            f"it: models.load({where!r}, into=model)."
         )
     for name, tensor in tensors.items():
-        check_values(str(path), name, tensor, own[name])
-    owners = {name: _owner(model, name, str(path)) for name in loose}
-    copy_in(model, tensors, what=str(path))
-    for name, tensor in loose.items():
+        check_values(where, name, tensor, own[name])
+    owners = {name: _owner(model, name, where) for name in attributes}
+    copy_in(model, tensors, what=where)
+    for name, tensor in attributes.items():
         setattr(owners[name], name.rpartition(".")[2], tensor.to(device_of(model)))
-    return attach(into if into is not None else model, facts).eval()
 
 
 def _owner(model: nn.Module, name: str, where: str) -> nn.Module:
@@ -244,10 +314,13 @@ def _rebuild(facts: ModelInfo, options: dict[str, Any]) -> nn.Module:
     )
 
 
-def _about(path: Path, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str]]:
-    """Return what `save` put into a file, once all of it is sure: facts, options, names of loose tensors."""
+def _about(path: Path, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str], bool]:
+    """Return what `save` put into a file, once all of it is sure.
+
+    These are facts, options, names of loose tensors, and whether the model is no more what its name says.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
+        with readable(path) as name, safe_open(name, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except SafetensorError:
         text = None  # a torch checkpoint: it has tensors and no such entry
@@ -266,8 +339,10 @@ def _about(path: Path, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[s
         ) from error
 
 
-def _checked(about: Any, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str]]:
-    version = about.get("version") if isinstance(about, dict) else about
+def _checked(about: Any, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str], bool]:
+    if not isinstance(about, dict):
+        raise LearnerError(f"it is {about!r:.60}; expected a JSON object: names with values.")
+    version = about.get("version")
     if version != VERSION or isinstance(version, bool):
         raise LearnerError(f"its version is {version!r:.60}, and this package reads version {VERSION}.")
     facts = from_json(about.get("info"))
@@ -280,7 +355,9 @@ def _checked(about: Any, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict
         raise LearnerError("the configuration that goes with a model of transformers is missing.")
     if not isinstance(loose, list) or any(name not in tensors for name in map(str, loose)):
         raise LearnerError(f"loose is {loose!r}; expected names of tensors in the file.")
-    return facts, options, list(map(str, loose))
+    if not isinstance(about.get("changed", False), bool):
+        raise LearnerError(f"changed is {about['changed']!r:.60}; expected true or false.")
+    return facts, options, list(map(str, loose)), about.get("changed", False)
 
 
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Any]) -> LoadReport:

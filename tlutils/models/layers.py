@@ -25,6 +25,23 @@ _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "Instance
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
 
 
+def hooks_of(module: nn.Module, *kinds: str) -> list[Any]:
+    """Return the hooks that hang on a module, other than torch's own (for spectral norm, pruning).
+
+    Args:
+        module: Any layer, of any library.
+        *kinds: "forward", "forward_pre", "backward", "backward_pre".
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.hooks_of(nn.Linear(8, 8), "forward")
+        []
+    """
+    hooks = [hook for kind in kinds for hook in getattr(module, f"_{kind}_hooks").values()]
+    return [h for h in hooks if not (getattr(h, "__module__", "") or type(h).__module__).startswith("torch.")]
+
+
 def is_norm(module: nn.Module) -> bool:
     """Return whether a module is a norm layer: BatchNorm, LayerNorm, GroupNorm, or one that is named so.
 
@@ -196,7 +213,8 @@ def find_layers(model: nn.Module) -> Layers:
 class _Pass:
     """One forward pass of `modules`: its output, the autograd node of its input, and the calls of layers.
 
-    A call is (module, node of its input, node of its output).
+    The output holds what the modules keep of the pass, too. A call is (module, node of its input, node of its
+    output).
     """
 
     output: Any
@@ -216,8 +234,8 @@ class _Pass:
 
 
 def _read(model: nn.Module, images: torch.Tensor) -> Layers:
-    seen = _watched(model, images)
-    scores = logits_of(seen.output)
+    seen, output = _watched(model, images)
+    scores = logits_of(output)
     found = Layers(images, scores.detach())
     names = {id(m): n for n, m in model.named_modules()}
     others = [head for t in tensors_within(seen.output) for head in _auxiliary(t, seen, scores.shape[1])]
@@ -225,7 +243,7 @@ def _read(model: nn.Module, images: torch.Tensor) -> Layers:
     if len(found.reached) < sum(1 for _ in model.named_parameters(remove_duplicate=False)):
         # Some parameters play no part in prediction: auxiliary heads, used in training only, or dead layers.
         set_mode(model, training=True)
-        seen = _watched(model, images)
+        seen, _ = _watched(model, images)
         auxiliary = [
             head for t in tensors_within(seen.output) for head in _auxiliary(t, seen, scores.shape[1])
         ]
@@ -233,7 +251,8 @@ def _read(model: nn.Module, images: torch.Tensor) -> Layers:
     return found
 
 
-def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
+def _watched(model: nn.Module, images: torch.Tensor) -> tuple[_Pass, Any]:
+    """Return a pass, and what the model itself returned in it."""
     calls: list[tuple[nn.Module, Any, Any]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -245,7 +264,10 @@ def _watched(model: nn.Module, images: torch.Tensor) -> _Pass:
     try:
         with torch.enable_grad():
             batch = images.clone().requires_grad_().clone()  # not a leaf, which may not be written into
-            return _Pass(model(batch), batch.grad_fn, calls, list(model.modules()))
+            output = model(batch)
+            return _Pass(
+                [output, kept_tensors(model, output)], batch.grad_fn, calls, [*model.modules()]
+            ), output
     finally:
         for handle in handles:
             handle.remove()
@@ -267,6 +289,28 @@ def tensors_within(output: Any) -> list[torch.Tensor]:
     if isinstance(output, torch.Tensor):
         return [output] if output.grad_fn is not None else []
     return [t for item in parts_of(output) for t in tensors_within(item)]
+
+
+def kept_tensors(model: nn.Module, output: Any) -> list[torch.Tensor]:
+    """Return what a model's modules kept of a pass as attributes, and nothing of its output was made of.
+
+    Args:
+        model: A model after a pass with gradients.
+        output: What that pass returned.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> net = nn.Linear(3, 2)
+        >>> scores = net(torch.ones(1, 3))
+        >>> net.auxiliary = scores * 2
+        >>> len(layers.kept_tensors(net, scores))
+        1
+    """
+    used = set(_walk([t.grad_fn for t in tensors_within(output)]))
+    kept = [t for module in model.modules() for t in tensors_within(list(vars(module).values()))]
+    return [t for t in kept if t.grad_fn not in used]
 
 
 def _walk(starts: list[Any], stop: Container[int] = (), kinds: tuple[str, ...] = ()) -> Iterator[Any]:

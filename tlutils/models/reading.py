@@ -2,7 +2,10 @@
 
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import safetensors.torch
@@ -36,7 +39,8 @@ def read_sets(path: Path) -> dict[str, dict[str, Tensor]]:
         )
     try:
         if path.suffix == ".safetensors":
-            return {"": safetensors.torch.load_file(path, device="cpu")}
+            with readable(path) as name:
+                return {"": safetensors.torch.load_file(name, device="cpu")}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own words advise to read unsafely, so only the name of what it met is taken from them.
@@ -51,6 +55,20 @@ def read_sets(path: Path) -> dict[str, dict[str, Tensor]]:
     except Exception as error:  # a damaged file may fail anywhere
         raise _damaged(path, (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
     return sets_of(content, path)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """Yield a path that is text, as safetensors needs it: a link for a file whose path is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with TemporaryDirectory() as folder:
+            link = Path(folder, "file.safetensors")
+            link.symlink_to(path.absolute())
+            yield link
+    else:
+        yield path
 
 
 def sets_of(content: Any, where: object) -> dict[str, dict[str, Tensor]]:

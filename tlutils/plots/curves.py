@@ -65,7 +65,7 @@ def lines(
     picture, axes = figure(7.5, height, title=title, alt=alt, cols=len(panels), sharey=sharey)
     told: set[str] = set()
     for ax, (panel, curves) in zip(axes[0], panels.items(), strict=True):
-        _x_axis(ax, x, logx=logx, label=xlabel, width=6.2 / len(panels))
+        _x_axis(ax, x, logx=logx, label=xlabel)
         if panel == logy:
             ax.set_yscale("log")
             ax.yaxis.set_minor_formatter(NullFormatter())
@@ -80,7 +80,7 @@ def lines(
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
         if len(panels) == 1:
-            name_ends(ax, ends, 0.24 / height)
+            name_ends(ax, ends)
         elif ax.get_legend_handles_labels()[1]:
             ax.legend(loc="best", fontsize=8, labelcolor="linecolor", handlelength=1.4, frameon=False)
         told |= set(curves)
@@ -100,16 +100,15 @@ def lines(
     return picture
 
 
-def _x_axis(ax: Any, x: Sequence[Any] | None, *, logx: bool, label: str, width: float) -> None:
-    """Set scale, ticks and label of the x axis of a panel that is `width` inches wide."""
+def _x_axis(ax: Any, x: Sequence[Any] | None, *, logx: bool, label: str) -> None:
+    """Set scale, ticks and label of the x axis of a panel."""
     ax.set_xlabel(label)
     ax.grid(axis="y", color="#EEEEEE")
     ax.set_axisbelow(True)
     if x is None:
         ax.xaxis.get_major_locator().set_params(integer=True)
     elif isinstance(x[0], str):
-        crowded = 0.065 * sum(len(name) + 2 for name in x) > width
-        ax.set_xticks(range(len(x)), x, fontsize=8, rotation=45 if crowded else 0)
+        ax.set_xticks(range(len(x)), x, fontsize=8)
     else:
         if x[0] > x[-1]:
             ax.invert_xaxis()
@@ -148,15 +147,15 @@ def draw_line(
     return middle[np.isfinite(middle)]
 
 
-def name_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]], line_height: float) -> None:
+def name_ends(ax: Any, ends: Mapping[str, tuple[float, float, str]]) -> None:
     """Write each line's name at the right of where it ends, moved as little as keeps names apart.
 
-    `ends` maps a name to where its line ends, the line's mean and its colour; `line_height` is that of text,
-    as a share of the panel's height.
+    `ends` maps a name to where its line ends, the line's mean and its colour.
     """
     from scipy.optimize import isotonic_regression
 
     ax.autoscale_view()
+    line_height = 0.24 / ax.figure.get_figheight()  # of text, as a share of the panel's height
     scale = ax.transScale + ax.transLimits  # from values to shares of the panel's height
     heights = {name: scale.transform((1, end))[1] for name, (end, _, _) in ends.items()}
     # From the bottom to the top; lines that end together in the order of their means.

@@ -8,7 +8,12 @@ import numpy as np
 from .style import COLOURS, NAMES, Picture, draw_interval, figure
 
 Interval = tuple[float, float, float]
-SHORT = {"random": "random, frozen", "probe": "probe", "partial": "last stages", "finetune": "finetuned"} | {
+SHORT = {
+    "random": "random, frozen",
+    "probe": "probe",
+    "partial": "partly frozen",
+    "finetune": "finetuned",
+} | {
     "few": "last stages",
     "more": "from the middle",
     "lp-ft": "probe, then all",
@@ -61,7 +66,7 @@ def panels(
 ) -> Picture:
     """Return a grid of panels, each with the estimates of some strategies side by side.
 
-    Panels of one column share their range of values; strategies are named below the last row.
+    All panels share one range of values; strategies are named below the last row.
 
     Args:
         panels: {(row, column): {strategy: (value, low, high)}}, drawn in the order in which they come.
@@ -79,7 +84,7 @@ def panels(
     rows, columns = (list(dict.fromkeys(key[k] for key in panels)) for k in range(2))
     size = (7.5, 1.1 + 1.8 * len(rows))
     picture, axes = figure(
-        *size, title=title, alt=alt, rows=len(rows), cols=len(columns), sharex=True, sharey="col"
+        *size, title=title, alt=alt, rows=len(rows), cols=len(columns), sharex=True, sharey=True
     )
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     for (row, column), panel in panels.items():
@@ -89,7 +94,7 @@ def panels(
                 draw_interval(ax, place, panel[name], COLOURS.get(name, COLOURS["ink"]), upright=True)
         ax.grid(axis="y", color="#EEEEEE")
         ax.set_axisbelow(True)
-        ax.set_xticks(range(len(names)), [SHORT.get(n, n) for n in names], rotation=90, fontsize=8)
+        ax.set_xticks(range(len(names)), [SHORT.get(n, n) for n in names], fontsize=8)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.tick_params(axis="x", length=0)
         ax.set_title(f"{column}, {row}", fontweight="normal", fontsize=9)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .curves import draw_line, name_ends
 from .estimates import SHORT, VERDICTS, Interval
-from .images import as_array, contrast
+from .pixels import as_picture, contrast
 from .style import COLOURS, SEQUENTIAL, Picture, draw_interval, figure, show_image
 
 TILE = 96  # pixels of a patch's side in a montage
@@ -21,7 +21,7 @@ def channel(
     """Return a photograph, a channel's activation map of it, and the patches that activate the channel most.
 
     Args:
-        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1].
+        photo: A PIL image, or a tensor (3, H, W) or an array (H, W, 3): uint8, or fractions in [0, 1].
         values: The activation map (h, w).
         patches: Images of any size, as `photo`.
         box: (left, top, right, bottom) on the photograph: what the strongest place of the map sees.
@@ -37,10 +37,10 @@ def channel(
     """
     shares = {"width_ratios": [1, 1, 1.5]}
     picture, axes = figure(7.5, 2.55, title=title, alt=alt, cols=3, gridspec_kw=shares)
-    show_image(axes[0, 0], as_array(photo), "the photograph")
+    show_image(axes[0, 0], photo, "the photograph")
     _outline(axes[0, 0], box)
     show_image(axes[0, 1], contrast(values), "the channel's activation map")
-    axes[0, 1].images[0].set(cmap=SEQUENTIAL, clim=(0, 1), interpolation="nearest")
+    axes[0, 1].images[0].set(cmap=SEQUENTIAL, interpolation="nearest")
     show_image(axes[0, 2], _montage(patches), "what activates it most, in all pictures")
     return picture
 
@@ -59,10 +59,8 @@ def _montage(patches: Sequence[Any], columns: int = 3) -> np.ndarray:
     rows, step = -(-len(patches) // columns), TILE + 6
     sheet = np.ones((rows * step - 6, columns * step - 6, 3))
     for i, patch in enumerate(patches):
-        array = as_array(patch)
-        array = np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array
-        image = Image.fromarray((255 * np.clip(array, 0, 1)).astype(np.uint8))
-        image = image.resize((TILE, TILE), Image.Resampling.NEAREST)
+        eight_bits = (255 * np.clip(as_picture(patch), 0, 1)).round().astype(np.uint8)
+        image = Image.fromarray(eight_bits).convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST)
         top, left = i // columns * step, i % columns * step
         sheet[top : top + TILE, left : left + TILE] = np.asarray(image) / 255
     return sheet
@@ -80,7 +78,8 @@ def covered(
     """Return a photograph with a covered square, beside the probabilities of classes before and now.
 
     Args:
-        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1], covered already.
+        photo: The photograph, covered already: a PIL image, or a tensor (3, H, W) or an array (H, W, 3) of
+            uint8 or of fractions in [0, 1].
         before: {class: probability} of the whole photograph; the first is the class that is asked about.
         after: The same classes with their probabilities now.
         box: The square, (left, top, right, bottom) in pixels.
@@ -96,7 +95,7 @@ def covered(
         [picture] It falls.
     """
     picture, axes = figure(7.5, 2.9, title=title, alt=alt, cols=2, gridspec_kw={"width_ratios": [1, 1.5]})
-    show_image(axes[0, 0], as_array(photo))
+    show_image(axes[0, 0], photo)
     _outline(axes[0, 0], box)
     ax, rows = axes[0, 1], np.arange(len(before))
     ax.barh(rows - 0.02, list(before.values()), 0.22, color=COLOURS["quiet"])
@@ -114,7 +113,7 @@ def two_maps(photo: Any, maps: Mapping[str, Any], *, title: str, alt: str) -> Pi
     """Return a photograph, and beside it maps with their names.
 
     Args:
-        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1].
+        photo: A PIL image, or a tensor (3, H, W) or an array (H, W, 3): uint8, or fractions in [0, 1].
         maps: {name: map (H, W)}; None is a map that this model does not have.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
@@ -127,11 +126,10 @@ def two_maps(photo: Any, maps: Mapping[str, Any], *, title: str, alt: str) -> Pi
         [picture] A map.
     """
     picture, axes = figure(7.5, 2.9, title=title, alt=alt, cols=1 + len(maps))
-    colour = as_array(photo)
-    show_image(axes[0, 0], colour, "the photograph")
+    show_image(axes[0, 0], photo, "the photograph")
     for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
-        show_image(ax, np.ones_like(colour) if values is None else contrast(values), name)
-        ax.images[0].set(cmap="inferno", clim=(0, 1))
+        show_image(ax, np.ones(as_picture(photo).shape) if values is None else contrast(values), name)
+        ax.images[0].set(cmap="inferno")
         if values is None:
             ax.text(0.5, 0.5, "not on this model", ha="center", va="center", transform=ax.transAxes)
     return picture
@@ -233,9 +231,7 @@ def rates(
         }
         right.plot(rate, curves[rate]["val"][-1], "o", color=colour, markersize=9 if here else 6)
     left.set(xlabel="epoch", ylabel=ylabel)
-    name_ends(
-        left, {name: (v[-1], v.mean(), COLOURS["finetune"]) for name, v in drawn.items() if v.size}, 0.08
-    )
+    name_ends(left, {name: (v[-1], v.mean(), COLOURS["finetune"]) for name, v in drawn.items() if v.size})
     left.xaxis.get_major_locator().set_params(integer=True)
     right.set(xscale="log", xlabel="learning rate")
     right.set_title("val, at the end", fontweight="normal", fontsize=9)

@@ -89,6 +89,8 @@ def weight_change(
 def confusion(matrix: Any, classes: Sequence[str], *, title: str, alt: str) -> Picture:
     """Return a confusion matrix as a grid of counts, shaded by their share of the row.
 
+    With more than 25 classes the counts would not fit, and the shades stand alone.
+
     Args:
         matrix: Counts (C, C), a row for each true class and a column for each predicted one.
         classes: Names of the C classes.
@@ -102,14 +104,14 @@ def confusion(matrix: Any, classes: Sequence[str], *, title: str, alt: str) -> P
     """
     matrix = np.asarray(matrix)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    size = 1.6 + 0.62 * len(classes)
+    size = 1.6 + 0.62 * len(classes) + 0.075 * max(0, *(len(name) - 10 for name in classes))
     picture, axes = figure(min(size + 1.4, 7.5), min(size, 6.5), title=title, alt=alt)
     ax = axes[0, 0]
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
+    for (row, column), count in np.ndenumerate(matrix) if len(classes) <= 25 else ():
         dark = share[row, column] > 0.5
         ax.text(column, row, f"{count}", ha="center", va="center", color="white" if dark else COLOURS["ink"])
-    ax.set_xticks(range(len(classes)), classes, rotation=30 if len(classes) > 3 else 0)
+    ax.set_xticks(range(len(classes)), classes)
     ax.set_yticks(range(len(classes)), classes)
     ax.set(xlabel="predicted", ylabel="true")
     ax.tick_params(length=0)

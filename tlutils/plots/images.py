@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from .pixels import as_array, as_picture, contrast
 from .style import COLOURS, DIVERGING, SEQUENTIAL, Picture, figure, show_image
 
 
@@ -21,8 +23,8 @@ def image_rows(
     """Return rows of images, each row with its name at the left; the contrast of maps is stretched.
 
     Args:
-        rows: {name: images}; an image is a PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1], or
-            a map (H, W) of any range.
+        rows: {name: images}; an image is a PIL image, or a tensor (3, H, W) or an array (H, W, 3) of uint8 or
+            of fractions in [0, 1], or a map (H, W) of any range.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
         captions: What stands above the images, for the first row or for every row.
@@ -47,15 +49,11 @@ def image_rows(
         for ax in axes[r, len(images) :]:
             ax.axis("off")
         for c, image in enumerate(images):
-            array, ax = as_array(image), axes[r, c]
-            grey_photo = getattr(image, "mode", "") == "L"
-            if array.ndim == 2:
-                array = array / 255 if grey_photo else contrast(array)
-            show_image(ax, array, captions[r][c] if captions and r < len(captions) else "")
-            picture.photo |= min(array.shape[:2]) >= 60
-            if array.ndim == 2:
-                ax.images[0].set(cmap="gray" if grey_photo else cmap, clim=(0, 1))
-            ax.images[0].set_interpolation("nearest" if array.shape[0] < 16 else "bicubic")
+            ax, is_map = axes[r, c], not isinstance(image, Image.Image) and as_array(image).ndim == 2
+            caption = captions[r][c] if captions and r < len(captions) else ""
+            show_image(ax, contrast(image) if is_map else image, caption)
+            small = ax.images[0].get_size()[0] < 16
+            ax.images[0].set(interpolation="nearest" if small else "bicubic", cmap=cmap if is_map else "gray")
         axes[r, 0].set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
     return picture
 
@@ -66,7 +64,7 @@ def overlays(
     """Return a photograph, and beside it each map in colour over a pale grey copy, with its name above.
 
     Args:
-        photo: A PIL image, a tensor (3, H, W) or an array (H, W, 3) in [0, 1].
+        photo: A PIL image, or a tensor (3, H, W) or an array (H, W, 3): uint8, or fractions in [0, 1].
         maps: {name: map (H, W)} of any range.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
@@ -80,21 +78,19 @@ def overlays(
         >>> plots.overlays(photo, {"heat": heat}, title="Heat", alt="A map.")
         [picture] A map.
     """
-    colour = as_array(photo).astype(float)
-    colour = colour / 255 if colour.max() > 1 else colour
+    colour = as_picture(photo)
     grey = colour.mean(2) if colour.ndim == 3 else colour
     columns = 1 + len(maps)
     picture, axes = figure(
         width, width / columns * len(grey) / grey.shape[1] + 0.6, title=title, alt=alt, cols=columns
     )
-    picture.photo = True
     show_image(axes[0, 0], colour, "the photograph")
     for ax, (name, values) in zip(axes[0, 1:], maps.items(), strict=True):
         weight = contrast(values, signed=signed)
         ax.imshow(0.35 + 0.65 * grey, cmap="gray", vmin=0, vmax=1)
         strength = np.abs(2 * weight - 1) if signed else weight
         show_image(ax, weight, name)
-        ax.images[-1].set(cmap=DIVERGING if signed else "inferno", alpha=0.75 * strength**0.7, clim=(0, 1))
+        ax.images[-1].set(cmap=DIVERGING if signed else "inferno", alpha=0.75 * strength**0.7)
     return picture
 
 
@@ -113,7 +109,8 @@ def right_and_wrong(
     Where none is right, or none wrong, the other row stands alone.
 
     Args:
-        images: n PIL images.
+        images: n images, each a PIL image, or a tensor (3, H, W) or an array (H, W, 3) of uint8 or of
+            fractions in [0, 1].
         truth: The class index of each image (n,).
         proba: The predicted probabilities (n, C).
         classes: Names of the C classes.
@@ -144,21 +141,3 @@ def right_and_wrong(
             ax.title.set_color(COLOURS["probe"] if hit else COLOURS["finetune"])
         axes[row, 0].set_ylabel(f"surest {'right' if hit else 'wrong'}", fontsize=9)
     return picture
-
-
-def as_array(image: Any) -> np.ndarray:
-    """Return an image or map as (H, W, 3) or (H, W); tensors (C, H, W) of 1 or 3 channels are turned."""
-    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = array.transpose(1, 2, 0)
-    return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-
-
-def contrast(values: Any, *, signed: bool = False) -> np.ndarray:
-    """Return a map (H, W) scaled to [0, 1], outliers cut; `signed` puts zero at one half."""
-    array = as_array(values).astype(float)
-    if signed:
-        high = np.percentile(np.abs(array), 99.5) or 1.0
-        return np.clip(0.5 + array / (2 * high), 0, 1)
-    low, high = np.percentile(array, [1, 99.5])
-    return np.clip((array - low) / ((high - low) or 1.0), 0, 1)

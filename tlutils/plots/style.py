@@ -2,13 +2,18 @@
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator
 from PIL import Image
+
+from .pixels import as_picture
 
 # Okabe and Ito's colours, which readers with any colour vision tell apart (https://jfly.uni-koeln.de/color/).
 COLOURS = {
@@ -60,16 +65,52 @@ RC: Any = {
 }
 
 
+class _Layout(ConstrainedLayoutEngine):
+    """Constrained layout in which the names on an axis never touch, whatever draws them.
+
+    They stay level where they fit beside each other; else those of an x axis are turned upright; and where
+    even so lines would touch, every second, third … name is written.
+    """
+
+    def execute(self, fig: Any) -> None:
+        self._place(fig)
+        axes = [axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) if _has_names(axis)]
+        crowded = [axis for axis in axes if axis.axis_name == "x" and _touching(axis, apart=4)]
+        if crowded:
+            for axis in crowded:
+                axis.set_tick_params(labelrotation=90)
+            self._place(fig)
+        for axis in filter(_touching, axes):
+            places, names = axis.get_ticklocs(), [label.get_text() for label in axis.get_ticklabels()]
+            every = next(k for k in range(2, len(names) + 1) if not _touching(axis, k))
+            axis.set_ticks(places, [name * (i % every == 0) for i, name in enumerate(names)])
+
+    def _place(self, fig: Any) -> None:
+        super().execute(fig)
+        for ax in fig.axes:
+            ax.apply_aspect()  # where axes with square cells will be drawn
+
+
+def _has_names(axis: Any) -> bool:
+    return isinstance(axis.get_major_locator(), FixedLocator) and len(axis.get_ticklabels()) > 1
+
+
+def _touching(axis: Any, every: int = 1, apart: int = 0) -> bool:
+    """Return whether names are less than `apart` pixels from each other, if each `every`-th is written."""
+    boxes = [label.get_window_extent() for label in axis.get_ticklabels()[::every] if label.get_text()]
+    ends = sorted((box.intervalx if axis.axis_name == "x" else box.intervaly).tolist() for box in boxes)
+    return any(after[0] - before[1] < apart for before, after in pairwise(ends))
+
+
 class Picture(Figure):
     """A matplotlib figure that shows itself in a notebook as a small PNG, with its alt text as plain text.
 
     It lives outside pyplot, so nothing stays open and nothing is shown twice; `savefig` works as ever.
-    Set `photo` on a picture made of photographs: it shows itself as a JPEG, in a fraction of the bytes. `alt`
-    is its alt text.
+    With a photograph in it, it shows itself as a JPEG: all colours in a fraction of the bytes. `alt` is its
+    alt text.
     """
 
     alt = ""
-    photo = False
 
     def __repr__(self) -> str:
         return f"[picture] {self.alt}"
@@ -96,7 +137,9 @@ class Picture(Figure):
         return small.getvalue()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        image = {"image/jpeg": self.jpeg()} if self.photo else {"image/png": self.png()}
+        # Smaller ones are grids of cells, whose few colours a PNG keeps.
+        photo = any(min(image.get_size()) >= 60 for ax in self.axes for image in ax.images)
+        image = {"image/jpeg": self.jpeg()} if photo else {"image/png": self.png()}
         return {**image, "text/plain": repr(self)}
 
 
@@ -149,7 +192,7 @@ def figure(
         (1, 2)
     """
     with rc_context(RC):
-        picture = Picture(figsize=(width, height), dpi=100, layout="constrained")
+        picture = Picture(figsize=(width, height), dpi=100, layout=_Layout())
         FigureCanvasAgg(picture)
         picture.alt = alt
         picture.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
@@ -168,9 +211,8 @@ def draw_interval(
 
 
 def show_image(ax: Any, image: Any, title: str = "") -> None:
-    """Draw one image (PIL, or an array (H, W) or (H, W, 3)) without ticks; changes `ax`."""
-    array = np.asarray(image)
-    ax.imshow(array, cmap="gray" if array.ndim == 2 else None)
+    """Draw a picture, grey where it is (H, W), without ticks; changes `ax`."""
+    ax.imshow(as_picture(image), cmap="gray", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[])
     for side in ax.spines.values():
         side.set_visible(False)

@@ -1,5 +1,6 @@
 """Fit a probe on features, its one setting chosen by cross-validation on the same rows."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +29,8 @@ from .linear import (
     row_weights,
 )
 from .neighbours import Neighbours, fit_neighbours
+
+log = logging.getLogger("tlutils")
 
 COLUMNS = ["setting", "log_loss", "balanced_accuracy", "chosen"]
 PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
@@ -175,7 +178,10 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = check_rows(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    pictures = group_codes(getattr(x, "groups", None) if groups is None else groups, len(labels))
+    known = getattr(x, "groups", None) if groups is None else groups
+    if known is None and hasattr(x, "groups"):  # rows of a store that were reshaped, say
+        log.warning("These features have lost which rows show one picture. Pass groups=store.groups.")
+    pictures = group_codes(known, len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 

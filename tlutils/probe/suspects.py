@@ -27,8 +27,8 @@ def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> list[Lab
     """Return the images whose labels look wrong, the surest first; some of them are hard and not wrong.
 
     By cleanlab's confident learning: a label is doubted where another class gets at least the probability
-    that images of that class get on average, and no more of them than that class seems to lose to the other
-    (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068).
+    that images of that class get on average, and at most as many labels are doubted as the class is estimated
+    to have wrong (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068).
 
     Args:
         labels: (N,), the class of each image, integers from 0.

@@ -210,10 +210,11 @@ def _prove(model: nn.Module, trial: layers.Layers, num_classes: int) -> None:
         except Exception as error:  # whatever a layer says about a width that it did not expect
             failure, shape, got = error, (), f"{type(error).__name__}: {error}"
         if shape == (2, num_classes) != old:
-            outputs = [output]
+            outputs = [output, layers.kept_tensors(copy, output)]
             set_mode(copy, training=True)
             with contextlib.suppress(Exception):  # two small images may not do for training mode
-                outputs.append(copy(trial.images))
+                output = copy(trial.images)
+                outputs += [output, layers.kept_tensors(copy, output)]
             if any(t.shape == old for t in layers.tensors_within(outputs)):
                 shape, got = (), f"other scores of shape {tuple(old)} beside the new ones"
     if shape != (2, num_classes):

@@ -25,7 +25,7 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Return parameter groups for a torch optimizer, every trainable parameter in exactly one of them.
 
-    Groups come stem to head, at most two per stage, and carry `stage`, `ratio` (rate / lr) and `decay`.
+    Groups come stem to head, at most two per stage, and carry `stage`, `ratio` (rate / lr) and `layer_decay`.
     Stages without weights do not count, frozen ones do, so that a rate does not change when more is unfrozen.
 
     Args:

@@ -148,9 +148,8 @@ def split_at(
     seed. Both halves hold the model's own modules and tensors under their own names: training the suffix
     trains the model. The prefix returns a tensor, or a tuple of tensors where several cross, each with one
     entry per image along its first dimension, so they may be kept and batched again. Of a model that returns
-    a dict or an object, the suffix gives the logits. A hook on a module that spans several stages is not run
-    by the halves. What depends on more than the image, such as dropout that is on in evaluation mode, does so
-    in the halves: `audit` says it.
+    a dict or an object, the suffix gives the logits. What depends on more than the image, such as dropout
+    that is on in evaluation mode, does so in the halves: `audit` says it.
 
     Args:
         model: An image classifier; it stays as it is.
@@ -159,9 +158,10 @@ def split_at(
         input_size: Size (C, H, W) of one image; the model's own for None.
 
     Raises:
-        LearnerError: For an unknown stage, naming the nearest. The suffix raises one in training mode where
-            both halves use the output of a dropout layer that no image decides: call `freeze_to` at the cut
-            first.
+        LearnerError: For an unknown stage, naming the nearest, and for a forward hook on the model or on a
+            module that spans stages, which the halves would not run. The suffix raises one in training mode
+            where both halves use the output of a dropout layer that no image decides: call `freeze_to` at the
+            cut first.
 
     Example:
         >>> import torch
@@ -177,6 +177,7 @@ def split_at(
     """
     model = require_editable(model)
     ready = plan(model, input_size=input_size)
+    _refuse_hooks(model, ready)
     return halves(model, ready, find_stage(ready, from_stage))
 
 
@@ -213,8 +214,8 @@ def outputs(
         input_size: Size (C, H, W) of one image; the model's own for None.
 
     Raises:
-        LearnerError: For an unknown stage, naming the nearest, for a module within a stage, and for an empty
-            list.
+        LearnerError: For an unknown stage, naming the nearest, for a module within a stage, for an empty
+            list, and for a forward hook on the model or on a module that spans stages.
 
     Example:
         >>> import torch
@@ -231,6 +232,7 @@ def outputs(
             "at=['stage2', 'pool']; stages(model) shows them."
         )
     ready = plan(model, input_size=input_size)
+    _refuse_hooks(model, ready)
     wanted = [_find_end(ready, stage) for stage in ([at] if isinstance(at, str | Stage) else at)]
     programs: dict[bool, Program | str] = {}
     for mode, flow in ready.flows.items():
@@ -245,10 +247,24 @@ def outputs(
     return Section(model, ready, programs)
 
 
+def _refuse_hooks(model: nn.Module, ready: Plan) -> None:
+    """Raise LearnerError for hooks on modules that are no step of the flow: no part would run them."""
+    for path in ("", *sorted(ready.opened)):
+        if layers.hooks_of(model.get_submodule(path), "forward_pre", "forward"):
+            raise LearnerError(
+                f"{path or type(model).__name__} has a forward hook, which parts of the model would not run. "
+                "Call .remove() on the handle that register_forward_hook returned, or put the hook on a "
+                "layer within a stage."
+            )
+
+
 def find_stage(ready: Plan, stage: Stage | str) -> int:
     """Return the number of a stage given as Stage, name, or module that begins it. Raises LearnerError."""
     known = ready.stages
     name = stage.name if isinstance(stage, Stage) else stage
+    if name == "head" and len(known) == 1 and ready.refused:  # all is one stage, which nobody means by that
+        first, why = next(iter(ready.refused.items()))
+        raise LearnerError(f"Nothing can be cut off before the head, nor at {first}, because {why}.")
     if name in known.names:
         return known.names.index(name)
     for k, own in enumerate(known):

@@ -18,7 +18,7 @@ from .. import fingerprint, models
 from ..errors import LearnerError, unknown
 from ..inference import mirror, require_module
 from .tracing.cuts import NoCut, crossing, fold, key_of
-from .tracing.graph import Flow, Untraceable, chain_of, is_current, trace
+from .tracing.graph import Flow, Untraceable, chain_of, computes_with_other_numbers, is_current, trace
 from .tracing.grouping import Layout, complete, lay_out
 from .tracing.reach import Reach, positions
 from .tracing.tracer import is_size
@@ -363,6 +363,12 @@ def _plan(model: nn.Module, size: tuple[int, ...]) -> Plan:
         flows[True], places[True] = training, _same_places(layout, training)
     except Untraceable as error:
         flows[True] = f"{error.reason}"
+    if not layout.chain and computes_with_other_numbers(flows, model, layout.opened):
+        raise LearnerError(
+            f"{name} cannot be followed from image to scores: outside of a layer its forward computes with "
+            "numbers that differ from pass to pass, as a generator or a counter that it holds gives them. "
+            "Move that into a module of its own."
+        )
     return _planned(model, size, layout, flows, places)
 
 

@@ -1,7 +1,7 @@
 """The three ways to transfer and their control: one loop, recipes for each, repeatable, resumable."""
 
 from .evaluate import Prediction, evaluate, predict
-from .fit import fit, over_seeds
+from .fit import fit
 from .history import History, weight_change
 from .recipe import Phase, Recipe
 
@@ -12,7 +12,6 @@ __all__ = [
     "Recipe",
     "evaluate",
     "fit",
-    "over_seeds",
     "predict",
     "weight_change",
 ]

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .. import data, fingerprint, models, runtime
+from .. import data, fingerprint, models, runtime, surgery
 from ..errors import LearnerError
-from ..inference import set_mode
+from ..inference import set_mode, unwrap
 from .distributed import Hardware
 from .history import History
 from .recipe import Phase, Recipe
@@ -222,8 +222,9 @@ def identify(
     """Return what makes a run this run: plain values that a checkpoint is compared with.
 
     `settings` are those of the model, by `fingerprint.of_settings`. Hooks are left out, as what listens may
-    be another in another process, and so is what this package notes in a model.
+    be another in another process, and so is what this package notes in a model but for `freeze_to`.
     """
+    last = getattr(unwrap(model), "_tlutils_freeze", None)
     own = {k: v for k, v in settings.items() if "_hooks " not in k and ":_tlutils" not in k}
     transform = dataclasses.asdict(data.transform_for(model, train=recipe.augment))
     return {
@@ -232,6 +233,8 @@ def identify(
         **{f"transform.{name}": repr(value) for name, value in transform.items()},
         "settings": own,
         "weights": {} if recipe.reset else fingerprint.of_tensors(model),
+        "frozen parameters": dict.fromkeys(surgery.prefrozen_parameters(model), True),
+        "freezing": repr((last.train_frozen_norms, last.keep_dropout) if last else (False, False)),
         "tensors": repr([(name, tuple(t.shape)) for name, t in model.state_dict().items()]),
         "classes": list(dataset.classes),
         "train": dataset.train.fingerprint,
@@ -270,7 +273,7 @@ def load(folder: Path, key: dict[str, Any], model: nn.Module) -> dict[str, Any] 
     goes_on = left.keys() == current.keys() and all(
         torch.equal(left[name].to(t.dtype), t.cpu()) for name, t in current.items()
     )
-    start = ("weights", "settings")
+    start = ("weights", "settings", "freezing")
     differs = [n for n in key if there.get(n) != key[n] and not (goes_on and n in start)]
     if differs:
         listed = "; ".join(_tell_apart(name, there.get(name), key[name]) for name in differs)

@@ -6,13 +6,11 @@ devices, precision, memory and processes, `evaluate` judges, `checkpoint` surviv
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -71,7 +69,8 @@ def fit(
             and `model.safetensors`, which `models.load` brings back. One `fit` at a time may use it.
         resume: Whether to go on from the checkpoint in `out`: the same call again ends with the same weights
             as one that was never killed. It needs the same start: weights (or those that the run has left in
-            the model), input size, preprocessing, data and recipe. False begins again.
+            the model), what you had frozen, the model's settings and code, input size, preprocessing, data,
+            recipe. Not compared: hooks, and the code of installed libraries. False begins again.
         num_workers: Processes that decode images; the result does not depend on how many.
         on_epoch: Called with the history after each epoch; it may look at anything.
 
@@ -371,50 +370,3 @@ def describe_rates(rates: dict[str, float]) -> str:
     for stage, rate in rates.items():
         stages.setdefault(f"{rate:.2g}", []).append(stage)
     return ", ".join(f"{rate} ({' to '.join(dict.fromkeys((s[0], s[-1])))})" for rate, s in stages.items())
-
-
-def over_seeds(
-    make: Callable[[int], nn.Module],
-    dataset: data.TrainingData,
-    recipe: Recipe,
-    *,
-    seeds: Sequence[int] = (0, 1, 2),
-    out: str | Path | None = None,
-    num_workers: int = 0,
-) -> pd.DataFrame:
-    """Train a fresh model for each seed, and return a table of their results, one row per seed.
-
-    Columns: seed, best_epoch, stopped, and the losses and accuracies of the best epoch; `.describe()` of the
-    table gives their mean and spread.
-
-    Args:
-        make: Returns a fresh model for a seed, so that the new head differs too.
-        dataset: As for `fit`.
-        recipe: The recipe, trained with each seed in turn.
-        seeds: The seeds, 0 or more each.
-        out: A folder in which each seed has a folder for its run.
-        num_workers: Processes that decode images.
-
-    Raises:
-        LearnerError: As `fit` does.
-
-    Example:
-        >>> from dataclasses import replace
-        >>> from tlutils import data, models, train
-        >>> digits = data.load("digits")
-        >>> few = replace(digits, train=digits.train.subsample(3), val=digits.val.subsample(1))
-        >>> def make(seed):
-        ...     return models.load("test_resnet", pretrained=False, num_classes=10, input_size=32, seed=seed)
-        >>> table = train.over_seeds(make, few, train.Recipe.probe(epochs=1), seeds=(0, 1))
-        >>> table["seed"].tolist()
-        [0, 1]
-    """
-    rows = []
-    for seed in seeds:
-        folder = runtime.user_path(out) / f"seed-{seed}" if out is not None else None
-        history = fit(make(seed), dataset, replace(recipe, seed=seed), out=folder, num_workers=num_workers)
-        rows.append(
-            {"seed": seed, "best_epoch": history.best_epoch, "stopped": history.stopped} | history.best
-        )
-    wanted = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy"]
-    return pd.DataFrame(rows).reindex(columns=["seed", "best_epoch", "stopped", *wanted])

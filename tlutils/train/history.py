@@ -1,4 +1,4 @@
-"""What training did: epoch by epoch as a tidy table, how far weights moved, and how alike features stayed."""
+"""What training did: epoch by epoch as a tidy table, and how far weights moved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +23,13 @@ class History:
 
     Leaving it last in a cell shows it. The columns of `table` are epoch (from 1, through all phases), phase
     (from 1), from_stage (the first stage that trained, or "all"), train_loss and train_accuracy (both as seen
-    while training, augmented where the recipe says so), val_loss (nats), val_accuracy, val_balanced_accuracy
-    (mean recall over the classes that occur), lr_STAGE (the largest learning rate in the epoch; NaN while
-    frozen), trainable_params, seconds, images_per_second, peak_memory_mib.
+    while training: with the recipe's augmentation, class weights, label smoothing and mixup), val_loss (nats,
+    without any of these), val_accuracy, val_balanced_accuracy (mean recall over the classes that occur),
+    lr_STAGE (the largest learning rate in the epoch; NaN while frozen), trainable_params, seconds,
+    images_per_second, peak_memory_mib.
 
-    Two histories are equal when everything but the last three columns is, to the last bit.
+    Two histories are equal when `recipe`, `best_epoch`, `stopped` and, to the last bit, all columns but the
+    last three are; `notices` and `kept_epoch` do not count.
 
     Attributes:
         recipe: What was asked for.

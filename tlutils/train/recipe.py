@@ -59,8 +59,8 @@ class Recipe:
             together, and for random layers such as dropout.
         optimizer: "adamw", or "sgd" with momentum 0.9.
         weight_decay: Weight decay, 0 or more; norms, biases and position embeddings are spared.
-        layer_decay: Learning rate of a stage divided by that of the stage after it, above 0; 1 makes all
-            alike (Howard and Ruder 2018, arXiv:1801.06146).
+        layer_decay: Learning rate of a stage divided by that of the stage after it, above 0, up to 1,
+            which makes all alike (Howard and Ruder 2018, arXiv:1801.06146).
         warmup_ratio: Share of a phase's steps, 0 to below 1, in which learning rates rise from near 0 (Goyal
             et al. 2017, arXiv:1706.02677).
         schedule: After the warmup, "cosine" falls along half a cosine to near 0 (Loshchilov and Hutter 2017,

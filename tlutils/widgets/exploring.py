@@ -81,8 +81,9 @@ def explore_channels(
     @cache
     def maps(stage: str, image: int) -> Tensor:
         x = images[image : image + 1]
-        found = explain.activations(model, x, at=[stage])[stage]
-        return found.permute([known[stage].layout.index(letter) for letter in "NCHW"])[0]
+        found = explain.as_maps(explain.activations(model, x, at=[stage])[stage], known[stage].layout)
+        assert found is not None  # the stage has more than one place
+        return found[0]
 
     def draw(stage: str, channel: int, image: int) -> plots.Picture:
         values = maps(stage, image)[channel]
@@ -130,7 +131,7 @@ def _where(values: Any) -> str:
 
 
 def explore_occlusion(
-    model: nn.Module, image: Tensor, target: int | None = None, *, size: int | None = None
+    model: nn.Module, image: Tensor, target: int | None = None, *, window: int | None = None
 ) -> Explorer:
     """Return an explorer of what a covered square does to the score of a class (Zeiler and Fergus 2014).
 
@@ -141,7 +142,7 @@ def explore_occlusion(
         model: An image classifier.
         image: One preprocessed photograph (C, H, W) or (1, C, H, W).
         target: The class to ask about, the model's own answer unless given.
-        size: The side of the square in pixels, a quarter of the shorter side unless given.
+        window: The side of the square in pixels, a quarter of the shorter side unless given.
 
     Raises:
         LearnerError: If there is no such class, the square is larger than the image, or the batch is not one
@@ -153,7 +154,7 @@ def explore_occlusion(
         >>> from tlutils import widgets
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
         ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-        >>> explorer = widgets.explore_occlusion(model, torch.randn(3, 32, 32), size=8)
+        >>> explorer = widgets.explore_occlusion(model, torch.randn(3, 32, 32), window=8)
         >>> explorer.set(row=4, column=4)
         >>> explorer.screen.message[:32]
         'A square of 8×8 pixels around ro'
@@ -161,22 +162,21 @@ def explore_occlusion(
     x, index, before, names = _ask(model, image, target)
     _, _, height, width = x.shape
     side = min(height, width)
-    size = max(1, side // 4) if size is None else size
-    if not 1 <= size <= side:
-        raise LearnerError(f"size={size} on an image of {height}×{width} pixels. Expected 1 to {side}.")
+    window = max(1, side // 4) if window is None else window
+    if not 1 <= window <= side:
+        raise LearnerError(f"window={window} on an image of {height}×{width} pixels. Expected 1 to {side}.")
 
-    def draw(row: int, column: int, size: int) -> plots.Picture:
-        hidden, (top, left) = x.clone(), (row - size // 2, column - size // 2)
-        box = max(0, left), max(0, top), min(width, left + size), min(height, top + size)
+    def draw(row: int, column: int, window: int) -> plots.Picture:
+        hidden, (top, left) = x.clone(), (row - window // 2, column - window // 2)
+        box = max(0, left), max(0, top), min(width, left + window), min(height, top + window)
         hidden[:, :, box[1] : box[3], box[0] : box[2]] = 0
         after = explain.score_classes(model, hidden)[0][0].cpu()
         fall = float(before[index] - after[index])
         now, moved = int(after.argmax()), f"{'falls' if fall >= 0 else 'rises'} by {abs(fall):.1f}"
         alt = (
-            f"A square of {size}×{size} pixels around row {row}, column {column} is covered. The score of "
-            f"{names[index]} {moved} to "
-            f"{float(after[index]):.1f}. The network's answer is {'still ' * (now == int(before.argmax()))}"
-            f"{names[now]}."
+            f"A square of {window}×{window} pixels around row {row}, column {column} is covered. The score "
+            f"of {names[index]} {moved} to {float(after[index]):.1f}. The network's "
+            f"answer is {'still ' * (now == int(before.argmax()))}{names[now]}."
         )
         rivals = [int(k) for k in after.topk(min(5, len(after))).indices if int(k) != index][:3]
         shown = [index, *rivals]
@@ -194,7 +194,7 @@ def explore_occlusion(
     controls = {
         "row": int_slider("row", 0, on_step(height - step), on_step(height / 2), step=step),
         "column": int_slider("column", 0, on_step(width - step), on_step(width / 2), step=step),
-        "size": int_slider("size", step, on_step(side), max(step, on_step(size)), step=step),
+        "window": int_slider("window", step, on_step(side), max(step, on_step(window)), step=step),
     }
     note = "a covered square on a photograph, and what it does to the probabilities of classes"
     explorer = Explorer("Occluder", draw, note=note, pointed=True, **controls)

@@ -12,6 +12,8 @@ from ..freeze import PRINTS, record, take_prints
 from .effects import Effects, find_frozen
 from .finding import Finding, listed
 
+_HOOKS = "forward", "forward_pre", "backward", "backward_pre"
+
 
 def trial_findings(model: nn.Module, trial: layers.Layers, num_classes: int | None) -> Iterator[Finding]:
     """Yield what a forward pass gave away."""
@@ -70,7 +72,9 @@ def model_findings(model: nn.Module, *, training: bool) -> Iterator[Finding]:
         )
     yield from _stray_flags(model)
     yield from _half_tied(model, parameters)
-    hooked = [name or type(model).__name__ for name, m in model.named_modules() if _hooks(m)]
+    hooked = [
+        name or type(model).__name__ for name, m in model.named_modules() if layers.hooks_of(m, *_HOOKS)
+    ]
     hooked += [n for n, p in parameters.items() if p._backward_hooks]
     if hooked:
         yield Finding(
@@ -107,7 +111,8 @@ def effect_findings(model: nn.Module, effects: Effects) -> Iterator[Finding]:
             "batch-dependent",
             "warning",
             listed([name or here for name in effects.mixing]),
-            "In evaluation mode, what it gives for an image depends on the other images of the batch.",
+            "In evaluation mode, what it gives for an image depends on the other images of the batch, on "
+            "their number, or on those that came before.",
             "BatchNorm uses its running statistics in eval mode if it keeps them (track_running_stats=True); "
             "F.batch_norm with training=self.training.",
         )
@@ -254,11 +259,3 @@ def _around(model: nn.Module, name: str, tied: set[str]) -> set[bool]:
         if flags:
             return flags if len(flags) == 1 else set()
     return set()
-
-
-def _hooks(module: nn.Module) -> bool:
-    """Return whether hooks hang on a module, other than torch's own (for spectral norm, pruning)."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    hooks = [hook for kind in kinds for hook in getattr(module, kind).values()]
-    origins = [getattr(hook, "__module__", "") or type(hook).__module__ for hook in hooks]
-    return any(not origin.startswith("torch.") for origin in origins)

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from ... import runtime
 from ...inference import device_of, dtype_of, find_logits, mirror, set_mode, watch_draws
 from .reach import Reach, layout_of
-from .tracer import BATCHES, SHAPE, Note, Replay, Tracer, is_size, replaced
+from .tracer import BATCHES, SHAPE, Note, OtherNumber, Replay, Tracer, is_size, replaced
 
 _TRACING = threading.Lock()  # fx patches torch.nn.Module while it traces
 
@@ -85,15 +85,30 @@ def trace(
 
 def is_current(flows: Mapping[bool, Flow | str], model: nn.Module, opened: set[str]) -> bool:
     """Whether `model` still takes the steps of `flows`, {training: flow}; no layer runs to find out."""
+    try:
+        return _replay(flows, model, opened, times=1)
+    except Exception:  # it runs in another way, or not any more
+        return False
+
+
+def computes_with_other_numbers(flows: Mapping[bool, Flow | str], model: nn.Module, opened: set[str]) -> bool:
+    """Whether a second pass has other numbers in the same steps: a draw or a count outside of a layer."""
+    try:
+        _replay(flows, model, opened, times=2)
+    except OtherNumber:
+        return True
+    except Exception:  # such as a table that the first pass left for the next
+        return False
+    return False
+
+
+def _replay(flows: Mapping[bool, Flow | str], model: nn.Module, opened: set[str], *, times: int) -> bool:
     known = {training: flow for training, flow in flows.items() if isinstance(flow, Flow)}
     if any(flow.by_value for flow in known.values()):
         return False
-    try:
-        with _TRACING, mirror(model, meta=True) as copy, torch.no_grad():
-            replay = Replay([torch.empty(0, device="meta")], _paths(opened), measured=False)
-            replay.trace(_Entries(copy, known, replay))
-    except Exception:  # it runs in another way, or not any more
-        return False
+    with _TRACING, mirror(model, meta=True) as copy, torch.no_grad():
+        replay = Replay([torch.empty(0, device="meta")], _paths(opened), measured=False)
+        replay.trace(_Entries(copy, list(known.items()) * times, replay))
     return True
 
 
@@ -235,13 +250,13 @@ class _Entry(nn.Module):
 
 
 class _Entries(_Entry):
-    """Calls the model in each mode of `flows`, {training: flow}: to begin a trace takes a while."""
+    """Calls the model in each mode of `flows`, (training, flow): to begin a trace takes a while."""
 
-    def __init__(self, model: nn.Module, flows: dict[bool, Flow], replay: Replay) -> None:
+    def __init__(self, model: nn.Module, flows: list[tuple[bool, Flow]], replay: Replay) -> None:
         super().__init__(model)
         self.flows, self.replay = flows, replay
 
     def forward(self, _: Any) -> None:
-        for training, flow in self.flows.items():
+        for training, flow in self.flows:
             set_mode(self, training)
             self.replay.finish(super().forward(self.replay.follow(flow)))

@@ -185,16 +185,24 @@ class Tracer(fx.Tracer):
         return fetch(self.root, str(node.target))(*args, **kwargs)
 
 
+class OtherNumber(Exception):
+    """A model computes with another number than before."""
+
+
 class Replay(Tracer):
     """Traces a model without running a layer, as long as it takes the steps of the flow that it follows."""
 
     _flow: Any = None
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._proxies: dict[str, Any] = {}  # before any flow, since fx lets other threads ask, too
+
     def follow(self, flow: Any) -> Any:
         """Begin a flow, in a graph of its own since messages may name its steps; return its image."""
         self._flow, self.graph = flow, fx.Graph(tracer_cls=type(self))
         self.notes, self._number = [], {}
-        self._proxies: dict[str, Any] = {}
+        self._proxies = {}
         return self.create_proxy("placeholder", "image", (), {})
 
     def finish(self, output: Any) -> None:
@@ -202,12 +210,10 @@ class Replay(Tracer):
         self.create_node("output", "output", (self.create_arg(output),), {})
         constants = {name: vars(self.root).pop(name) for name in self._flow.constants}
         self.tensor_attrs = {t: name for t, name in self.tensor_attrs.items() if name not in constants}
-        if (
-            len(self.notes) < len(self._flow.notes)
-            or self.notes[-1].call != self._flow.notes[-1].call
-            or not all(torch.equal(c, self._flow.constants[name]) for name, c in constants.items())
-        ):
+        if len(self.notes) < len(self._flow.notes) or self.notes[-1].call != self._flow.notes[-1].call:
             raise fx.proxy.TraceError("it gives something else")
+        if not all(torch.equal(c, self._flow.constants[name]) for name, c in constants.items()):
+            raise OtherNumber
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return super().getattr(attr, attr_val, self._proxies)
@@ -216,9 +222,16 @@ class Replay(Tracer):
         if self._flow is None:  # before any flow
             return
         old, call = self._flow.notes[len(self.notes) - 1]
-        if call != self.notes[-1].call:
+        if call != (now := self.notes[-1].call):
+            if _without_numbers(call) == _without_numbers(now):
+                raise OtherNumber
             raise fx.proxy.TraceError("it takes another step")
         self.values[node], self.depends[node] = self._flow.values[old], self._flow.depends[old]
+
+
+def _without_numbers(call: tuple[str, Any, Any]) -> Any:
+    kind, target, inputs = call
+    return kind, target, replaced(inputs, lambda v: float if isinstance(v, float | int) else v)
 
 
 def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
