@@ -331,3 +331,44 @@ ANSWERS[lesson_07.check_contrastive] = [
     (lambda a, b, t: F.cross_entropy(cosines(a, b) / t, torch.ones(99).long()), "ValueError"),
     (None, "Not answered yet"),
 ]
+
+
+def head_of(rows):
+    """A function that makes a head of rows (classes, D)."""
+
+    def make(texts):
+        found = rows(texts)
+        head = nn.Linear(found.shape[1], len(found), bias=False)
+        head.weight = nn.Parameter(found)
+        return head
+
+    return make
+
+
+def unit(x):
+    return F.normalize(x, dim=-1)
+
+
+def with_bias(texts):
+    return nn.Linear(texts.shape[2], len(texts))
+
+
+ANSWERS[lesson_07.check_named_head] = [
+    (head_of(lambda texts: 100 * unit(unit(texts).mean(1))), "Right"),
+    (head_of(lambda texts: 100 * unit(sum(unit(texts)[:, k] for k in range(3)))), "Right"),
+    (head_of(lambda texts: 100 * unit(texts.mean(1))), "count more"),
+    (head_of(lambda texts: 100 * unit(texts).mean(1)), "Bring the mean to length 1"),
+    (head_of(lambda texts: 100 * texts.mean(1)), "Nothing was brought to length 1"),
+    (head_of(lambda texts: unit(unit(texts).mean(1))), "times 100"),
+    (head_of(lambda texts: 100 * unit(texts)[:, 0]), "one wording alone"),
+    (head_of(lambda texts: 100 * unit(unit(texts).mean(0))), "over the classes"),
+    (
+        lambda texts: nn.Sequential(head_of(lambda t: 100 * unit(unit(t).mean(1)))(texts), nn.Softmax(1)),
+        "probabilities",
+    ),
+    (with_bias, "has a bias"),
+    (head_of(lambda texts: unit(texts).mean((1, 2))[:, None]), "RuntimeError"),
+    (head_of(lambda texts: 100 * unit(unit(texts).mean(1)).flip(0)), "Not yet"),
+    (lambda texts: 100 * unit(unit(texts).mean(1)), "a Tensor arrived"),
+    (None, "Not answered yet"),
+]

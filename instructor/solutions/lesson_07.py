@@ -43,8 +43,16 @@ def contrastive(a, b, temperature):
     return F.cross_entropy(logits, torch.arange(len(a)))
 
 
+def name_head(texts):
+    rows = F.normalize(F.normalize(texts, dim=2).mean(1), dim=1)
+    head = nn.Linear(texts.shape[2], len(texts), bias=False)
+    head.load_state_dict({"weight": 100 * rows})
+    return head
+
+
 lesson_07.check_heads(set_head)
 lesson_07.check_front(front)
 lesson_07.check_choice(choose)
 lesson_07.check_squares(shuffle_squares)
 lesson_07.check_contrastive(contrastive)
+lesson_07.check_named_head(name_head)

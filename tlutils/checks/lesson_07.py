@@ -1,4 +1,4 @@
-"""Checks of lesson 07: heads, the Pareto front, a choice, shuffled squares, a contrastive loss."""
+"""Checks of lesson 07: heads, the Pareto front, a choice, shuffled squares, a contrastive loss, names."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ import torchvision.models as zoo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import runtime
 from .common import attempt, judge
 
 CLASSES = 3
@@ -437,4 +438,69 @@ def check_contrastive(contrastive: Callable[[Tensor, Tensor, float], Tensor] | N
             ),
         },
         praise="no label was needed to ask, and with more rows the question is harder.",
+    )
+
+
+def check_named_head(name_head: Callable[[Tensor], nn.Module] | None) -> None:
+    """Print whether a function makes a head of what classes are called, as CLIP does, or what else.
+
+    Args:
+        name_head: The learner's `function(texts)`; it returns an `nn.Linear` without bias.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.checks import lesson_07
+        >>> def of_sums(texts):
+        ...     head = nn.Linear(texts.shape[2], len(texts), bias=False)
+        ...     head.weight = nn.Parameter(100 * nn.functional.normalize(texts.mean(1), dim=1))
+        ...     return head
+        >>> lesson_07.check_named_head(of_sums)
+        Wordings with long embeddings count more here. Bring each to length 1 before the mean.
+    """
+    with runtime.seeded(0):
+        texts = torch.randn(4, 3, 6) * torch.linspace(0.5, 4, 12).view(4, 3, 1)
+        images = F.normalize(torch.randn(5, 6), dim=1)
+        found = attempt(name_head, texts.clone(), todo="Return an nn.Linear without bias.")
+    if found is None:
+        return
+    if not isinstance(found, nn.Module):
+        print(f"Not yet: a {type(found).__name__} arrived. Put it into an nn.Linear, as its weight.")
+        return
+    if getattr(found, "bias", None) is not None:
+        print("The head has a bias, which no text has given it: bias=False.")
+        return
+    with torch.no_grad():
+        out = attempt(found, images, todo="Its weight is (classes, D).")
+    alike = F.normalize(texts, dim=2)
+    rows = F.normalize(alike.mean(1), dim=1)
+    right = 100 * images @ rows.T
+    judge(
+        out,
+        right,
+        {
+            "Wordings with long embeddings count more here. Bring each to length 1 before the mean.": (
+                100 * images @ F.normalize(texts.mean(1), dim=1).T
+            ),
+            "The mean of several directions is shorter than 1, and classes whose wordings differ lose by "
+            "that. Bring the mean to length 1, too.": (
+                100 * images @ alike.mean(1).T,
+                images @ alike.mean(1).T,
+            ),
+            "Nothing was brought to length 1: these are no cosines.": (
+                100 * images @ texts.mean(1).T,
+                images @ texts.mean(1).T,
+            ),
+            "These are cosines. As logits they are taken times 100.": (
+                images @ rows.T,
+                images @ rows.T / 100,
+            ),
+            "These are probabilities. A head gives logits.": right.softmax(1),
+            "This is one wording alone. Take the mean of all.": tuple(
+                100 * images @ alike[:, k].T for k in range(3)
+            ),
+            "The mean was taken over the classes. It is over the wordings, the second axis.": (
+                100 * images @ F.normalize(alike.mean(0), dim=1).T
+            ),
+        },
+        praise="with the texts of a trained network no image of yours is needed.",
     )
