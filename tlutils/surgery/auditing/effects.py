@@ -212,14 +212,15 @@ def _differing(one: _Pass, other: _Pass) -> list[str]:
 
 
 def _alike(one: list[Tensor], other: list[Tensor], sizes: tuple[int, int]) -> bool:
-    pairs = [(_first(a, sizes[0]), _first(b, sizes[1])) for a, b in zip(one, other, strict=False)]
-    return len(one) == len(other) and all(a.shape == b.shape and _close(a, b) for a, b in pairs)
+    return len(one) == len(other) and all(_same(a, b, sizes) for a, b in zip(one, other, strict=True))
 
 
-def _first(tensor: Tensor, images: int) -> Tensor:
-    """Return what belongs to the first of so many images; all where that cannot be told."""
-    each, rest = divmod(tensor.shape[0] if tensor.dim() else 1, images)
-    return tensor if rest or not each or not tensor.dim() else tensor[:each]
+def _same(a: Tensor, b: Tensor, sizes: tuple[int, int]) -> bool:
+    """Return whether what belongs to the first image is alike in both; all, where it has no rows."""
+    if a.dim() and b.dim() and a.shape[0] * sizes[1] == b.shape[0] * sizes[0]:
+        each, rest = divmod(a.shape[0], sizes[0])
+        a, b = (a, b) if rest else (a[:each], b[:each])
+    return a.shape == b.shape and _close(a, b)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
