@@ -82,8 +82,9 @@ def freeze_to(
             which is False at first.
 
     Raises:
-        LearnerError: For an unknown stage, a weight that is shared across the cut, a layer that runs before
-            and after it, and a model in DDP, which has to be frozen before it is wrapped.
+        LearnerError: For an unknown stage, a weight that is shared across the cut, a layer or a weight that
+            is used before and after it, "head" where nothing can be cut off before it, and a model in DDP,
+            which has to be frozen before it is wrapped.
 
     Example:
         >>> from tlutils import models, surgery

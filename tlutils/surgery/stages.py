@@ -208,7 +208,7 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
 
     Raises:
         LearnerError: When it is not an image classifier, or its computation depends on the content of the
-            image.
+            image, or on numbers that it draws or counts outside of a layer.
 
     Example:
         >>> from tlutils import models, surgery

@@ -26,7 +26,7 @@ def audit(
 ) -> Audit:
     """Return what is wrong with a model that is about to train, each finding with its fix.
 
-    The model is tried on two small random images; neither its weights, buffers and modes nor the random
+    The model is tried on a few small random images; neither its weights, buffers and modes nor the random
     generators change. A fingerprint of the frozen tensors is noted on it: the next audit says whether they
     moved since.
 

@@ -131,6 +131,11 @@ class _Pass:
     seed: int = 0
     before: Tensor | None = None
 
+    @functools.cached_property
+    def outputs(self) -> list[Tensor]:
+        """What came out last; the pass is made once."""
+        return self.calls(every=False)[-1].outputs
+
     def calls(self, *, every: bool) -> list[_Call]:
         """Return the calls of modules, innermost first, with `every` value or the last output alone."""
         calls: list[_Call] = []
@@ -193,8 +198,7 @@ def _differing(one: _Pass, other: _Pass) -> list[str]:
     """
     sizes = (1, 1) if one.images is other.images else (len(one.images), len(other.images))
     try:
-        last, other_last = one.calls(every=False)[-1], other.calls(every=False)[-1]
-        if _alike(last.outputs, other_last.outputs, sizes):
+        if _alike(one.outputs, other.outputs, sizes):
             return []
         a, b = one.calls(every=True), other.calls(every=True)
     except Exception:
@@ -212,14 +216,15 @@ def _differing(one: _Pass, other: _Pass) -> list[str]:
 
 
 def _alike(one: list[Tensor], other: list[Tensor], sizes: tuple[int, int]) -> bool:
-    pairs = [(_first(a, sizes[0]), _first(b, sizes[1])) for a, b in zip(one, other, strict=False)]
-    return len(one) == len(other) and all(a.shape == b.shape and _close(a, b) for a, b in pairs)
+    return len(one) == len(other) and all(_same(a, b, sizes) for a, b in zip(one, other, strict=True))
 
 
-def _first(tensor: Tensor, images: int) -> Tensor:
-    """Return what belongs to the first of so many images; all where that cannot be told."""
-    each, rest = divmod(tensor.shape[0] if tensor.dim() else 1, images)
-    return tensor if rest or not each or not tensor.dim() else tensor[:each]
+def _same(a: Tensor, b: Tensor, sizes: tuple[int, int]) -> bool:
+    """Return whether what belongs to the first image is alike in both; all, where it has no rows."""
+    if a.dim() and b.dim() and a.shape[0] * sizes[1] == b.shape[0] * sizes[0]:
+        each, rest = divmod(a.shape[0], sizes[0])
+        a, b = (a, b) if rest else (a[:each], b[:each])
+    return a.shape == b.shape and _close(a, b)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
