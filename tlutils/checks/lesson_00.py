@@ -113,18 +113,17 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
         inputs, labels = torch.randn(8, 5), torch.arange(8) % 3
     start = copy.deepcopy(network)
 
-    def descend(
-        sign: float = -1, kept: bool = False, reduction: str = "mean", steps: int = 2
-    ) -> tuple[nn.Module, list[float]]:
-        other = copy.deepcopy(start)
-        losses, old = [], [torch.zeros_like(p) for p in other[2].parameters()]  # type: ignore[union-attr, operator]
-        for _ in range(steps):
+    def descend(sign: float = -1, kept: bool = False, reduction: str = "mean") -> tuple[Any, list[float]]:
+        """Two steps as they are done, or with a mistake: the network after them, and the losses before."""
+        other: Any = copy.deepcopy(start)
+        weights, losses = list(other[2].parameters()), []
+        old = [torch.zeros_like(p) for p in weights]
+        for _ in range(2):
             loss = F.cross_entropy(other(inputs), labels, reduction=reduction)
             losses.append(loss.item())
-            weights = list(other[2].parameters())  # type: ignore[union-attr, operator]
-            grads = torch.autograd.grad(loss, weights)
-            grads = [g + o for g, o in zip(grads, old, strict=True)]  # type: ignore[assignment]
-            old = list(grads) if kept else old
+            new = torch.autograd.grad(loss, weights)
+            grads = [g + o for g, o in zip(new, old, strict=True)]
+            old = grads if kept else old
             with torch.no_grad():
                 for p, grad in zip(weights, grads, strict=True):
                     p += sign * lr * grad
