@@ -492,7 +492,7 @@ def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsy
 def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advice):
     tied = ["probe, best depth", "lp-ft", "all"]
     behind = {name: Difference("", 0, 0, 0) for name in policies.POLICIES}
-    decision = replace(advice.decision, policy=tied[0], tied=tied, behind=behind)
+    decision = replace(advice.decision, policy=tied[0], best=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
     assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with the best" in deeper.training
