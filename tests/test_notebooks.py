@@ -130,6 +130,18 @@ def test_the_card_of_a_lesson_says_how_long_it_runs_and_that_is_not_long(path):
 
 
 @each_lesson
+def test_terms_link_to_their_entry_in_the_glossary(path):
+    entries = re.findall(
+        r'^<a id="([^"]+)"></a>\*\*', (FOLDER / "glossary.md").read_text("utf-8"), re.MULTILINE
+    )
+    prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    linked = re.findall(r"\]\(glossary\.md#([^)]+)\)", prose)
+    assert len(linked) >= 3
+    assert not set(linked) - set(entries)
+    assert len(set(linked)) == len(linked), "a link at the first use in a lesson is enough"
+
+
+@each_lesson
 def test_the_figures_of_a_lesson_are_small(path):
     figures = [
         base64.b64decode(out.data[image])

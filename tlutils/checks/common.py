@@ -48,8 +48,8 @@ def show_value(name: str, value: float) -> None:
 
     Example:
         >>> from tlutils import checks
-        >>> checks.show_value("likeness to a Gabor filter", 0.8123)
-        likeness to a Gabor filter: 0.812 (one run)
+        >>> checks.show_value("share of a Gabor filter", 0.8123)
+        share of a Gabor filter: 0.812 (one run)
     """
     print(f"{name}: {value:.3f} (one run)")
 
