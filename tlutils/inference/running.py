@@ -44,7 +44,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     if any(t is not None and t.is_meta for t in tensors_in(model)):
         raise LearnerError(
             "The model's weights are on the meta device: they have shapes and no values, so it cannot run. "
-            "Make it anew on a real device, or call model.to_empty(device='cpu') and load weights."
+            "Make it again on a real device, or call model.to_empty(device='cpu') and load weights."
         )
     modes = [(module, module.training) for module in model.modules()]
     try:

@@ -86,6 +86,8 @@ def describe(model: nn.Module, **changes: Any) -> nn.Module:
         >>> models.info(models.describe(net, input_size=(1, 28, 28), mean=0.13, std=0.31)).mean
         (0.13,)
     """
+    if "num_classes" in changes and huggingface.is_transformers(model):
+        huggingface.note_classes(model, changes["num_classes"])
     return attach(model, changed(info(model), changes))
 
 

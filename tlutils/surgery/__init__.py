@@ -1,6 +1,7 @@
 """See, cut, freeze and refit a model: any image classifier as an ordered list of stages."""
 
 from .auditing import Audit, Finding, audit
+from .editable import require_editable
 from .freeze import freeze, freeze_batchnorm, freeze_to, frozen_to, prefrozen_parameters, unfreeze
 from .head import head_layers, linear_head, replace_head
 from .param_groups import add_unfrozen, param_groups
@@ -29,6 +30,7 @@ __all__ = [
     "prefrozen_parameters",
     "replace_head",
     "replace_stem",
+    "require_editable",
     "split_at",
     "stages",
     "unfreeze",

@@ -11,8 +11,9 @@ from torch import nn
 from ..errors import LearnerError, unknown
 from ..inference import unwrap
 from ..models import layers
+from .editable import require_editable
 from .split import find_stage
-from .stages import Plan, Stage, plan, require_editable, tensors_of
+from .stages import Plan, Stage, plan, tensors_of
 from .tracing.tracer import DATA
 
 # Kept on the model itself, so that they survive deepcopy and pickling.

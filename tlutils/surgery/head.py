@@ -11,8 +11,8 @@ from torch import nn
 from .. import models, runtime
 from ..errors import LearnerError
 from ..inference import logits_of, set_mode, twin
-from ..models import huggingface, layers
-from .stages import require_editable
+from ..models import layers
+from .editable import require_editable
 
 
 def head_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -115,8 +115,6 @@ def replace_head(
     if dropout is not None:
         for name in trial.dropouts:
             layers.set_drop_rate(bare.get_submodule(name), dropout)
-    if huggingface.is_transformers(bare):
-        huggingface.note_classes(bare, num_classes)
     models.describe(bare, num_classes=num_classes, classes=None)
     return model
 

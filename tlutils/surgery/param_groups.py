@@ -8,7 +8,8 @@ from torch import nn
 
 from ..errors import LearnerError
 from ..models import layers
-from .stages import require_editable, stages
+from .editable import require_editable
+from .stages import stages
 
 _TOKENS = (
     "pos_embed",

@@ -7,7 +7,8 @@ from torch import Tensor, fx, nn
 
 from ..errors import LearnerError
 from ..models import layers
-from .stages import Plan, Stage, plan, require_editable
+from .editable import require_editable
+from .stages import Plan, Stage, plan
 from .tracing.cuts import BatchSize, Device, Program, Slot, program
 from .tracing.graph import Flow
 from .tracing.tracer import fetch, replaced

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, fx, nn
 
 from .. import fingerprint, models
 from ..errors import LearnerError, unknown
-from ..inference import mirror, require_module
+from .editable import require_editable
 from .tracing.cuts import NoCut, crossing, fold, key_of
 from .tracing.graph import Flow, Untraceable, chain_of, computes_with_other_numbers, is_current, trace
 from .tracing.grouping import Layout, complete, lay_out
@@ -219,29 +218,6 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
         ((48, 20, 20), 'NCHW', 8)
     """
     return plan(require_editable(model), input_size=input_size).stages
-
-
-def require_editable(model: object) -> nn.Module:
-    """Return `model` without wrappers, once it is sure that its layers can be seen and their mode set.
-
-    Raises LearnerError.
-    """
-    bare = require_module(model)
-    if isinstance(bare, torch.jit.ScriptModule):
-        raise LearnerError(
-            "This is a scripted model, whose layers can neither be seen nor changed. Use the model before "
-            "scripting."
-        )
-    if type(bare).train is not nn.Module.train or "train" in vars(bare):
-        try:
-            with mirror(bare, meta=True) as copy:
-                copy.train()
-        except Exception as error:
-            raise LearnerError(
-                f"{type(bare).__name__} cannot be put in training mode: {error} An exported program is fixed "
-                "to one mode. Use the model before export."
-            ) from error
-    return bare
 
 
 _PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()

@@ -19,7 +19,6 @@ from .. import data, fingerprint, runtime, surgery
 from ..errors import LearnerError
 from ..inference import auxiliary_logits, device_of, dtype_of, in_float32, logits_of
 from ..models import layers
-from ..surgery.stages import require_editable
 from .checkpoint import Epoch, OptimizerState, Run, alone_in, identify, load, restore_optimizer_state
 from .data import (
     TrainingBatch,
@@ -90,7 +89,7 @@ def fit(
         [1, 2]
     """
     folder = runtime.user_path(out) if out is not None else None
-    require_editable(model)
+    surgery.require_editable(model)
     # Part of the run's key, read before anything ran: some layers note what they saw.
     settings = fingerprint.of_settings(model).parts
     check_trainable(model, dataset, recipe)
