@@ -10,8 +10,8 @@ from .. import models
 from ..errors import LearnerError
 from ..inference import logits_of, twin
 from ..models import layers
+from .editable import require_editable
 from .head import require_own_weight
-from .stages import require_editable
 
 
 def replace_stem(model: nn.Module, in_chans: int) -> nn.Module:

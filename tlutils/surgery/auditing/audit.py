@@ -8,8 +8,8 @@ from torch import nn
 
 from ...errors import LearnerError
 from ...models import layers
+from ..editable import require_editable
 from ..freeze import frozen_to, is_held
-from ..stages import require_editable
 from .effects import Effects, try_out
 from .finding import MARKS, Audit, Finding
 from .model import effect_findings, freeze_findings, model_findings, trial_findings
