@@ -77,8 +77,9 @@ def network(seed=0):
 
 def work(cache, note, *, pause=0.0, largest_file=None):
     """In a process of its own: extract slowly, count each finished batch at once, and note what was done."""
-    # How long it waits stands where no reading of the code finds it: it decides nothing.
-    os.environ |= {"TLUTILS_CACHE": str(cache), "PAUSE": str(pause)}
+    os.environ["TLUTILS_CACHE"] = str(cache)
+    # How long it waits stands where no reading of the code finds it, in a library: it decides nothing.
+    time.pause = pause
     torch.set_num_threads(1)
 
     if largest_file is not None:
@@ -91,7 +92,7 @@ def work(cache, note, *, pause=0.0, largest_file=None):
     def note_forward(module, inputs, output):
         if len(inputs[0]) > 1:  # no trial
             forwards.append(len(inputs[0]))
-            time.sleep(float(os.environ["PAUSE"]))
+            time.sleep(time.pause)
 
     model.begin[0].register_forward_hook(note_forward)
     result = {}

@@ -156,23 +156,25 @@ class _Pass:
         if self.training:
             self.model.train()
             self.part.train()
-        runtime.seed_everything(self.seed)
         if self.before is not None:
-            self.part(self.before)
+            self._run(self.before)
         watched = [(n, m) for n, m in self.part.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
         handles: list[Any] = []
         for name, module in watched:
             handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             handles.append(module.register_forward_hook(functools.partial(leave, name), with_kwargs=True))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # such as checkpointing's, where no gradient is wanted
-                runtime.seed_everything(self.seed)
-                self.part(self.images)
+            self._run(self.images)
         finally:
             for handle in handles:
                 handle.remove()
         return calls
+
+    def _run(self, images: Tensor) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as checkpointing's, where no gradient is wanted
+            runtime.seed_everything(self.seed)
+            self.part(images)
 
 
 def _generators(model: nn.Module) -> tuple[Any, ...]:
