@@ -19,7 +19,9 @@ DOCS = reproduction._ROOTS[1]
 
 
 both_tiers = pytest.mark.parametrize(
-    ("tier", "folder"), [(claims.QUICK, DOCS), (claims.FULL, DOCS / "full")], ids=["quick", "full"]
+    ("tier", "folder"),
+    [(claims.QUICK, DOCS), pytest.param(claims.FULL, DOCS / "full", marks=pytest.mark.full)],
+    ids=["quick", "full"],
 )
 
 

@@ -407,8 +407,8 @@ def _refuse_two_sides(model: nn.Module, ready: Plan, k: int, loose: set[nn.Param
             if flow.depends[step] == DATA:
                 used = [step]
                 for node in used:
-                    # What is made of a weight alone, such as a transposed one, belongs to its user; what a layer
-                    # makes without images belongs to that layer.
+                    # What is made of a weight alone, such as a transposed one, belongs to its user; what a
+                    # layer makes without images belongs to that layer.
                     made = (n for n in node.all_input_nodes if n.op != "call_module")
                     used += (n for n in made if flow.depends[n] != DATA and n not in used)
                 found = [names[id(t)] for n in used for t in tensors_of(model, n) if id(t) in names]
