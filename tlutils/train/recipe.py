@@ -78,7 +78,8 @@ class Recipe:
         keep: Which weights the model ends with: those of the "best" epoch on the validation images, or of the
             "last". An epoch whose loss on them is not a finite number is neither.
         train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
-            all BatchNorm layers.
+            all BatchNorm layers. (Lightning and fastai mean the norms of *frozen* layers by it; those train
+            with `surgery.freeze_to(..., train_frozen_norms=True)`.)
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
             "shift" only shifts them, by up to 8 % of their side: for classes that mirroring would change,
             such as digits.
