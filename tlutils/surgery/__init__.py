@@ -2,7 +2,15 @@
 
 from .auditing import Audit, Finding, audit
 from .editable import require_editable
-from .freeze import freeze, freeze_batchnorm, freeze_to, frozen_to, prefrozen_parameters, unfreeze
+from .freeze import (
+    freeze,
+    freeze_batchnorm,
+    freeze_to,
+    frozen_options,
+    frozen_to,
+    prefrozen_parameters,
+    unfreeze,
+)
 from .head import head_layers, linear_head, replace_head
 from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
@@ -21,6 +29,7 @@ __all__ = [
     "freeze",
     "freeze_batchnorm",
     "freeze_to",
+    "frozen_options",
     "frozen_to",
     "head_layers",
     "linear_head",

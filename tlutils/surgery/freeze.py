@@ -271,6 +271,22 @@ def record(model: nn.Module) -> Record | None:
     return getattr(unwrap(model), ATTRIBUTE, None)
 
 
+def frozen_options(model: nn.Module) -> tuple[bool, bool]:
+    """Return what the last `freeze_to` was told: whether frozen norms train, and whether dropout stays on.
+
+    Args:
+        model: Any model, frozen or not.
+
+    Example:
+        >>> from tlutils import models, surgery
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> surgery.frozen_options(surgery.freeze_to(model, "head", train_frozen_norms=True))
+        (True, False)
+    """
+    last = record(model)
+    return (last.train_frozen_norms, last.keep_dropout) if last else (False, False)
+
+
 def is_held(module: nn.Module) -> bool:
     """Return whether `module` stays in eval mode whatever `train()` asks for."""
     return isinstance(module.__dict__.get("train"), Held)

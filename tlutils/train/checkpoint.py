@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import data, fingerprint, models, runtime, surgery
 from ..errors import LearnerError
-from ..inference import set_mode, unwrap
+from ..inference import set_mode
 from .distributed import Hardware
 from .history import History
 from .recipe import Phase, Recipe
@@ -224,7 +224,6 @@ def identify(
     `settings` are those of the model, by `fingerprint.of_settings`. Hooks are left out, as what listens may
     be another in another process, and so is what this package notes in a model but for `freeze_to`.
     """
-    last = getattr(unwrap(model), "_tlutils_freeze", None)
     own = {k: v for k, v in settings.items() if "_hooks " not in k and ":_tlutils" not in k}
     transform = dataclasses.asdict(data.transform_for(model, train=recipe.augment))
     return {
@@ -234,7 +233,7 @@ def identify(
         "settings": own,
         "weights": {} if recipe.reset else fingerprint.of_tensors(model),
         "frozen parameters": dict.fromkeys(surgery.prefrozen_parameters(model), True),
-        "freezing": repr((last.train_frozen_norms, last.keep_dropout) if last else (False, False)),
+        "freezing": repr(surgery.frozen_options(model)),
         "tensors": repr([(name, tuple(t.shape)) for name, t in model.state_dict().items()]),
         "classes": list(dataset.classes),
         "train": dataset.train.fingerprint,
