@@ -123,6 +123,18 @@ class RemembersTheLast(Net):
         return x + last
 
 
+class RemembersTheLastForSeveral(RemembersTheLast):
+    """Only a batch that follows another one shows it."""
+
+    def between(self, x):
+        return x if len(x) == 1 else super().between(x)
+
+
+class OneAloneIsRefused(Net):
+    def between(self, x):
+        return x.squeeze(0)
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -137,6 +149,8 @@ class RemembersTheLast(Net):
         (RolledFromThreeOn, "batch-dependent"),
         (OneAloneIsSqueezed, "batch-dependent"),
         (RemembersTheLast, "batch-dependent"),
+        (RemembersTheLastForSeveral, "batch-dependent"),
+        (OneAloneIsRefused, "batch-dependent"),
         (GivesItsPrototypes, ""),
         (Net, ""),
     ],
@@ -981,7 +995,19 @@ class ByHandAndKept(ByHand):
         return main
 
 
-@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept])
+class ByHandAndKeptInTraining(ByHand):
+    def how(self, main, other):
+        self.kept = other if self.training else None
+        return main
+
+
+class ByHandAndKeptInEvaluation(ByHand):
+    def how(self, main, other):
+        self.kept = None if self.training else other
+        return main
+
+
+@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept, ByHandAndKeptInTraining, ByHandAndKeptInEvaluation])
 def test_an_auxiliary_head_that_is_no_layer_is_refused(kind):
     model = made(kind)
     with pytest.raises(LearnerError, match="other scores"):
