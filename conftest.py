@@ -21,7 +21,8 @@ import pytest
 sys.modules["rfc3987_syntax"] = None
 import processes  # noqa: E402
 
-pytest_plugins = ["nbval.plugin"]
+if "nbval.plugin" not in sys.modules:  # as pyproject.toml asks, so that it comes after that line
+    pytest_plugins = ["nbval.plugin"]
 
 gc.disable()  # until all is imported and collected, since hardly any of that is garbage
 processes.warm_kernels()
