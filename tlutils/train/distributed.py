@@ -110,7 +110,7 @@ class Hardware:
         return min(self.micro_batches, max(1, images // self.world_size // smallest))
 
     def alters(self, module: nn.Module, batch: TrainingBatch) -> bool:
-        """Return whether dividing a batch into passes and processes gives other scores or leaves other buffers.
+        """Return whether dividing a batch into passes and processes gives other scores, or other buffers.
 
         A batch of a few images is tried on a copy in training mode, whole and divided.
         """
