@@ -22,6 +22,7 @@ DOORS = sorted(module.name for module in pkgutil.iter_modules(tlutils.__path__, 
 FILES = sorted(
     p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text("utf-8")
 )
+LONG = ("advisor/advice.py", "deploy/export.py")  # a whole advice, and three exporters: ten seconds each
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
 
 
@@ -107,7 +108,9 @@ def examples(path: Path) -> Iterator[doctest.DocTest]:
                 yield test
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[pytest.mark.full] * (file in LONG)) for file in FILES]
+)
 def test_examples_give_what_they_show(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
