@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def check_loop(loop: Callable[..., Any] | None) -> None:
         def run() -> Any:
             try:
                 warnings.simplefilter("ignore")  # of a schedule that is a step ahead
-                return loop and loop(
+                return loop(  # type: ignore[misc]
                     seen.model,
                     seen.head,
                     seen.x,
@@ -111,7 +112,7 @@ def check_loop(loop: Callable[..., Any] | None) -> None:
                     return STEP_FIRST  # autograd's own words are that a weight changed too early
                 raise
 
-        found = attempt(run, todo=LOOP_TODO)
+        found = attempt(loop and wraps(loop)(run), todo=LOOP_TODO)
         for hook in hooks:
             hook.remove()
     if found is None:
