@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib
 import os
+import sys
 
 # What one process compiles, the next ones read: a dozen of them import torch.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -13,9 +14,15 @@ os.environ["TQDM_DISABLE"] = "1"  # a bar shows other numbers each time
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import joblib
-import processes
 import psutil
 import pytest
+
+# Every process would build this grammar of addresses, for three seconds; no format of notebooks asks for it.
+sys.modules["rfc3987_syntax"] = None
+import processes  # noqa: E402
+
+if "nbval.plugin" not in sys.modules:  # as pyproject.toml asks, so that it comes after that line
+    pytest_plugins = ["nbval.plugin"]
 
 gc.disable()  # until all is imported and collected, since hardly any of that is garbage
 processes.warm_kernels()

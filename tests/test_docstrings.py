@@ -22,6 +22,13 @@ DOORS = sorted(module.name for module in pkgutil.iter_modules(tlutils.__path__, 
 FILES = sorted(
     p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text("utf-8")
 )
+LONG = (  # an advice, a page of evidence, a folder with model and report, three exporters, a trained explorer
+    "advisor/advice.py",
+    "claims/report.py",
+    "deploy/building.py",
+    "deploy/export.py",
+    "widgets/deciding.py",
+)
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
 
 
@@ -107,7 +114,9 @@ def examples(path: Path) -> Iterator[doctest.DocTest]:
                 yield test
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[pytest.mark.full] * (file in LONG)) for file in FILES]
+)
 def test_examples_give_what_they_show(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

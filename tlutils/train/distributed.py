@@ -110,8 +110,9 @@ class Hardware:
         return min(self.micro_batches, max(1, images // self.world_size // smallest))
 
     def alters(self, module: nn.Module, batch: TrainingBatch) -> bool:
-        """Return whether a batch of a few images gives the same, and leaves the same buffers, in one pass of
-        one process as in two passes of each. Tried on a copy in training mode.
+        """Return whether dividing a batch into passes and processes gives other scores, or other buffers.
+
+        A batch of a few images is tried on a copy in training mode, whole and divided.
         """
         batch = batch.to(self.device)
         share = batch.part(slice(self.rank, None, self.world_size))
