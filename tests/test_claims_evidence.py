@@ -196,7 +196,7 @@ def test_networks_are_ranked_as_soon_as_the_weights_of_eight_are_in_the_cache(
 
 
 def test_weights_that_are_missing_are_told_in_the_row(monkeypatch, tmp_path):
-    monkeypatch.setattr("tlutils.models.registry.Package.path", lambda self: None)
+    monkeypatch.setattr("tlutils.models.packaged.Package.path", lambda self: None)
     run = next(
         r
         for r in claims.select_runs(claims.QUICK)["linear_probe"]

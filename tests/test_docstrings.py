@@ -22,7 +22,13 @@ DOORS = sorted(module.name for module in pkgutil.iter_modules(tlutils.__path__, 
 FILES = sorted(
     p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text("utf-8")
 )
-LONG = ("advisor/advice.py", "deploy/export.py")  # a whole advice, and three exporters: ten seconds each
+LONG = (  # an advice, a page of evidence, a folder with model and report, three exporters, a trained explorer
+    "advisor/advice.py",
+    "claims/report.py",
+    "deploy/building.py",
+    "deploy/export.py",
+    "widgets/deciding.py",
+)
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
 
 

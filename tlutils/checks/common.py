@@ -5,6 +5,7 @@ mistake is recognised by what comes out, however it is written.
 """
 
 import contextlib
+import inspect
 import io
 import warnings
 from collections.abc import Callable, Mapping
@@ -111,7 +112,7 @@ def compare_choice(guess: object, answer: object) -> None:
 def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) -> object:
     """Return what `function(*inputs)` gives. Where that is nothing, or an error, say so and return None.
 
-    `todo` says what is asked for.
+    `todo` says what is asked for. Who wrote lines and no `return` is not told that nothing was done.
     """
     try:
         found = None if function is None else function(*inputs)
@@ -120,8 +121,21 @@ def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) 
         print(f"Your lines stopped with {type(error).__name__}: {why}. {todo}")
         return None
     if found is None:
-        print(f"Not answered yet. {todo}")
+        print(f"{'Not answered yet.' if _is_empty(function) else 'Nothing came back: return it.'} {todo}")
     return found
+
+
+def _is_empty(function: Callable[..., object] | None) -> bool:
+    """Return whether there is nothing in a function but its docstring and `...`."""
+    if function is None:
+        return True
+    lines = inspect.unwrap(getattr(function, "forward", function))  # a module's are in `forward`
+    code = getattr(lines, "__code__", None)
+    # Every second byte is what is done, the others with what.
+    return code is not None and code.co_code[::2] == _empty.__code__.co_code[::2]
+
+
+def _empty() -> None: ...
 
 
 def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, close: float = 1e-5) -> None:

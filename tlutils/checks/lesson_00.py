@@ -29,9 +29,9 @@ def check_freeze(freeze: Callable[[nn.Module], Any] | None) -> None:
         start, images = copy.deepcopy(module.state_dict()), torch.rand(4, 3, 8, 8)
 
         def run() -> Any:
-            return None if freeze is None else (freeze(module),)
+            return (freeze(module),)  # type: ignore[misc]
 
-        found = attempt(run, todo=todo)
+        found = attempt(freeze and run, todo=todo)
     if not isinstance(found, tuple):
         return
     asks = [p.requires_grad for p in module.parameters()]
@@ -88,6 +88,9 @@ def check_accuracy(accuracy: Callable[[Tensor, Tensor], Any] | None) -> None:
                 chances.mean()
             ),
             "Divided by the number of classes: divide by that of images.": right.sum() / logits.shape[1],
+            "Divided by a fixed number. There are not always as many images: len(labels) counts them.": tuple(
+                right.sum() / number for number in range(2, 300)
+            ),
         },
         praise="the largest logit of each row, against the label.",
     )
@@ -113,13 +116,18 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
         inputs, labels = torch.randn(8, 5), torch.arange(8) % 3
     start = copy.deepcopy(network)
 
-    def descend(sign: float = -1, kept: bool = False, reduction: str = "mean") -> tuple[Any, list[float]]:
+    def descend(
+        sign: float = -1,
+        kept: bool = False,
+        reduction: str = "mean",
+        link: Callable[[Tensor], Tensor] = lambda logits: logits,
+    ) -> tuple[Any, list[float]]:
         """Two steps as they are done, or with a mistake: the network after them, and the losses before."""
         other: Any = copy.deepcopy(start)
         weights, losses = list(other[2].parameters()), []
         old = [torch.zeros_like(p) for p in weights]
         for _ in range(2):
-            loss = F.cross_entropy(other(inputs), labels, reduction=reduction)
+            loss = F.cross_entropy(link(other(inputs)), labels, reduction=reduction)
             losses.append(loss.item())
             new = torch.autograd.grad(loss, weights)
             grads = [g + o for g, o in zip(new, old, strict=True)]
@@ -156,6 +164,9 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
             ),
             "The loss is a sum over the images: take the mean.": like(descend(reduction="sum")[0]),
             "The rate is not in it.": like(descend(sign=-1 / lr)[0]),
+            "cross_entropy takes logits: it has the softmax inside.": like(
+                descend(link=lambda logits: logits.softmax(1))[0]
+            ),
             "The weights are not where lr times the gradient takes them.": not like(right),
             "The loss that you return holds on to its graph: loss.item().": any(
                 isinstance(one, Tensor) and one.requires_grad for one in found

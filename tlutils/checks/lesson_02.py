@@ -1,6 +1,8 @@
 """Checks of the exercises in lesson 02, linear probing."""
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,8 @@ def _by(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 def check_standardise(standardise: Callable[[np.ndarray, np.ndarray], Any] | None) -> None:
     """Print whether a function standardises new features by the known ones alone, or which mistake it is.
 
-    The last feature never varies among the known ones: it may come back as anything that is no huge number.
+    The last feature never varies among the known ones: any floor under its standard deviation will do that
+    keeps it from coming back a thousand times as large as the others.
 
     Args:
         standardise: The learner's `standardise(known, new)` for features (n, D) and (m, D): the new ones,
@@ -99,6 +102,9 @@ def check_standardise(standardise: Callable[[np.ndarray, np.ndarray], Any] | Non
 
     std = known.std(axis=0)
     right = _by(new, known)
+    with np.errstate(all="ignore"):
+        divided_by = np.abs((new - known.mean(axis=0)) / mine).mean(axis=0)[:3]
+    added = [divided_by - known[:, :3].std(axis=0, ddof=ddof) for ddof in (0, 1)]
     mistakes = {
         "It writes into the arrays that it was given: whoever called still needs them. Make new ones.": not (
             np.array_equal(inputs[0], known) and np.array_equal(inputs[1], new)
@@ -116,12 +122,18 @@ def check_standardise(standardise: Callable[[np.ndarray, np.ndarray], Any] | Non
             (new - known.mean(axis=0)) / np.where(std > 0, std, 1) ** 2
         ),
         "Divided, and no mean is taken off.": is_like(new / np.where(std > 0, std, 1)),
+        "Something was added to every standard deviation, so no feature comes out with 1. Lift only what "
+        "hardly varies, as `spread` of round 1 does.": any(
+            extra.min() > 1e-3 and np.ptp(extra) < 1e-4 for extra in added
+        ),
         "Not yet. For each feature: subtract the known mean, divide by the known standard deviation.": not (
             is_like(right) or is_like(_by(new, known) * np.sqrt(11 / 12))
         ),
-        "A feature that never varies was divided by 0. Leave it undivided.": not np.isfinite(mine).all(),
+        "A feature that never varies was divided by 0. Leave it undivided, or use `spread` of round 1.": (
+            not np.isfinite(mine).all()
+        ),
         "A feature that never varies was divided by next to nothing: finite, and larger than all others "
-        "together. Leave it undivided.": bool(np.abs(mine[:, 3]).max() > 100),
+        "together. Leave it undivided, or use `spread` of round 1.": bool(np.abs(mine[:, 3]).max() > 1000),
     }
     judge_effects(mistakes, praise="new images are measured with the ruler that was made on the known ones.")
 
@@ -142,7 +154,9 @@ def check_softmax_step(softmax_step: Callable[..., Any] | None) -> None:
     z, y = rng.normal(size=(9, 4)), np.arange(9) % 3
     weight, bias, lr, penalty = rng.normal(size=(3, 4)), rng.normal(size=3), 0.5, 0.3
     inputs = weight.copy(), bias.copy()
-    todo = "Return new weights and new biases."
+    todo = (
+        "Return new weights (C, D), whose gradient is the gap's transpose times z, over N, and biases (C,)."
+    )
     found = attempt(softmax_step, *inputs, z.copy(), y.copy(), lr, penalty, todo=todo)
     if found is None:
         return
@@ -151,7 +165,10 @@ def check_softmax_step(softmax_step: Callable[..., Any] | None) -> None:
         return
     shapes = [np.shape(part) for part in found]
     if shapes != [weight.shape, bias.shape]:
-        print(f"Shapes {shapes[0]} and {shapes[1]} came back; expected {weight.shape} and {bias.shape}.")
+        print(
+            f"Shapes {shapes[0]} and {shapes[1]} came back; expected {weight.shape} and {bias.shape}. "
+            "The gradient of W is (probabilities - truth)ᵀ z / N + penalty · W: transpose the gap, not z."
+        )
         return
     logits = z @ weight.T + bias
     truth = np.eye(3)[y]
@@ -209,11 +226,11 @@ def check_minibatches(train_head: Callable[..., Any] | None) -> None:
     """
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(14, 4)), rng.permutation(14) % 3
-    start, bias, lr, penalty = rng.normal(size=(3, 4)), rng.normal(size=3), 0.3, 0.2
-    head = nn.Linear(4, 3)
+    lr, penalty, head = 0.3, 0.2, nn.Linear(4, 3)
     with torch.no_grad():
-        head.weight.copy_(torch.tensor(start))
-        head.bias.copy_(torch.tensor(bias))
+        head.weight.copy_(torch.tensor(rng.normal(size=(3, 4))))
+        head.bias.copy_(torch.tensor(rng.normal(size=3)))
+    start = copy.deepcopy(head)
     z, y = torch.tensor(features, dtype=torch.float32), torch.tensor(labels)
     batches = list(torch.tensor(rng.permutation(14)).split(5))
     todo = "For each batch of rows: gradients to zero, loss, backward, step. Return the head."
@@ -224,52 +241,71 @@ def check_minibatches(train_head: Callable[..., Any] | None) -> None:
         print(f"Return the head that was given, trained. A {type(found).__name__} came back.")
         return
 
-    def sgd(
+    def trained(
         steps: int = len(batches),
         *,
         rows: slice | None = None,
-        sign: int = 1,
-        of_weight: float = 1.0,
+        size: Callable[[Tensor], Tensor] = lambda weight: weight.square().sum(),
+        factor: float = 0.5,
         of_bias: float = 0.0,
         summed: bool = False,
         adds_up: bool = False,
         logits: Callable[[Tensor], Tensor] = lambda told: told,
-    ) -> tuple[Tensor, Tensor]:
-        w, b = (torch.tensor(own, dtype=torch.float32) for own in (start, bias))
-        kept = [torch.zeros_like(w), torch.zeros_like(b)]
-        for batch in batches[:steps]:
-            own = batch if rows is None else rows
-            w, b = w.requires_grad_(), b.requires_grad_()
-            loss = F.cross_entropy(logits(z[own] @ w.T + b), y[own], reduction="sum" if summed else "mean")
-            loss = loss + penalty / 2 * (of_weight * w.square().sum() + of_bias * b.square().sum())
-            new = torch.autograd.grad(loss, (w, b))
-            kept = [old + more for old, more in zip(kept, new, strict=True)] if adds_up else list(new)
-            w, b = (p.detach() - sign * lr * g for p, g in zip((w, b), kept, strict=True))
-        return w, b
+        make: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
+    ) -> nn.Linear:
+        """The head after training as it is done, or with a mistake."""
+        own = copy.deepcopy(start)
+        optimizer = make(own.parameters(), lr=lr)
+        for batch in (rows or one for one in batches[:steps]):
+            if not adds_up:
+                optimizer.zero_grad()
+            loss = F.cross_entropy(logits(own(z[batch])), y[batch], reduction="sum" if summed else "mean")
+            of_all = factor * size(own.weight) + of_bias / 2 * own.bias.square().sum()
+            (loss + penalty * of_all).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return own
 
-    def is_like(wanted: tuple[Tensor, Tensor]) -> bool:
-        return all(
-            torch.allclose(a, b, atol=1e-5) for a, b in zip((head.weight, head.bias), wanted, strict=True)
+    def is_like(*wanted: nn.Linear) -> bool:
+        return any(
+            torch.allclose(head.weight, one.weight, atol=1e-5)
+            and torch.allclose(head.bias, one.bias, atol=1e-5)
+            for one in wanted
         )
 
     mistakes = {
-        "Nothing moved: for each batch, backward() makes gradients and step() takes them.": is_like(sgd(0)),
-        "That stopped after the first batch: does return stand inside the loop?": is_like(sgd(1)),
+        "Nothing moved: for each batch, backward() makes gradients and step() takes them.": is_like(
+            trained(0)
+        ),
+        "That stopped after the first batch: does return stand inside the loop?": is_like(trained(1)),
         "Gradients add up from batch to batch: zero_grad() before each backward().": is_like(
-            sgd(adds_up=True)
+            trained(adds_up=True)
         ),
-        "Every step saw all rows. A batch is z[rows] and y[rows].": is_like(sgd(rows=slice(None))),
-        "The penalty is missing.": is_like(sgd(of_weight=0)),
-        "Twice the penalty: the formula has half of it, times the square.": is_like(sgd(of_weight=2)),
-        "Half the penalty: weight_decay already is the penalty, not its half.": is_like(sgd(of_weight=0.5)),
+        "Every step saw all rows. A batch is z[rows] and y[rows].": is_like(trained(rows=slice(None))),
+        "The penalty is missing.": is_like(trained(factor=0)),
+        "Twice the penalty: the formula has half of it, times the square.": is_like(trained(factor=1)),
+        "Half the penalty: weight_decay already is the penalty, not its half.": is_like(trained(factor=0.25)),
         "The penalty holds the bias, too, as weight_decay for all parameters does. It is about W alone.": (
-            is_like(sgd(of_bias=1))
+            is_like(trained(of_bias=1))
         ),
-        "That is the sum over a batch's images; the loss is their mean.": is_like(sgd(summed=True)),
+        "That is the sum over a batch's images; the loss is their mean.": is_like(trained(summed=True)),
         "cross_entropy takes logits: it has the softmax inside.": is_like(
-            sgd(logits=lambda told: told.softmax(1))
+            trained(logits=lambda told: told.softmax(1))
         ),
-        "That walks uphill.": is_like(sgd(sign=-1)),
-        "Not yet. Plain SGD, one step for each batch, no momentum.": not is_like(sgd()),
+        "That walks uphill.": is_like(trained(make=partial(torch.optim.SGD, maximize=True))),
+        "The penalty is on the length itself: the formula has its square, weight.square().sum().": is_like(
+            *(trained(size=torch.norm, factor=factor) for factor in (0.5, 1))
+        ),
+        "The penalty is on the mean: the formula has the sum of the squares.": is_like(
+            *(trained(size=lambda weight: weight.square().mean(), factor=factor) for factor in (0.5, 1))
+        ),
+        "Adam divides each gradient by its size. Plain SGD was asked for.": is_like(
+            *(trained(make=make) for make in (torch.optim.Adam, torch.optim.AdamW))
+        ),
+        "That has momentum: a step here goes by the gradient of its own batch.": is_like(
+            trained(make=partial(torch.optim.SGD, momentum=0.9))
+        ),
+        "Not yet. Plain SGD, one step for each batch: are the rate and the formula as given?": not is_like(
+            trained()
+        ),
     }
     judge_effects(mistakes, praise="memory holds a batch at a time, and the loop is that of every network.")

@@ -20,7 +20,8 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from .. import runtime
 from ..download import TIMEOUT, Unreachable, download, is_offline
 from ..errors import LearnerError
-from .registry import PACKAGES, known_weights, torchvision_names
+from .packaged import PACKAGES
+from .registry import known_weights, torchvision_names
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # resnet18-f37072fd.pth: the first digits of the SHA-256
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

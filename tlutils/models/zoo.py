@@ -20,9 +20,10 @@ from ..errors import LearnerError, unknown
 from . import fetch, huggingface
 from .adapt import fit_tensors, in_order, set_stem_channels
 from .metadata import ModelInfo, full_size
+from .packaged import PACKAGES
 from .reading import read_tensors
 from .recognise import RENORMALISES, attach, imagenet_classes, timm_facts, torchvision_facts
-from .registry import PACKAGES, known_weights, resolve, timm_name
+from .registry import known_weights, resolve, timm_name
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training from scratch reads
 # torchvision's checkpoints name DenseNet's layers "norm.1", its modules "norm1".

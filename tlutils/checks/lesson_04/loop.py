@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class _Watched:
         self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 3)
         convolution = nn.Conv2d(3, 4, 3, bias=False)
         body = [convolution, self.norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        self.model = nn.Sequential(*body, self.head)
+        self.model = nn.Sequential(*body, self.head).eval()  # so that the learner's train() matters
         self.x, self.y = torch.randn(10, 3, 6, 6), torch.arange(10) % 3
         self.rows: list[Tensor] = []  # of each forward pass
         self.modes: list[tuple[bool, bool]] = []  # of the network and of BatchNorm, in each forward pass
@@ -96,7 +97,7 @@ def check_loop(loop: Callable[..., Any] | None) -> None:
         def run() -> Any:
             try:
                 warnings.simplefilter("ignore")  # of a schedule that is a step ahead
-                return loop and loop(
+                return loop(  # type: ignore[misc]
                     seen.model,
                     seen.head,
                     seen.x,
@@ -111,7 +112,7 @@ def check_loop(loop: Callable[..., Any] | None) -> None:
                     return STEP_FIRST  # autograd's own words are that a weight changed too early
                 raise
 
-        found = attempt(run, todo=LOOP_TODO)
+        found = attempt(loop and wraps(loop)(run), todo=LOOP_TODO)
         for hook in hooks:
             hook.remove()
     if found is None:

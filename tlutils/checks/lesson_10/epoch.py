@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -86,6 +87,7 @@ STEP_FIRST = "step() comes before backward(): a step would take the gradients of
 def _told(one_epoch: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with STEP_FIRST in place of autograd's error that weights changed too early."""
 
+    @wraps(one_epoch)
     def told(*inputs: Any) -> Any:
         try:
             return one_epoch(*inputs)
