@@ -175,6 +175,14 @@ def test_every_module_has_a_row():
     assert {noun(path) for path in sources()} - {"__init__"} <= set(LEVEL)
 
 
+def test_a_slash_marks_a_folder_in_the_picture_and_in_the_table():
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    shown = re.findall(r"(\w+)(/?)", "".join(line[15:] + " " for line in text.split("```")[1].splitlines()))
+    shown += re.findall(r"^\| `(\w+)(/?)` \|", text, flags=re.MULTILINE)
+    assert len(shown) == 2 * len(LEVEL)
+    assert [name for name, slash in shown if bool(slash) != (PACKAGE / name).is_dir()] == []
+
+
 def test_every_arrow_within_a_row_is_an_import():
     files = sources()
     taken = {(noun(p), (*i.origin, i.name)[0]) for p, source in files.items() for i in imports(p, source)}

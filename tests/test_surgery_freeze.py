@@ -262,6 +262,34 @@ def test_unfreezing_restores_normal_training():
     assert vars(model.one).keys() == vars(reference.one).keys()
 
 
+@pytest.mark.parametrize(
+    ("patterns", "trains"),
+    [
+        (["three"], {"three"}),
+        (["t[wh]*"], {"two", "three"}),
+        (["one.norm"], {"one.norm"}),
+        (["two.norm.*"], {"two.norm"}),
+        (["two.conv.weight"], {"two.conv.weight"}),
+    ],
+)
+@pytest.mark.parametrize(
+    "froze", [lambda m: surgery.freeze_to(m, "head"), lambda m: surgery.freeze(m, "*.*")]
+)
+def test_what_is_named_trains_again_and_nothing_else(froze, patterns, trains):
+    model = net()
+    froze(model)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    surgery.unfreeze(model, *patterns)
+    before = snapshot(model)
+    train(model)
+    own = {k for k in before if any(f"{k}.".startswith(f"{name}.") for name in trains)}
+    assert moved(before, model) == own | trained
+    assert surgery.frozen_to(model) is None
+    surgery.unfreeze(model)
+    assert vars(model.one).keys() == vars(net().one).keys()
+    assert all(p.requires_grad for p in model.parameters())
+
+
 def test_modes_follow_the_model_when_thawed():
     model = net().eval()
     surgery.unfreeze(surgery.freeze_to(model, "head"))

@@ -117,6 +117,23 @@ def test_kept_prefix_outputs_give_the_same_weights_as_running_the_prefix_in_each
     assert np.allclose(history.table[columns], other.table[columns], atol=1e-6)
 
 
+@pytest.mark.parametrize("option", ["train_frozen_norms", "keep_dropout"])
+def test_what_moves_in_the_frozen_part_is_not_kept(option):
+    def net():
+        made = tiny_net()
+        made.stem.append(nn.Dropout(0.5))
+        return surgery.freeze_to(made, surgery.stages(made).names[2], **{option: True})
+
+    recipe = Recipe.partial(surgery.stages(net()).names[2], epochs=2, lr=1e-2, batch_size=7, keep="last")
+    before = weights(net())
+    found, _ = trained(recipe, net=net())
+    run, _ = trained(replace(recipe, views=0), net=net())
+    assert same(found, run)
+    assert torch.equal(before["stem.1.weight"], found["stem.1.weight"]) == (option == "keep_dropout")
+    with pytest.raises(LearnerError, match=option):
+        trained(replace(recipe, views=1), net=net())
+
+
 def test_with_as_many_kept_views_as_epochs_augmented_training_is_the_same_too():
     recipe = Recipe.partial(stage_of("last"), epochs=3, lr=1e-2, augment=True, views=3, keep="last")
     kept, _ = trained(recipe)

@@ -168,14 +168,14 @@ def _matching(model: nn.Module, pattern: str) -> list[str]:
 
 
 def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
-    """Unfreeze what `freeze_to` and `freeze` froze, and what the patterns name; return the model, changed.
+    """Unfreeze what the patterns name, or all that `freeze_to` and `freeze` froze; return the model, changed.
 
-    BatchNorm and dropout follow `model.train()` again. What you had frozen yourself stays frozen unless a
-    pattern names it; or you had frozen every parameter, and this package none.
+    BatchNorm and dropout in what trains again follow `model.train()`. What you had frozen yourself stays
+    frozen unless a pattern names it; or you had frozen every parameter, and this package none.
 
     Args:
         model: Any model, not wrapped in DistributedDataParallel.
-        *patterns: Names as in `freeze`; "*" lets every parameter train.
+        *patterns: Names as in `freeze`: these train again, and nothing else changes. "*" is every parameter.
 
     Raises:
         LearnerError: When a pattern matches nothing.
@@ -183,14 +183,28 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     Example:
         >>> from tlutils import models, surgery
         >>> model = surgery.freeze_to(models.load("test_resnet", pretrained=False), "head")
+        >>> model = surgery.unfreeze(model, "layer4")
+        >>> model.layer3[0].conv1.weight.requires_grad, model.layer4[0].conv1.weight.requires_grad
+        (False, True)
         >>> all(p.requires_grad for p in surgery.unfreeze(model).parameters())
         True
     """
     model = _bare(model)
     asked = {name for pattern in patterns for name in _matching(model, pattern)}
-    fixed = set(prefrozen_parameters(model)) - asked
+    last, parameters = record(model), dict(model.named_parameters(remove_duplicate=False))
+    for name in asked:
+        parameters[name].requires_grad_(parameters[name].is_floating_point())
+    if last and (left := [n for n in last.parameters if patterns and n not in asked]):
+        named = {m for name, m in model.named_modules() if any(fnmatchcase(name, p) for p in patterns)}
+        named |= {inner for m in named - {model} for inner in m.modules()}
+        free = {parameters[name] for name in asked}
+        held = {m for m in model.modules() if is_held(m) and m not in named and not free & {*m.parameters()}}
+        _freeze(model, None, left, held, None, None)
+        setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
+        return model
+    fixed = set(prefrozen_parameters(model))
     _release(model)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in parameters.items():
         parameter.requires_grad_(parameter.is_floating_point() and name not in fixed)
     for attribute in (ATTRIBUTE, PRINTS):
         model.__dict__.pop(attribute, None)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import data, features, metrics, runtime, surgery
+from ..errors import LearnerError
 from ..inference import dtype_of
 from .recipe import Recipe
 
@@ -176,7 +177,15 @@ def prepare_inputs(
     names = [stage.name for stage in surgery.stages(model)]
     from_stage = surgery.frozen_to(model) or names[0]
     views = int(not recipe.augment) if recipe.views is None else recipe.views
-    if not views or from_stage == names[0]:
+    moves = any(
+        surgery.frozen_options(model)
+    )  # norms that train, or dropout: no output is like the one before
+    if views and moves and recipe.views:
+        raise LearnerError(
+            f"views={views} keeps what leaves the frozen part, and freeze_to(..., train_frozen_norms=True) or "
+            "keep_dropout=True lets that change in each step. Leave views out, or freeze without these options."
+        )
+    if not views or moves or from_stage == names[0]:
         shared: dict[str, Any] = {"seed": recipe.seed, "dtype": dtype_of(model)}
         train = ImageInputs(dataset.train, train_transform, random=bool(recipe.augment), **shared)
         return model, train, ImageInputs(dataset.val, val_transform, random=False, **shared)
