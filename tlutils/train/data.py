@@ -177,13 +177,11 @@ def prepare_inputs(
     names = [stage.name for stage in surgery.stages(model)]
     from_stage = surgery.frozen_to(model) or names[0]
     views = int(not recipe.augment) if recipe.views is None else recipe.views
-    moves = any(
-        surgery.frozen_options(model)
-    )  # norms that train, or dropout: no output is like the one before
-    if views and moves and recipe.views:
+    moves = any(surgery.frozen_options(model))  # its norms or its dropout: no output is like the one before
+    if moves and recipe.views:
         raise LearnerError(
-            f"views={views} keeps what leaves the frozen part, and freeze_to(..., train_frozen_norms=True) or "
-            "keep_dropout=True lets that change in each step. Leave views out, or freeze without these options."
+            f"views={views} keeps what leaves the frozen part, and freeze_to(..., train_frozen_norms=True) "
+            "or keep_dropout=True lets that change in each step. Leave views out, or freeze without these."
         )
     if not views or moves or from_stage == names[0]:
         shared: dict[str, Any] = {"seed": recipe.seed, "dtype": dtype_of(model)}
