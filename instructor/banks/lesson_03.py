@@ -79,7 +79,7 @@ ANSWERS[lesson_03.check_choose_cut] = [
     (two_judges, "2 of the 40 images judge"),
     (by_one_split, "14 of the 40 images judge"),
     (exchanged, "the larger part learns"),
-    (without_return, "return the name"),
+    (without_return, "return it"),
     (one_cut, "Not every cut"),
     (other_judges, "different numbers"),
     (
@@ -255,7 +255,6 @@ ANSWERS[lesson_03.check_train_on_kept] = [
     (on_kept(grad=True), "no_grad(): else each"),
     (on_kept(softmax=True), "takes logits"),
     (on_kept(returns=False), "return it"),
-    (on_kept(returns=False, zero=False), "add up"),
     (lambda early, late, images, labels, lr, steps: late(labels), "RuntimeError"),
     (on_kept(grad=True, every=True, both=True), "ran 4 times"),
     (on_kept(zero=False), "add up"),

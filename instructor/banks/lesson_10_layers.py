@@ -113,6 +113,14 @@ def frozen_once(model, head):
     return model
 
 
+def replaced_before_eval(model, head):
+    for module in rest_of(model, head):
+        module.requires_grad_(False)
+        module.train = lambda mode=True, module=module: module
+        module.eval()
+    return model
+
+
 def frozen_with_the_head(model, head):
     model.requires_grad_(False)
     return model
@@ -180,6 +188,7 @@ ANSWERS[lesson_10.check_freeze_backbone] = [
     (lambda model, head: model, "Nothing is frozen yet"),
     (by_flag, "running averages move"),
     (frozen_once, "running averages move"),
+    (replaced_before_eval, "before you replace train"),
     (frozen_with_the_head, "The head is frozen, too"),
     (frozen_convolutions, "weights of BatchNorm moved"),
     (frozen_batchnorm_without_dropout, "Dropout of the frozen part"),

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 
 from .. import runtime, surgery
 from .common import attempt, judge_effects
+
+# Autograd's own advice would be to keep the graph.
+NO_GRAD = "Run early under torch.no_grad(): else each backward() goes through early, too."
 
 
 def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
@@ -36,22 +40,21 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
         todo = "Under torch.no_grad(), run early once; then loop: zero_grad, loss, backward, step."
         lr, steps = 0.5, 3
 
-        def run() -> tuple[Any] | str:
+        @wraps(train_on_kept)
+        def run() -> Any:
             try:
-                return (train_on_kept(early, late, images, labels, lr, steps),)
+                return train_on_kept(early, late, images, labels, lr, steps)
             except RuntimeError as error:
-                if "second time" in str(error):  # autograd's own advice would be to keep the graph
-                    return "Run early under torch.no_grad(): else each backward() goes through early, too."
+                if "second time" in str(error):
+                    return NO_GRAD
                 raise
 
         found = attempt(run, todo=todo)
         watch.remove()
-    if isinstance(found, str):
-        print(found)
-    if not isinstance(found, tuple):
+    if found is None:
         return
-    if found[0] is None and not modes:
-        print(f"Not answered yet. {todo}")
+    if found is NO_GRAD:
+        print(NO_GRAD)
         return
 
     def trained(steps: int = steps, *, adds_up: bool = False, softmax: bool = False) -> list[torch.Tensor]:
@@ -91,7 +94,7 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
         "late did not get where plain SGD on cross-entropy leads: no momentum, the given rate and steps.": (
             not is_like(trained())
         ),
-        f"late has learned; return it. A {type(found[0]).__name__} came back.": found[0] is not late,
+        f"late has learned; return it. A {type(found).__name__} came back.": found is not late,
     }
     judge_effects(mistakes, praise="the frozen half ran once, and each step cost what late costs.")
 
@@ -251,12 +254,8 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
 
     cuts = list(CUT_SHARES)
     todo = "Return the name of a cut: the one that held-out training images speak for."
-    found = attempt(lambda: choose_cut and (choose_cut(list(cuts), labels.copy(), try_cut),), todo=todo)
-    if not isinstance(found, tuple):
-        return
-    (answer,) = found
-    if answer is None and not judged:
-        print(f"Not answered yet. {todo}")
+    answer = attempt(choose_cut, list(cuts), labels.copy(), try_cut, todo=todo)
+    if answer is None:
         return
     counts = list(judged.values())
     judges = min((np.count_nonzero(count) for count in counts), default=0)
@@ -274,12 +273,11 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
             len({count.sum() for count in counts}) > 1
         ),
         f"{judges} of the {len(labels)} images judge: let each part judge once, and every image counts.": (
-            judges < len(labels)
+            bool(judges < len(labels))
         ),
         "Some images judge more often than others: cut the rows into parts once, and let each part judge "
         "once.": any(len(set(count)) > 1 for count in counts),
         "A part judged what was learned from fewer images: the larger part learns.": faults["exchanged"],
-        "All was tried, and nothing came back: return the name of the cut.": answer is None,
         f"A {type(answer).__name__} arrived: return the cut's name.": not isinstance(answer, str),
         "Two cuts are equally good, and you took the more expensive one.": answer == "stage6",
         "That cut is right on fewest held-out images: which way round did you compare?": answer == "head",

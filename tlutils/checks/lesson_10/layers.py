@@ -128,8 +128,7 @@ def check_freeze_backbone(freeze_backbone: Callable[[Any, Any], Any] | None) -> 
         ...     return model
         >>> lesson_10.check_freeze_backbone(by_flag)
         The weights stand still, and BatchNorm's running averages move: model.train(), which every loop calls,
-        takes the frozen part along. Something has to keep it in eval mode. (Where that is another train(),
-        call eval() before: it is train(False).)
+        takes the frozen part along. Something has to keep it in eval mode.
     """
     with runtime.seeded(0):
         model, images = _Frozen(), torch.rand(16, 3, 16, 16)
@@ -148,6 +147,7 @@ def check_freeze_backbone(freeze_backbone: Callable[[Any, Any], Any] | None) -> 
         try:
             with torch.no_grad():
                 fixed = is_close(model.eval().features(images), wanted)
+                stuck = model.norm.training
                 repeats = torch.equal(model(images), model(images))
             optimizer = torch.optim.SGD(trains, lr=0.1)
             for _ in range(2):
@@ -168,13 +168,14 @@ def check_freeze_backbone(freeze_backbone: Callable[[Any, Any], Any] | None) -> 
     backbone = {name for name in moved if not name.startswith("fc") and "num_batches" not in name}
     judge_effects(
         {
+            "BatchNorm is in training mode and stays there: eval() is train(False), so call it before you "
+            "replace train.": stuck,
             "The network gives other features than before: freezing keeps layers as they are.": not fixed,
             "Nothing is frozen yet: weights before the head moved.": any("conv" in n for n in backbone),
             "A part is still free: weights of BatchNorm moved.": bool(backbone & weights),
             "The head did not move: it alone was to train.": not {"fc.1.weight", "fc.1.bias"} <= moved,
             "The weights stand still, and BatchNorm's running averages move: model.train(), which every loop "
-            "calls, takes the frozen part along. Something has to keep it in eval mode. (Where that is "
-            "another train(), call eval() before: it is train(False).)": bool(backbone),
+            "calls, takes the frozen part along. Something has to keep it in eval mode.": bool(backbone),
             "Dropout of the frozen part still draws: the same images give other features each time. "
             "It is not BatchNorm alone that has two modes.": not torch.equal(one, two),
             "The running averages stand still, and yet BatchNorm normalises each batch by its own mean: "
