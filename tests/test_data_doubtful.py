@@ -363,7 +363,7 @@ def test_damaged_files_in_the_cache_are_made_anew(root, damage):
         ("scans/copies-*.json", lambda text: text.replace("0,", "1,", 1)),
         ("scans/copies-*.json", lambda text: text.replace('"doubtful": []', '"doubtful": [[0, 1]]')),
         ("splits/*.json", lambda text: text.replace('"test"', '"train"', 1)),
-        ("splits/*.json", lambda text: text.replace('"train"', '"val"')),
+        ("splits/*.json", lambda text: text.replace('"val"', '"train"', 1)),
     ],
 )
 def test_what_is_kept_and_was_changed_decides_nothing(root, kind, change):

@@ -49,7 +49,7 @@ def test_occlusion_is_the_mean_fall_over_the_squares_that_cover_a_pixel():
                 covered[0, :, top : top + 3, left : left + 3] = 0.7
                 total[top : top + 3, left : left + 3] += (model(x) - model(covered))[0, 0]
                 times[top : top + 3, left : left + 3] += 1
-    found = explain.occlusion(model, x, 0, window=3, stride=2, fill=0.7)
+    found = explain.occlusion(model, x, 0, window=3, stride=2, baseline=0.7)
     torch.testing.assert_close(found[0], total / times)
 
 
@@ -288,20 +288,20 @@ def test_random_weights_of_the_cascade_are_the_same_for_every_layout():
 
 
 @pytest.mark.parametrize(
-    "fill", [0.1, [[[0.1]], [[1 / 3]], [[-0.7]]], torch.tensor(0.1, dtype=torch.float64)]
+    "baseline", [0.1, [[[0.1]], [[1 / 3]], [[-0.7]]], torch.tensor(0.1, dtype=torch.float64)]
 )
-def test_a_fill_keeps_all_digits_that_the_model_has(fill):
+def test_a_baseline_keeps_all_digits_that_the_model_has(baseline):
     model, x = Linear().double(), images(1, 8, dtype=torch.float64)
-    colour = torch.as_tensor(fill, dtype=torch.float64)
+    colour = torch.as_tensor(baseline, dtype=torch.float64)
     fall = (model.weight_of(1) * (x - colour)).sum(1)
     exact = {"rtol": 0, "atol": 1e-12}
-    fill = fill if isinstance(fill, float | torch.Tensor) else colour
-    found = explain.occlusion(model, x, 1, window=1, stride=1, fill=fill)
+    baseline = baseline if isinstance(baseline, float | torch.Tensor) else colour
+    found = explain.occlusion(model, x, 1, window=1, stride=1, baseline=baseline)
     torch.testing.assert_close(found, fall, **exact)
     torch.testing.assert_close(
-        explain.integrated_gradients(model, x, 1, baseline=fill, steps=2), fall, **exact
+        explain.integrated_gradients(model, x, 1, baseline=baseline, steps=2), fall, **exact
     )
-    gone = explain.deletion(model, x, fall, 1, steps=1, fill=fill).scores[0, -1]
+    gone = explain.deletion(model, x, fall, 1, steps=1, baseline=baseline).scores[0, -1]
     torch.testing.assert_close(gone, model(colour.expand_as(x)).softmax(1)[0, 1], **exact)
 
 

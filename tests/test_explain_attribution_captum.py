@@ -57,7 +57,7 @@ def test_occlusion_is_captums(subject, window, stride):
     expected = captum.Occlusion(model).attribute(
         x, (3, window, window), strides=(3, stride, stride), target=3, baselines=0.2, perturbations_per_eval=8
     )
-    found = explain.occlusion(model, x, 3, window=window, stride=stride, fill=0.2)
+    found = explain.occlusion(model, x, 3, window=window, stride=stride, baseline=0.2)
     close(found, expected[:, 0].to(found))  # captum adds up in float32
 
 

@@ -47,8 +47,8 @@ def test_curves_say_what_does_not_fit():
                 call(model, x, bad)
         with pytest.raises(LearnerError, match="steps=0"):
             call(model, x, maps, steps=0)
-        with pytest.raises(LearnerError, match="fill"):
-            call(model, x, maps, fill=torch.zeros(5))
+        with pytest.raises(LearnerError, match="baseline"):
+            call(model, x, maps, baseline=torch.zeros(5))
         with unchanged(model):
             call(model, x, maps, 1, steps=2)
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from tlutils import data, models
 from tlutils.errors import LearnerError
+from tlutils.features.store import Shelf
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -516,6 +517,38 @@ def test_a_store_says_so_while_another_makes_it_again(monkeypatch):
     assert said
     assert all("being made again" in words for words in said if isinstance(words, str))
     assert all(np.array_equal(a, right["stage1"]) for a in said if not isinstance(a, str))
+    assert same(rows(store), right)
+
+
+MEANWHILE = {
+    "removed": lambda shelf: shutil.rmtree(shelf.folder),
+    "one file removed": lambda shelf: (shelf.folder / "0.npy").unlink(),
+    "emptied": lambda shelf: (shelf.folder / "0.npy").write_bytes(b""),
+    "begun again": lambda shelf: (
+        shelf.sweep(everything=True),
+        shelf.lay((np.zeros((1, 8), np.float32),), 8, 1, {"arithmetic": "float32"}),
+    ),
+}
+
+
+@pytest.mark.parametrize("event", MEANWHILE)
+def test_what_another_process_does_between_a_look_and_the_reading_is_seen(event, monkeypatch):
+    model, read, waiting = network(), Shelf.read, []
+
+    def interrupted(self):
+        while waiting:
+            waiting.pop()(Shelf(self.folder))
+        return read(self)
+
+    store = extract(model, Photos(8), at=["stage1"])
+    right = rows(store)
+    monkeypatch.setattr(Shelf, "read", interrupted)
+    waiting.append(MEANWHILE[event])
+    with pytest.raises(LearnerError, match=r"features\.extract again"):
+        store["stage1"]
+    assert same(rows(extract(model, Photos(8), at=["stage1"])), right)
+    waiting.append(MEANWHILE[event])
+    assert same(rows(extract(model, Photos(8), at=["stage1"])), right)
     assert same(rows(store), right)
 
 

@@ -206,6 +206,15 @@ def test_a_share_and_a_difference_of_shares_stay_where_they_can_lie():
             hit_rate(table)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_right_or_all_wrong_is_no_proof(value):
+    table, names, weights = np.full((3, 40), value), np.arange(40) // 4, np.repeat([1, 3], 20)
+    assert hit_rate(table) == score_interval(table[0])
+    assert hit_rate(table, groups=names) == score_interval(table[0, :10]), "a group counts once"
+    assert hit_rate(table, weights=weights) == score_interval(table[0, :32]), "Kish: 80² / 200"
+    assert hit_rate(table[:, :1]) == score_interval(table[:, 0]), "one share of each seed"
+
+
 def test_where_each_class_is_one_photograph_a_class_counts_as_one_image():
     labels = np.repeat(np.arange(13), 40)
     hits = np.random.default_rng(0).random(len(labels)) < 0.7

@@ -18,7 +18,7 @@ TYPES = [torch.bfloat16, *LONG]  # the first, because NumPy has no such type
 each_type = pytest.mark.parametrize("dtype", TYPES, ids=lambda t: str(t)[6:])
 
 ATTRIBUTIONS = {
-    "occlusion": {"window": 8, "stride": 8, "fill": 0.1},
+    "occlusion": {"window": 8, "stride": 8, "baseline": 0.1},
     "saliency": {},
     "smoothgrad": {"samples": 2},
     "guided_backprop": {},
@@ -47,7 +47,7 @@ def explanations(model, x):
         "dead": explain.dead_channels(model, [x], at="conv2"),
         "patch": patches.pixels,
         "deletion": explain.deletion(model, x, found["saliency"], steps=3).scores,
-        "insertion": explain.insertion(model, x, found["saliency"], steps=3, fill=0.1).area,
+        "insertion": explain.insertion(model, x, found["saliency"], steps=3, baseline=0.1).area,
         "cascade": explain.cascading_randomization(model, x, explain.saliency)["head"],
         "class": explain.class_visualization(model, 1, size=32, **few).images,
         "channel": explain.maximise_activation(model, "conv1", 2, size=32, **few).curve,

@@ -123,6 +123,18 @@ class RemembersTheLast(Net):
         return x + last
 
 
+class RemembersTheLastForSeveral(RemembersTheLast):
+    """Only a batch that follows another one shows it."""
+
+    def between(self, x):
+        return x if len(x) == 1 else super().between(x)
+
+
+class OneAloneIsRefused(Net):
+    def between(self, x):
+        return x.squeeze(0)
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
@@ -137,6 +149,8 @@ class RemembersTheLast(Net):
         (RolledFromThreeOn, "batch-dependent"),
         (OneAloneIsSqueezed, "batch-dependent"),
         (RemembersTheLast, "batch-dependent"),
+        (RemembersTheLastForSeveral, "batch-dependent"),
+        (OneAloneIsRefused, "batch-dependent"),
         (GivesItsPrototypes, ""),
         (Net, ""),
     ],
@@ -674,9 +688,55 @@ class Adapted(nn.Module):
         return self.base_model.model(*args, **kwargs)
 
 
-def test_adapters_train_and_what_they_adapt_stays_as_it_was():
+class LowRankWeight(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(2, 72) / 9), nn.Parameter(torch.zeros(len(weight), 2))
+
+    def forward(self, weight):
+        return weight + (self.b @ self.a).view(weight.shape)
+
+
+class Beside(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+        self.down, self.up = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+
+    def forward(self, x):
+        x = self.block(x)
+        return x + self.up(self.down(x).relu())
+
+
+class Scaled(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.block, self.scale = block, nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x):
+        return self.block(x) * self.scale
+
+
+def low_rank(model: nn.Module) -> None:
+    model.last[0] = LowRank(model.last[0])
+
+
+def low_rank_of_the_weight(model: nn.Module) -> None:
+    parametrize.register_parametrization(model.last[0], "weight", LowRankWeight(model.last[0].weight))
+
+
+def beside_a_block(model: nn.Module) -> None:
+    model.body = Beside(model.body)
+
+
+def scaled(model: nn.Module) -> None:
+    model.last = Scaled(model.last)
+
+
+@pytest.mark.parametrize("adapt", [low_rank, low_rank_of_the_weight, beside_a_block, scaled])
+def test_adapters_train_and_what_they_adapt_stays_as_it_was(adapt):
     inner = models.describe(tiny_net().requires_grad_(False), mean=0.2, std=0.3)
-    inner.last[0] = LowRank(inner.last[0])
+    adapt(inner)
     inner.fc.requires_grad_(True)
     model = Adapted(inner)
     trains = {n for n, p in inner.named_parameters() if p.requires_grad}
@@ -981,7 +1041,19 @@ class ByHandAndKept(ByHand):
         return main
 
 
-@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept])
+class ByHandAndKeptInTraining(ByHand):
+    def how(self, main, other):
+        self.kept = other if self.training else None
+        return main
+
+
+class ByHandAndKeptInEvaluation(ByHand):
+    def how(self, main, other):
+        self.kept = None if self.training else other
+        return main
+
+
+@pytest.mark.parametrize("kind", [ByHand, ByHandAndKept, ByHandAndKeptInTraining, ByHandAndKeptInEvaluation])
 def test_an_auxiliary_head_that_is_no_layer_is_refused(kind):
     model = made(kind)
     with pytest.raises(LearnerError, match="other scores"):
@@ -1071,6 +1143,28 @@ def test_running_and_training_say_it_too(form):
     ):
         with pytest.raises(LearnerError, match=words):
             act()
+
+
+class Prompted(Net):
+    def __init__(self):
+        super().__init__()
+        self.prompt = nn.Parameter(torch.randn(1, 8, 1, 1))
+
+    def between(self, x):
+        return x + self.prompt.expand(x.shape[0], -1, -1, -1)
+
+
+class PromptedByLen(Prompted):
+    def between(self, x):
+        return x + self.prompt.expand(len(x), -1, -1, -1)
+
+
+def test_the_number_of_images_can_be_followed_as_a_shape_and_len_is_told_so():
+    model = made(Prompted).eval()
+    prefix, suffix = surgery.split_at(model, "head")
+    assert torch.equal(suffix(prefix(X)), model(X))
+    with pytest.raises(LearnerError, match=r"x\.shape\[0\] can be followed"):
+        surgery.stages(made(PromptedByLen))
 
 
 # Compiled modules.

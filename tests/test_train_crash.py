@@ -10,7 +10,17 @@ import processes
 import pytest
 import torch
 import train_child
-from tiny import same
+from tiny import (
+    Dropping,
+    FunctionalNorm,
+    GroupNormed,
+    InstanceNormed,
+    LeavesALayerOut,
+    MovingCentre,
+    NormOfItsOwn,
+    near,
+    same,
+)  # fmt: skip
 
 CHILD = Path(__file__).with_name("train_child.py")
 QUIET = {
@@ -92,6 +102,25 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, run_two, options):
         assert torch.allclose(one[name].float(), other[name].float(), atol=1e-5, rtol=0), name
     figures = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
     assert together.table[figures].to_numpy() == pytest.approx(alone.table[figures].to_numpy(), abs=1e-5)
+
+
+def test_two_processes_reach_the_weights_of_one_or_say_why_not(tmp_path):
+    kinds = [
+        FunctionalNorm,
+        GroupNormed,
+        LeavesALayerOut,
+        NormOfItsOwn,
+        InstanceNormed,
+        MovingCentre,
+        Dropping,
+    ]
+    found = []
+    for count in (1, 2):
+        processes.run_group(train_child.several, [(tmp_path, kinds)] * count, **QUIET)
+        found.append(pickle.loads((tmp_path / "several.pkl").read_bytes()))
+    for kind, (one, _), (two, notices) in zip(kinds, *found, strict=True):
+        assert near(one, two, 1e-5) == (not notices) == (kinds.index(kind) < 3), kind
+        assert all("2 passes, over all processes" in notice for notice in notices)
 
 
 def make(folder):

@@ -7,19 +7,33 @@ import os
 import warnings
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import SIDE, TinySplit, near, same, tiny_data, tiny_net, weights
+from tiny import (
+    SIDE,
+    Attending,
+    FunctionalNorm,
+    GroupNormed,
+    InstanceNormed,
+    MovingCentre,
+    NormOfItsOwn,
+    TinySplit,
+    near,
+    odd_net,
+    same,
+    tiny_data,
+    tiny_net,
+    weights,
+)  # fmt: skip
 from torch import nn
 
 from tlutils import inference, models, runtime, surgery, train
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
-from tlutils.train.distributed import Hardware
-from tlutils.train.fit import note_batchnorm
 
 FAST = Recipe.finetune(epochs=3, lr=1e-2, head_lr=2e-2, batch_size=8, keep="last")
 
@@ -432,6 +446,35 @@ def test_the_passes_that_are_said_are_those_that_are_made(micro_batches, said):
     assert len(sizes) == passes * -(-len(tiny_data().train) // 8)
 
 
+@pytest.mark.parametrize("kind", [FunctionalNorm, NormOfItsOwn, InstanceNormed, MovingCentre, GroupNormed])
+def test_other_layers_that_notice_how_a_step_is_divided_are_said_too(kind):
+    recipe = replace(FAST, optimizer="sgd")
+    one, several = odd_net(kind), odd_net(kind)
+    train.fit(one, tiny_data(), recipe)
+    notices = train.fit(several, tiny_data(), replace(recipe, micro_batches=4)).notices
+    assert near(weights(one), weights(several), 1e-5) == (not notices) == (kind is GroupNormed)
+    assert all("4 passes" in notice for notice in notices)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "micro_batches", "head", "said"),
+    [
+        ("adamw", 2, False, True),
+        ("adamw", 1, False, False),
+        ("adamw", 2, True, False),
+        ("sgd", 2, False, False),
+    ],
+)
+def test_weights_that_adamw_moves_by_chance_are_said(optimizer, micro_batches, head, said):
+    make = Recipe.probe if head else partial(Recipe.finetune, lr=1e-2)
+    recipe = make(epochs=2, optimizer=optimizer, batch_size=8)
+    one, several = odd_net(Attending), odd_net(Attending)
+    train.fit(one, tiny_data(), recipe)
+    history = train.fit(several, tiny_data(), replace(recipe, micro_batches=micro_batches))
+    assert any("zero but for rounding" in notice for notice in history.notices) == said
+    assert near(weights(one), weights(several), 1e-5) != said
+
+
 class Restless(nn.Sequential):
     """Its `train()` leaves dropout on, whatever it is told."""
 
@@ -482,21 +525,6 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_a_checkpoint_holds_plain_values_that_the_safe_loader_takes(tmp_path):
     train.fit(tiny_net(), tiny_data(), FAST, out=tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["finished"]
-
-
-# --- several processes ---
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "processes", "said"), [("adamw", 2, 1), ("adamw", 1, 0), ("sgd", 2, 0)]
-)
-def test_adamw_in_several_processes_says_that_biases_before_batchnorm_move_by_chance(
-    optimizer, processes, said, monkeypatch
-):
-    hardware = Hardware("float32", micro_batches=1)
-    monkeypatch.setattr(hardware, "world_size", processes)
-    note_batchnorm(Recipe.finetune(optimizer=optimizer, epochs=1), hardware)
-    assert sum("in front of BatchNorm" in notice for notice in hardware.notices) == said
 
 
 def test_models_that_let_no_gradient_pass_are_refused_in_words():

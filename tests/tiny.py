@@ -1,10 +1,13 @@
 """A data set and a network small enough to train in a blink, for the tests of training."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -98,11 +101,87 @@ def block(inputs: int, outputs: int, norm: bool) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(outputs) if norm else nn.Identity(), nn.ReLU())
 
 
+class Between(TinyNet):
+    """Does something of its own with the maps of its stem, (B, 6, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__(norm=False)
+        self.layer: nn.Module = nn.Identity()
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("var", torch.ones(6))
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.pool(self.last(self.body(self.between(self.stem(x))))))
+
+
+class GroupNormed(Between):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GroupNorm(2, 6)
+
+
+class InstanceNormed(Between):
+    """Keeps statistics of all images, which it uses in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.InstanceNorm2d(6, track_running_stats=True)
+
+
+class Dropping(Between):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Dropout(0.4)
+
+
+class FunctionalNorm(Between):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+class NormOfItsOwn(Between):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - x.mean((0, 2, 3), keepdim=True)) / (0.1 + x.std()) if self.training else x
+
+
+class MovingCentre(Between):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = self.mean.lerp(x.detach().mean((0, 2, 3)), 0.1)
+        return x - self.mean.view(1, 6, 1, 1)
+
+
+class Attending(Between):
+    """A bias of its keys adds the same to all scores of a query, which changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 18)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.layer(x.flatten(2).transpose(1, 2)).chunk(3, -1)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).view(x.shape)
+
+
+class LeavesALayerOut(Between):
+    def __init__(self) -> None:
+        super().__init__()
+        self.never = nn.Linear(6, 6)
+
+
+def odd_net(kind: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network of some kind, its weights drawn from `seed`."""
+    with runtime.seeded(seed):
+        net = kind()
+    return models.describe(net.eval(), input_size=(3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
 def tiny_net(classes: int = 3, *, seed: int = 0, norm: bool = True, dropout: float = 0.0) -> nn.Module:
     """A `TinyNet` with weights drawn from `seed`."""
-    with runtime.seeded(seed):
-        net = TinyNet(classes, norm=norm, dropout=dropout)
-    return models.describe(net.eval(), input_size=(3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
+    return odd_net(partial(TinyNet, classes, norm=norm, dropout=dropout), seed)
 
 
 def weights(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,13 +7,14 @@ N-th file.
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from tiny import tiny_data, tiny_net, weights
+from tiny import odd_net, tiny_data, tiny_net, weights
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tlutils import runtime, train
@@ -71,6 +72,19 @@ def run(
     here = PartialState()
     if here.is_main_process:
         (folder / "result.pkl").write_bytes(pickle.dumps((weights(net), history, here.num_processes)))
+
+
+def several(folder: Path, kinds: Sequence[type[nn.Module]]) -> None:
+    """Train networks of several kinds, one after the other."""
+    torch.set_num_threads(1)
+    recipe = Recipe.finetune(epochs=2, lr=1e-2, batch_size=8, optimizer="sgd", keep="last")
+    found = []
+    for kind in kinds:
+        net = odd_net(kind)
+        history = train.fit(net, tiny_data(), recipe)
+        found.append((weights(net), history.notices))
+    if PartialState().is_main_process:
+        (folder / "several.pkl").write_bytes(pickle.dumps(found))
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ class _Walk:
         self._seen: dict[int, str] = {}
         self._alive: list[Any] = []  # so that no two things of a walk share an id
         self._classes: dict[type, list[tuple[str, str]]] = {}
+        self._bases: dict[type, list[tuple[str, str]]] = {}
         self._functions: dict[int, list[tuple[str, str]]] = {}
 
     def digest(self, thing: Any) -> str:
@@ -236,18 +237,24 @@ class _Walk:
     def _class(self, kind: type) -> list[tuple[str, str]]:
         if kind not in self._classes:
             self._classes[kind] = []  # its methods may name it
-            found = [("class", _name(kind))]
-            for base in (*inspect.getmro(kind), *inspect.getmro(type(kind))):
-                for name, value in list(vars(base).items()):  # looking may note something in it
-                    value = getattr(value, "__func__", getattr(value, "fget", value))
-                    # A library's class goes by its name, unless somebody put another method in.
-                    own = not _from_library(base.__module__) or (
-                        isinstance(value, FunctionType) and not _from_library(value.__module__)
-                    )
-                    if own and (isinstance(value, FunctionType) or not name.startswith("__")):
-                        found += self._setting(f"{base.__qualname__}.{name}", value)
-            self._classes[kind] = found
+            bases = (*inspect.getmro(kind), *inspect.getmro(type(kind)))
+            found = (part for base in bases for part in self._base(base))
+            self._classes[kind] = [("class", _name(kind)), *found]
         return self._classes[kind]
+
+    def _base(self, base: type) -> list[tuple[str, str]]:
+        """Return what stands in one class itself."""
+        if base not in self._bases:
+            self._bases[base] = found = list[tuple[str, str]]()
+            for name, value in list(vars(base).items()):  # looking may note something in it
+                value = getattr(value, "__func__", getattr(value, "fget", value))
+                # A library's class goes by its name, unless somebody put another method in.
+                own = not _from_library(base.__module__) or (
+                    isinstance(value, FunctionType) and not _from_library(value.__module__)
+                )
+                if own and (isinstance(value, FunctionType) or not name.startswith("__")):
+                    found += self._setting(f"{base.__qualname__}.{name}", value)
+        return self._bases[base]
 
     def _function(self, function: FunctionType) -> list[tuple[str, str]]:
         if id(function) not in self._functions:

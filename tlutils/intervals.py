@@ -335,8 +335,10 @@ def hit_rate(
 ) -> Estimate:
     """Return the share of right answers in a table of seeds × images, with an interval over both.
 
-    The interval is that of `two_way_mean`, cut at 0 and 1: no share lies outside. For the one table of a
-    single seed there is `score_interval`.
+    The interval is that of `two_way_mean`, cut at 0 and 1: no share lies outside. Where all answers are
+    right, or all wrong, nothing varies, which is no proof: then it is Wilson's, see `score_interval`, for as
+    many images, or seeds where there are more of these. For the one table of a single seed there is
+    `score_interval`.
 
     Args:
         hits: (S, N), one row per seed: whether each image was answered rightly, or how nearly, from 0 to 1.
@@ -350,6 +352,8 @@ def hit_rate(
         >>> from tlutils.intervals import hit_rate
         >>> print(hit_rate([[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
         0.889 [0.589, 1.000]
+        >>> print(hit_rate([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
+        1.000 [0.610, 1.000]
     """
     table = np.asarray(hits, dtype=float)
     if table.size and not (table.min() >= 0 and table.max() <= 1):
@@ -357,7 +361,12 @@ def hit_rate(
             f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
             "of any other table is two_way_mean(table).interval()."
         )
-    return Estimate(*np.clip(two_way_mean(table, weights=weights, groups=groups).interval(), 0, 1).tolist())
+    found = two_way_mean(table, weights=weights, groups=groups).interval()
+    if len(table) > 1 and table.min() == table.max() and table[0, 0] in (0, 1):
+        own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
+        shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
+        return score_interval(np.full(max(len(table), round(1 / (shares**2).sum())), table[0, 0]))
+    return Estimate(*np.clip(found, 0, 1).tolist())
 
 
 def compare_hits(

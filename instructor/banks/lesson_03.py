@@ -35,6 +35,24 @@ def two_judges(cuts, labels, try_cut):
     return max(cuts, key=lambda cut: try_cut(cut, range(4, 36), [0, 39]).mean())
 
 
+def by_one_split(cuts, labels, try_cut):
+    rows = np.arange(len(labels))
+    return max(cuts, key=lambda cut: try_cut(cut, rows[rows % 3 > 0], rows[rows % 3 == 0]).mean())
+
+
+def exchanged(cuts, labels, try_cut):
+    rows = np.arange(len(labels))
+    score = {
+        cut: sum(try_cut(cut, rows[rows % 3 == k], rows[rows % 3 != k]).sum() for k in range(3))
+        for cut in cuts
+    }
+    return max(cuts, key=score.get)
+
+
+def without_return(cuts, labels, try_cut):
+    by_folds()(cuts, labels, try_cut)
+
+
 def one_cut(cuts, labels, try_cut):
     try_cut(cuts[0], range(0, 40, 2), range(1, 40, 2))
     return "stage8"
@@ -58,7 +76,10 @@ ANSWERS[lesson_03.check_choose_cut] = [
     (by_folds(name=lambda cuts, score: max(score.values())), "return the cut's name"),
     (by_folds(name=lambda cuts, score: cuts[-1]), "Not the cut"),
     (lambda cuts, labels, try_cut: "stage8", "Nothing was trained"),
-    (two_judges, "choosing by luck"),
+    (two_judges, "2 of the 40 images judge"),
+    (by_one_split, "14 of the 40 images judge"),
+    (exchanged, "the larger part learns"),
+    (without_return, "return the name"),
     (one_cut, "Not every cut"),
     (other_judges, "different numbers"),
     (
@@ -125,6 +146,33 @@ def with_a_train_that_gives_nothing(part):
     part.train = lambda mode=True: None
 
 
+def replaced_before_eval(part):
+    part.requires_grad_(False)
+    part.train = lambda mode=True: part
+    part.eval()
+
+
+def replaced_in_children_before_eval(part):
+    part.requires_grad_(False)
+    for module in part:
+        module.train = lambda mode=True, module=module: module
+    part.eval()
+
+
+def with_a_lambda_in_a_loop(part):
+    part.requires_grad_(False).eval()
+    for module in part.modules():
+        module.train = lambda mode=True: module  # noqa: B023
+
+
+def with_a_train_that_expects_self(part):
+    def stay(self, mode=True):
+        return self
+
+    frozen(part)
+    part.train = stay
+
+
 def with_a_train_that_takes_nothing(part):
     frozen(part)
     part.train = lambda: None
@@ -134,12 +182,16 @@ ANSWERS[lesson_03.check_freeze] = [
     (lambda part: None, "Nothing is frozen"),
     (frozen_by_flag, "statistics drift"),
     (frozen_once, "after your freeze"),
-    (without_eval, "Call eval() once"),
+    (without_eval, "before you replace train"),
+    (replaced_before_eval, "before you replace train"),
+    (replaced_in_children_before_eval, "before you replace train"),
+    (with_a_lambda_in_a_loop, "a lambda made in a loop"),
+    (with_a_train_that_expects_self, "gets no self"),
     (statistics_only, "what about requires_grad"),
     (batchnorm_alone, "dropout still draws"),
     (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),
     (lambda part: part[1].register_forward_pre_hook(lambda *_: None), "Nothing is frozen"),
-    (with_a_train_that_gives_nothing, "return the module"),
+    (with_a_train_that_gives_nothing, "return the module itself"),
     (with_a_train_that_takes_nothing, "stops with TypeError"),
     (frozen, "Right"),
     (by_a_subclass, "Right"),
@@ -147,7 +199,16 @@ ANSWERS[lesson_03.check_freeze] = [
 
 
 def on_kept(
-    mode=False, every=False, zero=True, more=0, both=False, early_end=False, momentum=0.0, grad=False
+    mode=False,
+    every=False,
+    zero=True,
+    more=0,
+    both=False,
+    early_end=False,
+    momentum=0.0,
+    grad=False,
+    softmax=False,
+    returns=True,
 ):
     def train_on_kept(early, late, images, labels, lr, steps):
         early.train(mode)
@@ -160,11 +221,12 @@ def on_kept(
                 kept = early(images)
             if zero:
                 optimizer.zero_grad()
-            F.cross_entropy(late(kept), labels).backward()
+            logits = late(kept).softmax(1) if softmax else late(kept)
+            F.cross_entropy(logits, labels).backward()
             optimizer.step()
             if early_end:
                 return late
-        return late
+        return late if returns else None
 
     return train_on_kept
 
@@ -190,7 +252,11 @@ ANSWERS[lesson_03.check_train_on_kept] = [
     (lambda early, late, *others: late, "never went through"),
     (on_kept(mode=True), "in training mode"),
     (on_kept(every=True), "ran 4 times"),
-    (on_kept(grad=True), "RuntimeError"),
+    (on_kept(grad=True), "no_grad(): else each"),
+    (on_kept(softmax=True), "takes logits"),
+    (on_kept(returns=False), "return it"),
+    (on_kept(returns=False, zero=False), "add up"),
+    (lambda early, late, images, labels, lr, steps: late(labels), "RuntimeError"),
     (on_kept(grad=True, every=True, both=True), "ran 4 times"),
     (on_kept(zero=False), "add up"),
     (on_kept(early_end=True), "inside the loop"),
@@ -223,6 +289,13 @@ def with_a_group_twice(model, optimizer):
     return optimizer
 
 
+def with_what_stays_frozen(model, optimizer):
+    surgery.freeze_to(model, surgery.stages(model).names[1])
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    optimizer.add_param_group({"params": [p for p in model.parameters() if id(p) not in known]})
+    return optimizer
+
+
 def with_a_group_of_nothing(model, optimizer):
     named = {"params": [p for name, p in model.named_parameters() if "stage9" in name]}
     optimizer.add_param_group(named)
@@ -235,4 +308,5 @@ ANSWERS[renewed_optimizer] = [
     (lambda model, optimizer: torch.optim.AdamW(model.parameters()), "this optimizer is new"),
     (with_the_unfrozen, "Right"),
     (with_a_group_twice, "twice"),
+    (with_what_stays_frozen, "frozen"),
 ]

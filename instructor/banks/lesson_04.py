@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tlutils import metrics
 from tlutils.checks import lesson_04
 
 ANSWERS = {}
@@ -94,6 +95,7 @@ ANSWERS[lesson_04.check_loop] = [
     (loop(order="zero backward step by epoch"), "counts epochs"),
     (loop(order="schedule zero backward step"), "a step ahead"),
     (loop(mode=lambda model: model.eval()), "evaluation mode"),
+    (loop(mode=lambda model: None), "evaluation mode"),
     (loop(hold_in=lambda epoch: False), "freeze it after"),
     (loop(early=True), "freeze it after"),
     (loop(hold_in=lambda epoch: epoch == 0), "again in"),
@@ -203,6 +205,32 @@ def parts(weigh=lambda n, size: n / 10, zero=True, zero_inside=False, step_insid
     return accumulate
 
 
+def in_one_graph(model, optimizer, x, y, size, logits=lambda z: z):
+    optimizer.zero_grad()
+    loss = 0.0
+    for rows, labels in zip(x.split(size), y.split(size), strict=True):
+        loss = loss + F.cross_entropy(logits(model(rows)), labels) * len(rows) / len(x)
+    loss.backward()
+    optimizer.step()
+
+
+def of_probabilities(model, optimizer, x, y, size):
+    optimizer.zero_grad()
+    for rows, labels in zip(x.split(size), y.split(size), strict=True):
+        (F.cross_entropy(model(rows).softmax(1), labels) * len(rows) / len(x)).backward()
+    optimizer.step()
+
+
+def by_autograd(model, optimizer, x, y, size):
+    weights, sums = list(model.parameters()), 0
+    for rows, labels in zip(x.split(size), y.split(size), strict=True):
+        loss = F.cross_entropy(model(rows), labels, reduction="sum") / len(x)
+        sums = [a + b for a, b in zip(sums or [0] * 9, torch.autograd.grad(loss, weights), strict=False)]
+    for p, grad in zip(weights, sums, strict=True):
+        p.grad = grad
+    optimizer.step()
+
+
 def at_once(model, optimizer, x, y, size):
     optimizer.zero_grad()
     F.cross_entropy(model(x), y).backward()
@@ -222,26 +250,39 @@ ANSWERS[lesson_04.check_accumulate] = [
     (parts(cut=2), "Not every image"),
     (parts(weigh=lambda n, size: n / 17), "Not yet"),
     (at_once, "larger than"),
+    (in_one_graph, "backward() in each part"),
+    (of_probabilities, "takes logits"),
+    (by_autograd, "Right"),
     (lambda model, optimizer, x, y, size: model.no_such_layer(x), "AttributeError"),
 ]
 
 
-def range_test(lr_of=lambda rates, k: rates[k], after=False, fresh=False, zero=True, momentum=0, own=True):
+def range_test(
+    lr_of=lambda rates, k: rates[k],
+    after=False,
+    fresh=False,
+    zero=True,
+    momentum=0,
+    own=True,
+    mode=lambda model: model,
+    logits=lambda z: z,
+    note=lambda loss: loss.item(),
+):
     def test(model, x, y, rates):
         start = copy.deepcopy(model)
-        model = copy.deepcopy(model) if own else model
+        model = mode(copy.deepcopy(model)) if own else model
         optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=momentum)
         losses = []
         for k in range(len(rates)):
             if fresh:
                 model.load_state_dict(start.state_dict())
-            loss = F.cross_entropy(model(x), y)
+            loss = F.cross_entropy(logits(model(x)), y)
             if zero:
                 optimizer.zero_grad()
             loss.backward()
             optimizer.param_groups[0]["lr"] = lr_of(rates, k)
             optimizer.step()
-            losses.append(F.cross_entropy(model(x), y).item() if after else loss.item())
+            losses.append(F.cross_entropy(model(x), y).item() if after else note(loss))
         return losses
 
     return test
@@ -260,6 +301,10 @@ ANSWERS[lesson_04.check_range_test] = [
     (range_test(zero=False), "zero_grad"),
     (range_test(momentum=0.9), "Momentum"),
     (range_test(own=False), "holds the weights themselves"),
+    (range_test(mode=lambda model: model.train()), "the mode that it came in"),
+    (range_test(note=lambda loss: loss), "loss.item()"),
+    (range_test(note=lambda loss: loss.detach()), "Right"),
+    (range_test(logits=lambda z: z.softmax(1)), "takes logits"),
     (range_test(lr_of=lambda rates, k: rates[k] * 3), "Not yet"),
     (lambda model, x, y, rates: [1.0], "1 losses"),
     (lambda model, x, y, rates: "low", "Not yet"),
@@ -274,7 +319,9 @@ def of_counts(weigh):
 
 ANSWERS[lesson_04.check_class_weights] = [
     (None, "Not answered"),
-    (of_counts(lambda counts, n, c: n / (c * counts)), "Right"),
+    (of_counts(lambda counts, n, c: n / (c * counts)), "inf"),
+    (of_counts(lambda counts, n, c: n / (c * counts.clamp(min=1))), "Right"),
+    (lambda labels, classes: metrics.balanced_weights(labels, classes), "Right"),
     (of_counts(lambda counts, n, c: counts), "number of images"),
     (of_counts(lambda counts, n, c: counts / n), "share"),
     (of_counts(lambda counts, n, c: counts**-0.5), "Square roots"),

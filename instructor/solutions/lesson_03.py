@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedKFold
 from torch.nn import functional as F
 
 from tlutils import models, surgery
@@ -63,9 +63,9 @@ def choose_cut(cuts, labels, try_cut):
     return max(cuts, key=score.get)
 
 
-def choose_cut_by_one_split(cuts, labels, try_cut):
-    ((learn, held),) = StratifiedShuffleSplit(1, test_size=0.5, random_state=0).split(labels, labels)
-    return max(cuts, key=lambda cut: try_cut(cut, learn, held).mean())
+def choose_cut_by_stratified_folds(cuts, labels, try_cut):
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(labels, labels))
+    return max(cuts, key=lambda cut: sum(try_cut(cut, learn, held).sum() for learn, held in folds))
 
 
 def choose_cut_by_halves(cuts, labels, try_cut):
@@ -74,5 +74,5 @@ def choose_cut_by_halves(cuts, labels, try_cut):
 
 
 lesson_03.check_choose_cut(choose_cut)
-lesson_03.check_choose_cut(choose_cut_by_one_split)
+lesson_03.check_choose_cut(choose_cut_by_stratified_folds)
 lesson_03.check_choose_cut(choose_cut_by_halves)

@@ -107,7 +107,7 @@ def range_test_by_hand(model, x, y, rates):
 
 
 def class_weights(labels, classes):
-    return len(labels) / (classes * torch.bincount(labels, minlength=classes).float())
+    return len(labels) / (classes * torch.bincount(labels, minlength=classes).clamp(min=1))
 
 
 def class_weights_one_by_one(labels, classes):

@@ -131,9 +131,8 @@ def _is_empty(function: Callable[..., object] | None) -> bool:
         return True
     lines = inspect.unwrap(getattr(function, "forward", function))  # a module's are in `forward`
     code = getattr(lines, "__code__", None)
-    return (
-        code is not None and code.co_code[::2] == _empty.__code__.co_code[::2]
-    )  # every second: what is done
+    # Every second byte is what is done, the others with what.
+    return code is not None and code.co_code[::2] == _empty.__code__.co_code[::2]
 
 
 def _empty() -> None: ...

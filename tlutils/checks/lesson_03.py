@@ -35,12 +35,26 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
         watch = conv.register_forward_pre_hook(lambda *_: modes.append(early.training))
         todo = "Under torch.no_grad(), run early once; then loop: zero_grad, loss, backward, step."
         lr, steps = 0.5, 3
-        found = attempt(train_on_kept, early, late, images, labels, lr, steps, todo=todo)
+
+        def run() -> tuple[Any] | str:
+            try:
+                return (train_on_kept(early, late, images, labels, lr, steps),)
+            except RuntimeError as error:
+                if "second time" in str(error):  # autograd's own advice would be to keep the graph
+                    return "Run early under torch.no_grad(): else each backward() goes through early, too."
+                raise
+
+        found = attempt(run, todo=todo)
         watch.remove()
-    if found is None:
+    if isinstance(found, str):
+        print(found)
+    if not isinstance(found, tuple):
+        return
+    if found[0] is None and not modes:
+        print(f"Not answered yet. {todo}")
         return
 
-    def trained(steps: int = steps, *, adds_up: bool = False) -> list[torch.Tensor]:
+    def trained(steps: int = steps, *, adds_up: bool = False, softmax: bool = False) -> list[torch.Tensor]:
         body, head = copy.deepcopy(start)
         with torch.no_grad():
             kept = body.eval()(images)
@@ -48,7 +62,8 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
         for _ in range(steps):
             if not adds_up:
                 optimizer.zero_grad()
-            F.cross_entropy(head(kept), labels).backward()
+            logits = head(kept)
+            F.cross_entropy(logits.softmax(1) if softmax else logits, labels).backward()
             optimizer.step()
         return list(head.parameters())
 
@@ -70,10 +85,13 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
         "Gradients add up from step to step: zero_grad() before each backward().": is_like(
             trained(adds_up=True)
         ),
+        "cross_entropy takes logits, and makes the softmax itself: yours came twice.": is_like(
+            trained(softmax=True)
+        ),
         "late did not get where plain SGD on cross-entropy leads: no momentum, the given rate and steps.": (
             not is_like(trained())
         ),
-        f"late has learned; return it. A {type(found).__name__} came back.": found is not late,
+        f"late has learned; return it. A {type(found[0]).__name__} came back.": found[0] is not late,
     }
     judge_effects(mistakes, praise="the frozen half ran once, and each step cost what late costs.")
 
@@ -109,7 +127,7 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
         model = _Small()
         images = torch.rand(16, 3, 16, 16)
         freeze(model.early)
-        left = model.early.training
+        left = any(module.training for module in model.early.modules())
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if not any(p.requires_grad for p in model.parameters()):
             print("Everything is frozen now, and you were asked for one part.")
@@ -131,8 +149,8 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
         print("The statistics are held, but weights of the part moved: what about requires_grad?")
     elif "early.1.running_mean" in moved and left:
         print(
-            "The weights stand still, and the statistics drift: the part is in training mode. Call eval() "
-            "once."
+            "The weights stand still, and the statistics drift: the part is in training mode. Call eval(), "
+            "which is train(False), before you replace train."
         )
     elif "early.1.running_mean" in moved:
         print(
@@ -147,7 +165,11 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
             "each time. All of the part belongs in eval mode."
         )
     elif model.early.eval() is not model.early:
-        print("All stands still, but train() and eval() of a module return the module, and these do not.")
+        print(
+            "All stands still, but train() and eval() of a module return the module itself, and these do "
+            "not. A function set on an instance gets no self, and a lambda made in a loop sees the last "
+            "module."
+        )
     else:
         print("Right: two training steps, and nothing of the part moved. You wrote what freeze_to does.")
 
@@ -179,6 +201,8 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         )
     elif "param-twice" in found:
         print("Some parameters are in the optimizer twice, and each step moves them twice.")
+    elif {"optimizer-holds-frozen", "optimizer-moves-frozen"} & set(found):
+        print("Parameters that stay frozen are in the optimizer, too. Add those alone that are to train now.")
     elif not optimizer.state:
         print("All are in, but this optimizer is new: the momentum of the head is lost. Add to the old one.")
     else:
@@ -209,8 +233,8 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
         Images judged a network that had learned from them: what is learned by heart wins. Hold some out.
     """
     labels = np.repeat([0, 1], 20)
-    judged: dict[str, int] = {}
-    faults = {"leak": False, "unknown": False, "unjudged": False, "sorted": False}
+    judged: dict[str, np.ndarray] = {}  # of each cut, how often each image judged
+    faults = {"leak": False, "unknown": False, "unjudged": False, "sorted": False, "exchanged": False}
 
     def try_cut(cut: str, learn: Any, judge: Any) -> np.ndarray:
         learn, judge = (np.asarray(list(rows)).astype(int) for rows in (learn, judge))
@@ -220,15 +244,22 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
         faults["unknown"] |= not known.all()
         faults["unjudged"] |= not len(judge)
         faults["sorted"] |= len(judge) >= 6 and len(np.unique(labels[judge])) == 1
-        judged[cut] = judged.get(cut, 0) + len(judge)
+        faults["exchanged"] |= 1.5 * len(learn) < len(judge)
+        judged[cut] = judged.get(cut, 0) + np.bincount(judge, minlength=len(labels))
         right = (judge * 3 % 10 < CUT_SHARES[cut]) & known
         return (right | (by_heart & (cut != "head"))).astype(float)
 
     cuts = list(CUT_SHARES)
     todo = "Return the name of a cut: the one that held-out training images speak for."
-    answer = attempt(choose_cut, list(cuts), labels.copy(), try_cut, todo=todo)
-    if answer is None:
+    found = attempt(lambda: choose_cut and (choose_cut(list(cuts), labels.copy(), try_cut),), todo=todo)
+    if not isinstance(found, tuple):
         return
+    (answer,) = found
+    if answer is None and not judged:
+        print(f"Not answered yet. {todo}")
+        return
+    counts = list(judged.values())
+    judges = min((np.count_nonzero(count) for count in counts), default=0)
     mistakes = {
         "Nothing was trained: call try_cut(cut, learn, judge) for each cut.": not judged,
         "Images judged a network that had learned from them: what is learned by heart wins. Hold some "
@@ -240,10 +271,15 @@ def check_choose_cut(choose_cut: Callable[..., Any] | None) -> None:
         "parts.": faults["sorted"],
         "Not every cut was tried.": set(judged) != set(cuts),
         "The cuts were judged by different numbers of images: give each the same parts.": (
-            len(set(judged.values())) > 1
+            len({count.sum() for count in counts}) > 1
         ),
-        "Fewer than a fifth of the images judge: that is choosing by luck.": min(judged.values(), default=9)
-        < 8,
+        f"{judges} of the {len(labels)} images judge: let each part judge once, and every image counts.": (
+            judges < len(labels)
+        ),
+        "Some images judge more often than others: cut the rows into parts once, and let each part judge "
+        "once.": any(len(set(count)) > 1 for count in counts),
+        "A part judged what was learned from fewer images: the larger part learns.": faults["exchanged"],
+        "All was tried, and nothing came back: return the name of the cut.": answer is None,
         f"A {type(answer).__name__} arrived: return the cut's name.": not isinstance(answer, str),
         "Two cuts are equally good, and you took the more expensive one.": answer == "stage6",
         "That cut is right on fewest held-out images: which way round did you compare?": answer == "head",

@@ -48,7 +48,7 @@ def occlusion(
     *,
     window: int | None = None,
     stride: int | None = None,
-    fill: float | Tensor = 0.0,
+    baseline: float | Tensor = 0.0,
     batch_size: int = 16,
 ) -> Tensor:
     """Return how far the class score falls when a square is covered, per pixel (N, H, W).
@@ -62,7 +62,7 @@ def occlusion(
         target: The class to explain: one, one per image, or None for the class that the model finds.
         window: The side of the square in pixels, twice the stride unless given.
         stride: How many pixels apart the squares lie, a fourteenth of the shorter side unless given.
-        fill: What covers, in preprocessed values: a number (0 is the data's mean colour) or a tensor that
+        baseline: What covers, in preprocessed values: a number (0 is the data's mean colour) or a tensor that
             broadcasts to (C, H, W).
         batch_size: How many covered images run at once.
 
@@ -81,7 +81,7 @@ def occlusion(
     """
     with examining(model, x) as (model, x), torch.no_grad():
         squares = _squares(x.shape[2], x.shape[3], window, stride)
-        cover = expand_fill(fill, x[0])
+        cover = expand_baseline(baseline, x[0])
         out = compute_scores(model, x)
         index = resolve_target(target, out)
         whole = select_scores(out, index)
@@ -115,15 +115,15 @@ def _squares(height: int, width: int, window: int | None, stride: int | None) ->
     return [(slice(top, top + window), slice(left, left + window)) for top in tops for left in lefts]
 
 
-def expand_fill(fill: float | Tensor, like: Tensor) -> Tensor:
-    """Return `fill`, a number or a tensor, in the shape, precision and place of `like`."""
-    cover = torch.as_tensor(fill, dtype=like.dtype, device=like.device)
+def expand_baseline(baseline: float | Tensor, like: Tensor) -> Tensor:
+    """Return `baseline`, a number or a tensor, in the shape, precision and place of `like`."""
+    cover = torch.as_tensor(baseline, dtype=like.dtype, device=like.device)
     try:
         return cover.expand_as(like)
     except RuntimeError as error:
         raise LearnerError(
-            f"A fill of shape {tuple(cover.shape)} does not fit {tuple(like.shape)}. Expected a number, one "
-            "number per channel as (C, 1, 1), or a whole image."
+            f"A baseline of shape {tuple(cover.shape)} does not fit {tuple(like.shape)}. Expected a number, "
+            "one number per channel as (C, 1, 1), or a whole image."
         ) from error
 
 
@@ -320,7 +320,7 @@ def integrated_gradients(
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     with examining(model, x) as (model, x):
         index = _predict_classes(model, x, target)
-        start = expand_fill(baseline, x)
+        start = expand_baseline(baseline, x)
         shares, lengths = (torch.as_tensor(a).to(x) for a in ((1 + nodes) / 2, weights / 2))
         mean = torch.zeros_like(x)
         at_once = max(1, batch_size // len(x))

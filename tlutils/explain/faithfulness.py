@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import LearnerError
 from ..intervals import score_interval
 from ..runtime import progress, seeded
-from .attribution import expand_fill
+from .attribution import expand_baseline
 from .hooks import (
     Target,
     compute_scores,
@@ -59,14 +59,14 @@ def _curve(
     maps: Tensor,
     target: Target,
     steps: int,
-    fill: float | Tensor,
+    baseline: float | Tensor,
     *,
     insert: bool,
 ) -> Curve:
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1.")
     with examining(model, x) as (model, x), torch.no_grad():
-        maps, cover = _check_maps(maps, x), expand_fill(fill, x)
+        maps, cover = _check_maps(maps, x), expand_baseline(baseline, x)
         index = resolve_target(target, compute_scores(model, x))
         # Stable: pixels of equal weight go in reading order, so a constant map is a fair, dull control.
         order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
@@ -91,7 +91,7 @@ def deletion(
     target: Target = None,
     *,
     steps: int = 20,
-    fill: float | Tensor = 0.0,
+    baseline: float | Tensor = 0.0,
 ) -> Curve:
     """Return the class probability while pixels vanish, the map's strongest first: a good map loses it early.
 
@@ -103,8 +103,8 @@ def deletion(
         maps: One map per image (N, H, W), as attributions return.
         target: The class to explain: one, one per image, or None for the class that the model finds.
         steps: In how many steps of equally many pixels.
-        fill: What a vanished pixel becomes, in preprocessed values: a number or a tensor that broadcasts to
-            x.
+        baseline: What a vanished pixel becomes, in preprocessed values: a number or a tensor that broadcasts
+            to x.
 
     Returns:
         The `shares` (steps + 1,) of vanished pixels, the `scores` (N, steps + 1) and their `area` (N,).
@@ -123,7 +123,7 @@ def deletion(
         >>> explain.deletion(model, x, x.abs().amax(1), steps=4).scores.shape
         torch.Size([2, 5])
     """
-    return _curve(model, x, maps, target, steps, fill, insert=False)
+    return _curve(model, x, maps, target, steps, baseline, insert=False)
 
 
 def insertion(
@@ -133,7 +133,7 @@ def insertion(
     target: Target = None,
     *,
     steps: int = 20,
-    fill: float | Tensor = 0.0,
+    baseline: float | Tensor = 0.0,
 ) -> Curve:
     """Return the class probability while pixels appear, the map's strongest first: a good map finds it early.
 
@@ -145,7 +145,7 @@ def insertion(
         maps: One map per image (N, H, W), as attributions return.
         target: The class to explain: one, one per image, or None for the class that the model finds.
         steps: In how many steps of equally many pixels.
-        fill: What stands there before, in preprocessed values: a number, or a tensor such as a blurred x.
+        baseline: What stands there before, in preprocessed values: a number, or a tensor such as a blurred x.
 
     Returns:
         The `shares` (steps + 1,) of shown pixels, the `scores` (N, steps + 1) and their `area` (N,).
@@ -164,7 +164,7 @@ def insertion(
         >>> explain.insertion(model, x, x.abs().amax(1), steps=4).area.shape
         torch.Size([2])
     """
-    return _curve(model, x, maps, target, steps, fill, insert=True)
+    return _curve(model, x, maps, target, steps, baseline, insert=True)
 
 
 def cascading_randomization(

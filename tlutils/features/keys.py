@@ -57,11 +57,10 @@ def of_stages(model: nn.Module, stages: Sequence[Stage], settings: Mapping[str, 
     key, found = "", {}
     for stage in stages:
         own = tuple(f"{m}." for m in stage.modules)
-        inside = {m for m in places if f"{m}.".startswith(own)}
         above = {m.rpartition(".")[0] for m in stage.modules} | {""}
         while deeper := {m.rpartition(".")[0] for m in above} - above:
             above |= deeper
-        new = sorted((inside | above) - used)
+        new = sorted(m for m in places if m not in used and (m in above or f"{m}.".startswith(own)))
         used.update(new)
         key = fingerprint.short(
             key,

@@ -97,7 +97,7 @@ def find(
         arrays = {stage: shelf.read() for stage, shelf in found.items()}
         arithmetic = {stage: shelf.state["arithmetic"] for stage, shelf in found.items()}
         begun = {s: own.state["arithmetic"] for s, own in shelves.items() if own.begun} | known.arithmetic
-        if begun.items() - arithmetic.items():
+        if begun.items() - arithmetic.items() or not all(arrays.values()):
             continue
         at = places[images[fresh[0]]] * rows
         first = {s: tuple(array[at : at + 1] for array in own) for s, own in arrays.items()}

@@ -59,13 +59,14 @@ class FeatureStore:
 
     def __getitem__(self, stage: str) -> Any:
         entry = self._entry(stage)
-        shelf = Shelf(self.path / entry["folder"])
-        if not shelf.complete or shelf.state["arrays"] != entry["arrays"]:
+        opened = Shelf(self.path / entry["folder"]).read()
+        shelf = Shelf(self.path / entry["folder"])  # again: another process may have come in between
+        if not opened or not shelf.complete or shelf.state["arrays"] != entry["arrays"]:
             raise LearnerError(
                 f"The features in {shelf.folder} are no longer those of this store: they were removed or "
                 "damaged, or are being made again. Call features.extract again: it computes what is missing."
             )
-        arrays = tuple(with_groups(array, self.groups) for array in shelf.read())
+        arrays = tuple(with_groups(array, self.groups) for array in opened)
         return arrays[0] if len(arrays) == 1 else arrays
 
     def torch(self, stage: str) -> Any:
@@ -200,8 +201,11 @@ class Shelf:
         self.folder = self.folder.rename(folder / self.folder.name)
 
     def read(self) -> Arrays:
-        """Return the arrays, memory-mapped and copied on write."""
-        return tuple(np.load(self._file(i), mmap_mode="c") for i in range(len(self.state["arrays"])))
+        """Return the arrays, memory-mapped and copied on write; nothing where files went meanwhile."""
+        try:
+            return tuple(np.load(self._file(i), mmap_mode="c") for i in range(len(self.state["arrays"])))
+        except (OSError, ValueError, EOFError):
+            return ()
 
     def _file(self, i: int) -> Path:
         return self.folder / f"{i}.npy"

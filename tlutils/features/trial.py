@@ -148,10 +148,14 @@ class Trial:
                 for image in self._inputs:
                     self._keep(*self._try(image, arithmetic))
         tried = self._rows.get(arithmetic, [])
-        return len(tried) == len(self.images) and all(
-            _near(array[i * rows][None], value, self.forward.tolerance(arithmetic))
-            for i, out in zip(self.images, tried, strict=True)
-            for array, value in zip(arrays, out[stage], strict=True)
+        return (
+            bool(arrays)
+            and len(tried) == len(self.images)
+            and all(
+                _near(array[i * rows][None], value, self.forward.tolerance(arithmetic))
+                for i, out in zip(self.images, tried, strict=True)
+                for array, value in zip(arrays, out[stage], strict=True)
+            )
         )
 
     def confirms(self, image: int, rows: dict[str, Arrays], arithmetic: dict[str, str]) -> bool:

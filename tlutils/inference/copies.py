@@ -24,7 +24,7 @@ from .state import set_mode
 
 HOOKS = frozenset(name for name in nn.Module().__dict__ if "_hooks" in name)
 _CONTAINERS = (list, dict, set, deque)
-
+_META = torch.device("meta")
 
 PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 
@@ -128,6 +128,8 @@ class Copier:
         """Return a copy of a value; the value itself where it is no part of a model's state."""
         if type(value) in PLAIN:  # most values, told first: large models have thousands
             return value
+        if type(value) is tuple and PLAIN.issuperset(map(type, value)):
+            return value
         if id(value) in self._done:
             return self._done[id(value)]
         if isinstance(value, _CONTAINERS):
@@ -136,7 +138,7 @@ class Copier:
             return self._module(value)
         if isinstance(value, Tensor):
             return self._keep(value, self._tensor(value))
-        if isinstance(value, tuple) and not PLAIN.issuperset(map(type, value)):
+        if isinstance(value, tuple):
             items = [self.copy(v) for v in value]
             if all(a is b for a, b in zip(items, value, strict=True)):
                 return value
@@ -171,7 +173,10 @@ class Copier:
         hooks = HOOKS
         if Tensor in map(type, module.__dict__.values()):  # a weight that a hook makes
             hooks = HOOKS - {"_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"}
-        state = {k: OrderedDict() if k in hooks else self.copy(v) for k, v in module.__dict__.items()}
+        state = {
+            k: v if type(v) in PLAIN else OrderedDict() if k in hooks else self.copy(v)
+            for k, v in module.__dict__.items()
+        }
         if "grad_checkpointing" in state:
             state["grad_checkpointing"] = False  # it changes memory, never values
         state["_compiled_call_impl"] = None
@@ -270,4 +275,4 @@ def empty_like(tensor: Tensor) -> Tensor:
         >>> inference.empty_like(torch.zeros(2, 3))
         tensor(..., device='meta', size=(2, 3))
     """
-    return torch.empty_like(tensor, device="meta", requires_grad=False)
+    return torch.empty_like(tensor, device=_META)

@@ -8,7 +8,7 @@ from torch import nn
 
 from .. import fingerprint, runtime
 from ..errors import LearnerError
-from .state import set_mode, tensors_in
+from .state import set_modes, tensors_in
 from .wrappers import require_module
 
 _Out = TypeVar("_Out")
@@ -41,20 +41,18 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         True
     """
     bare = require_module(model)
-    if any(t is not None and t.is_meta for t in tensors_in(model)):
+    modes = [(module, module.training) for module in model.modules()]
+    if any(t is not None and t.is_meta for t in tensors_in(module for module, _ in modes)):
         raise LearnerError(
             "The model's weights are on the meta device: they have shapes and no values, so it cannot run. "
             "Make it again on a real device, or call model.to_empty(device='cpu') and load weights."
         )
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        set_mode(model, training=False)
+        set_modes((module, False) for module, _ in modes)
         with runtime.seeded(0):
             yield bare
     finally:
-        for module, training in modes:
-            if module.training is not training:
-                module.training = training
+        set_modes(modes)
 
 
 def watch_draws(work: Callable[[], _Out]) -> tuple[_Out, bool]:

@@ -94,9 +94,16 @@ def set_mode(model: nn.Module, training: bool) -> None:
         ...     [module.training for module in copy.modules()]
         [False, False]
     """
-    for module in model.modules():
-        if module.training is not training:  # to set an attribute of a module takes a while
-            module.training = training
+    set_modes((module, training) for module in model.modules())
+
+
+def set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        if module.training is not training:
+            if "training" in vars(module):  # to set an attribute of a module takes ten times as long
+                vars(module)["training"] = training
+            else:  # a scripted one
+                module.training = training
 
 
 def refuse_quantised(modules: Iterable[nn.Module]) -> None:
@@ -117,7 +124,7 @@ def refuse_quantised(modules: Iterable[nn.Module]) -> None:
         )
 
 
-def tensors_in(model: nn.Module) -> Iterator[Any]:
-    for module in model.modules():
+def tensors_in(modules: Iterable[nn.Module]) -> Iterator[Any]:
+    for module in modules:
         yield from module._parameters.values()
         yield from module._buffers.values()

@@ -244,7 +244,7 @@ def require_module(model: object) -> nn.Module:
             f"Expected a model (a torch.nn.Module) and got {type(model).__name__}. "
             "Make one with models.load('tf_efficientnet_lite0')."
         )
-    if any(map(nn.parameter.is_lazy, tensors_in(model))):
+    if any(map(nn.parameter.is_lazy, tensors_in(model.modules()))):
         raise LearnerError(
             f"{type(model).__name__} has lazy layers without weights yet. Run it once on a batch of images "
             "first."

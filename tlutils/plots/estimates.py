@@ -51,7 +51,8 @@ def intervals(results: Mapping[str, Interval], *, title: str, alt: str, xlabel: 
         colour = COLOURS.get(name, COLOURS["ink"])
         draw_interval(ax, row, results[name], colour, size=8)
         value, _, high = results[name]
-        ax.text(high + 0.01, row, f"{value:.2f}", va="center", color=colour, fontweight="bold")
+        beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+        ax.annotate(f"{value:.2f}", (high, row), **beside, color=colour, fontweight="bold")
     ax.set_yticks(range(len(rows)), [NAMES.get(name, name) for name in rows])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlabel(xlabel)

@@ -223,6 +223,7 @@ def stages(model: nn.Module, *, input_size: tuple[int, int, int] | None = None) 
 _PLANS: "WeakKeyDictionary[nn.Module, tuple[Any, Plan]]" = WeakKeyDictionary()
 _SHARED: "OrderedDict[str, Plan]" = OrderedDict()  # by what models are made of; the oldest goes first
 _SHARING = threading.Lock()
+_FRESH = frozenset(vars(nn.Module()))  # what torch gives each module: mode, hooks, tables of its parts
 _UNCHANGED: ContextVar[dict[Any, tuple[nn.Module, Plan]] | None] = ContextVar("unchanged", default=None)
 
 
@@ -299,7 +300,7 @@ def _make_up(model: nn.Module) -> list[Any]:
             name,
             id(module),
             getattr(getattr(module.forward, "__func__", module.forward), "__code__", None),
-            [(k, v) for k, v in vars(module).items() if k != "training" and is_size(v)],
+            [(k, v) for k, v in vars(module).items() if k not in _FRESH and is_size(v)],
             [
                 (k, id(t), t.shape, t.dtype)
                 for k, t in (*module._parameters.items(), *module._buffers.items())

@@ -34,6 +34,10 @@ class TrainingBatch(NamedTuple):
         """Return the batch on a device."""
         return TrainingBatch(tuple(x.to(device) for x in self.inputs), *(t.to(device) for t in self[1:]))
 
+    def part(self, images: slice) -> "TrainingBatch":
+        """Return some images of the batch."""
+        return TrainingBatch(tuple(x[images] for x in self.inputs), *(t[images] for t in self[1:]))
+
     def split(self, micro_batches: int) -> list["TrainingBatch"]:
         """Return the batch in `micro_batches` parts whose sizes differ by one image at most."""
         inputs = zip(*(x.tensor_split(micro_batches) for x in self.inputs), strict=True)

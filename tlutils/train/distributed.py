@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import psutil
@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from .. import inference, models, runtime
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, twin
+from ..inference import device_of, dtype_of, logits_of, twin
+from .data import TrainingBatch
 from .depthwise import SmallDepthwise
 
 log = logging.getLogger("tlutils")
@@ -58,7 +59,10 @@ class Hardware:
         self.accelerator = Accelerator(
             cpu=self._cpu,
             mixed_precision=wanted,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            kwargs_handlers=[
+                # A layer that a step leaves out has no gradient, as in one process.
+                DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+            ],
         )
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index  # the number of this process, from 0
@@ -104,6 +108,20 @@ class Hardware:
     def count_passes(self, images: int, smallest: int) -> int:
         """Return in how many passes a step of `images` is made, none of fewer than `smallest` of them."""
         return min(self.micro_batches, max(1, images // self.world_size // smallest))
+
+    def alters(self, module: nn.Module, batch: TrainingBatch) -> bool:
+        """Return whether dividing a batch into passes and processes gives other scores, or other buffers.
+
+        A batch of a few images is tried on a copy in training mode, whole and divided.
+        """
+        batch = batch.to(self.device)
+        share = batch.part(slice(self.rank, None, self.world_size))
+        whole, buffers = _try(module, [batch])
+        parts = share.split(min(2, self.micro_batches))
+        with _JointBatchNorm() if self.world_size > 1 else nullcontext():
+            divided, moved = _try(module, parts)
+        alike = _close(whole[self.rank :: self.world_size], divided) and all(map(_close, buffers, moved))
+        return self.sum_over_processes(torch.tensor(float(not alike), device=self.device)).item() > 0
 
     def _split_further(self, images: int, smallest: int) -> None:
         before = self.count_passes(images, smallest)
@@ -201,6 +219,20 @@ class Hardware:
         else:
             used = psutil.Process().memory_info().rss
         self._peak_memory = max(self._peak_memory, used / 2**20)
+
+
+def _try(module: nn.Module, batches: list[TrainingBatch]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the scores that a copy of a module gives in training mode, and its buffers afterwards."""
+    with twin(module) as copy, torch.no_grad():
+        copy.train()
+        scores = [logits_of(_Wrapped(copy)(*batch.inputs)) for batch in batches]
+        return torch.cat(scores), [*copy.buffers()]
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors differ by rounding only."""
+    one, other = one.double(), other.double()
+    return torch.allclose(one, other, rtol=0, atol=1e-4 * float(one.nan_to_num().abs().max()), equal_nan=True)
 
 
 class _Wrapped(nn.Module):

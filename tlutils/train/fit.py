@@ -171,9 +171,37 @@ class PhaseTrainer:
         self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
         self.set_train_mode()
         self.trains_batchnorm = any(m.training for m in self.module.modules() if layers.is_batchnorm(m))
-        if self.trains_batchnorm:
-            note_batchnorm(recipe, hardware)
+        if recipe.micro_batches > 1 or hardware.world_size > 1:
+            self.note_division()
         self.class_weights = compute_class_weights(self.train.labels, self.num_classes, recipe)
+
+    def note_division(self) -> None:
+        """Say where results depend on how a step is divided into passes and processes."""
+        recipe, hardware = self.recipe, self.hardware
+        passes = hardware.count_passes(recipe.batch_size, self.smallest)
+        if passes * hardware.world_size == 1:
+            return
+        if passes > 1 and self.trains_batchnorm:
+            hardware.note(
+                f"A step adds up {passes} passes. BatchNorm sees the images of one pass together, about "
+                f"{recipe.batch_size // passes} of {recipe.batch_size}, so results differ from those of a "
+                "single pass; train_bn=False avoids that."
+            )
+        else:
+            few = plan_epoch(len(self.train.labels), recipe, 0)[0][: 4 * hardware.world_size]
+            (batch,) = load_batches(self.train, [few])
+            if hardware.alters(self.module, batch):
+                hardware.note(
+                    f"A step has {passes * hardware.world_size} passes, over all processes. In training this "
+                    "model draws random numbers, or mixes or counts the images of a pass, so results differ "
+                    "from those of a single pass."
+                )
+        if recipe.optimizer == "adamw" and self.phase.from_stage != "head":
+            hardware.note(
+                "Some gradients are zero but for rounding, such as those of a bias in front of a "
+                "normalisation or of an attention's keys, which have no effect. AdamW makes whole steps of "
+                "them, so such weights differ with the number of passes and processes."
+            )
 
     def train_epoch(self, epoch: Epoch) -> dict[str, float]:
         """Take one optimizer step per batch; return train_…, lr_…, trainable_params and images_per_second."""
@@ -237,8 +265,7 @@ class PhaseTrainer:
                 sums += torch.stack([loss.detach(), correct])
             return hardware.sum_over_processes(sums)
 
-        smallest = WITH_STATISTICS if self.trains_batchnorm else 1
-        sums = hardware.within_memory(attempt, self.module, images=images, smallest=smallest)
+        sums = hardware.within_memory(attempt, self.module, images=images, smallest=self.smallest)
         loss, correct = sums.tolist()
         return loss, correct
 
@@ -287,6 +314,11 @@ class PhaseTrainer:
         return compute_val_metrics(logits, self.val.labels)
 
     @property
+    def smallest(self) -> int:
+        """How many images a pass needs."""
+        return WITH_STATISTICS if self.trains_batchnorm else 1
+
+    @property
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that the optimizer moves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -328,22 +360,6 @@ def note_doubts(model: nn.Module, dataset: data.TrainingData, recipe: Recipe, ha
     if dtype_of(model) in (torch.float16, torch.bfloat16):
         name = str(dtype_of(model)).removeprefix("torch.")
         hardware.note(f"The weights are {name}. They train in float32, and are rounded back at the end.")
-
-
-def note_batchnorm(recipe: Recipe, hardware: Hardware) -> None:
-    """Say where training with BatchNorm depends on how a step is divided."""
-    passes = hardware.count_passes(recipe.batch_size, WITH_STATISTICS)
-    if passes > 1:
-        hardware.note(
-            f"A step adds up {passes} passes. BatchNorm sees the images of one pass together, about "
-            f"{recipe.batch_size // passes} of {recipe.batch_size}, so results differ from those of a single "
-            "pass; train_bn=False avoids that."
-        )
-    if hardware.world_size > 1 and recipe.optimizer == "adamw":
-        hardware.note(
-            "A bias in front of BatchNorm, if there is one, has no effect, and no gradient but rounding "
-            "errors. AdamW makes whole steps of them, so it differs between one process and several."
-        )
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> torch.optim.Optimizer:

@@ -28,7 +28,7 @@ class _Watched:
         self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 3)
         convolution = nn.Conv2d(3, 4, 3, bias=False)
         body = [convolution, self.norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        self.model = nn.Sequential(*body, self.head)
+        self.model = nn.Sequential(*body, self.head).eval()  # so that the learner's train() matters
         self.x, self.y = torch.randn(10, 3, 6, 6), torch.arange(10) % 3
         self.rows: list[Tensor] = []  # of each forward pass
         self.modes: list[tuple[bool, bool]] = []  # of the network and of BatchNorm, in each forward pass

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -136,24 +137,32 @@ def check_accumulate(accumulate: Callable[..., Any] | None) -> None:
         optimizer = _Counted(model.parameters(), lr=0.5)
         F.cross_entropy(model(torch.randn(4, 6)), torch.arange(4) % 3).backward()  # what was before
         old = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-        sizes: list[int] = []
-        hook = model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        seen: list[int] = []  # of each forward pass its images, of each backward pass 0
+        hooks = [
+            model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0]))),
+            next(model.parameters()).register_hook(lambda _: seen.append(0)),
+        ]
 
         def run(*inputs: Any) -> bool:
             accumulate(*inputs)
             return True
 
         done = attempt(run, model, optimizer, x, y, 4, todo=todo)
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         if done is None:
             return
 
-    def like(weigh: Callable[[int], float], kept: bool = False, parts: int = 3) -> bool:
+    def like(
+        weigh: Callable[[int], float], kept: bool = False, parts: int = 3, softmax: bool = False
+    ) -> bool:
         other = copy.deepcopy(start)
         for p, grad in zip(other.parameters(), old, strict=True):
             p.grad = grad.clone() if kept else torch.zeros_like(grad)
         for rows, labels in list(zip(x.split(4), y.split(4), strict=True))[-parts:]:
-            (F.cross_entropy(other(rows), labels) * weigh(len(labels))).backward()
+            logits = other(rows)
+            loss = F.cross_entropy(logits.softmax(1) if softmax else logits, labels)
+            (loss * weigh(len(labels))).backward()
         torch.optim.SGD(other.parameters(), lr=0.5).step()
         pairs = zip(other.parameters(), model.parameters(), strict=True)
         return all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
@@ -165,8 +174,8 @@ def check_accumulate(accumulate: Callable[..., Any] | None) -> None:
         "Nothing moved: is there a step()?": optimizer.steps == 0,
         f"{optimizer.steps} steps for one batch: step() comes once, after the last part.": optimizer.steps
         > 1,
-        "A part was larger than `size` images: memory would not hold it.": max(sizes, default=0) > 4,
-        "Not every image took part: is the shorter last part left out?": sum(sizes) < 10,
+        "A part was larger than `size` images: memory would not hold it.": max(seen, default=0) > 4,
+        "Not every image took part: is the shorter last part left out?": sum(seen) < 10,
         "Only the last part counts: zero_grad() comes once, before the first part.": like(share, parts=1)
         or like(lambda images: 1.0, parts=1)
         or like(lambda images: 1 / 3, parts=1),
@@ -180,7 +189,12 @@ def check_accumulate(accumulate: Callable[..., Any] | None) -> None:
         "Gradients from before are still there: zero_grad() first.": like(share, kept=True)
         or like(lambda images: 1.0, kept=True)
         or like(lambda images: 1 / 3, kept=True),
+        "cross_entropy takes logits, and makes the softmax itself: yours came twice.": like(
+            share, softmax=True
+        ),
         "Not yet: the weights are not where one pass over the batch takes them.": not like(share),
+        "The weights are right, and the memory is that of all images: a part's graph is kept until its "
+        "backward(). So backward() in each part.": any(a and b for a, b in pairwise(seen)),
     }
     judge_effects(mistakes, praise="the memory of four images, and the step of ten.")
 
@@ -202,12 +216,16 @@ def check_range_test(range_test: Callable[..., Any] | None) -> None:
     rates = [0.01, 0.1, 1.0, 4.0]
     with runtime.seeded(0):
         model, x, y = _small()
-    start = copy.deepcopy(model)
+    start = copy.deepcopy(model.eval())
+    trains: list[bool] = []  # of each forward pass, also of a copy: whether it is in training mode
+    hook = model.register_forward_pre_hook(lambda module, _: trains.append(module.training))
     found = attempt(range_test, model, x, y, list(rates), todo=todo)
+    hook.remove()
     if found is None:
         return
     try:
-        losses = [float(torch.as_tensor(loss).detach()) for loss in found]  # type: ignore[attr-defined]
+        came = list(found)  # type: ignore[call-overload]
+        losses = [float(torch.as_tensor(loss).detach()) for loss in came]
     except (TypeError, ValueError, RuntimeError):
         print(f"Not yet. {todo}")
         return
@@ -215,13 +233,16 @@ def check_range_test(range_test: Callable[..., Any] | None) -> None:
         print(f"{len(losses)} losses came back for {len(rates)} rates.")
         return
 
-    def run(steps: list[float], zero: bool = True, momentum: float = 0.0) -> list[float]:
+    def run(
+        steps: list[float], zero: bool = True, momentum: float = 0.0, softmax: bool = False
+    ) -> list[float]:
         """The loss before each step, and after the last."""
         other = copy.deepcopy(start)
         optimizer = torch.optim.SGD(other.parameters(), lr=1.0, momentum=momentum)
         seen = []
         for lr in steps:
-            loss = F.cross_entropy(other(x), y)
+            logits = other(x)
+            loss = F.cross_entropy(logits.softmax(1) if softmax else logits, y)
             seen.append(loss.item())
             if zero:
                 optimizer.zero_grad()
@@ -255,7 +276,16 @@ def check_range_test(range_test: Callable[..., Any] | None) -> None:
         "Momentum carries earlier rates along: plain SGD.": are(run(rates, momentum=0.9)[:-1]),
         "The losses are right, and the model is another one now: work on copy.deepcopy(model). What "
         "`state_dict()` gives is no copy: it holds the weights themselves.": are(right[:-1]) and moved,
+        "cross_entropy takes logits, and makes the softmax itself: yours came twice.": are(
+            run(rates, softmax=True)[:-1]
+        ),
         "Not yet. For each rate: loss, zero_grad, backward, a step at this rate.": not are(right[:-1]),
+        "The copy was in training mode, and the model is not: leave it in the mode that it came in.": any(
+            trains
+        ),
+        "A tensor holds on to its whole graph: note loss.item().": any(
+            isinstance(loss, Tensor) and loss.requires_grad for loss in came
+        ),
     }
     judge_effects(
         mistakes, praise="one short run, and the model as it was. Take a rate below where it rises."
@@ -351,6 +381,8 @@ def check_class_weights(class_weights: Callable[..., Any] | None) -> None:
         "Not yet. Images of a class times its weight has to be the same for every class.": not are(right),
         "With four classes, of which one has no image here, four weights are asked for.": more is not None
         and torch.as_tensor(more).shape != (4,),
+        "The class without an image has the weight inf, and with label smoothing the loss would be nan: give "
+        "it a finite one, such as 0.": more is not None and not torch.as_tensor(more).isfinite().all(),
     }
     judge_effects(
         mistakes, praise="rare classes count as much as frequent ones, and the loss keeps its size."

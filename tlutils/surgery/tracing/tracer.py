@@ -30,6 +30,8 @@ class _Proxy(fx.Proxy):
         return _Attribute(self, name)
 
     def __len__(self) -> int:
+        if isinstance(self.tracer.values[self.node][0], Tensor):
+            raise fx.proxy.TraceError("it asks for len(x) of a tensor, where x.shape[0] can be followed")
         return len(self.tracer.concrete(self))
 
     def __index__(self) -> int:
