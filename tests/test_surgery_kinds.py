@@ -123,11 +123,12 @@ class RemembersTheLast(Net):
         return x + last
 
 
-class RemembersTheLastForSeveral(RemembersTheLast):
-    """Only a batch that follows another one shows it."""
+class RemembersALargerBatch(RemembersTheLast):
+    """Only several images that follow more of them show it."""
 
     def between(self, x):
-        return x if len(x) == 1 else super().between(x)
+        last, self.last = self.last, len(x)
+        return 2 * x if last > len(x) > 1 else x
 
 
 class OneAloneIsRefused(Net):
@@ -149,7 +150,7 @@ class OneAloneIsRefused(Net):
         (RolledFromThreeOn, "batch-dependent"),
         (OneAloneIsSqueezed, "batch-dependent"),
         (RemembersTheLast, "batch-dependent"),
-        (RemembersTheLastForSeveral, "batch-dependent"),
+        (RemembersALargerBatch, "batch-dependent"),
         (OneAloneIsRefused, "batch-dependent"),
         (GivesItsPrototypes, ""),
         (Net, ""),

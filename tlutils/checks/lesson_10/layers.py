@@ -173,8 +173,8 @@ def check_freeze_backbone(freeze_backbone: Callable[[Any, Any], Any] | None) -> 
             "A part is still free: weights of BatchNorm moved.": bool(backbone & weights),
             "The head did not move: it alone was to train.": not {"fc.1.weight", "fc.1.bias"} <= moved,
             "The weights stand still, and BatchNorm's running averages move: model.train(), which every loop "
-            "calls, takes the frozen part along. Something has to keep it in eval mode. (Where that is another "
-            "train(), call eval() before: it is train(False).)": bool(backbone),
+            "calls, takes the frozen part along. Something has to keep it in eval mode. (Where that is "
+            "another train(), call eval() before: it is train(False).)": bool(backbone),
             "Dropout of the frozen part still draws: the same images give other features each time. "
             "It is not BatchNorm alone that has two modes.": not torch.equal(one, two),
             "The running averages stand still, and yet BatchNorm normalises each batch by its own mean: "
