@@ -104,5 +104,6 @@ ANSWERS[lesson_10.check_save_and_load] = [
     ((save, lambda path, build: load(path, build)[2]), "load stopped with IndexError"),
     ((lambda path, model, classes: model[9], load), "save stopped with IndexError"),
     ((save, lambda path, build: None), "Not answered"),
+    ((save, lambda path, build: load(path, build) and None), "Nothing came back"),
     ((lambda path, model, classes: None, load), "Not answered"),
 ]

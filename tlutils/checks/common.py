@@ -121,18 +121,17 @@ def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) 
         print(f"Your lines stopped with {type(error).__name__}: {why}. {todo}")
         return None
     if found is None:
-        print(f"{'Not answered yet.' if _is_empty(function) else 'Nothing came back: return it.'} {todo}")
+        print(f"{say_nothing_came(function)} {todo}")
     return found
 
 
-def _is_empty(function: Callable[..., object] | None) -> bool:
-    """Return whether there is nothing in a function but its docstring and `...`."""
-    if function is None:
-        return True
-    lines = inspect.unwrap(getattr(function, "forward", function))  # a module's are in `forward`
+def say_nothing_came(function: Callable[..., object] | None) -> str:
+    """Return what to say where nothing came back: a function without lines, but for `...`, is unanswered."""
+    lines = inspect.unwrap(getattr(function, "forward", function or _empty))  # a module's are in `forward`
     code = getattr(lines, "__code__", None)
-    # Every second byte is what is done, the others with what.
-    return code is not None and code.co_code[::2] == _empty.__code__.co_code[::2]
+    if code and code.co_code[::2] == _empty.__code__.co_code[::2]:  # every second byte: what is done
+        return "Not answered yet."
+    return "Nothing came back: return it."
 
 
 def _empty() -> None: ...

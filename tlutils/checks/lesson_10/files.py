@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import runtime
-from ..common import is_close
+from ..common import is_close, say_nothing_came
 
 CLASSES = [["cat", "dog"], ["oak", "elm", "ash"]]
 TODO = "save writes one file at `path`; load returns (network, classes)."
@@ -126,7 +126,7 @@ def _fault(
             )
         return f"Your load stopped with {_name(error)}. Does the file have the whole state_dict()?"
     if found is None:
-        return f"Not answered yet. {TODO}"
+        return f"{say_nothing_came(load)} {TODO}"
     if not isinstance(found, tuple | list) or len(found) != 2 or not isinstance(found[0], nn.Module):
         return f"load returned a {type(found).__name__}. Return two things: the network, and its classes."
     if any(call.kwargs.get("weights_only") is False for call in opened.call_args_list):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from ... import runtime
-from ..common import attempt, is_close
+from ..common import attempt, is_close, say_nothing_came
 
 
 class _Colours(nn.Module):
@@ -78,7 +78,7 @@ def check_predict(predict: Callable[[Any, list[str], Any, Path], Any] | None) ->
             except Exception as raised:  # a learner's lines may stop in any way
                 error = f"{type(raised).__name__}: {(str(raised).splitlines() or [''])[0]}"
             if found is None and error is None:
-                print(f"Not answered yet. {todo}")
+                print(f"{say_nothing_came(predict)} {todo}")
                 return
             if fault := _fault_of_prediction(found, error, model, (wanted, bgr), mode, index):
                 print(fault)
