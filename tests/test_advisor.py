@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from tlutils import advisor, claims, cli, data, models, surgery, train
+from tlutils import advisor, claims, cli, data, features, models, probe, surgery, train
 from tlutils.advisor import advice as advice_module
 from tlutils.advisor import code, images, policies
 from tlutils.advisor import race as race_module
@@ -28,7 +28,8 @@ ALONE = np.arange(N)
 def fewer_settings():
     """Each probe chooses among fewer settings than a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policies, "PENALTIES", (3.0, 0.03))
+        patch.setattr(policies, "COARSE_PENALTIES", (3.0, 0.03))
+        patch.setattr(code, "COARSE_PENALTIES", (3.0, 0.03))
         patch.setattr(policies, "SHARES", (0.1, 1.0))
         yield
 
@@ -319,6 +320,45 @@ def test_labels_that_a_blind_probe_contradicts_are_listed(few):
     assert found.paths == [known.paths[3]]
 
 
+def test_labels_are_doubted_by_the_probe_that_was_measured(few):
+    known, rng = few.train, np.random.default_rng(0)
+    together = np.arange(len(known)) // 2
+    x = rng.normal(size=(len(known), 5)) + 2 * np.eye(5)[known.labels]
+    race = start_race(known, x, together)
+    for fold in range(policies.FOLDS):
+        race._run("probe", fold)
+    shared = {"groups": together, "penalties": policies.COARSE_PENALTIES}
+    blind = probe.predict_held_out(x, np.array(known.labels), **shared)
+    assert np.array_equal(race.runners["probe"].probabilities, blind)
+
+
+def hidden_layers():
+    """A network with two hidden layers behind the pooling, as an AlexNet has."""
+    layers = nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    layers += nn.Flatten(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+    return models.describe(nn.Sequential(*layers), input_size=(3, 16, 16))
+
+
+def test_layers_behind_the_pooling_are_no_stages_that_a_policy_counts():
+    settings, names = (
+        policies.settings_for("last stage", 80),
+        ["stage1", "stage2", "pool", "fc1", "fc2", "head"],
+    )
+    assert surgery.stages(hidden_layers()).names == names
+    assert surgery.stages(hidden_layers()).body == names[:2]
+    recipe = policies.make_recipe("last stage", hidden_layers(), 80, settings, 0)
+    assert recipe.phases[0].from_stage == "stage2"
+    measured, written = hidden_layers(), hidden_layers()
+    policies.make_recipe("first stages", measured, 80, settings, 0)
+    exec(
+        code.FIRST.format(head_lr=0.1, settings="lr=0.1"),
+        {"model": written, "surgery": surgery, "train": train},
+    )
+    for model in (measured, written):
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained == {"0.weight", "0.bias", "2.weight", "2.bias", "10.weight", "10.bias"}
+
+
 def test_a_folder_unlike_the_training_images_is_noticed_and_one_like_them_is_not(few, tiny, tmp_path):
     model = models.load(tiny)
     x = advice_module._read(model, few.train)["pool"]
@@ -355,6 +395,7 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
             place = folder / split / str(label)
             place.mkdir(parents=True, exist_ok=True)
             image.resize((32, 32)).save(place / f"{split}{i}.png")
+            image.resize((32, 32)).save(place / f"{split}{i}-copy.png")
     recipe = None
     if policy not in policies.PROBES:
         settings = replace(policies.settings_for(policy, 80), steps=2)
@@ -362,11 +403,30 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
     text = write_recipe(policy, tiny, str(folder), recipe=recipe)
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
-    exec(compile(text, "recipe.py", "exec"), {})
+    scope = {}
+    exec(compile(text, "recipe.py", "exec"), scope)
+    if policy in policies.PROBES:
+        assert_measured(policy, scope, tiny)
     if policy not in ("neighbours", "probe, best depth", "probe, all depths"):
         into = claims.small_network(3, seed=0) if policy == "scratch" else None
         kept = models.load(tmp_path / "run" / "model.safetensors", into=into)
         assert models.info(kept).classes == ["0", "1", "2"]
+
+
+def assert_measured(policy, scope, backbone):
+    """What the recipe fitted is what the policy was measured with, to the group, the fold and the penalty."""
+    splits = scope["dataset"].train, scope["dataset"].val
+    at = {"probe, best depth": ["stage2"], "probe, all depths": [*(f"stage{i}" for i in range(1, 5)), "pool"]}
+    stores = [features.extract(models.load(backbone), s, at=at.get(policy, ["pool"])) for s in splits]
+    x, new = ({stage: np.asarray(store[stage]) for stage in store.at} for store in stores)
+    groups = np.unique(splits[0].groups, return_inverse=True)[1]
+    assert len(np.unique(groups)) == len(groups) / 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policies, "best_share", lambda *arguments: 0.1)  # the one that is written
+        measured = policies.PROBES[policy](x, np.asarray(splits[0].labels), groups, 0)(new)
+    columns = scope.get("kept", slice(None))
+    found = scope["found"].predict_proba(np.concatenate(list(new.values()), axis=1)[:, columns])
+    assert np.array_equal(found, measured)
 
 
 def write_recipe(policy, backbone, source, **changes):

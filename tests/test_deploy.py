@@ -16,7 +16,6 @@ from image_folders import coloured, fill, heic
 from PIL import Image
 
 from tlutils import cli, data, deploy, features, models, novelty, probe, surgery, train
-from tlutils.deploy.building import _held_out
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
@@ -290,13 +289,44 @@ def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not
     wrong, hard = [0, 1, 2, 3, 40, 41, 42, 43, 80, 81, 82, 83], [10, 11, 12, 50, 51, 52]
     labels[wrong] = (truth[wrong] + 1) % 3
     x[hard] = 0.5 * (np.eye(3)[truth[hard]] + np.eye(3)[(truth[hard] + 2) % 3])
-    fitted = probe.fit_probe(x, labels, classes=["a", "b", "c"])
-    found = probe.find_label_issues(labels, _held_out(x, fitted, labels, np.arange(120), 0))
+    found = probe.find_label_issues(labels, probe.predict_held_out(x, labels))
     rows = {suspect.row for suspect in found}
     assert rows >= set(wrong)
     assert not rows & set(hard)
     assert len(rows) <= len(wrong) + 1
     assert all(suspect.suggested == truth[suspect.row] for suspect in found if suspect.row in wrong)
+
+
+@pytest.mark.parametrize("kind", ["probe", "recipe"])
+def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training(
+    kind, backbone, tmp_path, monkeypatch
+):
+    root = coloured(tmp_path / "scans", {"ill": 30, "well": 12}, wrong=0.2)
+    dataset = data.load(root, group_by=lambda path: f"{path.parent.name}{int(path.stem) // 3}")
+    train_store, val_store = (
+        features.extract(models.load(backbone), split, at="pool") for split in (dataset.train, dataset.val)
+    )
+    given = {
+        "probe": probe.fit_probe(
+            train_store["pool"],
+            train_store.labels,
+            classes=dataset.classes,
+            penalties=[0.1],
+            class_weight=None,
+        ),
+        "recipe": Recipe.probe(epochs=1),
+    }[kind]
+    stores = [train_store, val_store] if kind == "probe" else [train_store]
+    x, labels, groups = map(
+        np.concatenate, zip(*((s["pool"], s.labels, s.groups) for s in stores), strict=True)
+    )
+    seen = []
+    monkeypatch.setattr(probe, "find_label_issues", lambda labels, chances: seen.append(chances) or [])
+    deploy.build(dataset, tmp_path / "out", backbone=backbone, recipe=given)
+    told = probe.predict_held_out(x, labels, groups=groups, class_weight=None)
+    assert np.array_equal(seen[0], told)
+    assert not np.array_equal(told, probe.predict_held_out(x, labels, groups=groups))
+    assert not np.array_equal(told, probe.predict_held_out(x, labels, class_weight=None))
 
 
 @pytest.mark.full

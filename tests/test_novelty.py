@@ -5,6 +5,7 @@ import pytest
 
 from tlutils import data, features, novelty
 from tlutils.errors import LearnerError
+from tlutils.features.rows import with_groups
 
 
 def draws(seed: int, count: int, shift: float = 0.0) -> np.ndarray:
@@ -68,6 +69,14 @@ def test_of_the_images_of_one_group_one_counts():
     assert (found.images, found.unlike) == (1, 1)
     assert found.p_value > 0.01
     assert detector.compare(stranger).p_value < 1e-6
+
+
+def test_embeddings_that_know_their_groups_are_compared_by_them():
+    detector, groups = novelty.fit_detector(draws(0, 100)), np.repeat(np.arange(10), 3)
+    videos = with_groups(np.repeat(draws(1, 10, shift=-20), 3, axis=0), groups)
+    assert detector.compare(videos) == detector.compare(np.asarray(videos), groups=groups)
+    assert detector.compare(videos).images == 10
+    assert detector.compare(videos, groups=range(30)).images == 30
 
 
 def test_with_too_few_held_out_images_nothing_is_called_unlike():

@@ -19,7 +19,7 @@ from tlutils import data, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import extract as features_of
 from tlutils.features.rows import with_groups
-from tlutils.probe import fit_probe
+from tlutils.probe import COARSE_PENALTIES, fit_probe, predict_held_out
 from tlutils.probe.fitting import assign_folds
 from tlutils.probe.linear import fit_logistic
 
@@ -359,6 +359,22 @@ def test_a_group_is_in_one_fold_also_when_it_spans_classes_and_a_classs_only_gro
     assert set(fold) == {-1, 0, 1, 2, 3, 4}
 
 
+def test_rows_are_judged_by_a_probe_that_saw_nothing_of_their_picture_nor_chose_its_penalty_by_them():
+    """Views of pictures without meaning are known from their neighbours, unless these are held out, too."""
+    x, y, picture = pictures(30, 4)
+    told, alone = (
+        np.mean(predict_held_out(rows, y, **given).argmax(axis=1) == y)
+        for rows, given in ((with_groups(x, picture), {}), (x, {"groups": np.arange(120)}))
+    )
+    assert told < 0.65 < 0.85 < alone
+    fold = assign_folds(y, picture, 3, 5)
+    held, learn = fold == 1, fold != 1
+    options = {"groups": picture[learn], "penalties": COARSE_PENALTIES, "folds": 3, "seed": 5}
+    one = fit_probe(x[learn], y[learn], class_weight=None, **options)
+    found = predict_held_out(x, y, groups=picture, class_weight=None, seed=5)
+    assert np.array_equal(found[held], one.predict_proba(x[held]))
+
+
 def test_groups_that_do_not_fit_are_refused():
     x, y = features()
     for groups in (np.arange(5), np.zeros((len(y), 2)), "one"):
@@ -443,6 +459,15 @@ def copies(tmp_path_factory):
 def test_rows_know_their_picture_however_they_are_picked_and_copied(copies, pick):
     picked = PICKED[pick](copies)
     assert picked.groups.tolist() == np.asarray(picked)[:, 0].astype(int).tolist()
+
+
+def test_a_report_counts_the_rows_of_one_picture_once_as_the_fit_does():
+    x, y, picture = pictures(20, 6)
+    known, fitted = with_groups(x, picture), fit_probe(x, y, penalties=[3.0])
+    once, each = fitted.report(known, y), fitted.report(x, y)
+    assert str(once) == str(fitted.report(x, y, groups=picture))
+    assert np.ptp(once.accuracy) > 1.5 * np.ptp(each.accuracy)
+    assert str(fitted.report(known, y, groups=range(120))) == str(each)
 
 
 @pytest.mark.parametrize(

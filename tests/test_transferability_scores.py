@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tlutils import data, features, models, transferability
 from tlutils.errors import LearnerError
+from tlutils.features.rows import with_groups
 from tlutils.transferability import gbc, h_score, leep, logme, nce, nearest_neighbour, parc, transrate
 
 FROM_FEATURES = (gbc, h_score, logme, nearest_neighbour, parc, transrate, leep)
@@ -52,6 +53,26 @@ def test_turning_the_features_changes_nothing(score):
     x, y = sample(1)
     turn = stats.ortho_group.rvs(x.shape[1], random_state=0)
     assert score(x @ turn, y) == pytest.approx(score(x, y), abs=1e-6)
+
+
+def copies():
+    """Features of twenty pictures without meaning, each three times, that know which show one picture."""
+    pictures = np.arange(60) % 20
+    x = sample(0, images=20)[0][pictures] + 0.01 * sample(0, seed=1)[0]
+    return with_groups(x, pictures), pictures % 2
+
+
+@pytest.mark.parametrize("score", [nearest_neighbour, parc])
+def test_copies_of_a_picture_do_not_make_features_better_that_know_them(score):
+    x, y = copies()
+    assert score(np.asarray(x), y) > score(x, y) + 0.02
+
+
+@pytest.mark.parametrize("score", [nearest_neighbour, parc])
+def test_images_of_one_group_are_not_compared_with_each_other(score):
+    x, y = copies()
+    with pytest.raises(LearnerError, match="one group"):
+        score(with_groups(x, np.zeros(60)), y)
 
 
 # --- LogME -----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from . import runtime
 from .errors import LearnerError
-from .features import check_rows
+from .features import check_rows, groups_of
 from .intervals import Estimate, group_codes
 
 NEIGHBOURS = 5
@@ -129,7 +129,7 @@ class Detector:
         Args:
             x: Embeddings (n, D) of the set, such as a folder of images on which the model will be used.
             groups: A number or name (n,) for each image: of one group, such as the frames of a video, one
-                image counts, since the others say the same again.
+                image counts, since the others say the same again. Features from a `FeatureStore` know theirs.
             seed: What that image is drawn by.
 
         Raises:
@@ -138,7 +138,7 @@ class Detector:
         from scipy.stats import betabinom
 
         far = self.unlike(x)
-        far = far[_one_per_group(groups, len(far), seed)]
+        far = far[_one_per_group(groups_of(x, groups), len(far), seed)]
         count, allowed = int(far.sum()), self._allowed
         if not allowed:  # nothing can be called unlike, by chance or otherwise
             return Comparison(len(far), count, Estimate(0.0, 0.0, 0.0), 1.0)
@@ -218,7 +218,7 @@ def fit_detector(
         40 of 40 images (100%) look unlike the training images: more than chance explains (0% to 12%; p = ...)
     """
     rows = _unit(x)
-    own = group_codes(getattr(x, "groups", None) if groups is None else groups, len(rows))
+    own = group_codes(groups_of(x, groups), len(rows))
     if n_neighbors < 1 or not 0 < false_alarm_rate < 1:
         raise LearnerError(
             f"n_neighbors is {n_neighbors}, false_alarm_rate {false_alarm_rate}. Expected 1 or more, and a "
@@ -241,7 +241,7 @@ def fit_detector(
                 f"Embeddings of training images have {rows.shape[1]} numbers and held-out "
                 f"ones {others.shape[1]}. Take both from one stage of one model."
             )
-        known = getattr(held_out, "groups", None) if held_out_groups is None else held_out_groups
+        known = groups_of(held_out, held_out_groups)
         scores, theirs = _distances(others, rows, k), group_codes(known, len(others))
     return Detector(rows, k, np.sort(scores[_one_per_group(theirs, len(theirs), seed)]), false_alarm_rate)
 

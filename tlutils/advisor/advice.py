@@ -352,7 +352,7 @@ def advise(
         if decision.policy == "probe, best depth":
             stage = best_depth(read, race.labels, race.groups, seed)[0]
         elif decision.policy == "last stage":
-            stage = _body(model)[-1]
+            stage = surgery.stages(model).body[-1]
         return Advice(
             name=loaded.name,
             source=source,
@@ -406,11 +406,6 @@ def _check(known: data.Split) -> None:
             + (f", none of {', '.join(map(repr, absent))}" if absent else "")
             + f". Expected two classes or more, each with images, better {data.FEW_IMAGES} of each."
         )
-
-
-def _body(model: nn.Module) -> list[str]:
-    """Return the names of the stages before "pool"."""
-    return [stage.name for stage in surgery.stages(model) if stage.name not in ("pool", "head")]
 
 
 def _read(model: nn.Module, known: data.Split) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from .. import train
+from ..probe import COARSE_PENALTIES, FOLDS
 
 START = """\
 from tlutils import {imports}
@@ -18,23 +19,27 @@ NOTE = """\
 
 NEIGHBOURS = """\
 read = features.extract(model, dataset.train, at={final!r})
-found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, kind="knn", seed={seed})
+found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, kind="knn", {folds})
 judged = features.extract(model, dataset.val, at={final!r})
-print(found.report(judged[{final!r}], judged.labels, groups=judged.groups))
+print(found.report(judged[{final!r}], judged.labels))
 """
 
 PROBE = """\
 read = features.extract(model, dataset.train, at={final!r})
-found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, seed={seed})
+found = probe.fit_probe(
+    read[{final!r}], read.labels, classes=dataset.classes, penalties={penalties}, {folds}
+)
 model = surgery.replace_head(model, len(dataset.classes))
 surgery.linear_head(model).load_state_dict(found.head().state_dict())
 """
 
 DEPTH = """\
 read = features.extract(model, dataset.train, at={stage!r})
-found = probe.fit_probe(read[{stage!r}], read.labels, classes=dataset.classes, seed={seed})
+found = probe.fit_probe(
+    read[{stage!r}], read.labels, classes=dataset.classes, penalties={penalties}, {folds}
+)
 judged = features.extract(model, dataset.val, at={stage!r})
-print(found.report(judged[{stage!r}], judged.labels, groups=judged.groups))
+print(found.report(judged[{stage!r}], judged.labels))
 """
 
 DEPTHS = """\
@@ -44,10 +49,13 @@ known, judges = (
 )
 x, x_val = (np.concatenate([store[stage] for stage in stages], axis=1) for store in (known, judges))
 # The share {share} of the features, those that weigh most in a probe of all of them, after Head2Toe.
-everything = probe.fit_probe(x, known.labels, penalties=[0.03], seed={seed})
+settings = dict(groups=known.groups, {folds})
+everything = probe.fit_probe(x, known.labels, penalties=[0.03], **settings)
 weight = np.linalg.norm(everything.model.weight * x.std(0)[:, None], axis=1)
 kept = np.argsort(-weight, kind="stable")[: int(np.ceil({share} * len(weight)))]
-found = probe.fit_probe(x[:, kept], known.labels, classes=dataset.classes, seed={seed})
+found = probe.fit_probe(
+    x[:, kept], known.labels, classes=dataset.classes, penalties={penalties}, **settings
+)
 print(found.report(x_val[:, kept], judges.labels, groups=judges.groups))
 """
 
@@ -62,8 +70,7 @@ recipe = train.Recipe.partial({stage!r}, head_lr={head_lr}, {settings})
 
 FIRST = """\
 stages = surgery.stages(model)
-body = [stage for stage in stages if stage.name not in ("pool", "head")]
-first = {{name for stage in (*body[:3], stages[-1]) for name in stage.parameters}}
+first = {{name for stage in (*stages.body[:3], "head") for name in stages[stage].parameters}}
 for name, parameter in model.named_parameters():
     parameter.requires_grad_(name in first)
 recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
@@ -147,6 +154,7 @@ def write_recipe(
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
     values["note"] = NOTE if group_by is None else ""
     values |= {"final": final, "stage": stage, "share": share, "seed": seed}
+    values |= {"folds": f"folds={FOLDS}, seed={seed}", "penalties": COARSE_PENALTIES}
     if recipe is not None:
         (phase,) = recipe.phases
         values |= {

@@ -10,10 +10,9 @@ from torch import nn
 
 from .. import claims, data, metrics, surgery, train
 from ..errors import LearnerError
-from ..probe import Probe, assign_folds, fit_probe
+from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe
 
-FOLDS, BATCH = 3, 16
-PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
+BATCH = 16
 
 POLICIES = {
     "neighbours": "nearest neighbours in the final features of the frozen network",
@@ -61,7 +60,8 @@ Classifier = Callable[[Features], np.ndarray]
 
 def fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, **settings: Any) -> Probe:
     """Return the probe of some features, (N, D), for labels and groups, (N,)."""
-    return fit_probe(x, y, groups=groups, folds=FOLDS, seed=seed, **({"penalties": PENALTIES} | settings))
+    chosen = {"penalties": COARSE_PENALTIES} | settings
+    return fit_probe(x, y, groups=groups, folds=FOLDS, seed=seed, **chosen)
 
 
 def _neighbours(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
@@ -196,13 +196,14 @@ def make_recipe(
     if policy == "scratch":
         return train.Recipe.scratch(**own)
     stages = surgery.stages(model)
-    body = [stage.name for stage in stages if stage.name not in ("pool", "head")]
     if policy == "last stage":
-        return train.Recipe.partial(body[-1], **own, head_lr=settings.lr)
+        return train.Recipe.partial(stages.body[-1], **own, head_lr=settings.lr)
     if policy == "first stages":
         # Surgical finetuning (Lee et al. 2022, arXiv:2210.11466) trains the first stages where the input
         # shifted; the head follows, since it was solved for other features.
-        trained = {name for stage in stages if stage.name in (*body[:3], "head") for name in stage.parameters}
+        trained = {
+            name for stage in stages if stage.name in (*stages.body[:3], "head") for name in stage.parameters
+        }
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
     return train.Recipe.finetune(**own, head_lr=settings.lr * (10 if policy == "all" else 1))

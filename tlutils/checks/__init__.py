@@ -1,8 +1,8 @@
 """What a lesson tells its learner: results in stable words, guesses compared, exercises checked.
 
-What every lesson says is here; the exercises of lesson 03 are in `tlutils.checks.lesson_03`.
-Each `check_*` prints that the answer is right, or names the mistake; those of an assignment raise the mistake
-as an error, since graders look for errors.
+What every lesson says is here; the exercises of each lesson and assignment are in a module of its name, those
+of lesson NN in `tlutils.checks.lesson_NN`. Each `check_*` prints that the answer is right, or names the
+mistake; those of an assignment raise the mistake as an error, since graders look for errors.
 """
 
 from . import (

@@ -28,7 +28,6 @@ from .results import Results, ShownSuspect
 RUN, REPORT, CARD, HISTORY = "run.json", "report.html", "README.md", "history.csv"
 TRAINING = "training"  # where an unfinished training keeps its checkpoint
 SUSPECTS = 12  # that are shown
-FOLDS = 3  # in which labels are looked at by a probe that has not seen them, as in the advice
 SUSPICIOUS = 0.02  # share of labels that look wrong; from here on, the report begins with it
 THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
@@ -195,7 +194,9 @@ def _train(
     groups = np.concatenate([store.groups for store in stores])
 
     fitted = recipe if isinstance(recipe, probe.Probe) else None
-    fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, groups=groups, seed=seed)
+    weights = recipe.class_weight if isinstance(recipe, train.Recipe) else "balanced"
+    solving: dict[str, Any] = {"groups": groups, "class_weight": weights, "seed": seed}
+    fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, **solving)
     solved = _put_head(model, fitted, dataset.train)
     doubts: list[str] = []
     if not solved and recipe is None:
@@ -207,7 +208,8 @@ def _train(
             f"answers. Fit it on the features of the stage {at!r}, with the classes of the data set, or "
             "pass a recipe."
         )
-    suspects = probe.find_label_issues(labels, _held_out(x, fitted, labels, groups, seed))
+    blind = probe.predict_held_out(x, labels, **(solving | {"class_weight": fitted.class_weight}))
+    suspects = probe.find_label_issues(labels, blind)
     if isinstance(recipe, train.Recipe):
         history = _fit(model, dataset, recipe, folder, say)
         words = _describe_training(history, dataset, solved)
@@ -298,20 +300,6 @@ def _describe_training(history: train.History, dataset: data.DatasetSplits, solv
         f"Recipe {recipe.name!r} on {len(dataset.train)} images: {start}, {trained}, "
         f"{len(history)} epochs, {weights}. The weights are those of epoch {history.kept_epoch}{chosen}."
     )
-
-
-def _held_out(
-    x: np.ndarray, fitted: probe.Probe, labels: np.ndarray, groups: np.ndarray, seed: int
-) -> np.ndarray:
-    """Return probabilities (N, C) by probes like the fitted one that have not seen the image; else NaN."""
-    fold = probe.assign_folds(labels, groups, FOLDS, seed)
-    chances = np.full((len(x), len(fitted.classes)), np.nan)
-    for number in range(FOLDS):
-        held, known = fold == number, fold != number
-        if held.any() and len(np.unique(labels[known])) == len(fitted.classes):
-            one = probe.fit_probe(x[known], labels[known], classes=fitted.classes, penalties=[fitted.setting])
-            chances[held] = one.predict_proba(x[held])
-    return chances
 
 
 def _describe_suspects(done: _Trained) -> str:

@@ -1,5 +1,6 @@
 """Features as rows: those of images that are at hand, as `extract` would give them, and those that arrive."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from .. import surgery
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating
 from .forward import pooled
+
+log = logging.getLogger("tlutils")
 
 
 def make_predictor(model: nn.Module) -> Callable[[torch.Tensor], tuple[np.ndarray, np.ndarray]]:
@@ -88,3 +91,25 @@ def check_rows(x: Any) -> np.ndarray:
             "Look at that image and at the model's weights."
         )
     return rows
+
+
+def groups_of(x: Any, groups: Any = None) -> Any:
+    """Return which rows show one picture: the groups that are given, else those that the features carry.
+
+    None where every row stands for itself. Where rows of a `FeatureStore` have lost their groups, a warning
+    says so.
+
+    Args:
+        x: Features (n, D).
+        groups: A number or name (n,) for each row.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import features
+        >>> features.groups_of(np.eye(3), ["ann", "bob", "ann"])
+        ['ann', 'bob', 'ann']
+    """
+    known = getattr(x, "groups", None) if groups is None else groups
+    if known is None and hasattr(x, "groups"):  # rows of a store that were reshaped, say
+        log.warning("These features have lost which rows show one picture. Pass groups=store.groups.")
+    return known

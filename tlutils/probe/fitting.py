@@ -1,6 +1,5 @@
 """Fit a probe on features, its one setting chosen by cross-validation on the same rows."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ from torch.nn.utils import skip_init
 
 from .. import metrics
 from ..errors import LearnerError, unknown
-from ..features import check_rows
+from ..features import check_rows, groups_of
 from ..intervals import group_codes
 from .linear import (
     FINAL_TOLERANCE,
@@ -29,8 +28,6 @@ from .linear import (
     row_weights,
 )
 from .neighbours import Neighbours, fit_neighbours
-
-log = logging.getLogger("tlutils")
 
 COLUMNS = ["setting", "log_loss", "balanced_accuracy", "chosen"]
 PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
@@ -48,10 +45,12 @@ class Probe:
         kind: "logistic", "knn" or "sgd".
         classes: The names of the classes.
         setting: The penalty (logistic, sgd) or the number of neighbours (knn) that cross-validation chose.
-        cv: The table of cross-validation: one row per setting, with the loss and balanced accuracy on rows
-            that were held out; empty when nothing was to choose.
+        cv: The table of cross-validation: one row per setting, with the log loss (rows weighted by
+            `class_weight`, which those of a `metrics.Report` are not) and balanced accuracy on rows that were
+            held out; empty when nothing was to choose.
         model: The fitted parameters.
         losses: The training loss after each epoch (sgd only).
+        class_weight: As in `fit_probe`.
     """
 
     kind: str
@@ -60,6 +59,7 @@ class Probe:
     cv: pd.DataFrame
     model: Linear | Neighbours
     losses: list[float] = field(default_factory=list)
+    class_weight: ClassWeights = "balanced"
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """Return class probabilities (n, C).
@@ -88,11 +88,11 @@ class Probe:
         Args:
             x: Features (n, D).
             y: Labels (n,), integers from 0.
-            groups: As in `metrics.report`.
+            groups: As in `metrics.report`; features from a `FeatureStore` know theirs.
             seed: What the bootstrap is drawn from.
         """
-        chances = self.predict_proba(x)
-        return metrics.report(_labels(y), chances, classes=self.classes, groups=groups, seed=seed)
+        chances, known = self.predict_proba(x), groups_of(x, groups)
+        return metrics.report(_labels(y), chances, classes=self.classes, groups=known, seed=seed)
 
     def head(self) -> nn.Linear:
         """Return the probe as a layer for raw features, ready to be a model's head.
@@ -146,7 +146,8 @@ def fit_probe(
         y: Labels (n,), integers from 0.
         classes: The names of the classes; their numbers unless given.
         kind: "logistic", "knn" or "sgd".
-        penalties: L2 penalties to choose from (logistic, sgd).
+        penalties: L2 penalties to choose from (logistic, sgd). Where every row counts alike, scikit-learn's C
+            is 1 / (n · penalty), for its loss is a sum over the n rows and this one a mean.
         n_neighbors: Numbers of neighbours to choose from (knn).
         folds: Parts of the cross-validation, stratified and drawn by `seed`. A class with fewer groups than
             folds is held out as often as it has groups, a single one never.
@@ -178,10 +179,7 @@ def fit_probe(
         raise unknown("kind of probe", kind, get_args(Kind))
     features, labels = check_rows(x), _labels(y)
     names = _checked(features, labels, None if classes is None else [str(c) for c in classes])
-    known = getattr(x, "groups", None) if groups is None else groups
-    if known is None and hasattr(x, "groups"):  # rows of a store that were reshaped, say
-        log.warning("These features have lost which rows show one picture. Pass groups=store.groups.")
-    pictures = group_codes(known, len(labels))
+    pictures = group_codes(groups_of(x, groups), len(labels))
     settings = _settings(n_neighbors if kind == "knn" else penalties, kind, len(labels), folds)
     count = len(names)
 
@@ -210,12 +208,13 @@ def fit_probe(
         train = features, labels, count
         shared: dict[str, Any] = {"floor": floors[chosen], "class_weight": class_weight}
         if kind == "knn":
-            return Probe(kind, names, best, cv, fit_neighbours(*train, int(best), **shared))
+            bank = fit_neighbours(*train, int(best), **shared)
+            return Probe(kind, names, best, cv, bank, class_weight=class_weight)
         if kind == "sgd":
             model, losses = fit_sgd(*train, best, **shared, seed=seed, epochs=epochs, batch=batch_size)
-            return Probe(kind, names, best, cv, model, losses)
+            return Probe(kind, names, best, cv, model, losses, class_weight)
         (model,) = fit_logistic(*train, [best], **shared, tolerance=FINAL_TOLERANCE)
-        return Probe(kind, names, best, cv, model)
+        return Probe(kind, names, best, cv, model, class_weight=class_weight)
 
 
 def _cross_validated(

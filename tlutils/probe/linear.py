@@ -4,7 +4,8 @@ With rows z standardised, weights w (D, C), bias b (C,), and row weights s that 
 
     sum_i s_i * cross_entropy(z_i w + b, y_i)  +  penalty / 2 * ||w||^2
 
-which is scikit-learn's LogisticRegression with C = 1 / penalty and sample weights s. The bias is free.
+which is scikit-learn's LogisticRegression with C = 1 / penalty and sample weights s, or with
+C = 1 / (n · penalty) and none where all n rows count alike. The bias is free.
 """
 
 import warnings

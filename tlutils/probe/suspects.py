@@ -1,9 +1,19 @@
 """Labels that a classifier contradicts which has not seen the image."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from ..features import check_rows, groups_of
+from ..intervals import group_codes
+from .fitting import assign_folds, fit_probe
+
+FOLDS = 3
+COARSE_PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
+"""From which each of the probes that judge held-out rows chooses: fewer than one that is fitted once."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +31,48 @@ class LabelIssue:
     label: int
     suggested: int
     probability: float
+
+
+def predict_held_out(
+    x: Any,
+    labels: np.ndarray,
+    *,
+    groups: Any = None,
+    penalties: Sequence[float] = COARSE_PENALTIES,
+    seed: int = 0,
+    **settings: Any,
+) -> np.ndarray:
+    """Return class probabilities (N, C) of each row by a probe that has learned nothing from its fold.
+
+    Each of the `FOLDS` probes chooses its penalty on the rows that it learns from. NaN for a row that is
+    never held out, and where the other folds lack a class.
+
+    Args:
+        x: Features (N, D).
+        labels: (N,), the class of each row, integers 0 to C - 1.
+        groups: As in `fit_probe`.
+        penalties: What each probe chooses from.
+        seed: What the folds are drawn from.
+        **settings: Further ones of `fit_probe`, such as `class_weight`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tlutils import probe
+        >>> y = np.arange(30) % 3
+        >>> x = np.eye(3)[y] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
+        >>> bool((probe.predict_held_out(x, y).argmax(axis=1) == y).all())
+        True
+    """
+    rows, own = check_rows(x), group_codes(groups_of(x, groups), len(labels))
+    fold, classes = assign_folds(labels, own, FOLDS, seed), np.unique(labels)
+    chances = np.full((len(rows), len(classes)), np.nan)
+    for number in range(FOLDS):
+        learn, held = fold != number, fold == number
+        if held.any() and np.isin(classes, labels[learn]).all():
+            known = rows[learn], labels[learn]
+            given: dict[str, Any] = {"groups": own[learn], "folds": FOLDS, "penalties": penalties}
+            chances[held] = fit_probe(*known, **given, seed=seed, **settings).predict_proba(rows[held])
+    return chances
 
 
 def find_label_issues(labels: np.ndarray, probabilities: np.ndarray) -> list[LabelIssue]:

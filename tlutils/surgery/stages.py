@@ -96,6 +96,12 @@ class Stages(list[Stage]):
         """Name of the stage before the head, whose output is an image's embedding."""
         return self.names[-2]
 
+    @property
+    def body(self) -> list[str]:
+        """Names of the stages before "pool" and what is behind it; all but the head where there are none."""
+        body = [name for name in self.names if name == "stem" or name.startswith("stage")]
+        return body or self.names[:-1]
+
     def unknown(self, name: object) -> LearnerError:
         """Return the error for a stage that is not there; for a module inside one, with where that begins.
 

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..features import check_rows
+from ..errors import LearnerError
+from ..features import check_rows, groups_of
+from ..intervals import group_codes
 from .inputs import check_labels
 
 
@@ -17,15 +19,16 @@ def nearest_neighbour(features: Any, labels: Any) -> float:
     Cost: N² · D, no fit and no setting.
 
     Known failure: a copy, a second view or the next frame of a film in the same folder is a neighbour that
-    knows the answer; keep one image of each group. All features count alike, useful or not.
+    knows the answer, unless the features know their groups. All features count alike, useful or not.
 
     Args:
-        features: (N, D), pooled features of the images.
+        features: (N, D), pooled features of the images. Those of a `FeatureStore` know their groups: views
+            and copies of one picture are no neighbours.
         labels: (N,), integers, two or more of each class.
 
     Raises:
-        LearnerError: the shapes do not fit, values are not finite, there is one class, or a class of one
-            image.
+        LearnerError: the shapes do not fit, values are not finite, there is one class, a class of one image,
+            or one group.
 
     Example:
         >>> from tlutils import transferability
@@ -37,7 +40,7 @@ def nearest_neighbour(features: Any, labels: Any) -> float:
     y = check_labels(labels, len(x))
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
     similarity = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
+    similarity[~_apart(features, len(x))] = -np.inf
     return metrics.balanced_accuracy(y, y[similarity.argmax(axis=1)])
 
 
@@ -55,12 +58,13 @@ def parc(features: Any, labels: Any) -> float:
     weigh as they come.
 
     Args:
-        features: (N, D), pooled features of the images, D of 2 or more.
+        features: (N, D), pooled features of the images, D of 2 or more. Those of a `FeatureStore` know their
+            groups: views and copies of one picture are no pairs.
         labels: (N,), integers, two or more of each class.
 
     Raises:
-        LearnerError: the shapes do not fit, values are not finite, there is one class, or a class of one
-            image.
+        LearnerError: the shapes do not fit, values are not finite, there is one class, a class of one image,
+            or one group.
 
     Example:
         >>> from tlutils import transferability
@@ -74,10 +78,18 @@ def parc(features: Any, labels: Any) -> float:
     y = check_labels(labels, len(x))
     centred = x - x.mean(axis=1, keepdims=True)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-300)
-    pairs = np.triu_indices(len(x), k=1)
+    pairs = np.nonzero(np.triu(_apart(features, len(x)), k=1))
     distances = (1 - unit @ unit.T)[pairs]
     # Label rows correlate by 1 if alike and by -1 / (C - 1) if not: for ranks, whether they differ is all.
     differ = (y[:, None] != y[None])[pairs]
     if np.ptp(distances) == 0:  # no order, and no correlation
         return 0.0
     return float(spearmanr(distances, differ).statistic)
+
+
+def _apart(features: Any, count: int) -> np.ndarray:
+    """Return which pairs of rows show different pictures, (count, count)."""
+    groups = group_codes(groups_of(features), count)
+    if not groups.any():
+        raise LearnerError(f"All {count} images are of one group. Expected two groups or more to compare.")
+    return np.asarray(groups[:, None] != groups)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import LearnerError
-from ..features import FeatureStore, check_rows
+from ..features import FeatureStore, check_rows, groups_of
 from ..intervals import group_codes
 from ..probe import fit_probe
 from .inputs import check_labels
@@ -52,7 +52,7 @@ def depth_probe(features: Mapping[str, Any] | FeatureStore, labels: Any, *, seed
     for own in features.values():
         x = check_rows(own)
         y = check_labels(labels, len(x))
-        groups = group_codes(getattr(own, "groups", None), len(x))
+        groups = group_codes(groups_of(own), len(x))
         each = [len(np.unique(groups[y == k])) for k in range(int(y.max()) + 1)]
         cv = fit_probe(x, y, groups=groups, folds=min(5, *each), seed=seed).cv
         scores.append(cv.loc[cv["chosen"], "balanced_accuracy"].item())
