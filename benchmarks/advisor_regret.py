@@ -36,7 +36,7 @@ from scipy.special import stdtrit
 
 from tlutils import data, models, surgery, train, transferability
 from tlutils.advisor import POLICIES, TABLES, Decision, decide
-from tlutils.advisor.policies import BATCH, FOLDS, FROM_PROBE, PROBES, fit, settings_for, train_policy
+from tlutils.advisor.policies import BATCH, FROM_PROBE, PROBES, fit, settings_for, train_policy
 from tlutils.advisor.race import LEVEL, survivors
 from tlutils.advisor.tables import Cells, table_of
 from tlutils.claims.materials import (
@@ -59,7 +59,7 @@ from tlutils.claims.shifts import corrupt
 from tlutils.experiments import run_grid, tidy
 from tlutils.inference import evaluating
 from tlutils.intervals import SampleMean, class_mean
-from tlutils.probe import assign_folds
+from tlutils.probe import FOLDS, assign_folds
 
 POOL, SEEDS = 200, range(3)
 

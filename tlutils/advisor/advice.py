@@ -15,10 +15,11 @@ from torch import nn
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
 from ..intervals import Estimate, class_mean, score_interval
+from ..probe import FOLDS
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
-from .policies import FOLDS, POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
+from .policies import POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
 from .tables import ELSEWHERE, MANY, TABLES
 

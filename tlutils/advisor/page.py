@@ -10,7 +10,8 @@ from jinja2 import Environment
 
 from .. import data, metrics, plots, runtime
 from ..intervals import Estimate
-from .policies import FOLDS, POLICIES
+from ..probe import FOLDS
+from .policies import POLICIES
 from .race import LEVEL
 
 STYLE = """

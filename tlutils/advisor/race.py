@@ -11,10 +11,9 @@ from torch import nn
 from .. import runtime, train
 from ..errors import LearnerError
 from ..intervals import Difference, Estimate, SampleMean, class_mean, score_interval
-from ..probe import assign_folds
+from ..probe import FOLDS, assign_folds
 from .policies import (
     BATCH,
-    FOLDS,
     FROM_PROBE,
     POLICIES,
     PROBES,

@@ -69,9 +69,14 @@ def predict_held_out(
     for number in range(FOLDS):
         learn, held = fold != number, fold == number
         if held.any() and np.isin(classes, labels[learn]).all():
-            known = rows[learn], labels[learn]
-            given: dict[str, Any] = {"groups": own[learn], "folds": FOLDS, "penalties": penalties}
-            chances[held] = fit_probe(*known, **given, seed=seed, **settings).predict_proba(rows[held])
+            given: dict[str, Any] = {
+                "groups": own[learn],
+                "folds": FOLDS,
+                "penalties": penalties,
+                "seed": seed,
+            }
+            fitted = fit_probe(rows[learn], labels[learn], **given | settings)
+            chances[held] = fitted.predict_proba(rows[held])
     return chances
 
 
