@@ -437,7 +437,7 @@ def write_recipe(policy, backbone, source, **changes):
 def test_a_probe_that_no_head_can_hold_stays_beside_the_network(tiny):
     text = write_recipe("probe", tiny, "scans", linear=False, final="fc2")
     assert "surgery" not in text
-    assert "fit_probe(read['fc2']" in text
+    assert "read['fc2'], read.labels" in text
 
 
 def test_a_recipe_draws_the_splits_that_were_measured(tiny):
