@@ -495,6 +495,7 @@ def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the
         assert ("more than one linear layer" in race.runners[policy].left_out) == (not solved)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("cheap_probes")
 def test_an_advice_is_not_written_among_the_images(tmp_path, monkeypatch, tiny):
     folder = write(write(tmp_path / "animals", "cat", 12, lambda r, p: p // 2), "dog", 12, lambda r, p: p)

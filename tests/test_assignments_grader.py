@@ -121,13 +121,9 @@ def cheat(notebook):
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """Every assignment as handed out, and `FINETUNE` solved, untouched and by a cheat, graded in one go."""
+    """Every assignment as handed out, and `FINETUNE` solved and untouched, graded in one go."""
     course = start(tmp_path_factory.mktemp("course"), change=shorter)
     hand_in(course, "solved", FINETUNE)
-    folder = hand_in(course, "cheat", FINETUNE, cheat)
-    (folder / "torch.py").write_text("raise SystemExit", encoding="utf-8")
-    (folder / "tlutils").mkdir()
-    (folder / "tlutils" / "__init__.py").write_text("raise SystemExit", encoding="utf-8")
     grade(course)
     return course
 
@@ -195,7 +191,14 @@ def solutions(name):
     ]
 
 
-def test_a_cheat_gets_nothing_and_takes_nothing_down(course):
+@pytest.mark.full
+def test_a_cheat_gets_nothing_and_takes_nothing_down(tmp_path):
+    course = start(tmp_path, [FINETUNE], change=shorter)
+    folder = hand_in(course, "cheat", FINETUNE, cheat)
+    (folder / "torch.py").write_text("raise SystemExit", encoding="utf-8")
+    (folder / "tlutils").mkdir()
+    (folder / "tlutils" / "__init__.py").write_text("raise SystemExit", encoding="utf-8")
+    grade(course)
     assert set(grades(course, "cheat", FINETUNE).values()) == {0}
     page = feedback(course, "cheat", FINETUNE)
     assert "changes assignment_01.check_prepare, which belongs to a library" in page

@@ -173,6 +173,7 @@ def test_a_mouse_drags_the_occluder(explorers):
     assert column() == dragged
 
 
+@pytest.mark.full
 def test_a_dream_starts_and_stops_by_keyboard_and_the_kernel_stays_free(explorers):
     index = list(MADE).index("explore_deepdream")
     explorers.run("panels['explore_deepdream'].settings['steps'] = 100_000")

@@ -20,6 +20,14 @@ from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_penalties():
+    """Labels are looked at by probes that choose among fewer penalties than a user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(probe.predict_held_out.__kwdefaults__, "penalties", (3.0, 0.03))
+        yield
+
+
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """A small network with random weights, in a file."""
@@ -297,7 +305,7 @@ def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not
     assert all(suspect.suggested == truth[suspect.row] for suspect in found if suspect.row in wrong)
 
 
-@pytest.mark.parametrize("kind", ["probe", "recipe"])
+@pytest.mark.parametrize("kind", ["probe", pytest.param("recipe", marks=pytest.mark.full)])
 def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training(
     kind, backbone, tmp_path, monkeypatch
 ):

@@ -39,7 +39,9 @@ def test_each_image_is_there_once_and_has_the_slips_that_were_noted(written):
         assert file.with_suffix(".jpg").exists() == (file.stem in slips["copy"])
         dark = np.asarray(Image.open(file)).mean() < 0.2 * np.asarray(image).mean()
         assert dark == (file.stem in slips["dark"])
-    assert len(files) == 40
+    assert files.keys() - {f"{i:03}" for i in range(40)} == {"broken"}
+    with pytest.raises(OSError, match="truncated|identify"):
+        Image.open(files["broken"]).load()
 
 
 def test_no_image_has_two_slips(written):

@@ -122,7 +122,7 @@ WITHOUT_NORMS = "torchvision/squeezenet1_1"
 @pytest.mark.parametrize(
     ("name", "change"),
     [("test_resnet", change) for change in CHANGED]
-    + [(WITHOUT_NORMS, change) for change in CHANGED if change != "eps"],
+    + [pytest.param(WITHOUT_NORMS, c, marks=pytest.mark.full) for c in CHANGED if c != "eps"],
 )
 def test_a_model_that_was_changed_after_it_was_made_never_comes_back_with_other_scores(
     name, change, tmp_path, caplog

@@ -39,6 +39,7 @@ def look(client):
     return [found[name]["data"]["text/plain"] for name in ("same", "drawn")]
 
 
+@pytest.mark.full
 def test_a_forked_kernel_finds_what_one_from_nothing_finds_and_draws_its_own_numbers(
     kernel, tmp_path, monkeypatch
 ):

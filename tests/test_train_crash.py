@@ -104,6 +104,7 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, run_two, options):
     assert together.table[figures].to_numpy() == pytest.approx(alone.table[figures].to_numpy(), abs=1e-5)
 
 
+@pytest.mark.full
 def test_two_processes_reach_the_weights_of_one_or_say_why_not(tmp_path):
     kinds = [
         FunctionalNorm,

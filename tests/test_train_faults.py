@@ -461,8 +461,8 @@ def test_other_layers_that_notice_how_a_step_is_divided_are_said_too(kind):
     [
         ("adamw", 2, False, True),
         ("adamw", 1, False, False),
-        ("adamw", 2, True, False),
-        ("sgd", 2, False, False),
+        pytest.param("adamw", 2, True, False, marks=pytest.mark.full),
+        pytest.param("sgd", 2, False, False, marks=pytest.mark.full),
     ],
 )
 def test_weights_that_adamw_moves_by_chance_are_said(optimizer, micro_batches, head, said):
