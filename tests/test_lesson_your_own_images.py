@@ -40,7 +40,7 @@ def test_each_image_is_there_once_and_has_the_slips_that_were_noted(written):
         dark = np.asarray(Image.open(file)).mean() < 0.2 * np.asarray(image).mean()
         assert dark == (file.stem in slips["dark"])
     assert files.keys() - {f"{i:03}" for i in range(40)} == {"broken"}
-    with pytest.raises(OSError, match="truncated|identify"):
+    with pytest.raises(OSError, match=r"truncated|identify"):
         Image.open(files["broken"]).load()
 
 
