@@ -536,6 +536,7 @@ def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
     assert f"--budget 0 --backbone {tiny}" in (out / "advice.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("cheap_probes")
 def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsys, tiny):
     folder = write(tmp_path / "animals", "cat", 16, lambda r, p: p // 2)

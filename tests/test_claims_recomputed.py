@@ -328,7 +328,8 @@ def is_broken(tables, id):
     return False
 
 
-@pytest.mark.parametrize("tier", ["quick", pytest.param("full", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("tier", ["quick", "full"])
 def test_every_verdict_follows_from_the_tables_by_another_way(tier):
     tables = Tables(TIERS[tier])
     unmeasured = tables.verdicts.index[tables.verdicts["n"].astype(int) == 0]

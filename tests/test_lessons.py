@@ -172,7 +172,12 @@ def test_a_lesson_runs_in_this_python_whatever_kernels_are_installed(place, tmp_
 
 
 @pytest.mark.parametrize(
-    "end", ["os._exit(3)", "os._exit(0)", "os.kill(os.getpid(), 9)" if os.name != "nt" else "os.abort()"]
+    "end",
+    [
+        pytest.param("os._exit(3)", marks=pytest.mark.full),
+        pytest.param("os._exit(0)", marks=pytest.mark.full),
+        "os.kill(os.getpid(), 9)" if os.name != "nt" else "os.abort()",
+    ],
 )
 def test_a_kernel_that_dies_is_said_in_words(tmp_path, end):
     notebook = notebook_at(tmp_path / "a.ipynb", f"import os; {end}")
