@@ -340,10 +340,8 @@ def hidden_layers():
 
 
 def test_layers_behind_the_pooling_are_no_stages_that_a_policy_counts():
-    settings, names = (
-        policies.settings_for("last stage", 80),
-        ["stage1", "stage2", "pool", "fc1", "fc2", "head"],
-    )
+    settings = policies.settings_for("last stage", 80)
+    names = ["stage1", "stage2", "pool", "fc1", "fc2", "head"]
     assert surgery.stages(hidden_layers()).names == names
     assert surgery.stages(hidden_layers()).body == names[:2]
     recipe = policies.make_recipe("last stage", hidden_layers(), 80, settings, 0)

@@ -69,13 +69,8 @@ def predict_held_out(
     for number in range(FOLDS):
         learn, held = fold != number, fold == number
         if held.any() and np.isin(classes, labels[learn]).all():
-            given: dict[str, Any] = {
-                "groups": own[learn],
-                "folds": FOLDS,
-                "penalties": penalties,
-                "seed": seed,
-            }
-            fitted = fit_probe(rows[learn], labels[learn], **given | settings)
+            given = settings | {"groups": own[learn], "folds": FOLDS, "penalties": penalties, "seed": seed}
+            fitted = fit_probe(rows[learn], labels[learn], **given)
             chances[held] = fitted.predict_proba(rows[held])
     return chances
 

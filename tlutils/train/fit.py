@@ -171,8 +171,7 @@ class PhaseTrainer:
         self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
         self.set_train_mode()
         self.trains_batchnorm = any(m.training for m in self.module.modules() if layers.is_batchnorm(m))
-        if recipe.micro_batches > 1 or hardware.world_size > 1:
-            self.note_division()
+        self.note_division()
         self.class_weights = compute_class_weights(self.train.labels, self.num_classes, recipe)
 
     def note_division(self) -> None:
