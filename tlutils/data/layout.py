@@ -168,4 +168,11 @@ def name_classes(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], 
                 f"Written with other Unicode letters than another folder {composed!r}: they are one class."
             )
             problems.append(Problem(root / folder, "two-forms", message))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for folder, label in labels.items():
+        same = alike["".join(unicodedata.normalize("NFKC", label).casefold().split())]
+        if same and label not in same:
+            message = f"The classes {same[0]!r} and {label!r} look alike. If they are one, join the folders."
+            problems.append(Problem(root / folder, "alike-names", message))
+        same.append(label)
     return labels, problems
