@@ -106,6 +106,18 @@ def test_modes_and_flags_of_training_take_no_part():
     assert fingerprint.of(model) == before
 
 
+def test_the_layout_in_memory_takes_no_part():
+    for tensor in (
+        torch.randn(2, 3, 4, 5),
+        torch.arange(120).view(2, 3, 4, 5),
+        torch.randn(2, 3, 4, 5).half(),
+    ):
+        for other in (tensor.to(memory_format=torch.channels_last), tensor.mT.contiguous().mT):
+            assert other.stride() != tensor.stride()
+            assert fingerprint.of(other) == fingerprint.of(tensor)
+            assert fingerprint.of(nn.Parameter(other.float())) == fingerprint.of(nn.Parameter(tensor.float()))
+
+
 def test_a_global_that_code_reads_takes_part_through_every_call(monkeypatch):
     def reads(x):
         return Layer.helper(None, x)

@@ -380,7 +380,7 @@ def _tensor(tensor: torch.Tensor) -> str:
     try:
         if type(plain) is not torch.Tensor or plain.is_quantized:
             raise TypeError  # more than its numbers makes it what it is
-        digest.update(f"{plain.dtype} {tuple(plain.shape)};")
+        digest.update(f"{plain.dtype} {tuple(plain.shape)};".encode())
         values = plain.cpu().contiguous()
         if values.dtype not in (torch.float32, torch.int64):  # most are; NumPy does not know all others
             values = values.flatten().view(torch.uint8)
