@@ -31,7 +31,10 @@ FROM_PROBE = ("last stage", "lp-ft", "first stages")
 """Policies that train, and start from a solved head: Kumar et al. 2022, arXiv:2202.10054."""
 
 SEARCHED = {"last stage": "few", "lp-ft": "lp-ft", "all": "finetune", "scratch": "scratch"}
-"""The policies that train, by the strategy that the course searched settings for."""
+"""The policies that train, by the strategy of `claims.STRATEGIES` that the course searched settings for.
+
+Of "few", which trains the last two stages, the settings stand in for those of the last one alone.
+"""
 
 FIRST_RATE = 1e-3
 """Learning rate of the first stages, for which nothing was searched: between those of the other policies."""

@@ -29,7 +29,12 @@ from .shifts import judge_shifted
 
 BATCH = 16
 FROM_STAGES = {"few": "stage7", "more": "stage4"}
-"""First stage that trains where a few stages are finetuned, and where more are."""
+"""First stage that trains where a few stages are finetuned, and where more are.
+
+The tables say no number. Of the nine stages of `BACKBONE` before its pooling, "few" trains the last two and
+"more" the last five; all committed runs are of these cuts. It is another cut than the advisor's "last stage",
+which trains one.
+"""
 
 STRATEGIES = (*FROM_STAGES, "finetune", "lp-ft", "scratch")
 """What is compared, each under the settings that its own search chose."""

@@ -181,10 +181,10 @@ def measure_bfloat16(model: nn.Module, dataset: data.TrainingData, device: torch
 
 
 def compute_val_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Return val_loss (nats, unweighted), val_accuracy, val_balanced_accuracy (of the classes that occur)."""
+    """Return val_loss (`metrics.log_losses`), val_accuracy, val_balanced_accuracy (of classes that occur)."""
     predicted = logits.argmax(1)
     return {
-        "val_loss": nn.functional.cross_entropy(logits, labels).item(),
+        "val_loss": metrics.log_losses(labels, logits.double().softmax(1)).mean().item(),
         "val_accuracy": (predicted == labels).double().mean().item(),
         "val_balanced_accuracy": metrics.balanced_accuracy(labels, predicted),
     }
