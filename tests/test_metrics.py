@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_rel
 from sklearn import metrics as oracle
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -198,13 +198,23 @@ def test_a_report_and_an_advice_judge_the_same_images_alike():
         assert metrics.compare(first, second, metric=metric).tie, "by a bootstrap it is lower beyond noise"
 
 
-@pytest.mark.parametrize("each", [1, 3, 20])
-def test_two_classifiers_that_are_alike_seldom_differ_however_few_images_a_class_has(each):
-    rng, labels, wrong = np.random.default_rng(0), np.repeat(np.arange(8), each), 0
-    for _ in range(500):
+@pytest.mark.parametrize("images", [[1] * 8, [3] * 8, [20, 20], [20, 1], [8, 8, 1, 1]])
+def test_two_classifiers_that_are_alike_seldom_differ_however_few_images_a_class_has(images):
+    rng, labels, wrong = np.random.default_rng(0), np.repeat(np.arange(len(images)), images), 0
+    for _ in range(300):
         first, second = rng.random((2, len(labels))) < 0.6
         wrong += not compare_classifiers(first, second, labels).tie
-    assert wrong / 500 < 0.08
+    assert wrong / 300 < 0.08
+
+
+def test_where_each_class_is_one_photograph_another_draw_has_other_photographs():
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(13), 40)
+    photographs = rng.random((2, 13))
+    first, second = (rng.random(520) < p[labels] for p in photographs)
+    found = compare_classifiers(first, second, labels, groups=labels)
+    means = [[own[labels == k].mean() for k in range(13)] for own in (first, second)]
+    known = ttest_rel(*means).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((known.low, known.high))
 
 
 def test_a_wrong_answer_that_is_certain_costs_the_same_everywhere():

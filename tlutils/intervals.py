@@ -207,8 +207,9 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     for differences of two classifiers' hits, how much better the first is, see `compare_classifiers`. What
     another draw of the training images would change is not in it: that takes several seeds, see
     `two_way_mean`. Where all images are right the spread says that nothing varies: `score_interval` allows
-    for that. The mean of each class is estimated, too, and takes a degree of freedom; with no more groups
-    than classes nothing is known of the spread, and the variance is infinite.
+    for that. Values vary around the mean of their class, which is estimated and takes a degree of freedom.
+    Where a class has one group alone, such as crops of one photograph, they vary around the overall mean:
+    another draw would be one of other classes, too.
 
     Args:
         values: (N,), a number of each image.
@@ -233,12 +234,17 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     group = group_codes(groups, len(y))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls = np.bincount(own, y) / counts
-    # Around its class's mean: which classes an image is of is given, and no part of the chance.
-    gaps = _by_group((y - recalls[own]) / counts[own], group) / len(counts)
-    units = len(gaps)
-    dof = units - len(counts)
-    variance = float((gaps**2).sum()) / (units * dof) if dof > 0 else np.inf
-    return SampleMean(float(recalls.mean()), variance, max(1, dof))
+    mean, units = float(recalls.mean()), int(group.max()) + 1
+    pairs = np.unique(np.stack([own, group]), axis=1)
+    if np.bincount(pairs[0]).min() > 1:
+        gaps, dof = _by_group((y - recalls[own]) / counts[own], group) / len(counts), units - len(counts)
+    else:
+        gaps, dof = _by_group(y / counts[own], group) / len(counts) - mean, units - 1
+    return SampleMean(mean, _variance_of_mean(gaps, dof), max(1, dof))
+
+
+def _variance_of_mean(gaps: np.ndarray, dof: int) -> float:
+    return float((gaps**2).sum()) / (len(gaps) * dof) if dof > 0 else np.inf
 
 
 def compare_classifiers(
@@ -334,15 +340,16 @@ def score_interval(
     """
     right = np.asarray(hits, dtype=float)
     truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
-    together, apart = class_mean(right, truth, groups=groups), class_mean(right, truth)
-    units = group_codes(groups, len(truth)).max() + 1
-    nothing = 1e-9 * apart.variance  # a rounding, as where each class is one group
-    effect = (
-        together.variance / apart.variance if nothing < together.variance < np.inf else len(truth) / units
-    )
+    mean, group = class_mean(right, truth).value, group_codes(groups, len(truth))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
-    recalls, images = np.bincount(own, right) / counts, counts / max(1.0, effect)
-    mean, n = together.value, len(images) ** 2 / (1 / images).sum()
+    recalls, units = np.bincount(own, right) / counts, int(group.max()) + 1
+    gaps = (right - recalls[own]) / counts[own]
+    together = _variance_of_mean(_by_group(gaps, group), units - 1)
+    apart = _variance_of_mean(_by_group(gaps, np.arange(len(gaps))), len(gaps) - 1)
+    nothing = 1e-9 * apart  # a rounding, as where each class is one group
+    effect = together / apart if nothing < together < np.inf else len(truth) / units
+    images = counts / max(1.0, effect)
+    n = len(images) ** 2 / (1 / images).sum()
     # Where classes with few images are the worse ones, the variance is larger than equal recalls would give.
     variance = (recalls * (1 - recalls) / images).sum() / len(images) ** 2
     if variance > 0:

@@ -12,8 +12,6 @@ from .. import claims, data, metrics, surgery, train
 from ..errors import LearnerError
 from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe
 
-BATCH = 16
-
 POLICIES = {
     "neighbours": "nearest neighbours in the final features of the frozen network",
     "probe": "a linear probe on the final features of the frozen network",
@@ -187,8 +185,8 @@ def make_recipe(
         seed: what random numbers are drawn from.
     """
     own: dict[str, Any] = {
-        "batch_size": BATCH,
-        "epochs": ceil(settings.steps / ceil(images / BATCH)),
+        "batch_size": claims.BATCH,
+        "epochs": settings.epochs(images),
         "lr": settings.lr,
         "augment": settings.augment,
         "train_bn": settings.train_bn,

@@ -23,10 +23,11 @@ from .reproduction import (
 )
 from .statements import CLAIMS, claim
 from .tiers import FULL, PROTOCOLS, QUICK, Tier, runs
-from .training import FROM_STAGES, STRATEGIES, Settings
+from .training import BATCH, FROM_STAGES, STRATEGIES, Settings
 from .verdicts import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Claim, Verdict, decide, judge
 
 __all__ = [
+    "BATCH",
     "BROKEN",
     "CLAIMS",
     "FAR",

@@ -13,15 +13,21 @@ from torch import nn
 
 from .. import data, metrics, models, runtime, surgery
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, evaluating, logits_of, measure_drift, refuse_quantised
+from ..inference import (
+    DRIFT_IMAGES,
+    device_of,
+    dtype_of,
+    evaluating,
+    logits_of,
+    measure_drift,
+    refuse_quantised,
+)
 from .data import Inputs, load_batches, plan_validation
 from .recipe import Recipe
 
 log = logging.getLogger("tlutils")
 
 AnyImage = Image.Image | np.ndarray | str | Path
-
-SAMPLE = 8  # images that the drift of bfloat16 is measured on
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +171,7 @@ def predict_logits(
 
 def measure_bfloat16(model: nn.Module, dataset: data.TrainingData, device: torch.device) -> float:
     """Return how far bfloat16 moves the embeddings of some training images, as a share of their spread."""
-    transform, images = data.transform_for(model), range(min(SAMPLE, len(dataset.train)))
+    transform, images = data.transform_for(model), range(min(DRIFT_IMAGES, len(dataset.train)))
     batch = torch.stack([transform(data.read_for(transform, dataset.train, i)) for i in images]).to(device)
     embedding = surgery.stages(model).embedding
     trunk = surgery.outputs(model.to(device), embedding)
