@@ -361,12 +361,18 @@ def hit_rate(
             f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
             "of any other table is two_way_mean(table).interval()."
         )
+    return Estimate(*np.clip(_of_shares(table, weights, groups), 0, 1).tolist())
+
+
+def _of_shares(table: np.ndarray, weights: ArrayLike | None, groups: ArrayLike | None) -> Estimate:
+    """Return the interval of `two_way_mean`; as wide as Wilson's where nothing varies, which is no proof."""
     found = two_way_mean(table, weights=weights, groups=groups).interval()
-    if len(table) > 1 and table.min() == table.max() and table[0, 0] in (0, 1):
-        own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
-        shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
-        return score_interval(np.full(max(len(table), round(1 / (shares**2).sum())), table[0, 0]))
-    return Estimate(*np.clip(found, 0, 1).tolist())
+    if len(table) == 1 or table.min() < table.max():
+        return found
+    own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
+    shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
+    width = 1 - score_interval(np.ones(max(len(table), round(1 / (shares**2).sum())))).low
+    return Estimate(found.value, found.value - width, found.value + width)
 
 
 def compare_hits(
@@ -380,7 +386,9 @@ def compare_hits(
     """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
     Both were judged by the same images, seed by seed, so the differences are those of each image. The
-    interval of a difference of hits is cut at -1 and 1, outside of which none lies.
+    interval of a difference of hits is cut at -1 and 1, outside of which none lies. Where both are right about
+    the same images, nothing varies, which is no proof: then it is as wide to either side as Wilson's, see
+    `hit_rate`.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
@@ -404,6 +412,6 @@ def compare_hits(
         raise LearnerError(
             f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same seeds and images of both."
         )
-    found = two_way_mean(one - two, weights=weights, groups=groups).interval()
-    shares = min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1
-    return Difference(metric, *(np.clip(found, -1, 1).tolist() if shares else found))
+    if one.size and not (min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1):  # no shares
+        return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
+    return Difference(metric, *np.clip(_of_shares(one - two, weights, groups), -1, 1).tolist())

@@ -252,7 +252,8 @@ def compare(
     """Return a metric of the first report minus that of the second, with the interval of a paired bootstrap.
 
     Both are resampled alike. Pairing matters: two classifiers mostly err on the same images, so their
-    difference is known better than either value.
+    difference is known better than either value. Where both are right about the same images, no resample
+    differs, which is no proof: then it is as wide to either side as `score_interval` where all are right.
 
     Args:
         first: report of one classifier.
@@ -288,6 +289,10 @@ def compare(
         for r in (first, second)
     )
     low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    if low == high and metric in ("accuracy", "balanced_accuracy"):  # nothing varies, which is no proof
+        of_classes = first.labels if metric == "balanced_accuracy" else None
+        width = 1 - score_interval(np.ones(first.n), of_classes, groups=first.groups, level=level).low
+        low, high = max(value - width, -1.0), min(value + width, 1.0)
     return Difference(metric, float(value), low, high, level)
 
 
