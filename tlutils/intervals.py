@@ -386,9 +386,9 @@ def compare_hits(
     """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
     Both were judged by the same images, seed by seed, so the differences are those of each image. The
-    interval of a difference of hits is cut at -1 and 1, outside of which none lies. Where both are right about
-    the same images, nothing varies, which is no proof: then it is as wide to either side as Wilson's, see
-    `hit_rate`.
+    interval of a difference of hits is cut at -1 and 1, outside of which none lies. Where both are right
+    about the same images, nothing varies, which is no proof: then it is as wide to either side as Wilson's,
+    see `hit_rate`.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
