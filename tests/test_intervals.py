@@ -6,7 +6,16 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare_hits, hit_rate, kendall_tau, score_interval, two_way_mean
+from tlutils.intervals import (
+    SampleMean,
+    class_mean,
+    compare_hits,
+    compare_once,
+    hit_rate,
+    kendall_tau,
+    score_interval,
+    two_way_mean,
+)
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -227,3 +236,17 @@ def test_two_ways_that_are_right_about_the_same_images_are_not_proved_the_same()
     assert (apart.value, apart.low, apart.high) == pytest.approx((1, 1 - width, 1))
     log_losses = compare_hits(5 * table, 5 * table, metric="log loss")
     assert (log_losses.low, log_losses.high) == (0, 0), "of what is no share nothing is known"
+
+
+def test_two_classifiers_that_are_right_about_the_same_images_are_not_proved_the_same():
+    hits, labels = np.tile([1.0, 1, 0, 1], 10), np.arange(40) // 20
+    width = 1 - score_interval(np.ones(40), level=0.9).low
+    found = compare_once(hits, hits, labels, level=0.9)
+    assert (found.value, found.low, found.high) == pytest.approx((0, -width, width))
+    by_group = compare_once(hits, hits, labels, groups=labels)  # as where a class is crops of one photograph
+    assert by_group.high == pytest.approx(1 - score_interval(np.ones(2)).low)
+    better = compare_once(np.ones(40), hits, labels)
+    assert (better.value, better.low) == pytest.approx(class_mean(1 - hits, labels).interval()[:2])
+    assert not better.tie
+    with pytest.raises(LearnerError, match="the same images"):
+        compare_once(hits, hits[:3])

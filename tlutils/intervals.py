@@ -415,3 +415,48 @@ def compare_hits(
     if one.size and not (min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1):  # no shares
         return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
     return Difference(metric, *np.clip(_of_shares(one - two, weights, groups), -1, 1).tolist())
+
+
+def compare_once(
+    first: ArrayLike,
+    second: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+    metric: str = "accuracy",
+) -> Difference:
+    """Return how much better one of two classifiers is, each trained once, or that they tie.
+
+    The interval is that of `class_mean` for the differences of the hits, image by image, cut at -1 and 1.
+    Where both are right about the same images, nothing varies, which is no proof: then it is as wide to
+    either side as that of `score_interval` where all are right.
+
+    Args:
+        first: (N,), 1 or 0 for each image, right or wrong.
+        second: The same of the other classifier, (N,).
+        labels: As in `score_interval`.
+        groups: As in `class_mean`.
+        level: Confidence level of the interval.
+        metric: What the mean is called.
+
+    Raises:
+        LearnerError: The shapes do not fit, or there is no image.
+
+    Example:
+        >>> from tlutils.intervals import compare_once
+        >>> print(compare_once([1, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0]))
+        accuracy +0.333 [-0.209, +0.875], a tie: within noise
+    """
+    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if one.shape != two.shape:
+        raise LearnerError(
+            f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same images of both."
+        )
+    classes = np.zeros(one.shape) if labels is None else labels
+    found = class_mean(one - two, classes, groups=groups).interval(level)
+    if found.high - found.low < 1e-9:
+        width = 1 - score_interval(np.ones(one.shape), labels, groups=groups, level=level).low
+        found = Estimate(found.value, found.value - width, found.value + width)
+    value, low, high = np.clip(found, -1, 1).tolist()
+    return Difference(metric, value, low, high, level)

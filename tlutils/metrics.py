@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .errors import LearnerError, unknown
-from .intervals import Difference, Estimate, group_codes, score_interval
+from .intervals import Difference, Estimate, compare_once, group_codes, score_interval
 
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
 METRICS = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
@@ -290,9 +290,9 @@ def compare(
     )
     low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2]).tolist()
     if low == high and metric in ("accuracy", "balanced_accuracy"):  # nothing varies, which is no proof
+        one, two = (r.probabilities.argmax(axis=1) == r.labels for r in (first, second))
         of_classes = first.labels if metric == "balanced_accuracy" else None
-        width = 1 - score_interval(np.ones(first.n), of_classes, groups=first.groups, level=level).low
-        low, high = max(value - width, -1.0), min(value + width, 1.0)
+        return compare_once(one, two, of_classes, groups=first.groups, level=level, metric=metric)
     return Difference(metric, float(value), low, high, level)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Estimate, class_mean, score_interval
+from ..intervals import Estimate, compare_once, score_interval
 from ..probe import FOLDS
 from . import page
 from .code import write_recipe
@@ -468,9 +468,9 @@ def _curve(race: Race) -> pd.DataFrame:
         score = score_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
         line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
-            before = hits[share / 2][0]
-            gain = class_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
-            line |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+            now, labels, own = hits[share]
+            gain = compare_once(now, hits[share / 2][0], labels, groups=own, level=LEVEL)
+            line |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
         rows.append(line)
     return pd.DataFrame(rows)
 

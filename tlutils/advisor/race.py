@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import runtime, train
 from ..errors import LearnerError
-from ..intervals import Difference, Estimate, SampleMean, class_mean, score_interval
+from ..intervals import Difference, Estimate, class_mean, compare_once, score_interval
 from ..probe import FOLDS, assign_folds
 from .policies import (
     BATCH,
@@ -250,13 +250,13 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
     own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
     labels, groups = labels[judged], groups[judged]
 
-    def mean(values: np.ndarray) -> SampleMean:
-        return class_mean(values, labels, groups=groups)
-
-    ranked = sorted(own, key=lambda name: (-mean(own[name]).value, order.index(name)))
+    scores = {name: class_mean(values, labels).value for name, values in own.items()}
+    ranked = sorted(own, key=lambda name: (-scores[name], order.index(name)))
     best = ranked[0]
     behind = {
-        name: Difference("balanced_accuracy", *mean(own[name] - own[best]).interval(LEVEL), LEVEL)
+        name: compare_once(
+            own[name], own[best], labels, groups=groups, level=LEVEL, metric="balanced_accuracy"
+        )
         for name in own
     }
     tied = sorted((name for name in own if behind[name].tie), key=order.index)
