@@ -178,6 +178,9 @@ def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
     assert same.tie
     assert same.outcome == "a tie"
     assert "tie" in str(same)
+    width = 1 - score_interval(np.ones(200)).low
+    assert (same.low, same.high) == pytest.approx((-width, width)), "the same hits are no proof"
+    assert metrics.compare(good, nudged).low < 0
     far = metrics.compare(good, poor)
     assert not far.tie
     assert far.outcome == "higher"

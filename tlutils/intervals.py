@@ -262,7 +262,9 @@ def compare_classifiers(
     err on the same ones, and their difference is known better than either value. What varies is which images
     of each class were drawn. The two classifiers are given: what other training images or another seed would
     have made of them is not in the interval; that takes several of each, see `compare_hits`. The interval is
-    that of `class_mean`; of a difference of hits it is cut at -1 and 1, outside of which none lies.
+    that of `class_mean`; of a difference of hits it is cut at -1 and 1, outside of which none lies, and where
+    both are right about the same images, nothing varies, which is no proof: then it is as wide to either side
+    as that of `score_interval` where all are right.
 
     Args:
         first: (N,), a number of each image, such as 1 or 0, right or wrong.
@@ -284,27 +286,26 @@ def compare_classifiers(
         >>> print(compare_classifiers(first[:4], second[:4]))
         accuracy +0.500 [-0.419, +1.000], a tie: within noise
     """
-    one, two = _paired(first, second, "images")
+    one, two, shares = _paired(first, second, "images")
     kinds = np.zeros(one.shape, dtype=int) if labels is None else labels
     found = class_mean(one - two, kinds, groups=groups).interval(level)
-    return _difference(metric, found, one, two, level)
+    if not shares:
+        return Difference(metric, *found, level)
+    if found.high - found.low < 1e-9:
+        width = 1 - score_interval(np.ones(one.shape), labels, groups=groups, level=level).low
+        found = Estimate(found.value, found.value - width, found.value + width)
+    return Difference(metric, *np.clip(found, -1, 1).tolist(), level)
 
 
-def _paired(first: ArrayLike, second: ArrayLike, judged_by: str) -> tuple[np.ndarray, np.ndarray]:
+def _paired(first: ArrayLike, second: ArrayLike, judged_by: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the values of two as arrays of one shape, and whether all are shares, as hits are."""
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if one.shape != two.shape:
         raise LearnerError(
             f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same {judged_by} of both."
         )
-    return one, two
-
-
-def _difference(
-    metric: str, found: Estimate, one: np.ndarray, two: np.ndarray, level: float = 0.95
-) -> Difference:
-    shares = min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1
-    value, low, high = np.clip(found, -1, 1).tolist() if shares else found
-    return Difference(metric, value, low, high, level)
+    both = np.concatenate([one.ravel(), two.ravel()])
+    return one, two, bool(((both >= 0) & (both <= 1)).all())
 
 
 def score_interval(
@@ -431,12 +432,18 @@ def hit_rate(
             f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
             "of any other table is two_way_mean(table).interval()."
         )
+    return Estimate(*np.clip(_of_shares(table, weights, groups), 0, 1).tolist())
+
+
+def _of_shares(table: np.ndarray, weights: ArrayLike | None, groups: ArrayLike | None) -> Estimate:
+    """Return the interval of `two_way_mean`; as wide as Wilson's where nothing varies, which is no proof."""
     found = two_way_mean(table, weights=weights, groups=groups).interval()
-    if len(table) > 1 and table.min() == table.max() and table[0, 0] in (0, 1):
-        own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
-        shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
-        return score_interval(np.full(max(len(table), round(1 / (shares**2).sum())), table[0, 0]))
-    return Estimate(*np.clip(found, 0, 1).tolist())
+    if len(table) == 1 or table.min() < table.max():
+        return found
+    own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
+    shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
+    width = 1 - score_interval(np.ones(max(len(table), round(1 / (shares**2).sum())))).low
+    return Estimate(found.value, found.value - width, found.value + width)
 
 
 def compare_hits(
@@ -452,7 +459,8 @@ def compare_hits(
     Both were judged by the same images, seed by seed, so the differences are those of each image. What varies
     is the seed and the images, see `two_way_mean`; where two classifiers are given, `compare_classifiers`
     lets the images alone vary. The interval of a difference of hits is cut at -1 and 1, outside of which none
-    lies.
+    lies. Where both are right about the same images, nothing varies, which is no proof: then it is as wide to
+    either side as Wilson's, see `hit_rate`.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
@@ -471,5 +479,7 @@ def compare_hits(
         >>> print(compare_hits(first, second))
         accuracy +0.389 [-0.025, +0.802], a tie: within noise
     """
-    one, two = _paired(first, second, "seeds and images")
-    return _difference(metric, two_way_mean(one - two, weights=weights, groups=groups).interval(), one, two)
+    one, two, shares = _paired(first, second, "seeds and images")
+    if not shares:
+        return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
+    return Difference(metric, *np.clip(_of_shares(one - two, weights, groups), -1, 1).tolist())
