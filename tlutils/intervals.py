@@ -294,7 +294,8 @@ def compare_classifiers(
     if found.high - found.low < 1e-9:
         width = 1 - score_interval(np.ones(one.shape), labels, groups=groups, level=level).low
         found = Estimate(found.value, found.value - width, found.value + width)
-    return Difference(metric, *np.clip(found, -1, 1).tolist(), level)
+    value, low, high = np.clip(found, -1, 1).tolist()
+    return Difference(metric, value, low, high, level)
 
 
 def _paired(first: ArrayLike, second: ArrayLike, judged_by: str) -> tuple[np.ndarray, np.ndarray, bool]:
