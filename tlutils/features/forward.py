@@ -22,8 +22,6 @@ ALIKE = 16
 """With at least this many images, in multiples of 8, an image's features were the same to the last bit in
 every batch, on six networks."""
 
-SAMPLE = 8  # images that the drift is measured on
-
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How far an image's features may lie from those that it had in another batch, where kernels round otherwise:
 a share of each value, and of the row's root mean square. Measured on ten networks: up to 8e-6."""
@@ -74,7 +72,7 @@ class Forward:
     def __call__(self, images: torch.Tensor, stages: Iterable[str]) -> dict[str, Arrays]:
         stages = list(stages)
         if unknown := [stage for stage in stages if stage not in self.arithmetic]:
-            self.arithmetic |= self._fastest(images[:SAMPLE], unknown)
+            self.arithmetic |= self._fastest(images[: inference.DRIFT_IMAGES], unknown)
         # Kernels may round otherwise for a small batch, and an image's features should not depend on how many
         # others are computed with it.
         extra = max(min(ALIKE, self.batch_size) - len(images), -len(images) % 8)
@@ -130,7 +128,7 @@ class Forward:
         except Exception as error:  # whatever stands in the model's own code, or lacks in OpenVINO
             log.info("torch computes, since OpenVINO cannot: %s: %s", type(error).__name__, error)
             return passes
-        plain = self.run(images[:SAMPLE], "float32")
+        plain = self.run(images[: inference.DRIFT_IMAGES], "float32")
         pairs = [(a, b[: len(a)]) for stage in plain for a, b in zip(plain[stage], found[stage], strict=True)]
         drift = max(measure_drift(*pair) for pair in pairs)
         alike = all(near(*pair, self.tolerance(arithmetic)) for pair in pairs)
