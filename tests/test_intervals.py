@@ -9,8 +9,8 @@ from tlutils.experiments import interval
 from tlutils.intervals import (
     SampleMean,
     class_mean,
+    compare_classifiers,
     compare_hits,
-    compare_once,
     hit_rate,
     kendall_tau,
     score_interval,
@@ -241,12 +241,12 @@ def test_two_ways_that_are_right_about_the_same_images_are_not_proved_the_same()
 def test_two_classifiers_that_are_right_about_the_same_images_are_not_proved_the_same():
     hits, labels = np.tile([1.0, 1, 0, 1], 10), np.arange(40) // 20
     width = 1 - score_interval(np.ones(40), level=0.9).low
-    found = compare_once(hits, hits, labels, level=0.9)
+    found = compare_classifiers(hits, hits, labels, level=0.9)
     assert (found.value, found.low, found.high) == pytest.approx((0, -width, width))
-    by_group = compare_once(hits, hits, labels, groups=labels)  # as where a class is crops of one photograph
+    by_group = compare_classifiers(hits, hits, labels, groups=labels)  # crops of one photograph
     assert by_group.high == pytest.approx(1 - score_interval(np.ones(2)).low)
-    better = compare_once(np.ones(40), hits, labels)
+    better = compare_classifiers(np.ones(40), hits, labels)
     assert (better.value, better.low) == pytest.approx(class_mean(1 - hits, labels).interval()[:2])
     assert not better.tie
     with pytest.raises(LearnerError, match="the same images"):
-        compare_once(hits, hits[:3])
+        compare_classifiers(hits, hits[:3])

@@ -105,7 +105,10 @@ ANSWERS[lesson_00.check_accuracy] = [
     (lambda logits, labels: (logits.argmax(1) == labels).sum() / 32, "not always as many"),
     (printed_accuracy, "Nothing came back"),
     (lambda logits, labels: 0.123, "Not yet"),
-    (lambda logits, labels: (logits.argmax(0) == labels).float().mean(), "RuntimeError"),
+    (lambda logits, labels: (logits.argmax(0) == labels).float().mean(), "other axis"),
+    (lambda logits, labels: (logits == labels).float().mean(), "other axis"),
+    (lambda logits, labels: (logits.max(1).values == labels).float().mean(), "argmax"),
+    (F.cross_entropy, "a loss"),
 ]
 
 
@@ -155,6 +158,16 @@ def every_gradient(network, inputs, labels, lr):
     return loss.item()
 
 
+def under_old_names(network, inputs, labels, lr):
+    loss = F.cross_entropy(network(inputs), labels)
+    loss.backward()
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.grad is not None:
+                p = p - lr * p.grad
+    return loss.item()
+
+
 def sgd(network, inputs, labels, lr):
     optimizer = torch.optim.SGD(network.parameters(), lr=lr)
     loss = F.cross_entropy(network(inputs), labels)
@@ -171,7 +184,8 @@ def moves_and_returns_nothing(*inputs):
 ANSWERS[lesson_00.check_training_step] = [
     (None, "Not answered"),
     (by_hand(), "Right"),
-    (sgd, "Right"),
+    (sgd, "An optimizer"),
+    (under_old_names, "in place"),
     (lambda network, inputs, labels, lr: F.cross_entropy(network(inputs), labels), "Nothing moved"),
     (by_hand(sign=1), "Up the loss"),
     (by_hand(zero=False), "step before"),

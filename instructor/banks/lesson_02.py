@@ -81,6 +81,14 @@ def gap_not_transposed(W, b, z, y, lr, penalty):
     return W - lr * (z.T @ gap / len(z) + penalty * W), b - lr * gap.mean(0)
 
 
+def biases_by(slope):
+    def own(W, b, z, y, lr, penalty):
+        gap = softmax(z @ W.T + b, axis=1) - np.eye(len(b))[y]
+        return step()(W, b, z, y, lr, penalty)[0], b - lr * slope(gap)
+
+    return own
+
+
 def without_return(W, b, *others):
     step()(W, b, *others)
 
@@ -100,6 +108,10 @@ ANSWERS[lesson_02.check_softmax_step] = [
     (step(link=lambda logits: 1 / (1 + np.exp(-logits))), "sigmoid"),
     (step(link=lambda logits: softmax(logits, axis=0)), "over the images"),
     (lambda W, b, *others: (step()(W, b, *others)[0], b), "biases did not move"),
+    (biases_by(lambda gap: gap.sum(0)), "sum over the images"),
+    (biases_by(lambda gap: gap.mean()), "axis 0"),
+    (biases_by(lambda gap: gap[0]), "biases are not"),
+    (step(link=lambda logits: softmax(logits, axis=None)), "everything at once"),
     (changing_its_inputs, "changes the arrays"),
     (lambda W, b, *others: step()(W, b, *others)[0], "Two arrays"),
     (lambda W, b, *others: (step()(W, b, *others)[0].T, b), "transpose"),

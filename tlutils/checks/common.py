@@ -109,6 +109,14 @@ def compare_choice(guess: object, answer: object) -> None:
         print(f"You said {guess}; it is {' or '.join(right)}. Think why, then read on.")
 
 
+_OTHER_SHAPES = "must match", "broadcast", "cannot be multiplied", "not aligned", "core dimension"
+
+_OTHER_AXIS = (
+    "Two shapes do not fit: was something taken along the other axis (0 goes down the rows, 1 along each of "
+    "them), or not taken at all? print(x.shape) tells."
+)
+
+
 def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) -> object:
     """Return what `function(*inputs)` gives. Where that is nothing, or an error, say so and return None.
 
@@ -118,7 +126,8 @@ def attempt(function: Callable[..., object] | None, *inputs: object, todo: str) 
         found = None if function is None else function(*inputs)
     except Exception as error:  # a learner's lines may stop in any way, and none of them ends the lesson
         why = (str(error).splitlines() or ["no reason given"])[0]
-        print(f"Your lines stopped with {type(error).__name__}: {why}. {todo}")
+        hint = f"{_OTHER_AXIS} " if any(words in why for words in _OTHER_SHAPES) else ""
+        print(f"Your lines stopped with {type(error).__name__}: {why}. {hint}{todo}")
         return None
     if found is None:
         print(f"{say_nothing_came(function)} {todo}")
@@ -159,7 +168,7 @@ def judge(found: object, right: Tensor, mistakes: Mistakes, *, praise: str, clos
     if seen:
         print(seen[0])
     elif shape == str(tuple(right.shape)):
-        print("Not yet: the shape is right and the numbers are not. Try it on two numbers, by hand.")
+        print("Not yet: the shape is right and the numbers are not. Try it on a small example, by hand.")
     else:
         wanted = f"shape {tuple(right.shape)}" if right.ndim else "one number"
         print(f"Not yet. Expected {wanted}, and got {shape}.")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from .. import runtime, surgery
 from .common import attempt, is_close, judge, judge_effects, judge_number
@@ -87,6 +88,10 @@ def check_accuracy(accuracy: Callable[[Tensor, Tensor], Any] | None) -> None:
             "That is the mean probability of the true class, and not how often it is the largest.": (
                 chances.mean()
             ),
+            "That compares the largest logit with the label: argmax says at which class it stands.": (
+                (logits.max(1).values == labels).double().mean()
+            ),
+            "That is a loss. How many have their largest logit there?": F.cross_entropy(logits, labels),
             "Divided by the number of classes: divide by that of images.": right.sum() / logits.shape[1],
             "Divided by a fixed number. There are not always as many images: len(labels) counts them.": tuple(
                 right.sum() / number for number in range(2, 300)
@@ -108,9 +113,9 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
     Example:
         >>> from tlutils.checks import lesson_00
         >>> lesson_00.check_training_step(lambda network, inputs, labels, lr: network(inputs).sum())
-        Nothing moved. Take lr times the gradient off each weight that has one.
+        Nothing moved. Take lr times the gradient off each weight that has one, in place: p -= …, while ...
     """
-    lr, todo = 0.5, "Change the weights in place, and return the loss before."
+    lr, todo = 0.5, "Change the weights that have a gradient in place, and return the loss before."
     with runtime.seeded(0):
         network = nn.Sequential(nn.Linear(5, 4).requires_grad_(False), nn.ReLU(), nn.Linear(4, 3))
         inputs, labels = torch.randn(8, 5), torch.arange(8) % 3
@@ -137,12 +142,16 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
                     p += sign * lr * grad
         return other, losses
 
-    found = []
+    found, optimizers = [], list[Any]()
+    watch = register_optimizer_step_pre_hook(lambda optimizer, *_: optimizers.append(optimizer))
     for _ in range(2):
         one = attempt(step, network, inputs, labels, lr, todo=todo)
         if one is None:
-            return
+            break
         found.append(one)
+    watch.remove()
+    if len(found) < 2:
+        return
 
     def like(other: nn.Module) -> bool:
         pairs = zip(network.parameters(), other.parameters(), strict=True)
@@ -156,7 +165,8 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
 
     judge_effects(
         {
-            "Nothing moved. Take lr times the gradient off each weight that has one.": like(start),
+            "Nothing moved. Take lr times the gradient off each weight that has one, in place: p -= …, while "
+            "p = p - … makes a new tensor.": like(start),
             "The frozen layer moved, too.": not torch.equal(network[0].weight, start[0].weight),  # type: ignore[arg-type]
             "Up the loss: the step goes against the gradient, minus lr times it.": like(descend(sign=1)[0]),
             "The gradient of the step before was still there: backward() adds. Set it to None, or to zero.": (
@@ -167,6 +177,7 @@ def check_training_step(step: Callable[..., Any] | None) -> None:
             "cross_entropy takes logits: it has the softmax inside.": like(
                 descend(link=lambda logits: logits.softmax(1))[0]
             ),
+            "An optimizer took the step. Here it is yours: no torch.optim.": bool(optimizers),
             "The weights are not where lr times the gradient takes them.": not like(right),
             "The loss that you return holds on to its graph: loss.item().": any(
                 isinstance(one, Tensor) and one.requires_grad for one in found

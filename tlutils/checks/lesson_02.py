@@ -206,7 +206,18 @@ def check_softmax_step(softmax_step: Callable[..., Any] | None) -> None:
         "The softmax runs over the images. For each image it runs over the classes, axis 1.": is_like(
             step(np.exp(logits) / np.exp(logits).sum(axis=0) - truth)
         ),
-        "W is right, and the biases did not move.": is_like((right[0], bias)),
+        "The softmax runs over everything at once. For each image it runs over the classes, axis 1.": is_like(
+            step(np.exp(logits) / np.exp(logits).sum() - truth)
+        ),
+        "W is right, and the biases did not move: their gradient is the gap's mean over images, axis 0.": (
+            is_like((right[0], bias))
+        ),
+        "W is right, and the biases go by the sum over the images: take the gap's mean, axis 0.": is_like(
+            (right[0], bias - lr * gap.sum(axis=0))
+        ),
+        "W is right, and the biases are not: their gradient is the gap's mean over the images, axis 0.": (
+            np.allclose(found[0], right[0], atol=1e-6) and not is_like(right)
+        ),
         "Not yet. Gradient of W: (probabilities - truth)ᵀ z / N + penalty · W.": not is_like(right),
     }
     judge_effects(mistakes, praise="one step down the bowl whose bottom fit_probe goes to at once.")
@@ -280,7 +291,9 @@ def check_minibatches(train_head: Callable[..., Any] | None) -> None:
         "Gradients add up from batch to batch: zero_grad() before each backward().": is_like(
             trained(adds_up=True)
         ),
-        "Every step saw all rows. A batch is z[rows] and y[rows].": is_like(trained(rows=slice(None))),
+        "Every step saw all rows. A batch is z[rows] and y[rows].": is_like(
+            *(trained(rows=slice(None), factor=factor) for factor in (0.5, 0, 1))
+        ),
         "The penalty is missing.": is_like(trained(factor=0)),
         "Twice the penalty: the formula has half of it, times the square.": is_like(trained(factor=1)),
         "Half the penalty: weight_decay already is the penalty, not its half.": is_like(trained(factor=0.25)),

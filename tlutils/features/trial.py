@@ -202,7 +202,7 @@ def _system_asked() -> Iterator[list[str]]:
 
 def _changed(one: fingerprint.Settings, other: fingerprint.Settings) -> set[str]:
     """Return the places of two readings that are not alike in both."""
-    return {place for place in one.parts | other.parts if one.parts.get(place) != other.parts.get(place)}
+    return {place for place, _ in one.parts.items() ^ other.parts.items()}
 
 
 def _near(stored: np.ndarray, tried: np.ndarray, tolerance: float) -> bool:
