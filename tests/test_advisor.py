@@ -402,15 +402,17 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
             place.mkdir(parents=True, exist_ok=True)
             image.resize((32, 32)).save(place / f"{split}{i}.png")
             image.resize((32, 32)).save(place / f"{split}{i}-copy.png")
-    recipe = None
+    recipe, stage = None, "stage2"
     if policy not in policies.PROBES:
         settings = replace(policies.settings_for(policy, 80), steps=2)
         recipe = policies.make_recipe(policy, models.load(tiny), 80, settings, seed=0)
-    text = write_recipe(policy, tiny, str(folder), recipe=recipe)
+        stage = recipe.phases[0].from_stage
+    text = write_recipe(policy, tiny, str(folder), recipe=recipe, stage=stage)
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     scope = {}
     exec(compile(text, "recipe.py", "exec"), scope)
+    assert scope.get("recipe") == recipe
     if policy in policies.PROBES:
         assert_measured(policy, scope, tiny)
     if policy not in ("neighbours", "probe, best depth", "probe, all depths"):

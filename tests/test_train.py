@@ -78,6 +78,15 @@ def test_from_scratch_draws_a_known_architecture_as_its_authors_do():
     assert same(weights(net), weights(fresh))
 
 
+def test_a_head_that_is_reset_is_the_new_head_of_that_seed_and_the_rest_stays():
+    net, fresh = tiny_net(seed=1), surgery.replace_head(tiny_net(seed=1), 3, seed=7)
+    train.fit(
+        net, tiny_data(), Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, reset="head", train_bn=False, seed=7)
+    )
+    assert same(weights(net), weights(fresh))
+    assert not same(weights(net), weights(tiny_net(seed=1)))
+
+
 def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
     class Odd(nn.Module):
         def __init__(self):
@@ -309,6 +318,7 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
     ("changes", "word"),
     [
         ({"batch_size": 1}, "batch_size"),
+        ({"reset": "body"}, "reset"),
         ({"micro_batches": 0}, "micro_batches"),
         ({"layer_decay": 0.0}, "layer_decay"),
         ({"warmup_ratio": 1.0}, "warmup_ratio"),

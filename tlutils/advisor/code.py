@@ -77,7 +77,7 @@ recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
 """
 
 ALL = """\
-recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
+recipe = train.Recipe.finetune(head_lr={head_lr}, reset={reset!r}, {settings})
 """
 
 HEAD = """\
@@ -159,6 +159,7 @@ def write_recipe(
         (phase,) = recipe.phases
         values |= {
             "head_lr": phase.head_lr,
+            "reset": recipe.reset,
             "settings": f"lr={phase.lr}, epochs={phase.epochs}, batch_size={recipe.batch_size}, "
             f"augment={recipe.augment}, train_bn={recipe.train_bn},\n    "
             f'class_weight="{recipe.class_weight}", keep="{recipe.keep}", seed={seed}',

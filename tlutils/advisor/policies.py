@@ -207,7 +207,9 @@ def make_recipe(
         }
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-    return train.Recipe.finetune(**own, head_lr=settings.lr * (10 if policy == "all" else 1))
+    if policy == "all":
+        return train.Recipe.finetune(**own, head_lr=10 * settings.lr, reset="head")
+    return train.Recipe.finetune(**own, head_lr=settings.lr)
 
 
 def train_policy(

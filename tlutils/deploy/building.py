@@ -99,8 +99,8 @@ def build(
         backbone: Name of a pretrained model, or a file of `models.save`.
         recipe: How to train. None keeps the backbone frozen and solves a linear probe on the features of
             train and val, its penalty chosen by cross-validation. A probe, fitted on the output of the stage
-            before the head, becomes the head as it is. A recipe trains, from the solved head on, unless it
-            begins with random weights.
+            before the head, becomes the head as it is. A recipe trains, from the solved head on, unless its
+            `reset` says that the head, or all weights, are initialised at random.
         seed: What the cross-validation of the probe, and a new head, are drawn from.
         say: Called with each line on how it goes.
 
@@ -181,7 +181,7 @@ def _train(
     seed: int,
     say: Callable[[str], object],
 ) -> _Trained:
-    """Train a model with a new head, in place: a probe that is solved, or given, and then a recipe."""
+    """Train a model with a new random head, in place: by a probe that becomes it, by a recipe, or by both."""
     at = surgery.stages(model).embedding
     learned = [dataset.train]
     if not isinstance(recipe, train.Recipe) and len(dataset.val):
@@ -197,7 +197,8 @@ def _train(
     weights = recipe.class_weight if isinstance(recipe, train.Recipe) else "balanced"
     solving: dict[str, Any] = {"groups": groups, "class_weight": weights, "seed": seed}
     fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, **solving)
-    solved = _put_head(model, fitted, dataset.train)
+    random = isinstance(recipe, train.Recipe) and recipe.reset
+    solved = not random and _put_head(model, fitted, dataset.train)
     doubts: list[str] = []
     if not solved and recipe is None:
         say("this network's head is more than one linear layer on its features: it is trained in steps")
@@ -287,9 +288,10 @@ def _check_stages(model: nn.Module, recipe: train.Recipe) -> None:
 
 def _describe_training(history: train.History, dataset: data.DatasetSplits, solved: bool) -> str:
     recipe, stages = history.recipe, [row["from_stage"] for row in history.rows]
-    start = "with random weights" if recipe.reset else "from the pretrained weights"
-    if solved and not recipe.reset:
-        start += ", the head solved as a linear probe on frozen features"
+    start = "with random weights"
+    if recipe.reset is not True:
+        head = "solved as a linear probe on frozen features" if solved else "random"
+        start = f"from the pretrained weights, the head {head}"
     chosen = ", the best on the validation images" if recipe.keep == "best" and len(dataset.val) else ""
     weights = "every class counting alike" if recipe.class_weight else "every image counting alike"
     trained = ", then ".join(
