@@ -4,6 +4,7 @@ import re
 import time
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -268,6 +269,17 @@ def start_race(known, x, groups):
         pass_seconds=0,
         deadline=0,
     )
+
+
+def test_the_time_of_a_policy_is_predicted_by_the_steps_that_training_takes(monkeypatch):
+    labels = [0] * 16 + [1] * 16  # tried on 17 images, of which the last joins the step before
+    known = SimpleNamespace(labels=labels, classes=["a", "b"])
+    race = start_race(known, np.zeros((32, 2)), np.arange(32))
+    tried = SimpleNamespace(table={"seconds": np.array([2.0, 2.0])})
+    monkeypatch.setattr(race, "_train", lambda policy, learn, steps: (None, tried))
+    monkeypatch.setattr(race_module.time, "monotonic", lambda: 4.0)
+    steps = policies.settings_for("all", 21).steps
+    assert race._predict_seconds("all") == 3 * (steps * 2 - 4)
 
 
 def test_a_class_whose_groups_fall_together_is_named(few):

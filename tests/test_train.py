@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tiny import FAST, TinySplit, near, recorded, same, tiny_data, tiny_net, trained, weights
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tlutils import data, models, surgery, train
 from tlutils.errors import LearnerError
@@ -59,6 +60,18 @@ def test_training_learns_the_task():
     history = train.fit(net, tiny_data(), Recipe.finetune(epochs=10, lr=1e-2, head_lr=1e-2, batch_size=7))
     assert history.best["val_accuracy"] > 0.9
     assert history.table["train_loss"].iloc[-1] < history.table["train_loss"].iloc[0]
+
+
+def test_an_epoch_has_the_steps_that_are_said():
+    images, taken = len(tiny_data().train), []
+    counted = register_optimizer_step_post_hook(lambda *arguments: taken.append(1))
+    try:
+        for batch_size, steps in ((images - 1, 1), (images, 1), (images - 2, 2), (images // 2, 2)):
+            taken.clear()
+            train.fit(tiny_net(), tiny_data(), Recipe.probe(epochs=1, batch_size=batch_size))
+            assert len(taken) == train.steps_per_epoch(images, batch_size) == steps
+    finally:
+        counted.remove()
 
 
 def test_from_scratch_forgets_what_the_weights_were():
