@@ -497,13 +497,20 @@ def squeezed():
     )
 
 
+def unbiased():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(body, nn.Linear(8, 3, bias=False))
+
+
 def layered():
     body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
     return nn.Sequential(body, nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
 @pytest.mark.usefixtures("cheap_probes")
-@pytest.mark.parametrize(("make", "solved"), [(TwoHeads, False), (squeezed, False), (layered, True)])
+@pytest.mark.parametrize(
+    ("make", "solved"), [(TwoHeads, False), (squeezed, False), (unbiased, False), (layered, True)]
+)
 def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the_answer(make, solved, few):
     model = models.describe(make(), input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
     read = advice_module._read(model, few.train)
@@ -512,7 +519,8 @@ def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the
     race.run_training()
     assert set(race.finished) >= set(policies.PROBES)
     for policy in policies.FROM_PROBE:
-        assert ("more than one linear layer" in race.runners[policy].left_out) == (not solved)
+        assert ("does not fit the head" in race.runners[policy].left_out) == (not solved)
+    assert advice_module._takes_probe(race) == solved
 
 
 @pytest.mark.full
