@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from ..errors import LearnerError, unknown
@@ -232,7 +232,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _shown(value: Any) -> str:
