@@ -205,7 +205,7 @@ ANSWERS[lesson_03.check_freeze] = [
     (batchnorm_alone, "dropout still draws"),
     (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),
     (lambda part: part[1].register_forward_pre_hook(lambda *_: None), "Nothing is frozen"),
-    (with_a_train_that_gives_nothing, "return the module itself"),
+    (with_a_train_that_gives_nothing, "return that module itself"),
     (with_a_train_that_takes_nothing, "stops with TypeError"),
     (frozen, "Right"),
     (by_a_subclass, "Right"),
