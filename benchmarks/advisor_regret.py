@@ -34,9 +34,9 @@ import torch
 from PIL import Image
 from scipy.special import stdtrit
 
-from tlutils import data, models, surgery, train, transferability
+from tlutils import claims, data, models, surgery, train, transferability
 from tlutils.advisor import POLICIES, TABLES, Decision, decide
-from tlutils.advisor.policies import BATCH, FROM_PROBE, PROBES, fit, settings_for, train_policy
+from tlutils.advisor.policies import FROM_PROBE, PROBES, fit, settings_for, train_policy
 from tlutils.advisor.race import LEVEL, survivors
 from tlutils.advisor.tables import Cells, table_of
 from tlutils.claims.materials import (
@@ -577,8 +577,8 @@ def finetune_after(
         names = [stage.name for stage in surgery.stages(model)]
         recipe = train.Recipe.partial(
             names[names.index(at) + 1],
-            batch_size=BATCH,
-            epochs=ceil(steps / ceil(len(known) / BATCH)),
+            batch_size=claims.BATCH,
+            epochs=claims.Settings(lr=lr, steps=steps).epochs(len(known)),
             lr=lr,
             head_lr=lr,
             train_bn=False,

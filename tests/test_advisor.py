@@ -170,6 +170,14 @@ def test_a_table_that_asks_for_other_images_is_not_contradicted_by_a_policy(advi
     assert line.endswith("none of the policies here is that.")
 
 
+def test_a_table_is_read_at_one_number_of_images_and_by_one_policy_and_the_advice_says_which(advice):
+    few, many = (replace(advice, images=n, distance=0.0).published for n in (claims.MANY - 1, claims.MANY))
+    assert all("(few, below 200, and similar images)" in line for line in few)
+    assert all("(many, 200 or more, and similar images)" in line for line in many)
+    assert 'finetune a few layers; read as "last stage", which' in " ".join(many)
+    assert policies.POLICIES["last stage"].endswith("then the last stage and the head are finetuned")
+
+
 def test_the_frozen_policies_answer_first_and_the_time_of_the_others_is_predicted(advice, said):
     assert "stay closed" in said[0]
     assert "from the frozen policies alone" in said[1]

@@ -106,8 +106,8 @@ MOVES = {
         ("train from", ["Home"], "nothing is"),
     ],
     "explore_decision_matrix": [
-        ("distance", ["Home"], "Distance 0.00, 3 images of each class: little, similar."),
-        ("images per class", ["End"], "500 images of each class: lots, similar."),
+        ("distance", ["Home"], "Distance 0.00, 3 images: little (below 200), similar."),
+        ("images", ["End"], "2000 images: lots (200 or more), similar."),
     ],
     "explore_learning_rates": [
         ("rate", ["ArrowRight"], "Rate 0.1"),

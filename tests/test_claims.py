@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torchvision.models import get_model_weights
 
-from tlutils import claims, data, models, surgery
+from tlutils import claims, data, models, plots, surgery
 from tlutils.claims import (
     BROKEN,
     CLAIMS,
@@ -31,7 +31,7 @@ from tlutils.claims import (
     shifts,
 )
 from tlutils.claims.effects import Contrast
-from tlutils.claims.materials import NETWORKS
+from tlutils.claims.materials import NETWORKS, reset_network
 from tlutils.claims.verdicts import adjust
 from tlutils.errors import LearnerError
 
@@ -424,8 +424,6 @@ def test_training_and_probing_of_a_seed_see_the_same_images_and_judges():
 
 
 def test_a_network_is_as_new_after_a_block_of_it_was_tuned_alone():
-    from tlutils.claims.materials import reset_network
-
     model = reset_network(2, 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x, y = torch.randn(2, 3, 96, 96), torch.tensor([0, 1])
@@ -434,6 +432,12 @@ def test_a_network_is_as_new_after_a_block_of_it_was_tuned_alone():
     again = reset_network(2, 0)
     assert all(parameter.requires_grad for parameter in again.parameters())
     assert all(torch.equal(value, before[name]) for name, value in again.state_dict().items())
+
+
+def test_a_few_stages_are_the_last_two_of_nine_and_more_are_five():
+    before = surgery.stages(reset_network(2, 0)).body
+    assert {"few": before[-2], "more": before[-5]} == claims.FROM_STAGES
+    assert (plots.NAMES["few"], len(before)) == ("last two stages finetuned", 9)
 
 
 def test_views_of_an_image_are_held_out_with_it():

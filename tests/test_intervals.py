@@ -6,7 +6,16 @@ from scipy import stats
 
 from tlutils.errors import LearnerError
 from tlutils.experiments import interval
-from tlutils.intervals import SampleMean, compare_hits, hit_rate, kendall_tau, score_interval, two_way_mean
+from tlutils.intervals import (
+    SampleMean,
+    class_mean,
+    compare_classifiers,
+    compare_hits,
+    hit_rate,
+    kendall_tau,
+    score_interval,
+    two_way_mean,
+)
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
@@ -209,14 +218,35 @@ def test_a_share_and_a_difference_of_shares_stay_where_they_can_lie():
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_right_or_all_wrong_is_no_proof(value):
     table, names, weights = np.full((3, 40), value), np.arange(40) // 4, np.repeat([1, 3], 20)
-    assert hit_rate(table) == score_interval(table[0])
-    assert hit_rate(table, groups=names) == score_interval(table[0, :10]), "a group counts once"
-    assert hit_rate(table, weights=weights) == score_interval(table[0, :32]), "Kish: 80² / 200"
-    assert hit_rate(table[:, :1]) == score_interval(table[:, 0]), "one share of each seed"
+    assert hit_rate(table) == pytest.approx(score_interval(table[0]))
+    by_name = score_interval(table[0, :10])
+    assert hit_rate(table, groups=names) == pytest.approx(by_name), "a group counts once"
+    by_weight = score_interval(table[0, :32])
+    assert hit_rate(table, weights=weights) == pytest.approx(by_weight), "Kish: 80² / 200"
+    assert hit_rate(table[:, :1]) == pytest.approx(score_interval(table[:, 0])), "one share of each seed"
 
 
-def test_where_each_class_is_one_photograph_a_class_counts_as_one_image():
-    labels = np.repeat(np.arange(13), 40)
-    hits = np.random.default_rng(0).random(len(labels)) < 0.7
-    found = score_interval(hits, labels, groups=labels)
-    assert found.high - found.low > 0.35  # that of thirteen images, and not of 520
+def test_two_ways_that_are_right_about_the_same_images_are_not_proved_the_same():
+    table = np.tile([1.0, 1, 0, 1], (3, 10))
+    width = 1 - score_interval(np.ones(40)).low
+    found = compare_hits(table, table)
+    assert (found.value, found.low, found.high) == pytest.approx((0, -width, width))
+    assert found.tie
+    apart = compare_hits(np.ones((3, 40)), np.zeros((3, 40)))
+    assert (apart.value, apart.low, apart.high) == pytest.approx((1, 1 - width, 1))
+    log_losses = compare_hits(5 * table, 5 * table, metric="log loss")
+    assert (log_losses.low, log_losses.high) == (0, 0), "of what is no share nothing is known"
+
+
+def test_two_classifiers_that_are_right_about_the_same_images_are_not_proved_the_same():
+    hits, labels = np.tile([1.0, 1, 0, 1], 10), np.arange(40) // 20
+    width = 1 - score_interval(np.ones(40), level=0.9).low
+    found = compare_classifiers(hits, hits, labels, level=0.9)
+    assert (found.value, found.low, found.high) == pytest.approx((0, -width, width))
+    by_group = compare_classifiers(hits, hits, labels, groups=labels)  # crops of one photograph
+    assert by_group.high == pytest.approx(1 - score_interval(np.ones(2)).low)
+    better = compare_classifiers(np.ones(40), hits, labels)
+    assert (better.value, better.low) == pytest.approx(class_mean(1 - hits, labels).interval()[:2])
+    assert not better.tie
+    with pytest.raises(LearnerError, match="the same images"):
+        compare_classifiers(hits, hits[:3])

@@ -50,16 +50,26 @@ def test_the_small_network_is_that_of_the_study(lesson):
 
 
 def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():
-    explorer = widgets.explore_decision_matrix(distance=0.3, images=5)
+    explorer = widgets.explore_decision_matrix(distance=0.3, images=50)
     for table in ("lecture", "slides", "notes"):
         verdict = claims.evaluate_claim(f"{table}-little-different")
         assert f"“{verdict.claim.says}” Measured: {verdict.verdict}." in explorer.screen.message
     assert "Nearest measured: " in explorer.screen.message
-    explorer.set(distance=0.02, images=100)
-    assert explorer.screen.message.startswith("Distance 0.02, 100 images of each class: lots, similar.")
+    explorer.set(distance=0.02, images=1000)
+    assert explorer.screen.message.startswith("Distance 0.02, 1000 images: lots (200 or more), similar.")
     explorer.controls["distance"].value = 0.5
-    assert "lots, different" in explorer.screen.message
+    assert "lots (200 or more), different" in explorer.screen.message
     assert "take this with care" in explorer.screen.message
+
+
+def test_lots_of_images_begin_at_one_number_for_the_explorer_and_the_study():
+    explorer = widgets.explore_decision_matrix(distance=0.3)
+    for images, words in ((150, "150 images: little (below 200)"), (200, "200 images: lots (200 or more)")):
+        explorer.set(images=images)
+        assert words in explorer.screen.message
+    runs = claims.evidence().runs.query("protocol == 'training'")
+    assert runs["labels"][runs["level"] == "lots"].map(claims.is_many).all()
+    assert not runs["labels"][runs["level"] == "little"].map(claims.is_many).any()
 
 
 def test_the_explorer_follows_other_runs():
@@ -67,7 +77,7 @@ def test_the_explorer_follows_other_runs():
     scratch = (known.runs["strategy"] == "scratch") & (known.runs["level"] == "lots")
     hits = known.runs["hits"].where(~scratch, known.runs["hits"].str.replace("0", "1"))
     other = claims.Evidence(known.runs.assign(hits=hits), known.images)
-    explorer = widgets.explore_decision_matrix(other, distance=0.3, images=99)
+    explorer = widgets.explore_decision_matrix(other, distance=0.3, images=300)
     says = claims.claim("notes-lots-different").says
     assert f"“{says}” Measured: {claims.REVERSED}." in explorer.screen.message
     assert "the best mean there is from scratch, 1.00" in explorer.screen.message

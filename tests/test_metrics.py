@@ -5,13 +5,17 @@ import re
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+import torch
+from scipy.stats import binomtest, ttest_rel
 from sklearn import metrics as oracle
 from sklearn.utils.class_weight import compute_class_weight
 
 from tlutils import metrics
+from tlutils.advisor import decide
+from tlutils.advisor.race import LEVEL
 from tlutils.errors import LearnerError
-from tlutils.intervals import score_interval
+from tlutils.intervals import compare_classifiers, score_interval
+from tlutils.train.evaluate import compute_val_metrics
 
 
 def classifier(n=300, classes=4, skill=1.5, seed=0):
@@ -92,17 +96,21 @@ def test_a_class_that_is_never_predicted_has_recall_zero_and_no_precision():
     assert np.isnan(got.per_class.loc["1", "precision"])
 
 
-def test_bootstrap_intervals_repeat_with_a_seed_and_agree_with_a_plain_bootstrap():
+def test_the_bootstrap_repeats_with_a_seed():
     labels, proba = classifier(n=120)
-    got = metrics.report(labels, proba, resamples=2000, seed=3)
-    again = metrics.report(labels, proba, resamples=2000, seed=3)
-    assert got.log_loss == again.log_loss
-    assert metrics.report(labels, proba, resamples=2000, seed=4).log_loss != got.log_loss
+    got, again, other = (metrics.report(labels, proba, seed=s).calibration_error for s in (3, 3, 4))
+    assert got == again
+    assert got != other
+
+
+def test_the_interval_of_the_log_loss_is_that_of_a_plain_bootstrap():
+    labels, proba = classifier(n=120)
     rng, plain = np.random.default_rng(0), []
     for _ in range(600):
         rows = rng.integers(120, size=120)
         plain.append(oracle.log_loss(labels[rows], proba[rows]))
-    assert got.log_loss[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.05)
+    found = metrics.report(labels, proba).log_loss
+    assert found[1:] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.05)
 
 
 def test_every_copy_of_an_image_counts_once():
@@ -156,9 +164,9 @@ def test_every_headline_interval_holds_its_own_figure():
 
 def test_resampling_in_blocks_changes_nothing(monkeypatch):
     labels, proba = classifier(n=50)
-    whole = metrics.report(labels, proba).log_loss
+    whole = metrics.report(labels, proba).calibration_error
     monkeypatch.setattr(metrics, "CELLS", 50 * 7)
-    assert metrics.report(labels, proba).log_loss == pytest.approx(whole)
+    assert metrics.report(labels, proba).calibration_error == pytest.approx(whole)
 
 
 def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
@@ -170,11 +178,56 @@ def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
     assert same.tie
     assert same.outcome == "a tie"
     assert "tie" in str(same)
+    width = 1 - score_interval(np.ones(200)).low
+    assert (same.low, same.high) == pytest.approx((-width, width)), "the same hits are no proof"
+    assert metrics.compare(good, nudged).low < 0
     far = metrics.compare(good, poor)
     assert not far.tie
     assert far.outcome == "higher"
     assert far.value == pytest.approx(good.balanced_accuracy.value - poor.balanced_accuracy.value)
     assert metrics.compare(poor, good).value == pytest.approx(-far.value)
+
+
+def test_a_report_and_an_advice_judge_the_same_images_alike():
+    labels = np.repeat([0, 1], 4)
+    hits = {"probe": np.array([1, 0, 0, 0, 1, 1, 1, 0.0]), "all": np.array([1, 1, 1, 0, 1, 1, 1, 1.0])}
+    first, second = (
+        metrics.report(labels, np.eye(2)[np.where(own, labels, 1 - labels)]) for own in hits.values()
+    )
+    found = metrics.compare(first, second, level=LEVEL)
+    assert found == decide(hits, labels, np.arange(8)).behind["probe"]
+    assert found == compare_classifiers(*hits.values(), labels, metric="balanced_accuracy", level=LEVEL)
+    for metric in ("accuracy", "balanced_accuracy"):
+        assert metrics.compare(first, second, metric=metric).tie, "by a bootstrap it is lower beyond noise"
+
+
+@pytest.mark.parametrize("images", [[1] * 8, [3] * 8, [20, 20], [20, 1], [8, 8, 1, 1]])
+def test_two_classifiers_that_are_alike_seldom_differ_however_few_images_a_class_has(images):
+    rng, labels, wrong = np.random.default_rng(0), np.repeat(np.arange(len(images)), images), 0
+    for _ in range(300):
+        first, second = rng.random((2, len(labels))) < 0.6
+        wrong += not compare_classifiers(first, second, labels).tie
+    assert wrong / 300 < 0.08
+
+
+def test_where_each_class_is_one_photograph_another_draw_has_other_photographs():
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(13), 40)
+    photographs = rng.random((2, 13))
+    first, second = (rng.random(520) < p[labels] for p in photographs)
+    found = compare_classifiers(first, second, labels, groups=labels)
+    means = [[own[labels == k].mean() for k in range(13)] for own in (first, second)]
+    known = ttest_rel(*means).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((known.low, known.high))
+
+
+def test_a_wrong_answer_that_is_certain_costs_the_same_everywhere():
+    logits, labels = np.array([[0.0, 300.0], [0.0, -1.0], [2.0, 0.0]]), np.array([0, 0, 0])
+    proba = torch.tensor(logits).softmax(1).numpy()
+    loss = metrics.report(labels, proba).log_loss.value
+    assert loss == pytest.approx(oracle.log_loss(labels, proba, labels=[0, 1]))
+    seen = compute_val_metrics(torch.tensor(logits, dtype=torch.float32), torch.tensor(labels))
+    assert seen["val_loss"] == pytest.approx(loss, rel=1e-6)
+    assert metrics.log_losses(labels, proba).max() == pytest.approx(36.04, abs=0.01)
 
 
 def test_pairing_sees_a_steady_gain_that_unpaired_intervals_hide():

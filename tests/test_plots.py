@@ -225,9 +225,9 @@ def panels(columns):
 
 
 def place():
-    words = {"border": 0.2, "title": "t", "alt": "a"}
-    strategies, sets = dict.fromkeys(plots.NAMES, INTERVAL), {"scenes": (0.1, [5, 50])}
-    return plots.explorers.matrix_place(sets, (0.1, 10), ("scenes", 5), strategies, [], **words)
+    words = {"borders": (0.2, 200), "title": "t", "alt": "a"}
+    strategies, sets = dict.fromkeys(plots.NAMES, INTERVAL), {"scenes": (0.1, [50, 500])}
+    return plots.explorers.matrix_place(sets, (0.1, 80), ("scenes", 50), strategies, [], **words)
 
 
 CROWDED = {

@@ -204,9 +204,12 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     """Return the mean over classes of the class means of a value per image; other images could be drawn.
 
     For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
-    for differences of two classifiers' hits, how much better the first is. What another draw of the training
-    images would change is not in it: that takes several seeds, see `two_way_mean`. Where all images are right
-    the spread says that nothing varies: `score_interval` allows for that.
+    for differences of two classifiers' hits, how much better the first is, see `compare_classifiers`. What
+    another draw of the training images would change is not in it: that takes several seeds, see
+    `two_way_mean`. Where all images are right the spread says that nothing varies: `score_interval` allows
+    for that. Values vary around the mean of their class, which is estimated and takes a degree of freedom.
+    Where a class has one group alone, such as crops of one photograph, they vary around the overall mean:
+    another draw would be one of other classes, too.
 
     Args:
         values: (N,), a number of each image.
@@ -220,7 +223,7 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     Example:
         >>> from tlutils.intervals import class_mean
         >>> print(class_mean([1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]).interval())
-        0.875 [0.570, 1.180]
+        0.875 [0.507, 1.243]
     """
     y, truth = np.asarray(values, dtype=float), np.asarray(labels)
     if y.ndim != 1 or not y.size or y.shape != truth.shape:
@@ -231,11 +234,79 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
     group = group_codes(groups, len(y))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls = np.bincount(own, y) / counts
-    # Around its class's mean: which classes an image is of is given, and no part of the chance.
-    gaps = _by_group((y - recalls[own]) / counts[own], group) / len(counts)
-    units = len(gaps)
-    variance = float((gaps**2).sum()) / (units * max(1, units - 1))
-    return SampleMean(float(recalls.mean()), variance if units > 1 else np.inf, max(1, units - 1))
+    mean, units = float(recalls.mean()), int(group.max()) + 1
+    pairs = np.unique(np.stack([own, group]), axis=1)
+    if np.bincount(pairs[0]).min() > 1:
+        gaps, dof = _by_group((y - recalls[own]) / counts[own], group) / len(counts), units - len(counts)
+    else:
+        gaps, dof = _by_group(y / counts[own], group) / len(counts) - mean, units - 1
+    return SampleMean(mean, _variance_of_mean(gaps, dof), max(1, dof))
+
+
+def _variance_of_mean(gaps: np.ndarray, dof: int) -> float:
+    return float((gaps**2).sum()) / (len(gaps) * dof) if dof > 0 else np.inf
+
+
+def compare_classifiers(
+    first: ArrayLike,
+    second: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    groups: ArrayLike | None = None,
+    metric: str = "accuracy",
+    level: float = 0.95,
+) -> Difference:
+    """Return how much better one of two classifiers is, with an interval over images, or that they tie.
+
+    Both were judged by the same images, so the differences are those of each image: two classifiers mostly
+    err on the same ones, and their difference is known better than either value. What varies is which images
+    of each class were drawn. The two classifiers are given: what other training images or another seed would
+    have made of them is not in the interval; that takes several of each, see `compare_hits`. The interval is
+    that of `class_mean`; of a difference of hits it is cut at -1 and 1, outside of which none lies, and where
+    both are right about the same images, nothing varies, which is no proof: then it is as wide to either side
+    as that of `score_interval` where all are right.
+
+    Args:
+        first: (N,), a number of each image, such as 1 or 0, right or wrong.
+        second: The same of the other classifier, (N,).
+        labels: (N,), the class of each image: every class counts alike, as in the balanced accuracy. Without
+            them every image does, as in the accuracy.
+        groups: As in `class_mean`.
+        metric: What the mean is called.
+        level: Confidence level of the interval, between 0 and 1.
+
+    Raises:
+        LearnerError: The shapes do not fit, or there is no value.
+
+    Example:
+        >>> from tlutils.intervals import compare_classifiers
+        >>> first, second = [1, 1, 1, 1, 1, 1, 0, 1], [1, 0, 0, 1, 0, 0, 0, 1]
+        >>> print(compare_classifiers(first, second))
+        accuracy +0.500 [+0.053, +0.947], higher beyond noise
+        >>> print(compare_classifiers(first[:4], second[:4]))
+        accuracy +0.500 [-0.419, +1.000], a tie: within noise
+    """
+    one, two, shares = _paired(first, second, "images")
+    kinds = np.zeros(one.shape, dtype=int) if labels is None else labels
+    found = class_mean(one - two, kinds, groups=groups).interval(level)
+    if not shares:
+        return Difference(metric, *found, level)
+    if found.high - found.low < 1e-9:
+        width = 1 - score_interval(np.ones(one.shape), labels, groups=groups, level=level).low
+        found = Estimate(found.value, found.value - width, found.value + width)
+    value, low, high = np.clip(found, -1, 1).tolist()
+    return Difference(metric, value, low, high, level)
+
+
+def _paired(first: ArrayLike, second: ArrayLike, judged_by: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return the values of two as arrays of one shape, and whether all are shares, as hits are."""
+    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if one.shape != two.shape:
+        raise LearnerError(
+            f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same {judged_by} of both."
+        )
+    both = np.concatenate([one.ravel(), two.ravel()])
+    return one, two, bool(((both >= 0) & (both <= 1)).all())
 
 
 def score_interval(
@@ -271,15 +342,16 @@ def score_interval(
     """
     right = np.asarray(hits, dtype=float)
     truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
-    together, apart = class_mean(right, truth, groups=groups), class_mean(right, truth)
-    units = group_codes(groups, len(truth)).max() + 1
-    nothing = 1e-9 * apart.variance  # a rounding, as where each class is one group
-    effect = (
-        together.variance / apart.variance if nothing < together.variance < np.inf else len(truth) / units
-    )
+    mean, group = class_mean(right, truth).value, group_codes(groups, len(truth))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
-    recalls, images = np.bincount(own, right) / counts, counts / max(1.0, effect)
-    mean, n = together.value, len(images) ** 2 / (1 / images).sum()
+    recalls, units = np.bincount(own, right) / counts, int(group.max()) + 1
+    gaps = (right - recalls[own]) / counts[own]
+    together = _variance_of_mean(_by_group(gaps, group), units - 1)
+    apart = _variance_of_mean(_by_group(gaps, np.arange(len(gaps))), len(gaps) - 1)
+    nothing = 1e-9 * apart  # a rounding, as where each class is one group
+    effect = together / apart if nothing < together < np.inf else len(truth) / units
+    images = counts / max(1.0, effect)
+    n = len(images) ** 2 / (1 / images).sum()
     # Where classes with few images are the worse ones, the variance is larger than equal recalls would give.
     variance = (recalls * (1 - recalls) / images).sum() / len(images) ** 2
     if variance > 0:
@@ -361,12 +433,18 @@ def hit_rate(
             f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
             "of any other table is two_way_mean(table).interval()."
         )
+    return Estimate(*np.clip(_of_shares(table, weights, groups), 0, 1).tolist())
+
+
+def _of_shares(table: np.ndarray, weights: ArrayLike | None, groups: ArrayLike | None) -> Estimate:
+    """Return the interval of `two_way_mean`; as wide as Wilson's where nothing varies, which is no proof."""
     found = two_way_mean(table, weights=weights, groups=groups).interval()
-    if len(table) > 1 and table.min() == table.max() and table[0, 0] in (0, 1):
-        own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
-        shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
-        return score_interval(np.full(max(len(table), round(1 / (shares**2).sum())), table[0, 0]))
-    return Estimate(*np.clip(found, 0, 1).tolist())
+    if len(table) == 1 or table.min() < table.max():
+        return found
+    own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
+    shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
+    width = 1 - score_interval(np.ones(max(len(table), round(1 / (shares**2).sum())))).low
+    return Estimate(found.value, found.value - width, found.value + width)
 
 
 def compare_hits(
@@ -379,8 +457,11 @@ def compare_hits(
 ) -> Difference:
     """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
-    Both were judged by the same images, seed by seed, so the differences are those of each image. The
-    interval of a difference of hits is cut at -1 and 1, outside of which none lies.
+    Both were judged by the same images, seed by seed, so the differences are those of each image. What varies
+    is the seed and the images, see `two_way_mean`; where two classifiers are given, `compare_classifiers`
+    lets the images alone vary. The interval of a difference of hits is cut at -1 and 1, outside of which none
+    lies. Where both are right about the same images, nothing varies, which is no proof: then it is as wide to
+    either side as Wilson's, see `hit_rate`.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.
@@ -399,11 +480,7 @@ def compare_hits(
         >>> print(compare_hits(first, second))
         accuracy +0.389 [-0.025, +0.802], a tie: within noise
     """
-    one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if one.shape != two.shape:
-        raise LearnerError(
-            f"Hits of shapes {one.shape} and {two.shape} arrived. Expected the same seeds and images of both."
-        )
-    found = two_way_mean(one - two, weights=weights, groups=groups).interval()
-    shares = min(one.min(), two.min()) >= 0 and max(one.max(), two.max()) <= 1
-    return Difference(metric, *(np.clip(found, -1, 1).tolist() if shares else found))
+    one, two, shares = _paired(first, second, "seeds and images")
+    if not shares:
+        return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
+    return Difference(metric, *np.clip(_of_shares(one - two, weights, groups), -1, 1).tolist())

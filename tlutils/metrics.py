@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .errors import LearnerError, unknown
-from .intervals import Difference, Estimate, group_codes, score_interval
+from .intervals import Difference, Estimate, class_mean, compare_classifiers, group_codes, score_interval
 
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
 METRICS = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
@@ -24,7 +24,7 @@ class Report:
     Attributes:
         accuracy: share of images that are right, with its interval.
         balanced_accuracy: mean recall over the classes that occur, with its interval.
-        log_loss: mean negative log probability of the true class, in nats, with its interval.
+        log_loss: mean of `log_losses`, in nats, with its interval.
         calibration_error: expected calibration error (ECE) of the predicted class, 15 bins, with interval.
         per_class: one row per class: support, precision and recall with their intervals. Precision and recall
             of a class without images are NaN: unknown, and not 0.
@@ -97,10 +97,10 @@ def report(
     """Return what a classifier did on labelled images, with intervals and a table by class.
 
     Accuracy, balanced accuracy, precision and recall have the intervals of `intervals.score_interval`, which
-    hold for few images too. Those of the log loss and of the calibration error are percentiles of a seeded
-    bootstrap over the images (Efron 1979). The calibration error (Guo et al. 2017, arXiv:1706.04599) is a sum
-    of absolute values, so that of a resample is too high on average: its resamples are first centred on the
-    value itself.
+    hold for few images too; the log loss has that of `intervals.class_mean`, cut at 0. The calibration error
+    (Guo et al. 2017, arXiv:1706.04599) is no mean over images: its interval is the percentiles of a seeded
+    bootstrap over the images (Efron 1979). It is a sum of absolute values, so that of a resample is too high
+    on average: its resamples are first centred on the value itself.
 
     Args:
         labels: true class of each image, (n,), integers 0 to C - 1.
@@ -108,7 +108,7 @@ def report(
         classes: names of the C classes; numbers without them.
         groups: (n,), a number or name per image, equal for images that vary together, such as copies; each
             image is its own group unless given.
-        resamples: number of bootstrap resamples.
+        resamples: number of bootstrap resamples, of the calibration error.
         level: confidence level of the intervals, between 0 and 1.
         seed: what the resamples are drawn by.
 
@@ -135,16 +135,11 @@ def report(
             return Estimate(np.nan, np.nan, np.nan)
         return score_interval(hit[rows], groups=own[rows], level=level)
 
-    columns = _sum_by_group(truth, chances, own)
-    once = _compute_metrics(np.asarray(columns.sum(axis=0))[None], len(names))
-    many = _compute_metrics(_resample(columns, resamples, seed), len(names))
-    many["calibration_error"] += once["calibration_error"] - np.mean(many["calibration_error"])
-    np.clip(many["calibration_error"], 0, 1, out=many["calibration_error"])
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    drawn = {
-        name: Estimate(float(once[name][0]), *map(float, np.quantile(many[name], ends)))
-        for name in ("log_loss", "calibration_error")
-    }
+    columns = _sum_by_group(chances, hit, own)
+    error = float(_calibration_error(np.asarray(columns.sum(axis=0))[None])[0])
+    many = _calibration_error(_resample(columns, resamples, seed))
+    ends = np.quantile(np.clip(many + error - np.mean(many), 0, 1), [(1 - level) / 2, (1 + level) / 2])
+    loss = class_mean(log_losses(truth, chances), np.zeros(len(truth), dtype=int), groups=own).interval(level)
 
     support = np.bincount(truth, minlength=len(names))
     table: dict[str, np.ndarray] = {"support": support}
@@ -157,7 +152,8 @@ def report(
     return Report(
         accuracy=score_interval(hit, groups=own, level=level),
         balanced_accuracy=score_interval(hit, truth, groups=own, level=level),
-        **drawn,
+        log_loss=loss._replace(low=max(loss.low, 0.0)),
+        calibration_error=Estimate(error, *ends.tolist()),
         per_class=frame,
         confusion=np.bincount(truth * len(names) + guess, minlength=len(names) ** 2).reshape(len(names), -1),
         classes=names,
@@ -240,6 +236,25 @@ def cka(x: ArrayLike, y: ArrayLike) -> float:
     return float(np.linalg.norm(b.T @ a) ** 2 / size)
 
 
+def log_losses(labels: ArrayLike, proba: ArrayLike) -> np.ndarray:
+    """Return the log loss of each image, (n,): the negative log probability of its true class, in nats.
+
+    A probability below 2.2e-16 counts as that, as in scikit-learn: a wrong answer that is certain costs 36
+    nats and not infinitely many, and the mean still tells of the other images.
+
+    Args:
+        labels: true class of each image, (n,), integers 0 to C - 1.
+        proba: class probabilities, (n, C).
+
+    Example:
+        >>> from tlutils import metrics
+        >>> metrics.log_losses([0, 1, 1], [[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]]).round(2).tolist()
+        [0.11, 0.69, 36.04]
+    """
+    chances, least = np.asarray(proba, dtype=np.float64), np.finfo(np.float64).eps
+    return -np.log(np.clip(chances[np.arange(len(chances)), np.asarray(labels)], least, 1 - least))
+
+
 def compare(
     first: Report,
     second: Report,
@@ -249,16 +264,17 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Return a metric of the first report minus that of the second, with the interval of a paired bootstrap.
+    """Return a metric of the first report minus that of the second, with an interval over the images.
 
-    Both are resampled alike. Pairing matters: two classifiers mostly err on the same images, so their
-    difference is known better than either value.
+    Accuracy, balanced accuracy and log loss follow `intervals.compare_classifiers`, which says what varies:
+    the images and not the training. The calibration error is no mean over images: its interval is the
+    percentiles of a bootstrap in which both are resampled alike.
 
     Args:
         first: report of one classifier.
         second: report of another on the same images, in the same order.
         metric: "accuracy", "balanced_accuracy", "log_loss" or "calibration_error".
-        resamples: number of bootstrap resamples.
+        resamples: number of bootstrap resamples, of the calibration error.
         level: confidence level of the interval, between 0 and 1.
         seed: what the resamples are drawn by.
 
@@ -272,7 +288,7 @@ def compare(
         >>> good = metrics.report(labels, np.eye(2)[labels])
         >>> guess = metrics.report(labels, np.full((40, 2), 0.5))
         >>> print(metrics.compare(good, guess, metric="accuracy"))
-        accuracy +0.500 [+0.350, +0.650], higher beyond noise
+        accuracy +0.500 [+0.338, +0.662], higher beyond noise
     """
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS)
@@ -282,13 +298,19 @@ def compare(
             f"These reports are of different images ({first.n} and {second.n}), groups or classes. "
             "A paired difference needs both classifiers judged on the same images, in the same order."
         )
-    value = getattr(first, metric).value - getattr(second, metric).value
+    if metric == "calibration_error":
+        value = first.calibration_error.value - second.calibration_error.value
+        one, two = (_calibration_error(_resample(r._columns, resamples, seed)) for r in (first, second))
+        low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2]).tolist()
+        return Difference(metric, value, low, high, level)
     one, two = (
-        _compute_metrics(_resample(r._columns, resamples, seed), len(r.classes))[metric]
+        log_losses(r.labels, r.probabilities)
+        if metric == "log_loss"
+        else r.probabilities.argmax(axis=1) == r.labels
         for r in (first, second)
     )
-    low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Difference(metric, float(value), low, high, level)
+    kinds = first.labels if metric == "balanced_accuracy" else None
+    return compare_classifiers(one, two, kinds, groups=first.groups, metric=metric, level=level)
 
 
 def _check(
@@ -320,24 +342,16 @@ def _check(
     return truth.astype(np.int64), chances, names
 
 
-def _sum_by_group(truth: np.ndarray, chances: np.ndarray, group: np.ndarray) -> sparse.csr_array:
-    """Return (groups, 2 + 2C + bins): what each group adds to every score, so a resample is one weighted sum.
+def _sum_by_group(chances: np.ndarray, hit: np.ndarray, group: np.ndarray) -> sparse.csr_array:
+    """Return (groups, 1 + bins): what each group adds, so that a resample is one weighted sum.
 
-    Columns: right or wrong; loss; true class; class that was hit; confidence - hit, by bin.
+    Columns: images; confidence - hit, by bin.
     """
-    n, count = chances.shape
-    guess = chances.argmax(1)
-    hit = (guess == truth).astype(float)
-    confidence = chances[np.arange(n), guess]
+    confidence = chances.max(axis=1)
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    tiny = np.finfo(np.float64).eps
-    loss = -np.log(np.clip(chances[np.arange(n), truth], tiny, 1 - tiny))
-    ones, zero = np.ones(n), np.zeros(n, dtype=int)
-    values = [hit, loss, ones, hit, confidence - hit]
-    places = [zero, zero + 1, 2 + truth, 2 + count + truth, 2 + 2 * count + bins]
-    rows = np.tile(group, len(values))
-    cells = (np.concatenate(values), (rows, np.concatenate(places)))
-    return sparse.csr_array(cells, shape=(group.max() + 1, 2 + 2 * count + BINS))
+    values = np.concatenate([np.ones(len(hit)), confidence - hit])
+    cells = (values, (np.tile(group, 2), np.concatenate([np.zeros_like(bins), 1 + bins])))
+    return sparse.csr_array(cells, shape=(group.max() + 1, 1 + BINS))
 
 
 def _resample(columns: sparse.csr_array | None, resamples: int, seed: int) -> np.ndarray:
@@ -354,15 +368,6 @@ def _resample(columns: sparse.csr_array | None, resamples: int, seed: int) -> np
     return np.concatenate(sums)
 
 
-def _compute_metrics(sums: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """Return each metric of each resample, (B,), from its column sums."""
-    hit, loss, true, both, gap = np.split(sums, np.cumsum([1, 1, count, count]), axis=1)
-    n = true.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        recall = both / true
-    return {
-        "accuracy": hit[:, 0] / n,
-        "balanced_accuracy": np.nanmean(recall, axis=1),  # as `balanced_accuracy`, of every resample
-        "log_loss": loss[:, 0] / n,
-        "calibration_error": np.abs(gap).sum(1) / n,
-    }
+def _calibration_error(sums: np.ndarray) -> np.ndarray:
+    """Return the calibration error of each resample, (B,), from its column sums."""
+    return np.abs(sums[:, 1:]).sum(axis=1) / sums[:, 0]

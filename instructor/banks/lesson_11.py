@@ -60,8 +60,8 @@ def by_bootstrap(first, second):
 
 
 def by_the_course(first, second):
-    found = intervals.class_mean(first - second, np.zeros(len(first), int)).interval()
-    return "first" if found.low > 0 else "second" if found.high < 0 else "a tie"
+    outcome = intervals.compare_classifiers(first, second).outcome
+    return {"higher": "first", "lower": "second"}.get(outcome, outcome)
 
 
 def by_single_intervals(first, second):

@@ -14,14 +14,14 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Estimate, class_mean, score_interval
+from ..intervals import Estimate, compare_classifiers, score_interval
 from ..probe import FOLDS
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
 from .policies import POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
 from .race import LEVEL, Decision, Race, decide
-from .tables import ELSEWHERE, MANY, TABLES
+from .tables import ELSEWHERE, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -210,23 +210,24 @@ class Advice:
             return ["The published tables go by similarity, which this network cannot measure."]
         similar, different = (self.anchors[name] for name in ANCHORS)
         border = transferability.similarity_border([similar], [different])
-        cell = self.images >= MANY, self.distance >= border
-        place = f"{'many' if cell[0] else 'few'}, {'different' if cell[1] else 'similar'} images"
+        many, different = cell = claims.is_many(self.images), self.distance >= border
+        amount = f"many, {claims.MANY} or more" if many else f"few, below {claims.MANY}"
+        place = f"{amount}, and {'different' if different else 'similar'} images"
         found = []
         for table in TABLES.values():
             policy = table.cells[cell]
             if table.says[cell] == ELSEWHERE:
                 agrees = "none of the policies here is that"
             elif policy in self.decision.tied:
-                agrees = "it ties with the best here"
+                agrees = f'read as "{policy}", which ties with the best here'
             elif policy in self.decision.behind:
                 behind = self.decision.behind[policy]
                 agrees = (
-                    f"measured here it is {-100 * behind.value:.1f} points behind the best: the rule is "
-                    "contradicted"
+                    f'read as "{policy}", which is {-100 * behind.value:.1f} points behind the best here: '
+                    "the rule is contradicted"
                 )
             else:
-                agrees = "not measured to the end here"
+                agrees = f'read as "{policy}", which was not measured to the end here'
             found.append(f"{table.source} ({place}): {table.says[cell]}; {agrees}.")
         return found
 
@@ -468,9 +469,9 @@ def _curve(race: Race) -> pd.DataFrame:
         score = score_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
         line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
-            before = hits[share / 2][0]
-            gain = class_mean(hits[share][0] - before, hits[share][1], groups=hits[share][2]).interval(LEVEL)
-            line |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+            now, kinds, together = hits[share]
+            gain = compare_classifiers(now, hits[share / 2][0], kinds, groups=together, level=LEVEL)
+            line |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
         rows.append(line)
     return pd.DataFrame(rows)
 

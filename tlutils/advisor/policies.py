@@ -12,8 +12,6 @@ from .. import claims, data, metrics, surgery, train
 from ..errors import LearnerError
 from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe
 
-BATCH = 16
-
 POLICIES = {
     "neighbours": "nearest neighbours in the final features of the frozen network",
     "probe": "a linear probe on the final features of the frozen network",
@@ -31,7 +29,10 @@ FROM_PROBE = ("last stage", "lp-ft", "first stages")
 """Policies that train, and start from a solved head: Kumar et al. 2022, arXiv:2202.10054."""
 
 SEARCHED = {"last stage": "few", "lp-ft": "lp-ft", "all": "finetune", "scratch": "scratch"}
-"""The policies that train, by the strategy that the course searched settings for."""
+"""The policies that train, by the strategy of `claims.STRATEGIES` that the course searched settings for.
+
+Of "few", which trains the last two stages, the settings stand in for those of the last one alone.
+"""
 
 FIRST_RATE = 1e-3
 """Learning rate of the first stages, for which nothing was searched: between those of the other policies."""
@@ -184,8 +185,8 @@ def make_recipe(
         seed: what random numbers are drawn from.
     """
     own: dict[str, Any] = {
-        "batch_size": BATCH,
-        "epochs": ceil(settings.steps / ceil(images / BATCH)),
+        "batch_size": claims.BATCH,
+        "epochs": settings.epochs(images),
         "lr": settings.lr,
         "augment": settings.augment,
         "train_bn": settings.train_bn,

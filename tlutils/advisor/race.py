@@ -8,12 +8,11 @@ from math import ceil
 import numpy as np
 from torch import nn
 
-from .. import runtime, train
+from .. import claims, runtime, train
 from ..errors import LearnerError
-from ..intervals import Difference, Estimate, SampleMean, class_mean, score_interval
+from ..intervals import Difference, Estimate, class_mean, compare_classifiers, score_interval
 from ..probe import FOLDS, assign_folds
 from .policies import (
-    BATCH,
     FROM_PROBE,
     POLICIES,
     PROBES,
@@ -179,13 +178,13 @@ class Race:
     def _predict_seconds(self, policy: str) -> float:
         """Return about how long all folds will take, from a few steps on a few images."""
         one_of_each = np.unique(self.labels, return_index=True)[1]
-        few = np.union1d(one_of_each, np.arange(min(len(self.labels), BATCH)))
+        few = np.union1d(one_of_each, np.arange(min(len(self.labels), claims.BATCH)))
         start = time.monotonic()
-        _, history = self._train(policy, few, steps=2 * ceil(len(few) / BATCH))
+        _, history = self._train(policy, few, steps=2 * ceil(len(few) / claims.BATCH))
         epochs, share = history.table["seconds"], (FOLDS - 1) / FOLDS
         around = time.monotonic() - start - epochs.sum()
         steps = settings_for(policy, round(share * len(self.labels))).steps
-        each = epochs.min() / ceil(len(few) / BATCH)
+        each = epochs.min() / ceil(len(few) / claims.BATCH)
         frozen = share * self.pass_seconds if policy == "last stage" else 0.0
         return float(FOLDS * (around + frozen + steps * each))
 
@@ -250,14 +249,13 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
     own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
     labels, groups = labels[judged], groups[judged]
 
-    def mean(values: np.ndarray) -> SampleMean:
-        return class_mean(values, labels, groups=groups)
-
-    ranked = sorted(own, key=lambda name: (-mean(own[name]).value, order.index(name)))
+    ranked = sorted(own, key=lambda name: (-class_mean(own[name], labels).value, order.index(name)))
     best = ranked[0]
     behind = {
-        name: Difference("balanced_accuracy", *mean(own[name] - own[best]).interval(LEVEL), LEVEL)
-        for name in own
+        name: compare_classifiers(
+            hits, own[best], labels, groups=groups, metric="balanced_accuracy", level=LEVEL
+        )
+        for name, hits in own.items()
     }
     tied = sorted((name for name in own if behind[name].tie), key=order.index)
     chosen = tied[0]

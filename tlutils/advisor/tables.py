@@ -3,18 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MANY = 200
-"""From how many images on there are many.
-
-No table says. It is a reading of this course: the middle of the limits that `benchmarks/advisor_regret.py`
-tries for all tables. From which distance on images are different, `transferability.similarity_border` says.
-"""
-
 ELSEWHERE = "another pretrained model, or more data"
 """What a table says that is no policy for one network and the images that there are."""
 
 Cells = Mapping[tuple[bool, bool], str]
-"""A policy by (are there many images, are they different from ImageNet)."""
+"""A policy by (are there many images, are they different from ImageNet).
+
+Whether there are many, `claims.is_many` says; they are different from `transferability.similarity_border` on.
+"""
 
 
 @dataclass(frozen=True)

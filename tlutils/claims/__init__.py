@@ -8,7 +8,7 @@ its effect is the mean of some runs minus that of others.
 from .effects import Evidence, Mean, Measurement
 from .explaining import draw_images
 from .materials import FAR, MATERIALS, NEAR, small_network
-from .matrix import MATRIX
+from .matrix import MANY, MATRIX, is_many
 from .pilot import PILOT, SEARCH_IMAGES, chosen_settings, search
 from .report import score_strategies, write_report
 from .reproduction import (
@@ -23,15 +23,18 @@ from .reproduction import (
 )
 from .statements import CLAIMS, claim
 from .tiers import FULL, PROTOCOLS, QUICK, Tier, runs
-from .training import STRATEGIES, Settings
+from .training import BATCH, FROM_STAGES, STRATEGIES, Settings
 from .verdicts import BROKEN, HOLDS, MIXED, OPEN, REVERSED, SAME, Claim, Verdict, decide, judge
 
 __all__ = [
+    "BATCH",
     "BROKEN",
     "CLAIMS",
     "FAR",
+    "FROM_STAGES",
     "FULL",
     "HOLDS",
+    "MANY",
     "MATERIALS",
     "MATRIX",
     "MIXED",
@@ -57,6 +60,7 @@ __all__ = [
     "draw_images",
     "evaluate_claim",
     "evidence",
+    "is_many",
     "judge",
     "missing_datasets",
     "missing_networks",

@@ -20,6 +20,28 @@ LITTLE_FAR: dict[str, Any] = {"dataset": FAR, "level": "little"}
 LOTS_NEAR: dict[str, Any] = {"dataset": NEAR, "level": "lots"}
 LOTS_FAR: dict[str, Any] = {"dataset": FAR, "level": "lots"}
 
+MANY = 200
+"""From how many images on, of all classes together, there are many ("lots", "large").
+
+No table says. It is a reading of this course: with lots, the full tier's networks are trained on 200 images
+or more, with little on 50 at the most; and `benchmarks/advisor_regret.py` tries limits around it.
+"""
+
+
+def is_many(images: int) -> bool:
+    """Return whether so many images, of all classes together, are many in the tables: see `MANY`.
+
+    Args:
+        images: how many there are to learn from.
+
+    Example:
+        >>> from tlutils import claims
+        >>> claims.is_many(claims.MANY - 1), claims.is_many(claims.MANY)
+        (False, True)
+    """
+    return images >= MANY
+
+
 MATRIX = [
     Claim(
         id="lecture-little-similar",
@@ -65,7 +87,7 @@ MATRIX = [
         says="With little data that is similar, put a linear classifier on top: finetune no layer.",
         source=f"{SLIDES}: little, similar",
         effect=tuned_probe(**LITTLE_NEAR) - training(strategy="few", **LITTLE_NEAR),
-        contrast="linear probe on the final features minus finetuning the last stages",
+        contrast="linear probe on the final features minus finetuning the last two stages",
         expects="no less",
     ),
     Claim(
@@ -80,14 +102,14 @@ MATRIX = [
         says="With lots of data that is similar, finetune a few layers.",
         source=f"{SLIDES}: lots, similar",
         effect=training(strategy="few", **LOTS_NEAR) - tuned_probe(**LOTS_NEAR),
-        contrast="finetuning the last stages minus the linear probe",
+        contrast="finetuning the last two stages minus the linear probe",
     ),
     Claim(
         id="slides-lots-different",
         says="With lots of data that is different, finetune a larger number of layers.",
         source=f"{SLIDES}: lots, different",
         effect=training(strategy="more", **LOTS_FAR) - training(strategy="few", **LOTS_FAR),
-        contrast="finetuning from the middle on minus finetuning the last stages",
+        contrast="finetuning from the middle on minus finetuning the last two stages",
     ),
     Claim(
         id="notes-little-similar",

@@ -294,8 +294,9 @@ def _strategies(known: Evidence, tier: Tier) -> Iterator[str]:
         yield f"{level.capitalize()}, {images} images of each class: balanced accuracy [95 % interval]."
         yield rows_of(["data set", "majority", *names], rows)
     yield (
-        "`few` finetunes the last stages, `more` from the middle on, `finetune` everything from a random "
-        "head, `lp-ft` everything from the solved probe; `random` is a probe of an untrained frozen backbone."
+        "`few` finetunes the last two stages, `more` the last five of nine, `finetune` everything from a "
+        "random head, `lp-ft` everything from the solved probe; `random` is a probe of an untrained frozen "
+        "backbone."
         + ("" if tier.unclaimed else " – stands for what no claim asks about, which this tier does not run.")
     )
 

@@ -157,7 +157,7 @@ OTHERS = [
         source=f"{SLIDES}: lots, different",
         effect=(training(strategy=WHOLE, **LOTS_FAR) - training(strategy="few", **LOTS_FAR))
         - (training(strategy=WHOLE, **LOTS_NEAR) - training(strategy="few", **LOTS_NEAR)),
-        contrast="gain of finetuning everything over the last stages, on different minus on similar images",
+        contrast="gain of finetuning everything over the last two stages, different minus similar images",
     ),
     Claim(
         id="scratch-needs-images",

@@ -28,8 +28,15 @@ from .probing import probe_split
 from .shifts import judge_shifted
 
 BATCH = 16
+"""Images of a step in every training whose settings were searched for."""
+
 FROM_STAGES = {"few": "stage7", "more": "stage4"}
-"""First stage that trains where a few stages are finetuned, and where more are."""
+"""First stage that trains where a few stages are finetuned, and where more are.
+
+The tables say no number. Of the nine stages of `BACKBONE` before its pooling, "few" trains the last two and
+"more" the last five; all committed runs are of these cuts. It is another cut than the advisor's "last stage",
+which trains one.
+"""
 
 STRATEGIES = (*FROM_STAGES, "finetune", "lp-ft", "scratch")
 """What is compared, each under the settings that its own search chose."""
@@ -59,6 +66,19 @@ class Settings:
     augment: bool | Literal["shift"] = False
     train_bn: bool = False
     network: Literal["backbone", "small"] = "backbone"
+
+    def epochs(self, images: int) -> int:
+        """Return the epochs of at least so many steps, in batches of `BATCH`.
+
+        Args:
+            images: how many are learned from.
+
+        Example:
+            >>> from tlutils import claims
+            >>> claims.Settings(lr=1e-3, steps=40).epochs(images=100)
+            6
+        """
+        return ceil(self.steps / ceil(images / BATCH))
 
 
 def training(
@@ -120,7 +140,7 @@ def train_strategy(
         install_probe(model, known, seed)
     own: dict[str, Any] = {
         "batch_size": BATCH,
-        "epochs": ceil(settings.steps / ceil(len(known) / BATCH)),
+        "epochs": settings.epochs(len(known)),
         "lr": settings.lr,
         "augment": settings.augment,
         "train_bn": settings.train_bn,

@@ -78,9 +78,7 @@ class Preprocess:
     @property
     def resized(self) -> tuple[int, int]:
         """Height and width in pixels that a picture is resized to cover, of which the crop is the middle."""
-        # The small term keeps 224 / (224 / 232) from becoming 231.
-        height, width = (math.floor(side / self.crop_pct + 1e-6) for side in self.size)
-        return height, width
+        return models.sides_before_crop(self.size, self.crop_pct)
 
     @property
     def most_pixels(self) -> int:

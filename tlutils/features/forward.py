@@ -16,8 +16,6 @@ ALIKE = 16
 """With at least this many images, in multiples of 8, an image's features were the same to the last bit in
 every batch, on six networks."""
 
-SAMPLE = 8  # images that the drift is measured on
-
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How far an image's features may lie from those that it had in another batch, where kernels round otherwise:
 a share of each value, and of the row's root mean square. Measured on ten networks: up to 8e-6."""
@@ -55,7 +53,7 @@ class Forward:
     def __call__(self, images: torch.Tensor, stages: Iterable[str]) -> dict[str, Arrays]:
         stages = list(stages)
         if unknown := [stage for stage in stages if stage not in self.arithmetic]:
-            self.arithmetic |= self._fastest(images[:SAMPLE], unknown)
+            self.arithmetic |= self._fastest(images[: inference.DRIFT_IMAGES], unknown)
         # Kernels may round otherwise for a small batch, and an image's features should not depend on how many
         # others are computed with it.
         extra = max(min(ALIKE, self.batch_size) - len(images), -len(images) % 8)

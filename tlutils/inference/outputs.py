@@ -13,6 +13,9 @@ from ..errors import LearnerError
 DRIFT = 0.02
 """How far what a model gives in bfloat16 may lie from what it gives in float32; see `measure_drift`."""
 
+DRIFT_IMAGES = 8
+"""By how many images that is measured."""
+
 
 def logits_of(output: Any) -> Tensor:
     """Return the class scores (N, classes) in what a classifier returned.

@@ -16,7 +16,7 @@ from ..runtime import user_path
 from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
 from .fetch import list_offline
-from .metadata import ModelInfo
+from .metadata import ModelInfo, sides_before_crop
 from .recognise import check_input, describe, info
 from .registry import catalog, resolve
 from .zoo import build
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "load_weights",
     "save",
+    "sides_before_crop",
 ]
 
 

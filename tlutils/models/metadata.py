@@ -16,6 +16,23 @@ GUESSED = "the input size "  # begins the note on a size that was tried out
 ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
 
 
+def sides_before_crop(size: Sequence[int], crop_pct: float) -> tuple[int, int]:
+    """Return the height and width in pixels that a picture is resized to cover, before its middle is cropped.
+
+    Args:
+        size: height and width of the crop, in pixels.
+        crop_pct: side of the crop over side of the resized picture, in (0, 1].
+
+    Example:
+        >>> from tlutils import models
+        >>> models.sides_before_crop((240, 240), 0.882)
+        (272, 272)
+    """
+    # Flooring is what timm does; the small term keeps 224 / (224 / 232) at 232.
+    height, width = (math.floor(side / crop_pct + 1e-6) for side in size)
+    return height, width
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Where a model comes from and what it expects. Images are floats in [0, 1] before `mean` and `std`.
@@ -61,9 +78,7 @@ class ModelInfo:
     @property
     def resized(self) -> tuple[int, int]:
         """Height and width in pixels that a picture is resized to cover, of which the crop is the middle."""
-        # The small term keeps 224 / (224 / 232) at 232; flooring is what timm does (240 / 0.882 -> 272).
-        height, width = (math.floor(side / self.crop_pct + 1e-6) for side in self.input_size[1:])
-        return height, width
+        return sides_before_crop(self.input_size[1:], self.crop_pct)
 
     @property
     def resize_size(self) -> int:

@@ -14,7 +14,7 @@ SHORT = {
     "partial": "partly frozen",
     "finetune": "finetuned",
 } | {
-    "few": "last stages",
+    "few": "last two stages",
     "more": "from the middle",
     "lp-ft": "probe, then all",
 }

@@ -248,28 +248,30 @@ def matrix_place(
     strategies: Mapping[str, Interval],
     advice: Sequence[tuple[str, str]],
     *,
-    border: float,
+    borders: tuple[float, int],
     title: str,
     alt: str,
 ) -> Picture:
     """Return a place among measured data sets, what strategies reached at the nearest, and advice.
 
     Args:
-        sets: {data set: (distance, numbers of images of each class that it was measured with)}.
-        place: A distance and a number of images of each class.
+        sets: {data set: (distance, numbers of images that it was measured with)}.
+        place: A distance and a number of images.
         nearest: The nearest data set and its number of images.
         strategies: {strategy: (value, low, high)} there.
         advice: (What it says, its verdict) of each piece of advice.
-        border: The distance that parts similar from different.
+        borders: The distance from which images are different, and the number from which they are many.
         title: What the picture shows, as a sentence.
         alt: What a reader who cannot see the picture should know.
 
     Example:
         >>> from tlutils import plots
-        >>> sets = {"scenes": (0.1, [5, 50]), "digits": (0.3, [5, 50])}
+        >>> sets = {"scenes": (0.1, [50, 500]), "digits": (0.3, [50, 500])}
         >>> found, advice = {"probe": (0.7, 0.6, 0.8)}, [("Train the head.", "holds")]
-        >>> place = (0.12, 10), ("scenes", 5)
-        >>> plots.explorers.matrix_place(sets, *place, found, advice, border=0.2, title="t", alt="A plane.")
+        >>> place, borders = ((0.12, 80), ("scenes", 50)), (0.2, 200)
+        >>> plots.explorers.matrix_place(
+        ...     sets, *place, found, advice, borders=borders, title="t", alt="A plane."
+        ... )
         [picture] A plane.
     """
     shares = {"width_ratios": [1.25, 1]}
@@ -288,11 +290,11 @@ def matrix_place(
     plane.plot(*place, "X", color=COLOURS["ink"], markeredgecolor="white", markersize=13)
     below = {"xytext": (0, -10), "textcoords": "offset points", "ha": "center", "va": "top"}
     plane.annotate("your images", place, fontsize=8, fontweight="bold", **below)
-    plane.axvline(border, color=COLOURS["quiet"], linestyle=":")
-    plane.set(xlim=(0, 0.5), ylim=(0.5, 700), yscale="log", xlabel="distance from ImageNet")
-    plane.set_yticks([1, 10, 100], ["1", "10", "100"])
+    plane.axvline(borders[0], color=COLOURS["quiet"], linestyle=":")
+    plane.axhline(borders[1], color=COLOURS["quiet"], linestyle=":")
+    plane.set(xlim=(0, 0.5), ylim=(1, 4000), yscale="log", xlabel="distance from ImageNet", ylabel="images")
+    plane.set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
     plane.minorticks_off()
-    plane.set_ylabel("images of each class")
     plane.set_title("similar", loc="left", fontweight="normal", fontsize=8, color="#777777")
     plane.set_title("different", loc="right", fontweight="normal", fontsize=8, color="#777777")
     rows = np.arange(len(strategies))
@@ -302,7 +304,7 @@ def matrix_place(
     scores.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="balanced accuracy")
     scores.grid(axis="x", color="#EEEEEE")
     scores.set_axisbelow(True)
-    scores.set_title(f"{nearest[0]}, {nearest[1]} per class", loc="left", fontweight="normal", fontsize=8)
+    scores.set_title(f"{nearest[0]}, {nearest[1]} images", loc="left", fontweight="normal", fontsize=8)
     foot = room / picture.get_figheight()
     picture.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))  # type: ignore[union-attr, call-arg]
     for line, (words, verdict) in enumerate(advice):

@@ -36,7 +36,7 @@ NAMES = {
     "random": "random frozen backbone",
     "probe": "frozen pretrained backbone",
     "partial": "partly frozen",
-    "few": "last stages finetuned",
+    "few": "last two stages finetuned",
     "more": "finetuned from the middle on",
     "finetune": "finetuned",
     "lp-ft": "probed, then finetuned",

@@ -233,16 +233,14 @@ def _cross_validated(
         for i, proba in enumerate(path(np.flatnonzero(fold != number), held)):
             chances[i, held] = proba
     chances = chances[:, judged]
-    least = np.finfo(float).eps
-    losses = -np.log(chances[:, np.arange(len(truth)), truth].clip(least, 1 - least))
     weights = row_weights(truth, count, class_weight)
     rows = [
         (
             setting,
-            np.average(loss, weights=weights),
+            np.average(metrics.log_losses(truth, proba), weights=weights),
             metrics.balanced_accuracy(truth, proba.argmax(axis=1)),
         )
-        for setting, proba, loss in zip(settings, chances, losses, strict=True)
+        for setting, proba in zip(settings, chances, strict=True)
     ]
     table = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return table.assign(chosen=table.index == table["log_loss"].argmin())

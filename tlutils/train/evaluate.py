@@ -13,15 +13,21 @@ from torch import nn
 
 from .. import data, metrics, models, runtime, surgery
 from ..errors import LearnerError
-from ..inference import device_of, dtype_of, evaluating, logits_of, measure_drift, refuse_quantised
+from ..inference import (
+    DRIFT_IMAGES,
+    device_of,
+    dtype_of,
+    evaluating,
+    logits_of,
+    measure_drift,
+    refuse_quantised,
+)
 from .data import Inputs, load_batches, plan_validation
 from .recipe import Recipe
 
 log = logging.getLogger("tlutils")
 
 AnyImage = Image.Image | np.ndarray | str | Path
-
-SAMPLE = 8  # images that the drift of bfloat16 is measured on
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +171,7 @@ def predict_logits(
 
 def measure_bfloat16(model: nn.Module, dataset: data.TrainingData, device: torch.device) -> float:
     """Return how far bfloat16 moves the embeddings of some training images, as a share of their spread."""
-    transform, images = data.transform_for(model), range(min(SAMPLE, len(dataset.train)))
+    transform, images = data.transform_for(model), range(min(DRIFT_IMAGES, len(dataset.train)))
     batch = torch.stack([transform(data.read_for(transform, dataset.train, i)) for i in images]).to(device)
     embedding = surgery.stages(model).embedding
     trunk = surgery.outputs(model.to(device), embedding)
@@ -181,10 +187,10 @@ def measure_bfloat16(model: nn.Module, dataset: data.TrainingData, device: torch
 
 
 def compute_val_metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Return val_loss (nats, unweighted), val_accuracy, val_balanced_accuracy (of the classes that occur)."""
+    """Return val_loss (`metrics.log_losses`), val_accuracy, val_balanced_accuracy (of classes that occur)."""
     predicted = logits.argmax(1)
     return {
-        "val_loss": nn.functional.cross_entropy(logits, labels).item(),
+        "val_loss": metrics.log_losses(labels, logits.double().softmax(1)).mean().item(),
         "val_accuracy": (predicted == labels).double().mean().item(),
         "val_balanced_accuracy": metrics.balanced_accuracy(labels, predicted),
     }

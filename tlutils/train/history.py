@@ -23,10 +23,10 @@ class History:
 
     Leaving it last in a cell shows it. The columns of `table` are epoch (from 1, through all phases), phase
     (from 1), from_stage (the first stage that trained, or "all"), train_loss and train_accuracy (both as seen
-    while training: with the recipe's augmentation, class weights, label smoothing and mixup), val_loss (nats,
-    without any of these), val_accuracy, val_balanced_accuracy (mean recall over the classes that occur),
-    lr_STAGE (the largest learning rate in the epoch; NaN while frozen), trainable_params, seconds,
-    images_per_second, peak_memory_mib.
+    while training: with the recipe's augmentation, class weights, label smoothing and mixup), val_loss (the
+    mean of `metrics.log_losses`, without any of these), val_accuracy, val_balanced_accuracy (mean recall over
+    the classes that occur), lr_STAGE (the largest learning rate in the epoch; NaN while frozen),
+    trainable_params, seconds, images_per_second, peak_memory_mib.
 
     Two histories are equal when `recipe`, `best_epoch`, `stopped` and, to the last bit, all columns but the
     last three are; `notices` and `kept_epoch` do not count.

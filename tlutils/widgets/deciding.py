@@ -13,31 +13,31 @@ from .base import Explorer, option_slider
 
 TABLES = {"lecture": "Recent lecture", "slides": "Older slides", "notes": "Course notes"}
 DISTANCES = [round(0.01 * k, 2) for k in range(51)]
-IMAGES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500]
+IMAGES = [2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000]
 LEVELS = ("little", "lots")
 
 
 def explore_decision_matrix(
-    known: claims.Evidence | None = None, *, distance: float = 0.2, images: int = 10
+    known: claims.Evidence | None = None, *, distance: float = 0.2, images: int = 50
 ) -> Explorer:
     """Return an explorer of the decision matrix: where your images lie, what the tables advise, what holds.
 
     The border between similar and different lies halfway between the measured data sets of the two kinds;
-    the border between little and lots is the geometric mean of the two sizes of the nearest data set.
+    there are lots of images from `claims.MANY` on.
 
     Args:
         known: The runs that the claims are judged by, of `claims.reproduce`; the committed ones unless given.
         distance: Where to begin: a distance from ImageNet, of `transferability.domain_distance` on 96 pixels.
-        images: How many images of each class to begin with.
+        images: How many images to begin with, of all classes together.
 
     Raises:
         LearnerError: If the distance is below 0, there are no images, or runs are missing.
 
     Example:
         >>> from tlutils import widgets
-        >>> explorer = widgets.explore_decision_matrix(distance=0.3, images=5)
+        >>> explorer = widgets.explore_decision_matrix(distance=0.3, images=50)
         >>> explorer.screen.message[:57]
-        'Distance 0.30, 5 images of each class: little, different.'
+        'Distance 0.30, 50 images: little (below 200), different.'
     """
     if not (math.isfinite(distance) and distance >= 0 and images >= 1):
         raise LearnerError(
@@ -48,8 +48,8 @@ def explore_decision_matrix(
     def draw(distance: float, images: int) -> plots.Picture:
         name = min(sets, key=lambda name: abs(sets[name][0] - distance))
         kind = "similar" if distance < border else "different"
-        numbers = sets[name][1]
-        level = LEVELS[images >= math.sqrt(math.prod(numbers.values()))]
+        many = claims.is_many(images)
+        level, amount = LEVELS[many], f"{claims.MANY} or more" if many else f"below {claims.MANY}"
         own = scores[level, name]
         best = max(own, key=lambda strategy: own[strategy][0])
         rows = [
@@ -58,11 +58,11 @@ def explore_decision_matrix(
             for id, v in found.items()
             if id.startswith(f"{key}-{level}-{kind}")
         ]
-        near, number = sets[name][0], numbers[level]
+        near, number = sets[name][0], sets[name][1][level]
         words = [
-            f"Distance {distance:.2f}, {images} images of each class: {level}, {kind}.",
+            f"Distance {distance:.2f}, {images} images: {level} ({amount}), {kind}.",
             *(f"{who}: “{v.claim.says}” Measured: {v.verdict}." for who, v in rows),
-            f"Nearest measured: {name}, distance {near:.2f}, {number} of each class; the best mean there is "
+            f"Nearest measured: {name}, distance {near:.2f}, {number} images; the best mean there is "
             f"{plots.NAMES[best]}, {own[best][0]:.2f} ({own[best][1]:.2f} to {own[best][2]:.2f}).",
         ]
         if abs(near - distance) > 0.05:
@@ -73,7 +73,7 @@ def explore_decision_matrix(
             (name, number),
             own,
             [(f"{who}: {v.claim.says} {v.verdict.capitalize()}.", v.verdict) for who, v in rows],
-            border=border,
+            borders=(border, claims.MANY),
             title=f"{level.capitalize()}, {kind}: what three tables advise, and what was measured",
             alt=" ".join(words),
         )
@@ -86,7 +86,7 @@ def explore_decision_matrix(
         distance=option_slider(
             "distance", [(f"{d:.2f}", d) for d in DISTANCES], _nearest(DISTANCES, distance)
         ),
-        images=option_slider("images per class", IMAGES, _nearest(IMAGES, images)),
+        images=option_slider("images", IMAGES, _nearest(IMAGES, images)),
     )
 
 
@@ -106,7 +106,7 @@ def _nearest(options: list[Any], value: float) -> Any:
 
 
 def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, int]]], float]:
-    """Return each data set's distance and images of each class by level, and the border of similarity."""
+    """Return each data set's distance and images by level, and the border of similarity."""
     far = runs[runs["protocol"] == "domain_distance"]
     placed = runs["level"].isin(LEVELS) & runs["dataset"].isin((*claims.NEAR, *claims.FAR))
     sized = runs[(runs["protocol"] == "training") & placed]
@@ -116,7 +116,7 @@ def _measured(runs: pd.DataFrame) -> tuple[dict[str, tuple[float, Mapping[str, i
             "table of all claims: claims.reproduce(), or claims.evidence()."
         )
     distances = far.groupby("dataset")["distance"].mean()
-    numbers = sized.groupby(["dataset", "level"])["images"].first().astype(int)
+    numbers = sized.groupby(["dataset", "level"])["labels"].first().astype(int)
     sets: dict[str, tuple[float, Mapping[str, int]]] = {
         name: (float(distances[name]), {level: int(numbers[name, level]) for level in LEVELS})
         for name in dict.fromkeys(sized["dataset"])
