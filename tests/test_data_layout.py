@@ -220,6 +220,18 @@ def test_a_class_written_with_other_unicode_letters_is_the_same_class(tmp_path, 
     assert len(noted(ds, "two-forms")) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "alike"), [("cat ", 1), ("ｃat", 1), ("c\u00a0at", 1), ("cats", 0), ("ca_t", 0)]
+)
+def test_classes_that_look_alike_are_mentioned(tmp_path, name, alike):
+    for first, folder in enumerate((name, "cat", "dog")):
+        fill(tmp_path / folder, 4, first=50 * first)
+    ds = data.load(tmp_path)
+    assert len(ds.classes) == 3
+    assert len(noted(ds, "alike-names")) == alike
+    assert all(repr(name) in problem.message for problem in ds.problems)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names that are no text exist on Unix only")
 @pytest.mark.parametrize(
     ("name", "shown"),
@@ -228,6 +240,8 @@ def test_a_class_written_with_other_unicode_letters_is_the_same_class(tmp_path, 
         (b"gr\xfcn", "gr\\xfcn"),
         (b"two\nlines", "two\\x0alines"),
         (b"\x1b[31mred", "\\x1b[31mred"),
+        ("der\u202e1".encode(), "der\\u202e1"),
+        ("r\u200bed".encode(), "r\\u200bed"),
     ],
 )
 def test_a_name_that_is_no_text_is_shown_escaped_wherever_it_stands(tmp_path, name, shown):

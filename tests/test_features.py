@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from features_world import SIZE, Photos, as_tensor, body, extract, flipped, network
+from features_world import SIZE, Photos, Skips, as_tensor, body, extract, flipped, network
 from odd_networks import Wide
 from torch import nn
 
@@ -238,22 +238,6 @@ def test_a_stage_that_several_values_leave_gives_a_tuple():
     assert np.allclose(pooled["stage2"][0], whole["stage2"][0].mean((2, 3)), atol=1e-6)
     assert np.allclose(pooled["stage2"][1], whole["stage2"][1].mean(1), atol=1e-6)
     assert [t.shape for t in pooled.torch("stage2")] == [torch.Size([24, 4])] * 2
-
-
-class Skips(nn.Module):
-    """Two tensors leave its second stage: maps, and the tokens made of them."""
-
-    def __init__(self):
-        super().__init__()
-        self.maps = nn.Conv2d(3, 4, 3, stride=2, padding=1)
-        self.tokens = nn.Linear(4, 4)
-        self.more = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
-        self.answer = nn.Linear(4, 3)
-
-    def forward(self, x):
-        maps = self.maps(x)
-        tokens = self.tokens(maps.flatten(2).transpose(1, 2))
-        return self.answer(self.more(tokens).mean(1) + maps.mean((2, 3)))
 
 
 def wide(image):

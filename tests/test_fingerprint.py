@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import random
+import re
 import sys
 import types
 import warnings
@@ -85,6 +86,7 @@ CHANGES = {
     "a parametrization": lambda m: parametrize.register_parametrization(m.conv, "weight", nn.Identity()),
     "a layer": lambda m: setattr(m, "extra", nn.ReLU()),
     "the type": lambda m: m.half(),
+    "an attribute of a weight": lambda m: setattr(m.conv.weight, "scale", 2),
 }
 
 
@@ -102,6 +104,18 @@ def test_modes_and_flags_of_training_take_no_part():
     before = fingerprint.of(model)
     model.eval().requires_grad_(False)
     assert fingerprint.of(model) == before
+
+
+def test_the_layout_in_memory_takes_no_part():
+    for tensor in (
+        torch.randn(2, 3, 4, 5),
+        torch.arange(120).view(2, 3, 4, 5),
+        torch.randn(2, 3, 4, 5).half(),
+    ):
+        for other in (tensor.to(memory_format=torch.channels_last), tensor.mT.contiguous().mT):
+            assert other.stride() != tensor.stride()
+            assert fingerprint.of(other) == fingerprint.of(tensor)
+            assert fingerprint.of(nn.Parameter(other.float())) == fingerprint.of(nn.Parameter(tensor.float()))
 
 
 def test_a_global_that_code_reads_takes_part_through_every_call(monkeypatch):
@@ -230,7 +244,34 @@ def module(value):
     return made
 
 
+def tensor_of_a_class(value):
+    class Marked(torch.Tensor):
+        """No `pickle` finds it."""
+
+    return torch.full((2,), float(value)).as_subclass(Marked)
+
+
+def with_an_attribute(thing, value):
+    thing.scale = value
+    return thing
+
+
+def nested(value):
+    with warnings.catch_warnings(action="ignore"):  # they are a prototype
+        return torch.nested.nested_tensor([torch.full((2,), float(value))])
+
+
+class Grid(np.ndarray):
+    """An array that may hold more than its numbers."""
+
+
 HOLDERS = {
+    "a regular expression": lambda value: re.compile("a" * value),
+    "the mask of an array": lambda value: np.ma.masked_array([1, 2], mask=[value == 2, False]),
+    "an attribute of an array": lambda value: with_an_attribute(np.ones(2).view(Grid), value),
+    "an attribute of a tensor": lambda value: with_an_attribute(torch.ones(2), value),
+    "a tensor of a class within a function": tensor_of_a_class,
+    "a nested tensor": nested,
     "a cached function": cached,
     "an attribute of a function": attributed,
     "a view of a dict": lambda value: types.MappingProxyType({"k": value}),
@@ -291,8 +332,9 @@ def test_a_scripted_part_goes_by_its_code_and_tensors():
         with warnings.catch_warnings(action="ignore"):
             return nn.Sequential(torch.jit.script(module))
 
-    assert fingerprint.of(scripted(nn.ReLU())) == fingerprint.of(scripted(nn.ReLU()))
-    assert fingerprint.of(scripted(nn.ReLU())) != fingerprint.of(scripted(nn.Tanh()))
+    for wrap in (lambda layer: layer, nn.Sequential, lambda layer: nn.Sequential(nn.Sequential(layer))):
+        assert fingerprint.of(scripted(wrap(nn.ELU(0.1)))) == fingerprint.of(scripted(wrap(nn.ELU(0.1))))
+        assert fingerprint.of(scripted(wrap(nn.ELU(0.1)))) != fingerprint.of(scripted(wrap(nn.ELU(0.2))))
 
 
 @pytest.mark.parametrize(

@@ -371,6 +371,7 @@ def renamed(state, change):
         lambda name: name.replace(".0.", ".module.0."),
         lambda name: "model." + name.replace(".1.", ".1.module._orig_mod."),
         lambda name: f"student.{name}",
+        lambda name: name.replace("body.", "body._fsdp_wrapped_module._checkpoint_wrapped_module."),
     ],
 )
 def test_what_wrappers_put_into_names_does_not_matter_wherever_it_stands(change):
@@ -435,6 +436,7 @@ UNFIT = {
     "bool": (lambda t: t > 0, "true or false"),
     "complex": (lambda t: t.to(torch.complex64), "complex"),
     "int32": (lambda t: t.to(torch.int32), "whole numbers"),
+    "float8": (lambda t: t.to(torch.float8_e4m3fn), "floating point of 8 bits"),
     "NaN": (lambda t: torch.where(t == t.max(), torch.nan, t), "NaN"),
     "infinity": (lambda t: torch.where(t == t.max(), torch.inf, t), "infinite"),
     "minus infinity": (lambda t: torch.where(t == t.max(), -torch.inf, t), "infinite"),

@@ -81,7 +81,10 @@ with_instructor = pytest.mark.skipif(not (ROOT / "instructor").is_dir(), reason=
 @pytest.mark.parametrize(
     ("pattern", "declared"),
     [
-        ("tlutils/**/*.py", PROJECT["dependencies"] + EXTRAS["advisor"] + EXTRAS["export"]),
+        (
+            "tlutils/**/*.py",
+            PROJECT["dependencies"] + EXTRAS["advisor"] + EXTRAS["export"] + EXTRAS["openvino"],
+        ),
         ("notebooks/**/*.ipynb", PROJECT["dependencies"]),
         pytest.param(
             "instructor/**/*.py",

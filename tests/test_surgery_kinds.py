@@ -5,6 +5,8 @@ import functools
 import random
 import threading
 import types
+import weakref
+from collections import UserDict
 from typing import Any
 
 import numpy as np
@@ -400,9 +402,10 @@ class Configured(Net):
     def __init__(self):
         super().__init__()
         self.act, self.settings, self.table = torch.relu, Settings(), {"scale": 1.0}
+        self.two.weight.scale = 1.0
 
     def between(self, x):
-        return self.act(x) * self.settings.scale * self.table["scale"]
+        return self.act(x) * self.settings.scale * self.table["scale"] * self.two.weight.scale
 
 
 CHANGES = {
@@ -410,6 +413,7 @@ CHANGES = {
     "a function of Python": lambda m: setattr(m, "act", lambda x: x * x),
     "an object's attribute": lambda m: setattr(m.settings, "scale", 3.0),
     "an entry": lambda m: m.table.update(scale=0.5),
+    "an attribute of a weight": lambda m: setattr(m.two.weight, "scale", 3.0),
     "a method": lambda m: setattr(m, "between", lambda x: x + 1),
     "the class": lambda m: setattr(m, "__class__", ScalesAlways),
     "the forward": lambda m: setattr(m, "forward", types.MethodType(lambda s, x: 3 * Net.forward(s, x), m)),
@@ -543,8 +547,34 @@ class Unregistered:
         return self.layers[1](self.layers[0](x))
 
 
+def an_attribute(block: Any) -> Any:
+    def run(x: Tensor) -> Tensor:
+        return run.block.inner(x)
+
+    run.block = block
+    return run
+
+
+def in_a_weak_reference(block: Any) -> Any:
+    held = weakref.ref(block)
+    return lambda x: held().inner(x)
+
+
+def in_a_proxy(block: Any) -> Any:
+    held = weakref.proxy(block)
+    return lambda x: held.inner(x)
+
+
 KEEPS: dict[str, Any] = {
     "a lambda": lambda block: lambda x: block.inner(x),
+    "what a lambda's default is": lambda block: lambda x, held=block: held.inner(x),
+    "what a lambda is told by name": lambda block: lambda x, *, held=(block,): held[0].inner(x),
+    "a function's attribute": an_attribute,
+    "a weak reference": in_a_weak_reference,
+    "a proxy": in_a_proxy,
+    "a dict of a kind of its own": lambda block: (lambda held: lambda x: held["it"].inner(x))(
+        UserDict(it=block)
+    ),
     "a default of a lambda": lambda block: functools.partial(lambda layer, x: layer.inner(x), block),
     "a partial": lambda block: functools.partial(block.inner, scale=2.0),
     "an object": Runner,

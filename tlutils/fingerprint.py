@@ -11,6 +11,7 @@ builtins, and what a weak reference, or an object of a library that cannot be pi
 compare the outputs on a few inputs, as `features.extract` does.
 """
 
+import copyreg
 import dis
 import hashlib
 import inspect
@@ -19,6 +20,7 @@ import json
 import os
 import pickle
 import random
+import re
 import sys
 import sysconfig
 from collections import OrderedDict
@@ -212,7 +214,9 @@ class _Walk:
     def _module(self, module: nn.Module) -> Iterator[tuple[str, str]]:
         yield from self._class(type(module))
         if isinstance(module, torch.jit.ScriptModule):
-            yield "scripted", _hash(module._c.dump_to_str(True, True, False))
+            # Its classes are numbered, and its parts have addresses, in this process.
+            code = module._c.dump_to_str(True, True, False)
+            yield "scripted", _hash(re.sub(r"\.___torch_mangle_\d+| at 0x[0-9a-f]+", "", code))
             return
         for name, value in vars(module).items():
             if name in _NO_SETTINGS or (name in _FRESH and not value):
@@ -226,6 +230,9 @@ class _Walk:
                     yield from self._setting(f"{name} {i}", hook)
             elif "_hooks_" not in name:
                 yield from self._setting(name, value)
+        for name, tensor in (item for kind in _TENSORS for item in getattr(module, kind).items()):
+            if tensor is not None and vars(tensor):
+                yield f"{name} attributes", self.digest(vars(tensor))
         if (
             type(module)._save_to_state_dict is not nn.Module._save_to_state_dict
         ):  # quantised weights are here
@@ -304,8 +311,8 @@ class _Walk:
         elif isinstance(thing, (set, frozenset)):
             yield from sorted(map(self.digest, thing))
         elif isinstance(thing, torch.Tensor):
-            yield _tensor(thing)
-        elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
+            yield from (_tensor(thing), self.digest(vars(thing)))
+        elif type(thing) is np.ndarray and not thing.dtype.hasobject:
             yield from (thing.dtype.str, str(thing.shape), _hash(np.ascontiguousarray(thing).tobytes()))
         elif isinstance(thing, nn.Module):
             for path, module in thing.named_modules():
@@ -339,7 +346,8 @@ class _Walk:
         try:
             if not _from_library(type(thing).__module__):  # whatever it would keep from `pickle`
                 yield self.digest(object.__getstate__(thing))
-            saved = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+            reduce = copyreg.dispatch_table.get(type(thing))  # that of a regular expression, say
+            saved = reduce(thing) if reduce else thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         except Exception:  # a lock, an open file: nothing that could be told; or a view of other things
             if isinstance(thing, Mapping):
                 saved = list(thing.items())
@@ -367,18 +375,22 @@ def _hash(*parts: str | bytes) -> str:
 
 def _tensor(tensor: torch.Tensor) -> str:
     # Weights are many: a hash that nobody can forge would take ten times as long, and nobody forges here.
-    digest = xxhash.xxh3_128(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+    digest = xxhash.xxh3_128()
     plain = tensor.detach()
     try:
         if type(plain) is not torch.Tensor or plain.is_quantized:
             raise TypeError  # more than its numbers makes it what it is
+        digest.update(f"{plain.dtype} {tuple(plain.shape)};".encode())
         values = plain.cpu().contiguous()
         if values.dtype not in (torch.float32, torch.int64):  # most are; NumPy does not know all others
             values = values.flatten().view(torch.uint8)
         digest.update(values.numpy().data)
     except (RuntimeError, ValueError, TypeError, NotImplementedError):  # sparse, say, or without data
         buffer = io.BytesIO()
-        torch.save(plain, buffer)
+        try:
+            torch.save(plain, buffer)
+        except Exception:  # of a class that `pickle` does not find, or one that only stands for a tensor
+            buffer.write(repr(plain).encode())
         digest.update(buffer.getbuffer())
     return digest.hexdigest()
 

@@ -114,7 +114,9 @@ def _quality(known: data.Split) -> list[ImageFinding]:
         warnings.simplefilter("ignore")  # of libraries that it imports
         from cleanvision import Imagelab
 
-        lab = Imagelab(filepaths=[str(path) for path in known.paths])
+        files = all(path.is_file() for path in known.paths)  # and not within tar files
+        paths = [str(path) for path in known.paths] if files else None
+        lab = Imagelab(filepaths=paths, torchvision_dataset=None if files else known)
         lab.find_issues({kind: {} for kind in KINDS}, n_jobs=1, verbose=False)
     found = []
     for kind, words in KINDS.items():
@@ -127,7 +129,7 @@ def _quality(known: data.Split) -> list[ImageFinding]:
                     kind.replace("_", " "),
                     f"{len(own)} of {len(known)} images {words}. Look at them: are they what you want to "
                     "recognise later?",
-                    [Path(path) for path in own.index],
+                    [Path(place) if files else known.paths[place] for place in own.index],
                 )
             )
     return found

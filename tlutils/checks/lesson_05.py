@@ -159,7 +159,7 @@ def check_layer_gap(layer_gap: Callable[..., Any]) -> None:
     Example:
         >>> from tlutils.checks import lesson_05
         >>> lesson_05.check_layer_gap(lambda z, mean, var: 0.0)
-        Not yet: the shape is right and the numbers are not. Try it on two numbers, by hand.
+        Not yet: the shape is right and the numbers are not. Try it on a small example, by hand.
     """
     with runtime.seeded(0):
         wide = torch.tensor([0.4, 1.0, 2.0, 3.0, 0.7])[:, None, None]

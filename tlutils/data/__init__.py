@@ -27,6 +27,7 @@ from .grouping import GroupBy, read_key
 from .images import BACKGROUND, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
 from .scan import walk
+from .shards import write_shards
 from .transforms import Preprocess, to_pil_image, transform_for
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "read_for",
     "to_pil_image",
     "transform_for",
+    "write_shards",
 ]
 
 _ITEMS: dict[str, Callable[[], list[Item]]] = {
@@ -85,10 +87,12 @@ def load(
     decoded once, and what was found is kept in the cache; what cannot be used, or is doubtful, is listed in
     the result's `problems`. Copies of one picture never lie in two splits. Where splits are
     drawn, seed and file names decide; adding files later moves no image that was loaded before on this
-    machine.
+    machine. Tar files are read as folders are, without being unpacked, and WebDataset's samples by their .cls
+    or .json files.
 
     Args:
-        name_or_path: a name of `catalog`, or a path. A text that is no known name is taken for a path.
+        name_or_path: a name of `catalog`, or the path of a folder, of a tar file or of several
+            ("shards/train-{000..146}.tar"). A text that is no known name is taken for a path.
         seed: decides the splits, unless the data set has its own.
         empty: what happens to a class folder without images: "error", "drop" the class, or "keep" its name
             and number.
@@ -121,7 +125,8 @@ def load(
     name = str(name_or_path)
     if isinstance(name_or_path, Path) or name not in names():
         path = runtime.user_path(name_or_path)
-        if not isinstance(name_or_path, Path) and not path.exists() and path.name == name:
+        unknown_name = not path.exists() and path.name == name and path.suffix != ".tar"
+        if not isinstance(name_or_path, Path) and unknown_name:
             raise unknown(
                 "data set", name, names(), hint=f"Nor is there a folder of that name in {Path.cwd()}."
             )

@@ -10,8 +10,8 @@ from ..errors import LearnerError
 from .cards import Card
 from .dataset import DatasetSplits, Problem, Split
 from .duplicates import list_copies
+from .files import stamp
 from .grouping import KeyOf, tie
-from .images import stamp
 from .kept import KeptSplit
 from .splits import NAMES, partition
 

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..errors import LearnerError, printable
 from .cards import Card
+from .files import stamp
 from .grouping import GroupBy, read_key, tie
-from .images import UnreadableImage, decode, read_file, stamp
+from .images import UnreadableImage, decode, read_file
 
 FEW_IMAGES = 20
 """A class with fewer images than these is said to have few."""
@@ -168,10 +169,14 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         """
         i = as_index(i)
         self._reads.count += 1
-        return decode(self._content(i), self.paths[i], self.grey_bits, min_side)
+        return decode(self.content(i), self.paths[i], self.grey_bits, min_side)
 
-    def _content(self, i: int) -> bytes:
-        """Return the bytes of a file, after a check that they are the ones that were loaded."""
+    def content(self, i: int) -> bytes:
+        """Return the bytes of the file of image i, after a check that they are the ones that were loaded.
+
+        Args:
+            i: position in this split.
+        """
         path, expected = self.paths[i], self.files[i][0]
         try:
             content = read_file(path)
@@ -210,7 +215,7 @@ class Split(TorchDataset[tuple[Image.Image, int]]):
         for i, path in enumerate(self.paths):
             now = stamp(path)
             if now not in (self.files[i][1], "gone"):
-                self._content(i)
+                self.content(i)
                 if path not in self._reads.changed:
                     self.files[i] = self.files[i][0], now
         return [path for path in self.paths if path in self._reads.changed]

@@ -15,8 +15,9 @@ from .dataset import DatasetSplits, Problem
 from .duplicates import MOST
 from .grouping import KeyOf
 from .kept import find_copies_once
-from .layout import find_splits, name_classes
+from .layout import read_layout
 from .scan import FileScan, scan_files, walk
+from .shards import find_shards, only_shards, read_shards
 
 ELONGATED = 5
 """From this ratio of its sides on, a picture is noted as elongated: a square crop shows little of it."""
@@ -35,29 +36,16 @@ def load_folder(
     grey_bits: int = 16,
 ) -> DatasetSplits:
     """Return the data set of a folder; see `load`."""
+    told, (root, shards) = root, find_shards(root)
     _check_folder(root)
-    files, folders, problems = walk(root)
-    bases, class_folders = find_splits(root, files, folders, splits)
-    labels, doubtful = name_classes(root, class_folders)
-    problems += doubtful
-    classes = sorted(set(labels.values()))
-    _check_classes(root, classes, folders, files, bases)
-
-    places: list[tuple[Path, str, str]] = []
-    for file in files:
-        base = next((folder for folder in bases if folder in file.parents), None)
-        own = next((folder for folder in file.parents if folder in labels), None)
-        if base is None:
-            message = f"Beside {', '.join(map(str, list(bases)[:4]))}, so in no split."
-        elif own is None:
-            message = "Not inside a class folder, so without a label."
-        else:
-            places.append((file, labels[own], bases[base]))
-            continue
-        problems.append(Problem(root / file, "outside-class", message))
-
+    files, folders, problems = (shards, [], []) if shards else walk(root)
+    if shards or (shards := only_shards(files)):
+        places, classes, noted, own_splits = read_shards(root, shards, splits)
+    else:
+        places, classes, noted, own_splits = read_layout(root, files, folders, splits)
+    problems += noted
     items, set_aside = read_items(root, places, copies=copies, grey_bits=grey_bits)
-    described = card or _describe(root, own_splits=bases.keys() != {Path()})
+    described = card or _describe(told, own_splits=own_splits)
     dataset = assemble(
         described.name,
         items,
@@ -145,47 +133,18 @@ def _check_folder(root: Path) -> None:
         )
     if root.is_dir():
         return
-    if zipfile.is_zipfile(root) or root.name.endswith((".tar", ".tgz", ".tar.gz", ".tar.xz", ".7z", ".rar")):
-        raise LearnerError(f"{root} is an archive. Unpack it and load the folder that comes out.")
-    raise LearnerError(f"{root} is a file. Expected a folder with one folder of images for each class.")
-
-
-def _check_classes(
-    root: Path, classes: list[str], folders: list[Path], files: list[Path], bases: Mapping[Path, str]
-) -> None:
-    """Raise LearnerError, with the next step, for a folder that cannot hold two classes."""
-    if len(classes) >= 2:
-        return
-    if not classes:
-        inside = (
-            f"It holds {len(files)} file{'s' * (len(files) != 1)}, in no class" if files else "It is empty"
-        )
+    if zipfile.is_zipfile(root) or root.name.endswith((".tgz", ".tar.gz", ".tar.xz", ".7z", ".rar")):
         raise LearnerError(
-            f"{root} has no class folders. {inside}. Expected one folder of images for each class: "
-            f"{root.name}/cat/1.jpg, {root.name}/dog/2.jpg, or the same inside train, val and test."
+            f"{root} is an archive. Unpack it and load the folder that comes out, or a .tar file made of "
+            "that, not compressed."
         )
-    deeper = folders[0]
-    while Path() in bases:
-        below = [folder.name for folder in folders if folder.parent == deeper]
-        if len(below) > 1:
-            names = ", ".join(below[:5]) + (", …" if len(below) > 5 else "")
-            raise LearnerError(
-                f"{root} holds one folder, {folders[0].name!r}, which would be the only class; two are "
-                f"needed. If the classes are the folders further in ({names}), load {root / deeper} instead."
-            )
-        if not below:
-            break
-        deeper = deeper / below[0]
-    raise LearnerError(
-        f"{root} has fewer than two classes, only {classes[0]!r}. There is nothing to tell apart: add a "
-        "folder with images of something else."
-    )
+    raise LearnerError(f"{root} is a file. Expected a folder with one folder of images for each class.")
 
 
 def _describe(root: Path, *, own_splits: bool) -> Card:
     """Return the card of a folder that nobody has described; its images are counted later."""
     carved = "the folder's own splits; those that are missing are carved out of train by seed"
-    name = printable(root.resolve().name)
+    name = printable(root.resolve().name.removesuffix(".tar").partition("{")[0].rstrip("-_.*"))
     return Card(
         name=name,
         title=f"The folder {name}",

@@ -1,9 +1,7 @@
 """One way to read an image: an upright RGB picture comes back, or words that say why not."""
 
-import errno
 import io
 import logging
-import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import LearnerError
 from ..runtime import user_path
+from .files import read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -92,22 +91,6 @@ def read_file(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise UnreadableImage(path, "unreadable", f"The file cannot be read ({error.strerror}).") from error
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file; OSError where there is none, or something whose content never ends."""
-    if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device")
-    return path.read_bytes()
-
-
-def stamp(path: Path) -> str:
-    """Return a text that changes whenever a file is written, moved or replaced, at the price of a look."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "gone"  # a broken link; looking at it finds the words
-    return f"{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}:{status.st_size}"
 
 
 def decode(content: bytes, path: Path, grey_bits: int = 16, min_side: int | None = None) -> Image.Image:

@@ -29,7 +29,7 @@ class KeptSplit:
 
     def recall(self, paths: Sequence[Path], hashes: Sequence[str]) -> list[str]:
         """Return the side of each picture, "" for a new one."""
-        known = _read(self._store)
+        known = read_json(self._store)
         known = {key: side for key, side in known.items() if side in NAMES} if isinstance(known, dict) else {}
         found = []
         for names in self._name(paths, hashes):
@@ -41,8 +41,8 @@ class KeptSplit:
         """Keep where the pictures are now."""
         named = zip(self._name(paths, hashes), sides, strict=True)
         now = {name: side for names, side in named for name in names}
-        if now != _read(self._store):
-            _write(self._store, now)
+        if now != read_json(self._store):
+            write_json(self._store, now)
 
     def _name(self, paths: Sequence[Path], hashes: Sequence[str]) -> list[tuple[str, ...]]:
         if self.key_of is not None:
@@ -62,7 +62,7 @@ def find_copies_once(pixels: Sequence[str], thumbs: np.ndarray, labels: Sequence
     digest = hashlib.sha256(json.dumps([*rules, *pixels, *labels]).encode())
     digest.update(thumbs.tobytes())
     store = runtime.cache_dir("scans") / f"copies-{digest.hexdigest()[:24]}.json"
-    kept = _read(store)
+    kept = read_json(store)
     try:
         copies = Copies(
             [int(group) for group in kept["groups"]], [list(map(int, x)) for x in kept["doubtful"]]
@@ -72,11 +72,11 @@ def find_copies_once(pixels: Sequence[str], thumbs: np.ndarray, labels: Sequence
     except (TypeError, KeyError, ValueError):
         pass
     copies = find_copies(pixels, thumbs, labels)
-    _write(store, copies._asdict())
+    write_json(store, copies._asdict())
     return copies
 
 
-def _read(store: Path) -> Any:
+def read_json(store: Path) -> Any:
     """Return what a file in the cache holds, or nothing where it is missing, damaged or changed."""
     try:
         content, checksum = json.loads(store.read_text(encoding="utf-8"))
@@ -85,6 +85,7 @@ def _read(store: Path) -> Any:
         return None
 
 
-def _write(store: Path, content: object) -> None:
+def write_json(store: Path, content: object) -> None:
+    """Keep in a file in the cache what JSON can hold."""
     with runtime.atomic_write(store) as temporary:
         temporary.write_text(json.dumps([content, fingerprint.short(content)]), encoding="utf-8")

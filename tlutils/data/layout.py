@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import LearnerError, printable, unknown
 from .dataset import Problem
@@ -17,6 +18,38 @@ WORDS = {
     "test": {"test", "testing", "testset", "tst", "holdout", "heldout", "hold", "held"},
 }
 """What one of the words in a folder's name says of it: `seg_train`, `Test2017` and `valid` are splits."""
+
+
+class Layout(NamedTuple):
+    """(Path, label, side) of each file in a class; the classes; what was noted; whether there are splits."""
+
+    places: list[tuple[Path, str, str]]
+    classes: list[str]
+    problems: list[Problem]
+    own_splits: bool
+
+
+def read_layout(
+    root: Path, files: Sequence[Path], folders: Sequence[Path], splits: Mapping[str, str] | None
+) -> Layout:
+    """Return how the files and folders below `root`, all relative to it, are laid out; see `load`."""
+    bases, class_folders = find_splits(root, files, folders, splits)
+    labels, problems = name_classes(root, class_folders)
+    classes = sorted(set(labels.values()))
+    _check_classes(root, classes, folders, files, bases)
+    places: list[tuple[Path, str, str]] = []
+    for file in files:
+        base = next((folder for folder in bases if folder in file.parents), None)
+        own = next((folder for folder in file.parents if folder in labels), None)
+        if base is None:
+            message = f"Beside {', '.join(map(str, list(bases)[:4]))}, so in no split."
+        elif own is None:
+            message = "Not inside a class folder, so without a label."
+        else:
+            places.append((file, labels[own], bases[base]))
+            continue
+        problems.append(Problem(root / file, "outside-class", message))
+    return Layout(places, classes, problems, bases.keys() != {Path()})
 
 
 def find_splits(
@@ -38,8 +71,8 @@ def _find_within(root: Path, files: Sequence[Path], folders: Sequence[Path]) -> 
     Raises LearnerError where names inside speak of several splits, and not each class holds one of each.
     """
     held = {folder for file in files if file.suffix.lower() in EXTENSIONS for folder in file.parents}
-    tops = {f: _read_role(f.name) for f in folders if f.parent == Path() and f in held}
-    inside = {f: _read_role(f.name) for f in folders if f.parent != Path() and f in held}
+    tops = {f: read_role(f.name) for f in folders if f.parent == Path() and f in held}
+    inside = {f: read_role(f.name) for f in folders if f.parent != Path() and f in held}
     told = [f for f, role in inside.items() if role]
     if len(tops) < 2 or len({inside[f] for f in told}) < 2:
         return {}
@@ -77,14 +110,14 @@ def _find_above(
     tops = [_unwrap(folder, inside, direct) for folder in inside[Path()]]
     names = {top: top.parts[0] for top in tops}
     if splits is not None:
-        return _as_told(root, names, splits) if splits else {Path(): ""}
+        return as_told(root, names, splits) if splits else {Path(): ""}
 
-    roles = {top: role for top in tops if (role := _read_role(names[top]))}
+    roles = {top: role for top in tops if (role := read_role(names[top]))}
     held = [top for top in tops if inside[top] and 2 * direct[top] <= below[top]]  # of folders, not of images
     kinds = {top: {unicodedata.normalize("NFC", folder.name) for folder in inside[top]} for top in held}
     twins = [top for top in held if any(len(kinds[top] & kinds[x]) > 1 for x in held if x is not top)]
     train = [top for top in held if roles.get(top) == "train"]
-    if len(tops) == 1 and all(_read_role(folder.name) for folder in inside[tops[0]]):
+    if len(tops) == 1 and all(read_role(folder.name) for folder in inside[tops[0]]):
         return {Path(): ""}  # a folder around the splits, or around one class
     if "train" in roles.values() and len(tops) > 1 and len(roles) == len(tops) and not held:
         raise LearnerError(
@@ -117,14 +150,14 @@ def _unwrap(folder: Path, inside: Mapping[Path, list[Path]], direct: Mapping[Pat
     return place if inside[place] else folder
 
 
-def _read_role(name: str) -> str:
+def read_role(name: str) -> str:
     """Return the split that a name speaks of, or "" where it speaks of none, or of two."""
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
     found = {side for side, known in WORDS.items() if known.intersection(words)}
     return found.pop() if len(found) == 1 else ""
 
 
-def _as_told(root: Path, names: Mapping[Path, str], splits: Mapping[str, str]) -> dict[Path, str]:
+def as_told(root: Path, names: Mapping[Path, str], splits: Mapping[str, str]) -> dict[Path, str]:
     """Return the folders as the learner named them; two of them may be one split."""
     for name, side in splits.items():
         if name not in names.values():
@@ -168,4 +201,47 @@ def name_classes(root: Path, folders: Sequence[Path]) -> tuple[dict[Path, str], 
                 f"Written with other Unicode letters than another folder {composed!r}: they are one class."
             )
             problems.append(Problem(root / folder, "two-forms", message))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for folder, label in labels.items():
+        same = alike["".join(unicodedata.normalize("NFKC", label).casefold().split())]
+        if same and label not in same:
+            message = f"The classes {same[0]!r} and {label!r} look alike. If they are one, join the folders."
+            problems.append(Problem(root / folder, "alike-names", message))
+        same.append(label)
     return labels, problems
+
+
+def _check_classes(
+    root: Path,
+    classes: Sequence[str],
+    folders: Sequence[Path],
+    files: Sequence[Path],
+    bases: Mapping[Path, str],
+) -> None:
+    """Raise LearnerError, with the next step, for a folder that cannot hold two classes."""
+    if len(classes) >= 2:
+        return
+    if not classes:
+        inside = (
+            f"It holds {len(files)} file{'s' * (len(files) != 1)}, in no class" if files else "It is empty"
+        )
+        raise LearnerError(
+            f"{root} has no class folders. {inside}. Expected one folder of images for each class: "
+            f"{root.name}/cat/1.jpg, {root.name}/dog/2.jpg, or the same inside train, val and test."
+        )
+    deeper = folders[0]
+    while Path() in bases:
+        below = [folder.name for folder in folders if folder.parent == deeper]
+        if len(below) > 1:
+            names = ", ".join(below[:5]) + (", …" if len(below) > 5 else "")
+            raise LearnerError(
+                f"{root} holds one folder, {folders[0].name!r}, which would be the only class; two are "
+                f"needed. If the classes are the folders further in ({names}), load {root / deeper} instead."
+            )
+        if not below:
+            break
+        deeper = deeper / below[0]
+    raise LearnerError(
+        f"{root} has fewer than two classes, only {classes[0]!r}. There is nothing to tell apart: add a "
+        "folder with images of something else."
+    )

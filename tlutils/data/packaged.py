@@ -17,7 +17,8 @@ from PIL import Image
 from .. import runtime
 from ..errors import LearnerError
 from .assemble import Item
-from .images import load_image, stamp
+from .files import stamp
+from .images import load_image
 
 
 def load_elpv(by: str) -> list[Item]:

@@ -19,7 +19,8 @@ from .. import runtime
 from ..errors import LearnerError
 from .dataset import Problem
 from .duplicates import THUMB
-from .images import UnreadableImage, decode, read_bytes, stamp
+from .files import read_bytes, stamp
+from .images import UnreadableImage, decode
 
 PLACEHOLDERS = {
     "6b4966252973c581b521f804453c6a0649ea6a2ce7e3e5c7deeb7d80623de231": "the picture that a photo site "
@@ -68,7 +69,7 @@ def walk(root: Path) -> tuple[list[Path], list[Path], list[Problem]]:
         here = Path(place)
         kept = []
         for name in sorted(subfolders):
-            if _hidden(name):
+            if hidden(name):
                 problems.append(
                     Problem(here / name, "ignored", "A hidden folder of a program, not of the data.")
                 )
@@ -80,7 +81,7 @@ def walk(root: Path) -> tuple[list[Path], list[Path], list[Problem]]:
         subfolders[:] = kept
         folders += [(here / name).relative_to(root) for name in kept]
         for name in names:
-            if _hidden(name):
+            if hidden(name):
                 problems.append(
                     Problem(here / name, "ignored", "A hidden file of a program, not of the data.")
                 )
@@ -89,7 +90,8 @@ def walk(root: Path) -> tuple[list[Path], list[Path], list[Problem]]:
     return sorted(files), sorted(folders), problems
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name belongs to a program, and not to the data."""
     return name.startswith(".") or name == "__MACOSX"
 
 

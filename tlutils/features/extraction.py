@@ -85,8 +85,10 @@ def extract(
         batch_size: Images in one forward pass. None: 16 images of 224 pixels, more if they are smaller (the
             same memory), at most 128; 8 times that on a GPU. Features stay the same, within rounding.
         precision: "auto" uses channels-last feature maps, and bfloat16 on a processor with units for it, if a
-            sample drifts by no more than `inference.DRIFT`; "float32" is the model's own arithmetic to the
-            last bit.
+            sample drifts by no more than `inference.DRIFT`; on a processor that would be busy for a minute or
+            more, and with the extra `tlutils[openvino]`, OpenVINO, if the first batch comes out sooner and
+            alike (the same drift in bfloat16, else rounding). The manifest tells, stage by stage.
+            "float32" is the model's own arithmetic to the last bit.
 
     Raises:
         LearnerError: For no stage, an unknown stage, no images, images of different sizes, a random transform
@@ -293,6 +295,8 @@ class _Work:
                 forward.arithmetic[stage] = shelf.state["arithmetic"]
         forward.arithmetic |= known.arithmetic
         blocks = [*known.blocks(min(shelf.done for shelf in shelves.values()), size)]
+        if not self.trial.unlike:
+            forward.left = rows * sum(len(lacking) for _, _, lacking in blocks)
         runtime.keep_freed_memory()
         with evaluating(forward.trunk), closing(batches(self.load, blocks)) as ready:
             for first, end, batch in runtime.progress(ready, desc="features", total=len(blocks)):
@@ -300,8 +304,8 @@ class _Work:
                 for stage, shelf in shelves.items():
                     for begin, out in known.merge(stage, computed.get(stage), first, end, size):
                         if not shelf.begun:
-                            about = self.about[stage] | {"arithmetic": forward.arithmetic[stage]}
-                            shelf.lay(out, images, rows, about)
+                            chosen = {"arithmetic": forward.arithmetic[stage], "runtime": forward.runtime}
+                            shelf.lay(out, images, rows, self.about[stage] | chosen)
                         shelf.write(out, begin)
                 if end == images or time.monotonic() - last >= COMMIT_SECONDS:
                     check()

@@ -1,13 +1,19 @@
 """The forward pass, in the fastest arithmetic that is near enough to the model's own."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .. import inference, runtime
 from ..inference import dtype_of, measure_drift
+from .converted import convert
 from .store import Arrays
 
 log = logging.getLogger(__name__)
@@ -24,6 +30,12 @@ COARSE = 0.05
 """The same as a share of the row's length, for bfloat16 and half precision (measured: up to 0.009) and for
 arithmetic that a device may shorten, as TF32 does."""
 
+WORTH_CONVERTING = 60.0
+"""Seconds of work left from which on OpenVINO is tried. On nine networks of 0.4 to 87 million parameters
+(AVX2, float32) to convert took 2 to 12 s of processor time; a pass was 1.4 to 14 times as quick as torch."""
+
+Passes = dict[str, dict[str, Arrays]]
+
 
 class Forward:
     """The forward pass to the stages of `trunk`: (B, C, H, W) in, {stage: its arrays} out.
@@ -33,6 +45,10 @@ class Forward:
     `arithmetic` names that of each stage: "float32" (the model's own, whatever its type), "channels_last"
     (the same numbers in another order in memory, which may round otherwise) or "bfloat16". The first batch
     decides for stages that have none yet, each by itself: others that are asked for change no features.
+
+    `runtime` tells who computes: "torch" or, from the first batch on, "openvino": where that package is
+    there, a processor would be busy for long with the `left` images, and a batch comes out sooner and near
+    enough. The arithmetic stays the same, so rows of both go together.
     """
 
     def __init__(
@@ -49,6 +65,9 @@ class Forward:
         self.reorders = True  # until a model shows that it counts on the usual order in memory
         self.dtype = dtype_of(trunk)
         self.fast = self.dtype == torch.float32 and runtime.bfloat16_units(device)
+        self.runtime = "torch"
+        self.left = 0  # images to come, the first batch among them; 0 once that has decided
+        self._converted: Callable[[torch.Tensor], dict[str, Arrays]] | None = None
 
     def __call__(self, images: torch.Tensor, stages: Iterable[str]) -> dict[str, Arrays]:
         stages = list(stages)
@@ -58,7 +77,14 @@ class Forward:
         # others are computed with it.
         extra = max(min(ALIKE, self.batch_size) - len(images), -len(images) % 8)
         padded = torch.cat([images, images[-1:].expand(extra, *images.shape[1:])]) if extra else images
-        passes = {a: self.run(padded, a) for a in sorted({self.arithmetic[stage] for stage in stages})}
+        wanted = sorted({self.arithmetic[stage] for stage in stages})
+        if self._converted:
+            passes = {wanted[0]: self._converted(padded.to(self.dtype))}
+        else:
+            seconds, passes = timed(lambda: {a: self.run(padded, a) for a in wanted})
+            if seconds * self.left / len(padded) >= WORTH_CONVERTING and self._can_convert(wanted):
+                passes = self._try_openvino(padded, passes, seconds)
+            self.left = 0
         return {s: tuple(a[: len(images)] for a in passes[self.arithmetic[s]][s]) for s in stages}
 
     @property
@@ -87,8 +113,37 @@ class Forward:
                 )
         return chosen
 
+    def _can_convert(self, arithmetic: Sequence[str]) -> bool:
+        here = (self.device.type, self.dtype) == ("cpu", torch.float32) and find_spec("openvino") is not None
+        return here and self.precision == "auto" and len(arithmetic) == 1
+
+    def _try_openvino(self, images: torch.Tensor, passes: Passes, seconds: float) -> Passes:
+        """Return the batch as OpenVINO gives it, which goes on from here, or that of torch, and say why."""
+        ((arithmetic, _),) = passes.items()
+        images, fast = images.to(self.dtype), arithmetic == "bfloat16"
+        try:
+            converted = convert(self.trunk, self._values, images[:2], bfloat16=fast)
+            converted(images)  # the first pass prepares more
+            sooner, found = timed(partial(converted, images))
+        except Exception as error:  # whatever stands in the model's own code, or lacks in OpenVINO
+            log.info("torch computes, since OpenVINO cannot: %s: %s", type(error).__name__, error)
+            return passes
+        plain = self.run(images[: inference.DRIFT_IMAGES], "float32")
+        pairs = [(a, b[: len(a)]) for stage in plain for a, b in zip(plain[stage], found[stage], strict=True)]
+        drift = max(measure_drift(*pair) for pair in pairs)
+        alike = all(near(*pair, self.tolerance(arithmetic)) for pair in pairs)
+        if not (drift <= inference.DRIFT if fast else alike):
+            log.info("torch computes, since OpenVINO would move features by %.2g of their spread.", drift)
+        elif sooner >= seconds:
+            log.info("torch computes: a batch takes it %.2g s, and OpenVINO %.2g s.", seconds, sooner)
+        else:
+            log.info("OpenVINO computes: a batch takes it %.2g s, and torch %.2g s.", sooner, seconds)
+            self.runtime, self._converted = "openvino", converted
+            return {arithmetic: found}
+        return passes
+
     def run(self, images: torch.Tensor, arithmetic: str) -> dict[str, Arrays]:
-        """Return {stage: its arrays} of a batch as it is, in one of the arithmetics."""
+        """Return {stage: its arrays} of a batch as it is, in one of the arithmetics, by torch."""
         x = images.to(self.device, self.dtype)
         reordered = self.reorders and arithmetic != "float32"
         if reordered:
@@ -105,13 +160,34 @@ class Forward:
         return {stage: self._arrays(stage, value) for stage, value in out.items()}
 
     def _arrays(self, stage: str, value: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
-        values = [value] if isinstance(value, torch.Tensor) else value
+        return tuple(v.cpu().numpy() for v in self._values(stage, value))
+
+    def _values(self, stage: str, value: torch.Tensor | Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        values = [value] if isinstance(value, torch.Tensor) else list(value)
         values = [v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for v in values]
         if self.layouts is not None:
             layout = self.layouts[stage]
             layouts = [layout] if isinstance(layout, str) else layout
             values = [pooled(*each) for each in zip(values, layouts, strict=True)]
-        return tuple(v.cpu().numpy() for v in values)
+        return values
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds that `work` took, and its result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def near(stored: np.ndarray, tried: np.ndarray, tolerance: float) -> bool:
+    """Whether features of one image, or several, are the same but for rounding: see `TOLERANCE`, `COARSE`."""
+    if stored.shape != tried.shape or stored.dtype != tried.dtype:
+        return False
+    size = max(1, stored.size) ** 0.5
+    scale = np.linalg.norm(stored[np.isfinite(stored)].astype(np.float64)) / size
+    if tolerance >= COARSE and np.isfinite(stored).all():  # single values move more, by chance
+        return bool(np.linalg.norm(tried.astype(np.float64) - stored) / size <= tolerance * scale)
+    return np.allclose(tried, stored, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
 def pooled(value: torch.Tensor, layout: str) -> torch.Tensor:

@@ -10,13 +10,12 @@ from types import FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import nn
 
 from .. import fingerprint, runtime
 from ..inference import evaluating, watch_draws
-from .forward import COARSE, Forward
+from .forward import Forward, near
 from .store import Arrays
 
 OWN_GENERATOR = "the transform has a random generator of its own, which `seed` does not reach"
@@ -152,7 +151,7 @@ class Trial:
             bool(arrays)
             and len(tried) == len(self.images)
             and all(
-                _near(array[i * rows][None], value, self.forward.tolerance(arithmetic))
+                near(array[i * rows][None], value, self.forward.tolerance(arithmetic))
                 for i, out in zip(self.images, tried, strict=True)
                 for array, value in zip(arrays, out[stage], strict=True)
             )
@@ -164,7 +163,7 @@ class Trial:
             tensor = self.load(image)[:1]
             out = {name: self.forward.run(tensor, name) for name in set(arithmetic.values())}
         return all(
-            _near(stored, tried, self.forward.tolerance(arithmetic[stage]))
+            near(stored, tried, self.forward.tolerance(arithmetic[stage]))
             for stage, arrays in rows.items()
             for stored, tried in zip(arrays, out[arithmetic[stage]][stage], strict=True)
         )
@@ -203,13 +202,3 @@ def _system_asked() -> Iterator[list[str]]:
 def _changed(one: fingerprint.Settings, other: fingerprint.Settings) -> set[str]:
     """Return the places of two readings that are not alike in both."""
     return {place for place, _ in one.parts.items() ^ other.parts.items()}
-
-
-def _near(stored: np.ndarray, tried: np.ndarray, tolerance: float) -> bool:
-    if stored.shape != tried.shape or stored.dtype != tried.dtype:
-        return False
-    size = max(1, stored.size) ** 0.5
-    scale = np.linalg.norm(stored[np.isfinite(stored)].astype(np.float64)) / size
-    if tolerance >= COARSE and np.isfinite(stored).all():  # single values move more, by chance
-        return bool(np.linalg.norm(tried.astype(np.float64) - stored) / size <= tolerance * scale)
-    return np.allclose(tried, stored, rtol=tolerance, atol=tolerance * scale, equal_nan=True)

@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import types
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,16 +135,22 @@ class Copier:
             return self._done[id(value)]
         if isinstance(value, _CONTAINERS):
             return self._container(value)
+        if type(value) in weakref.ProxyTypes:
+            return self._keep(value, self.copy(value.__repr__.__self__))
+        if type(value) in (weakref.ref, weakref.WeakMethod) and value() is not None:
+            return self._keep(value, type(value)(self.copy(value())))
         if isinstance(value, nn.Module):
             return self._module(value)
         if isinstance(value, Tensor):
-            return self._keep(value, self._tensor(value))
+            new = self._keep(value, self._tensor(value))
+            new.__dict__.update({k: self.copy(v) for k, v in vars(value).items()})
+            return new
         if isinstance(value, tuple):
             items = [self.copy(v) for v in value]
             if all(a is b for a, b in zip(items, value, strict=True)):
                 return value
             return self._keep(value, type(value)(*items) if hasattr(value, "_fields") else type(value)(items))
-        if isinstance(value, types.FunctionType) and value.__closure__:
+        if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.MethodType):
             return types.MethodType(self.copy(value.__func__), self.copy(value.__self__))
@@ -209,22 +216,28 @@ class Copier:
         return new
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
+        """Return a copy of a function with copies of all that it holds; itself where that is nothing."""
         old = function.__closure__ or ()
         cells = tuple(types.CellType() for _ in old)
-        new = types.FunctionType(
-            function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
-        )
-        new.__kwdefaults__ = function.__kwdefaults__
+        new = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
         self._keep(function, new)
         for cell, original in zip(cells, old, strict=True):
             with contextlib.suppress(ValueError):  # an empty cell stays empty
                 cell.cell_contents = self.copy(original.cell_contents)
-        return new
+        held = [function.__defaults__, function.__kwdefaults__, *vars(function).values()]
+        new.__defaults__, new.__kwdefaults__, *values = copies = [self.copy(v) for v in held]
+        new.__dict__.update(zip(vars(function), values, strict=True))
+        alone = not old and all(a is b for a, b in zip(held, copies, strict=True))
+        return self._keep(function, function) if alone else new
 
     def _object(self, value: Any) -> Any:
         """Return a copy of an instance of somebody's own class, with copies of its attributes."""
         library = type(value).__module__.partition(".")[0]
-        known = library == "torch" or library in sys.stdlib_module_names - {"types", "__main__"}
+        known = library == "torch" or library in sys.stdlib_module_names - {
+            "types",
+            "collections",
+            "__main__",
+        }
         if known or isinstance(value, type):
             return value
         held: Any = getattr(value, "__dict__", None)

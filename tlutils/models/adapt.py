@@ -98,11 +98,7 @@ def check_values(what: str, theirs: str, tensor: Tensor, own: Tensor) -> None:
             f"{what} cannot be used: its tensor {theirs!r} {kind}. Expected plain tensors: save the "
             "state dict of a model that runs. Nothing was copied."
         )
-    kinds = [
-        "quantised" if t.is_quantized else "complex" if t.is_complex() else "floating point"
-        if t.is_floating_point() else "true or false" if t.dtype is torch.bool else "whole numbers"
-        for t in (tensor, own)
-    ]  # fmt: skip
+    kinds = [_kind(tensor), _kind(own)]
     if kinds[0] != kinds[1]:
         raise LearnerError(
             f"{what} does not fit: its tensor {theirs!r} holds {kinds[0]} ({tensor.dtype}), and the model's "
@@ -127,6 +123,17 @@ def check_values(what: str, theirs: str, tensor: Tensor, own: Tensor) -> None:
         wrong = "negative variances, which no training gives. The file is damaged: fetch or write it again"
     if wrong:
         raise LearnerError(f"{what} cannot be used: its tensor {theirs!r} holds {wrong}. Nothing was copied.")
+
+
+def _kind(tensor: Tensor) -> str:
+    """Return in words what numbers a tensor holds."""
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_complex():
+        return "complex"
+    if tensor.is_floating_point():
+        return "floating point" if tensor.itemsize > 1 else "floating point of 8 bits"
+    return "true or false" if tensor.dtype is torch.bool else "whole numbers"
 
 
 def copy_in(model: nn.Module, state: Mapping[str, Tensor], *, what: str) -> None:

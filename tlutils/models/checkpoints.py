@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 KEY = "tlutils"  # the entry of the file's metadata that holds our JSON
 VERSION = 1  # of that JSON
 ENDING = ".safetensors"
-WRAPPERS = {"module", "model", "_orig_mod"}  # what DDP, trainers and torch.compile put into names
+# What DDP, trainers, torch.compile, FSDP and activation checkpointing put into names.
+WRAPPERS = {"module", "model", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 OPTIONS = ("transform_input", "aux_logits", "config")  # of architectures, that `save` keeps
 ENOUGH = 0.5  # share of the backbone's tensors below which a file is taken to be another architecture's
 
