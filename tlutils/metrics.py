@@ -267,8 +267,8 @@ def compare(
     """Return a metric of the first report minus that of the second, with an interval over the images.
 
     Accuracy and balanced accuracy follow `intervals.compare_classifiers`, which says what varies: the images
-    and not the training. So does the log loss, a mean over images (`intervals.class_mean`). The calibration error is no mean over images: its interval is the
-    percentiles of a bootstrap in which both are resampled alike.
+    and not the training. So does the log loss, a mean over images (`intervals.class_mean`). The calibration
+    error is no such mean: its interval is the percentiles of a bootstrap in which both are resampled alike.
 
     Args:
         first: report of one classifier.
