@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from image_folders import coloured, fill, heic
 from PIL import Image
 
-from tlutils import cli, data, deploy, features, models, novelty, probe, surgery, train
+from tlutils import advisor, cli, data, deploy, features, models, novelty, probe, surgery, train
 from tlutils.advisor import policies
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
@@ -153,14 +153,26 @@ def test_embeddings_of_files_are_those_of_the_features(three, backbone):
     assert np.allclose(probabilities, train.predict(model, dataset.val).probabilities, atol=1e-5)
 
 
-def test_a_model_reads_pictures_of_fewer_bits_as_its_training_images_were_read(tmp_path, backbone):
+@pytest.fixture
+def scans(tmp_path):
+    """Grey pictures of 12 bits in 16, of two classes, the second brighter."""
     root = tmp_path / "scans"
     for k, label in enumerate(("thin", "thick")):
         (root / label).mkdir(parents=True)
         for i in range(12):
             grey = np.random.default_rng(12 * k + i).integers(0, 2**11 << k, (32, 32), dtype=np.uint16)
             Image.fromarray(grey).save(root / label / f"{i:02}.png")
-    dataset = data.load(root, grey_bits=12)
+    return data.load(root, grey_bits=12)
+
+
+@pytest.mark.full  # an advice takes a while
+def test_an_advice_reads_what_it_compares_with_as_its_training_images(scans, backbone):
+    advice = advisor.advise(scans, budget=0, backbone=backbone, deploy=scans.train.paths)
+    assert advice.deployed.unlike == 0, "they are the training images"
+
+
+def test_a_model_reads_pictures_of_fewer_bits_as_its_training_images_were_read(scans, tmp_path, backbone):
+    dataset = scans
     built = deploy.build(dataset, tmp_path / "model", backbone=backbone)
     model, path = models.load(built.folder), dataset.test.paths[0]
     prepare = data.transform_for(model)

@@ -188,6 +188,13 @@ def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
     assert metrics.compare(poor, good).value == pytest.approx(-far.value)
 
 
+@pytest.mark.parametrize("skill", [0.5, 20])
+def test_of_one_log_loss_against_itself_nothing_is_known_however_large_it_is(skill):
+    report = metrics.report(*classifier(n=60, skill=skill))
+    found = metrics.compare(report, report, metric="log_loss")
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
 def test_a_report_and_an_advice_judge_the_same_images_alike():
     labels = np.repeat([0, 1], 4)
     hits = {"probe": np.array([1, 0, 0, 0, 1, 1, 1, 0.0]), "all": np.array([1, 1, 1, 0, 1, 1, 1, 1.0])}

@@ -156,6 +156,30 @@ def test_what_moves_in_the_frozen_part_is_not_kept(option):
         trained(replace(recipe, views=1), net=net())
 
 
+def test_norms_that_freeze_to_lets_train_do_so_beside_batchnorm_that_stays_frozen():
+    net = tiny_net()
+    net.stem.append(nn.GroupNorm(1, net.stem[0].out_channels))
+    start = surgery.stages(net).names[2]
+    surgery.freeze_to(net, start, train_frozen_norms=True)
+    before = weights(net)
+    after, _ = trained(Recipe.partial(start, epochs=1, lr=1e-2, train_bn=False, keep="last"), net=net)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    last = len(net.stem) - 1
+    assert {name for name in moved if name.startswith("stem.")} == {
+        f"stem.{last}.weight",
+        f"stem.{last}.bias",
+    }
+
+
+@pytest.mark.parametrize("recipe", [FAST, Recipe.partial("head", epochs=1, lr=1e-2)])
+def test_what_surgery_froze_by_name_and_a_recipe_trains_is_said(recipe):
+    net = tiny_net()
+    surgery.freeze(net, "fc.weight")
+    _, history = trained(recipe, net=net)
+    assert any("surgery.freeze froze (first fc.weight)" in note for note in history.notices)
+    assert not any("surgery.freeze" in note for note in trained(recipe)[1].notices)
+
+
 def test_with_as_many_kept_views_as_epochs_augmented_training_is_the_same_too():
     recipe = Recipe.partial(stage_of("last"), epochs=3, lr=1e-2, augment=True, views=3, keep="last")
     kept, _ = trained(recipe)

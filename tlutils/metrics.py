@@ -266,9 +266,9 @@ def compare(
 ) -> Difference:
     """Return a metric of the first report minus that of the second, with an interval over the images.
 
-    Accuracy, balanced accuracy and log loss follow `intervals.compare_classifiers`, which says what varies:
-    the images and not the training. The calibration error is no mean over images: its interval is the
-    percentiles of a bootstrap in which both are resampled alike.
+    Accuracy and balanced accuracy follow `intervals.compare_classifiers`, which says what varies: the images
+    and not the training. So does the log loss, a mean over images (`intervals.class_mean`). The calibration
+    error is no such mean: its interval is the percentiles of a bootstrap in which both are resampled alike.
 
     Args:
         first: report of one classifier.
@@ -303,12 +303,11 @@ def compare(
         one, two = (_calibration_error(_resample(r._columns, resamples, seed)) for r in (first, second))
         low, high = np.quantile(one - two, [(1 - level) / 2, (1 + level) / 2]).tolist()
         return Difference(metric, value, low, high, level)
-    one, two = (
-        log_losses(r.labels, r.probabilities)
-        if metric == "log_loss"
-        else r.probabilities.argmax(axis=1) == r.labels
-        for r in (first, second)
-    )
+    if metric == "log_loss":
+        one, two = (log_losses(r.labels, r.probabilities) for r in (first, second))
+        found = class_mean(one - two, np.zeros(first.n), groups=first.groups).interval(level)
+        return Difference(metric, found.value, found.low, found.high, level)
+    one, two = (r.probabilities.argmax(axis=1) == r.labels for r in (first, second))
     kinds = first.labels if metric == "balanced_accuracy" else None
     return compare_classifiers(one, two, kinds, groups=first.groups, metric=metric, level=level)
 

@@ -165,6 +165,18 @@ def with_a_lambda_in_a_loop(part):
         module.train = lambda mode=True: module  # noqa: B023
 
 
+def with_a_lambda_in_a_loop_over_children(part):
+    part.requires_grad_(False).eval()
+    for module in part.children():
+        module.train = lambda mode=True: module  # noqa: B023
+
+
+def with_children_that_stay(part):
+    part.requires_grad_(False).eval()
+    for module in part.children():
+        module.train = lambda mode=True, module=module: module
+
+
 def with_a_train_that_expects_self(part):
     def stay(self, mode=True):
         return self
@@ -186,12 +198,14 @@ ANSWERS[lesson_03.check_freeze] = [
     (replaced_before_eval, "before you replace train"),
     (replaced_in_children_before_eval, "before you replace train"),
     (with_a_lambda_in_a_loop, "a lambda made in a loop"),
+    (with_a_lambda_in_a_loop_over_children, "a lambda made in a loop"),
+    (with_children_that_stay, "Right"),
     (with_a_train_that_expects_self, "gets no self"),
     (statistics_only, "what about requires_grad"),
     (batchnorm_alone, "dropout still draws"),
     (lambda part: setattr(part[0].weight, "requires_grad", False), "weights of the part moved"),
     (lambda part: part[1].register_forward_pre_hook(lambda *_: None), "Nothing is frozen"),
-    (with_a_train_that_gives_nothing, "return the module itself"),
+    (with_a_train_that_gives_nothing, "return that module itself"),
     (with_a_train_that_takes_nothing, "stops with TypeError"),
     (frozen, "Right"),
     (by_a_subclass, "Right"),
@@ -206,6 +220,8 @@ def on_kept(
     both=False,
     early_end=False,
     momentum=0.0,
+    kind=torch.optim.SGD,
+    late_mode=None,
     grad=False,
     softmax=False,
     returns=True,
@@ -214,8 +230,10 @@ def on_kept(
         early.train(mode)
         with torch.set_grad_enabled(grad):
             kept = early(images)
+        if late_mode is not None:
+            late.train(late_mode)
         own = [*early.parameters(), *late.parameters()] if both else late.parameters()
-        optimizer = torch.optim.SGD(own, lr=lr, momentum=momentum)
+        optimizer = kind(own, lr=lr, **({"momentum": momentum} if momentum else {}))
         for _ in range(steps + more):
             if every:
                 kept = early(images)
@@ -261,6 +279,9 @@ ANSWERS[lesson_03.check_train_on_kept] = [
     (on_kept(early_end=True), "inside the loop"),
     (on_kept(more=-3), "did not move"),
     (on_kept(momentum=0.9), "no momentum"),
+    (on_kept(kind=torch.optim.AdamW), "AdamW took the steps"),
+    (on_kept(late_mode=True), "another mode than it came in"),
+    (on_kept(late_mode=False), "another mode than it came in"),
     (giving_what_was_kept, "ran 2 times"),
     (lambda *given: [on_kept()(*given)], "A list came back"),
 ]
@@ -295,6 +316,17 @@ def with_what_stays_frozen(model, optimizer):
     return optimizer
 
 
+def with_another_part(model, optimizer):
+    surgery.freeze_to(model, surgery.stages(model).names[1])
+    optimizer.add_param_group({"params": list(model.one.parameters())})
+    return optimizer
+
+
+def with_half_of_a_part(model, optimizer):
+    optimizer.add_param_group({"params": [*model.two.parameters(), model.one[0].weight]})
+    return optimizer
+
+
 def with_a_group_of_nothing(model, optimizer):
     named = {"params": [p for name, p in model.named_parameters() if "stage9" in name]}
     optimizer.add_param_group(named)
@@ -303,7 +335,9 @@ def with_a_group_of_nothing(model, optimizer):
 
 ANSWERS[renewed_optimizer] = [
     (with_a_group_of_nothing, "group of the optimizer is empty"),
-    (lambda model, optimizer: optimizer, "never heard of"),
+    (lambda model, optimizer: optimizer, "one.0.weight, one.0.bias and 6 more"),
+    (with_another_part, "And it holds what stays frozen: one.0.weight"),
+    (with_half_of_a_part, "never heard of one.0.bias, one.1.weight"),
     (lambda model, optimizer: torch.optim.AdamW(model.parameters()), "this optimizer is new"),
     (with_the_unfrozen, "Right"),
     (with_a_group_twice, "twice"),

@@ -117,8 +117,8 @@ ANSWERS[lesson_04.check_loop] = [
 
 ANSWERS[lesson_04.check_reading] = [
     (None, "Not answered"),
-    ("low", "Not yet"),
-    (-1, "Not yet"),
+    ("1e-3", "without quotes"),
+    (-1, "above 0"),
     (1e-4, "Right"),
     (2e-4, "Right"),
     (5e-5, "Right"),
@@ -165,6 +165,15 @@ def head_too(layers, lr, decay, head_lr):
     return [{"params": m.parameters(), "lr": lr * decay**k} for k, m in enumerate(weighted)]
 
 
+def counted_from_the_stem(layers, lr, decay, head_lr):
+    found = [
+        {"params": list(m.parameters()), "lr": lr * decay**k}
+        for k, m in enumerate(layers[:-1])
+        if list(m.parameters())
+    ]
+    return [*found, {"params": layers[-1].parameters(), "lr": head_lr}]
+
+
 def head_at_lr(layers, lr, decay, head_lr):
     return backwards(layers, lr, decay, lr)
 
@@ -182,7 +191,13 @@ ANSWERS[lesson_04.check_discriminative] = [
     (head_too, "And the head"),
     (groups(lambda k, lr, decay, head_lr: head_lr * decay ** (k + 1)), "start from head_lr"),
     (groups(lambda k, lr, decay, head_lr: lr * (decay * k if k else 1)), "power"),
-    (groups(lambda k, lr, decay, head_lr: lr * 0.123), "Not yet"),
+    (counted_from_the_stem, "wrong way round: count from the head"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay ** (3 - k)), "wrong way round: count from the head"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay * k), "power"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay * (k + 1)), "power"),
+    (groups(lambda k, lr, decay, head_lr: lr * decay * (2 - k)), "power"),
+    (groups(lambda k, lr, decay, head_lr: lr * 0.123 ** (k + 1)), "Not yet"),
+    (lambda *given: torch.optim.AdamW(backwards(*given)), "Return its groups"),
     (weights_alone, "in no group"),
     (twice, "does not take"),
     (lambda layers, lr, decay, head_lr: 3, "does not take"),
@@ -320,7 +335,10 @@ def of_counts(weigh):
 ANSWERS[lesson_04.check_class_weights] = [
     (None, "Not answered"),
     (of_counts(lambda counts, n, c: n / (c * counts)), "inf"),
-    (of_counts(lambda counts, n, c: n / (c * counts.clamp(min=1))), "Right"),
+    (of_counts(lambda counts, n, c: n / (c * counts.clamp(min=1))), "20 images add up to 15"),
+    (of_counts(lambda counts, n, c: n / ((counts > 0).sum() * counts)), "weight inf"),
+    (of_counts(lambda counts, n, c: n / ((counts > 0).sum() * counts.clamp(min=1))), "Right"),
+    (of_counts(lambda counts, n, c: n / ((counts > 0).sum() * counts.clamp(min=1)) * (counts > 0)), "Right"),
     (lambda labels, classes: metrics.balanced_weights(labels, classes), "Right"),
     (of_counts(lambda counts, n, c: counts), "number of images"),
     (of_counts(lambda counts, n, c: counts / n), "share"),

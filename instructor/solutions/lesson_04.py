@@ -107,12 +107,14 @@ def range_test_by_hand(model, x, y, rates):
 
 
 def class_weights(labels, classes):
-    return len(labels) / (classes * torch.bincount(labels, minlength=classes).clamp(min=1))
+    counts = torch.bincount(labels, minlength=classes)
+    return len(labels) / ((counts > 0).sum() * counts.clamp(min=1))
 
 
 def class_weights_one_by_one(labels, classes):
-    counts = [max(1, int((labels == k).sum())) for k in range(classes)]
-    return [len(labels) / (classes * count) for count in counts]
+    counts = [int((labels == k).sum()) for k in range(classes)]
+    present = sum(count > 0 for count in counts)
+    return [len(labels) / (present * count) if count else 0.0 for count in counts]
 
 
 lesson_04.check_loop(my_loop)

@@ -501,7 +501,7 @@ def _compare(
     rows, unreadable = [], []
     for i in runtime.progress(sorted(drawn), desc="deploy"):
         try:
-            rows.append(read(transform(data.load_image(paths[i]))[None])[1][0])
+            rows.append(read(transform(paths[i])[None])[1][0])
         except data.UnreadableImage as error:
             unreadable.append(f"{paths[i].name}: {error.message}")
     if unreadable:

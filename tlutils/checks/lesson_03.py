@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from .. import runtime, surgery
 from .common import attempt, judge_effects
@@ -32,11 +33,14 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
     with runtime.seeded(0):
         conv = nn.Conv2d(3, 4, 3, 2, 1)
         early = nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        late = nn.Linear(16, 3)
+        late = nn.Sequential(nn.Linear(16, 3), nn.Identity().eval())  # so that train() and eval() both matter
         images, labels = torch.rand(12, 3, 16, 16), torch.arange(12) % 3
         start = copy.deepcopy((early, late))
-        modes: list[bool] = []
-        watch = conv.register_forward_pre_hook(lambda *_: modes.append(early.training))
+        modes, kinds, of_late = list[bool](), set[str](), [module.training for module in late.modules()]
+        hooks = [
+            conv.register_forward_pre_hook(lambda *_: modes.append(early.training)),
+            register_optimizer_step_pre_hook(lambda optimizer, *_: kinds.add(type(optimizer).__name__)),
+        ]
         todo = "Under torch.no_grad(), run early once; then loop: zero_grad, loss, backward, step."
         lr, steps = 0.5, 3
 
@@ -50,7 +54,8 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
                 raise
 
         found = attempt(run, todo=todo)
-        watch.remove()
+        for hook in hooks:
+            hook.remove()
     if found is None:
         return
     if found is NO_GRAD:
@@ -91,8 +96,14 @@ def check_train_on_kept(train_on_kept: Callable[..., Any]) -> None:
         "cross_entropy takes logits, and makes the softmax itself: yours came twice.": is_like(
             trained(softmax=True)
         ),
+        f"{', '.join(sorted(kinds))} took the steps: plain SGD, torch.optim.SGD(…, lr=lr), was asked for.": (
+            bool(kinds - {"SGD"})
+        ),
         "late did not get where plain SGD on cross-entropy leads: no momentum, the given rate and steps.": (
             not is_like(trained())
+        ),
+        "late is in another mode than it came in: leave train() and eval() of it alone.": (
+            of_late != [module.training for module in late.modules()]
         ),
         f"late has learned; return it. A {type(found).__name__} came back.": found is not late,
     }
@@ -167,9 +178,9 @@ def check_freeze(freeze: Callable[[nn.Module], object]) -> None:
             "BatchNorm stands still, and the part's dropout still draws: the same images give other features "
             "each time. All of the part belongs in eval mode."
         )
-    elif model.early.eval() is not model.early:
+    elif any(module.eval() is not module for module in model.early.modules()):
         print(
-            "All stands still, but train() and eval() of a module return the module itself, and these do "
+            "All stands still, but train() and eval() of a module return that module itself, and these do "
             "not. A function set on an instance gets no self, and a lambda made in a loop sees the last "
             "module."
         )
@@ -193,19 +204,23 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         >>> model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
         >>> optimizer = torch.optim.SGD(surgery.param_groups(surgery.freeze_to(model, "head"), 0.1))
         >>> lesson_03.check_optimizer(surgery.freeze_to(model, "stage2"), optimizer)
-        Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves.
+        Not yet: the optimizer has never heard of 1.0.weight, 1.0.bias and 2 more. That gets gradients and
+        never moves.
     """
-    found = surgery.audit(model, optimizer).codes
+    found = {finding.code: finding.module for finding in surgery.audit(model, optimizer)}
+    frozen = found.get("optimizer-moves-frozen") or found.get("optimizer-holds-frozen")
     if not all(group["params"] for group in optimizer.param_groups):
         print("A group of the optimizer is empty: no parameter had the name that you looked for.")
     elif "optimizer-lacks" in found:
+        also = f" And it holds what stays frozen: {frozen}." if frozen else ""
         print(
-            "Not yet: a part trains that the optimizer has never heard of. It gets gradients and never moves."
+            f"Not yet: the optimizer has never heard of {found['optimizer-lacks']}. That gets gradients and "
+            f"never moves.{also}"
         )
     elif "param-twice" in found:
         print("Some parameters are in the optimizer twice, and each step moves them twice.")
-    elif {"optimizer-holds-frozen", "optimizer-moves-frozen"} & set(found):
-        print("Parameters that stay frozen are in the optimizer, too. Add those alone that are to train now.")
+    elif frozen:
+        print(f"What stays frozen is in the optimizer, too: {frozen}. Add what is to train now, and no more.")
     elif not optimizer.state:
         print("All are in, but this optimizer is new: the momentum of the head is lost. Add to the old one.")
     else:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..errors import LearnerError
@@ -127,6 +128,7 @@ def draw_line(
     if values.ndim == 0:
         ax.axhline(float(values), color=colour, linestyle=":")
         below: dict[str, Any] = {"xytext": (4, -3), "textcoords": "offset points", "va": "top", "fontsize": 8}
+        below["path_effects"] = [withStroke(linewidth=3, foreground="white")]  # to be read on a band
         ax.annotate(label, (0, values), xycoords=("axes fraction", "data"), color=colour, **below)
         ax.set_ymargin(0.12)  # room for the name of the lowest
         return values[None]

@@ -214,6 +214,8 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
 def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     """Freeze the weights and statistics of all BatchNorm layers, beside what is frozen; return the layers.
 
+    Norms of another kind go on as they were: those of a frozen part that `freeze_to` lets train, train.
+
     Args:
         model: Any model, not wrapped in DistributedDataParallel.
 
@@ -235,8 +237,9 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
             parameter.grad = None
             frozen.append(key)
     held = dict.fromkeys((*last.held, *names))
-    last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held), train_frozen_norms=False)
-    setattr(model, ATTRIBUTE, last)
+    others = any(layers.is_norm(m) and not layers.is_batchnorm(m) for m in model.modules())
+    last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held))
+    setattr(model, ATTRIBUTE, replace(last, train_frozen_norms=last.train_frozen_norms and others))
     take_prints(model)
     return list(names.values())
 

@@ -151,6 +151,8 @@ class PhaseTrainer:
         self.model, self.recipe, self.phase, self.hardware = model, recipe, phase, hardware
         self.num_classes, self.num_workers = len(dataset.classes), num_workers
         # Freeze.
+        by_name = surgery.frozen_to(model) is None  # what is frozen, `surgery.freeze` froze
+        before = [name for name, p in model.named_parameters() if by_name and not p.requires_grad]
         if phase.from_stage is None:
             surgery.unfreeze(model)
         else:
@@ -162,6 +164,12 @@ class PhaseTrainer:
             )
         if not recipe.train_bn:
             surgery.freeze_batchnorm(model)
+        parameters = dict(model.named_parameters())
+        if undone := [name for name in before if parameters[name].requires_grad]:
+            hardware.note(
+                f"{len(undone)} tensors that surgery.freeze froze (first {undone[0]}) train: the recipe says "
+                "what does. parameter.requires_grad_(False) keeps one out of it."
+            )
         # The optimizer, with the stages' own learning rates.
         model.to(hardware.device)
         optimizer = build_optimizer(model, recipe, phase)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import runtime
-from ..common import attempt, judge_effects
+from ..common import attempt, is_close, judge_effects
 
 
 def check_discriminative(discriminative: Callable[..., Any] | None) -> None:
@@ -36,6 +36,9 @@ def check_discriminative(discriminative: Callable[..., Any] | None) -> None:
     found = attempt(discriminative, list(layers), lr, decay, head_lr, todo=todo)
     if found is None:
         return
+    if isinstance(found, torch.optim.Optimizer):
+        print(f"An optimizer came back, {type(found).__name__}. Return its groups, the list alone.")
+        return
     try:
         optimizer = torch.optim.SGD(found, lr=1.0, momentum=0.9)  # type: ignore[arg-type]
     except Exception as error:  # whatever the learner's groups are
@@ -55,11 +58,15 @@ def check_discriminative(discriminative: Callable[..., Any] | None) -> None:
     def are(*wanted: float) -> bool:
         return bool(np.allclose(rates, wanted, rtol=1e-4))
 
+    # Steps of the decay where layers are counted from the head, and from the stem: from 0 or 1, the ReLU too.
+    from_head, from_stem = (
+        ((2, 1, 0), (3, 2, 0), (3, 2, 1), (4, 3, 1)),
+        ((0, 1, 2), (0, 1, 3), (1, 2, 3), (1, 2, 4)),
+    )
     mistakes = {
         "All layers learn at one rate.": len(set(rates)) == 1,
-        "The wrong way round: the layer nearest to the head is the fastest, the stem the slowest.": are(
-            lr, lr * decay, lr * decay**2, head_lr
-        ),
+        "The wrong way round: count from the head. The layer nearest to it is the fastest, the stem the "
+        "slowest.": any(are(*(lr * decay**k for k in counts), head_lr) for counts in from_stem),
         "Faster and faster on the way back: multiply by the decay, do not divide.": are(
             lr / decay**2, lr / decay, lr, head_lr
         ),
@@ -79,9 +86,13 @@ def check_discriminative(discriminative: Callable[..., Any] | None) -> None:
             head_lr * decay**3, head_lr * decay**2, head_lr * decay, head_lr
         ),
         "A factor of the number of layers is a product. Each step back multiplies once more: a power.": are(
-            lr * decay * 2, lr * decay, lr, head_lr
+            lr * decay, lr * decay, lr, head_lr
         )
-        or are(lr * decay, lr * decay, lr, head_lr),
+        or any(
+            are(*(lr * decay * k if k else first for k in counts), head_lr)
+            for counts in from_head + from_stem
+            for first in (0.0, lr)
+        ),
         "Not yet. Before the head: lr, lr · decay, lr · decay², ... towards the stem.": not are(
             lr * decay**2, lr * decay, lr, head_lr
         ),
@@ -317,7 +328,7 @@ def check_reading(rate: float | None) -> None:
         print("Not answered yet. Read the curve from left to right: flat, falling, broken.")
         return
     if not isinstance(rate, int | float) or rate <= 0:
-        print(f"Not yet: {rate!r} arrived. Expected a learning rate, such as 0.5.")
+        print(f"Not yet: {rate!r} arrived. Expected a number above 0, without quotes, from the x axis.")
         return
     lowest = min(RANGE_TEST, key=lambda tried: RANGE_TEST[tried])
     mistakes = {
@@ -357,7 +368,12 @@ def check_class_weights(class_weights: Callable[..., Any] | None) -> None:
         print(f"Shape {tuple(weights.shape)} came back; expected (3,): a weight for each class, not image.")
         return
     right = len(labels) / (3 * counts)
-    more = attempt(class_weights, labels.clone(), 4, todo=todo)
+    more = attempt(class_weights, labels.clone(), 4, todo=todo)  # one class has no image
+    if more is None:
+        return
+    four = torch.as_tensor(more).detach().double()
+    present = four.flatten()[:3]
+    total = (present * counts[: len(present)]).sum()
 
     def are(wanted: Tensor) -> bool:
         return torch.allclose(weights, wanted, rtol=1e-4)
@@ -379,10 +395,12 @@ def check_class_weights(class_weights: Callable[..., Any] | None) -> None:
         "The classes count alike, and the weights of all images do not add up to their number. Multiply by "
         "it, and divide by the number of classes.": torch.allclose(ratio, ratio[:1]) and not are(right),
         "Not yet. Images of a class times its weight has to be the same for every class.": not are(right),
-        "With four classes, of which one has no image here, four weights are asked for.": more is not None
-        and torch.as_tensor(more).shape != (4,),
-        "The class without an image has the weight inf, and with label smoothing the loss would be nan: give "
-        "it a finite one, such as 0.": more is not None and not torch.as_tensor(more).isfinite().all(),
+        "With four classes, of which one has no image here, four weights are asked for.": four.shape != (4,),
+        "The class without an image has the weight inf: give it a finite one, such as 0.": (
+            not four.isfinite().all()
+        ),
+        f"With a class that has no image here, the weights of all {len(labels)} images add up to {total:g}: "
+        "divide by the number of classes that have images.": not is_close(present, right),
     }
     judge_effects(
         mistakes, praise="rare classes count as much as frequent ones, and the loss keeps its size."
