@@ -4,6 +4,7 @@ import re
 import time
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -270,6 +271,17 @@ def start_race(known, x, groups):
     )
 
 
+def test_the_time_of_a_policy_is_predicted_by_the_steps_that_training_takes(monkeypatch):
+    labels = [0] * 16 + [1] * 16  # tried on 17 images, of which the last joins the step before
+    known = SimpleNamespace(labels=labels, classes=["a", "b"])
+    race = start_race(known, np.zeros((32, 2)), np.arange(32))
+    tried = SimpleNamespace(table={"seconds": np.array([2.0, 2.0])})
+    monkeypatch.setattr(race, "_train", lambda policy, learn, steps: (None, tried))
+    monkeypatch.setattr(race_module.time, "monotonic", lambda: 4.0)
+    steps = policies.settings_for("all", 21).steps
+    assert race._predict_seconds("all") == 3 * (steps * 2 - 4)
+
+
 def test_a_class_whose_groups_fall_together_is_named(few):
     known = few.train
     patient = np.arange(len(known)) % 6
@@ -402,15 +414,17 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
             place.mkdir(parents=True, exist_ok=True)
             image.resize((32, 32)).save(place / f"{split}{i}.png")
             image.resize((32, 32)).save(place / f"{split}{i}-copy.png")
-    recipe = None
+    recipe, stage = None, "stage2"
     if policy not in policies.PROBES:
         settings = replace(policies.settings_for(policy, 80), steps=2)
         recipe = policies.make_recipe(policy, models.load(tiny), 80, settings, seed=0)
-    text = write_recipe(policy, tiny, str(folder), recipe=recipe)
+        stage = recipe.phases[0].from_stage
+    text = write_recipe(policy, tiny, str(folder), recipe=recipe, stage=stage)
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     scope = {}
     exec(compile(text, "recipe.py", "exec"), scope)
+    assert scope.get("recipe") == recipe
     if policy in policies.PROBES:
         assert_measured(policy, scope, tiny)
     if policy not in ("neighbours", "probe, best depth", "probe, all depths"):
@@ -483,13 +497,20 @@ def squeezed():
     )
 
 
+def unbiased():
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(body, nn.Linear(8, 3, bias=False))
+
+
 def layered():
     body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
     return nn.Sequential(body, nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
 @pytest.mark.usefixtures("cheap_probes")
-@pytest.mark.parametrize(("make", "solved"), [(TwoHeads, False), (squeezed, False), (layered, True)])
+@pytest.mark.parametrize(
+    ("make", "solved"), [(TwoHeads, False), (squeezed, False), (unbiased, False), (layered, True)]
+)
 def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the_answer(make, solved, few):
     model = models.describe(make(), input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
     read = advice_module._read(model, few.train)
@@ -498,7 +519,8 @@ def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the
     race.run_training()
     assert set(race.finished) >= set(policies.PROBES)
     for policy in policies.FROM_PROBE:
-        assert ("more than one linear layer" in race.runners[policy].left_out) == (not solved)
+        assert ("does not fit the head" in race.runners[policy].left_out) == (not solved)
+    assert advice_module._takes_probe(race) == solved
 
 
 @pytest.mark.full

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torchvision.models import get_model_weights
 
-from tlutils import claims, data, models, plots, surgery
+from tlutils import claims, data, models, plots, surgery, train
 from tlutils.claims import (
     BROKEN,
     CLAIMS,
@@ -472,3 +472,10 @@ def test_images_get_worse_with_the_severity_of_every_corruption():
         far = [np.abs(np.asarray(one, dtype=float) - np.asarray(photo)).mean() for one in changed]
         assert far == sorted(far), kind
         assert far[0] > 0, kind
+
+
+@pytest.mark.parametrize("images", [16, 17, 33, 49, 100])
+def test_settings_train_for_at_least_as_many_steps_as_they_say(images):
+    epochs = claims.Settings(lr=1e-3, steps=40).epochs(images)
+    assert (epochs - 1) * train.steps_per_epoch(images, claims.BATCH) < 40
+    assert epochs * train.steps_per_epoch(images, claims.BATCH) >= 40

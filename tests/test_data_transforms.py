@@ -59,6 +59,11 @@ def test_other_crop_modes_are_timms(photo):
         )
 
 
+def test_a_crop_mode_that_nobody_knows_is_refused():
+    with pytest.raises(LearnerError, match="crop_mode is 'squish'; expected one of center, squash, border"):
+        data.Preprocess((96, 96), 0.875, "bicubic", (0.5,) * 3, (0.5,) * 3, crop_mode="squish")
+
+
 def test_a_size_that_is_not_square_is_covered_and_cropped(photo):
     from timm.data import create_transform
 

@@ -16,6 +16,7 @@ from image_folders import coloured, fill, heic
 from PIL import Image
 
 from tlutils import advisor, cli, data, deploy, features, models, novelty, probe, surgery, train
+from tlutils.advisor import policies
 from tlutils.errors import LearnerError
 from tlutils.train import Recipe
 
@@ -241,6 +242,15 @@ def test_a_recipe_trains_from_the_solved_head_and_goes_on_after_an_interruption(
     assert "stage3" in one.trained
     assert {path.name for path in one.folder.iterdir()} >= {"history.csv", "model.safetensors"}
     assert not (one.folder / "training").exists()
+
+
+def test_what_was_advised_from_a_random_head_is_built_from_one(three, backbone, tmp_path):
+    settings = replace(policies.settings_for("all", 42), lr=0.0, steps=1)
+    recipe = policies.make_recipe("all", models.load(backbone), 42, settings, seed=3)
+    built = build(three[0], backbone, tmp_path / "out", recipe=recipe)
+    fresh = surgery.replace_head(models.load(backbone), 3, seed=3)
+    assert torch.equal(models.load(built.folder).fc.weight, fresh.fc.weight)
+    assert "the head random, all stages trained" in built.trained
 
 
 def test_a_probe_that_somebody_else_fitted_becomes_the_head(three, backbone, tmp_path):

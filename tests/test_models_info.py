@@ -104,10 +104,27 @@ def test_describe_corrects_the_facts_of_an_own_network():
         ({"std": 0}, "above 0"),
         ({"classes": ["a"]}, "1 class names .* 10 outputs"),
         ({"crop_pct": 1.5}, "crop_pct"),
+        ({"crop_pct": 0.005}, "crop_pct"),
+        ({"crop_mode": "squish"}, "center, squash, border"),
+        ({"interpolation": "hamming"}, "interpolation"),
+        ({"grey_bits": 10.5}, "grey_bits"),
+        ({"source": "mine"}, "source"),
+        ({"mean": float("nan")}, "mean"),
+        ({"mean": "grey"}, "mean"),
+        ({"name": ""}, "name"),
     ):
         with pytest.raises(LearnerError, match=words):
             models.describe(model, **wrong)
     assert models.info(model) == info
+
+
+def test_what_load_would_refuse_is_not_saved(tmp_path):
+    model = timm.create_model("test_resnet", pretrained=False)
+    model.pretrained_cfg["interpolation"] = "random"
+    with pytest.raises(LearnerError, match="interpolation is 'random'; expected one of nearest, "):
+        models.save(model, tmp_path / "tiny")
+    models.save(models.describe(model, interpolation="bilinear"), tmp_path / "tiny")
+    assert models.info(models.load(tmp_path / "tiny")).interpolation == "bilinear"
 
 
 def test_facts_survive_copies_pickling_and_wrappers(lite0):

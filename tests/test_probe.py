@@ -19,7 +19,7 @@ from tlutils import data, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import extract as features_of
 from tlutils.features.rows import with_groups
-from tlutils.probe import COARSE_PENALTIES, fit_probe, predict_held_out
+from tlutils.probe import COARSE_PENALTIES, fit_probe, install_head, predict_held_out
 from tlutils.probe.fitting import assign_folds
 from tlutils.probe.linear import fit_logistic
 
@@ -514,3 +514,45 @@ def test_a_split_of_a_folder_knows_its_copies(tmp_path):
     assert numbers["0.pnga"] == numbers["0.jpga"] != numbers["1.pnga"]
     assert len(set(train.groups)) == len(train) - 4
     assert train.select([3, 0]).groups == [train.groups[3], train.groups[0]]
+
+
+class Scaled(nn.Module):
+    """A linear classifier of pictures, whose scores are multiplied at the end."""
+
+    def __init__(self, head, factor=1.0):
+        super().__init__()
+        self.body = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head, self.factor = head, factor
+
+    def forward(self, x):
+        return self.factor * self.head(self.body(x))
+
+
+@pytest.mark.parametrize(
+    ("head", "factor", "changes", "words"),
+    [
+        (nn.Linear(12, 10), 1.0, {}, ""),
+        (nn.Linear(12, 10, bias=False), 1.0, {}, "does not give the probe's answers"),
+        (nn.Linear(12, 10), 0.1, {}, "does not give the probe's answers"),
+        (nn.Linear(12, 9), 1.0, {}, "which has 12 features and 9 classes; the probe has 12 features and 10"),
+        (nn.Linear(12, 10), 1.0, {"kind": "knn"}, "Neighbours have no weights"),
+    ],
+)
+def test_a_probe_becomes_the_head_where_the_network_then_answers_alike_and_else_changes_nothing(
+    head, factor, changes, words
+):
+    few = data.load("digits").train.subsample(4)
+    model = models.describe(Scaled(head, factor), input_size=(3, 16, 16), mean=0.5, std=0.5).eval()
+    at = surgery.stages(model).embedding
+    x = features_of(model, few, at=at)[at]
+    found = fit_probe(x, few.labels, classes=few.classes, folds=2, **changes)
+    before = head.weight.clone()
+    if words:
+        with pytest.raises(LearnerError, match=words):
+            install_head(model, found, few)
+        assert torch.equal(head.weight, before)
+    else:
+        install_head(model, found, few)
+        picture = torch.rand(1, 3, 16, 16)
+        said = model(picture).softmax(1).detach().numpy()
+        assert np.allclose(said, found.predict_proba(model.body(picture).numpy()), atol=1e-4)

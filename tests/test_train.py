@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tiny import FAST, TinySplit, near, recorded, same, tiny_data, tiny_net, trained, weights
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tlutils import data, models, surgery, train
 from tlutils.errors import LearnerError
@@ -61,6 +62,18 @@ def test_training_learns_the_task():
     assert history.table["train_loss"].iloc[-1] < history.table["train_loss"].iloc[0]
 
 
+def test_an_epoch_has_the_steps_that_are_said():
+    images, taken = len(tiny_data().train), []
+    counted = register_optimizer_step_post_hook(lambda *arguments: taken.append(1))
+    try:
+        for batch_size, steps in ((images - 1, 1), (images, 1), (images - 2, 2), (images // 2, 2)):
+            taken.clear()
+            train.fit(tiny_net(), tiny_data(), Recipe.probe(epochs=1, batch_size=batch_size))
+            assert len(taken) == train.steps_per_epoch(images, batch_size) == steps
+    finally:
+        counted.remove()
+
+
 def test_from_scratch_forgets_what_the_weights_were():
     recipe = Recipe.scratch(epochs=1, keep="last")
     one, _ = trained(recipe, net=tiny_net(seed=1))
@@ -76,6 +89,15 @@ def test_from_scratch_draws_a_known_architecture_as_its_authors_do():
     train.fit(net, tiny_data(), Recipe.scratch(epochs=1, lr=0.0, seed=7))
     fresh = models.load("torchvision/squeezenet1_1", pretrained=False, num_classes=3, input_size=64, seed=7)
     assert same(weights(net), weights(fresh))
+
+
+def test_a_head_that_is_reset_is_the_new_head_of_that_seed_and_the_rest_stays():
+    net, fresh = tiny_net(seed=1), surgery.replace_head(tiny_net(seed=1), 3, seed=7)
+    train.fit(
+        net, tiny_data(), Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, reset="head", train_bn=False, seed=7)
+    )
+    assert same(weights(net), weights(fresh))
+    assert not same(weights(net), weights(tiny_net(seed=1)))
 
 
 def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
@@ -333,6 +355,7 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
     ("changes", "word"),
     [
         ({"batch_size": 1}, "batch_size"),
+        ({"reset": "body"}, "reset"),
         ({"micro_batches": 0}, "micro_batches"),
         ({"layer_decay": 0.0}, "layer_decay"),
         ({"warmup_ratio": 1.0}, "warmup_ratio"),

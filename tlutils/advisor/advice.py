@@ -15,7 +15,7 @@ from torch import nn
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
 from ..intervals import Estimate, compare_classifiers, score_interval
-from ..probe import FOLDS
+from ..probe import FOLDS, install_head
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
@@ -54,7 +54,7 @@ class Advice:
         findings: what an engineer should know of the images, the most pressing first.
         backbone: the pretrained network.
         final: its stage before the head.
-        linear: whether its head is one linear layer.
+        linear: whether a probe can become its head.
         policy: what to do, a key of `POLICIES`.
         stage: the stage whose output is read, or the first stage that trains; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
@@ -343,6 +343,7 @@ def advise(
         say=say,
     )
     race.run_frozen()
+    linear = _takes_probe(race)
     findings += suspect_labels(known, race.runners["probe"].probabilities)
     distance, anchors = _distances(model, known)
     curve = _curve(race)
@@ -367,7 +368,7 @@ def advise(
             findings=findings,
             backbone=backbone,
             final=list(read)[-1],
-            linear=surgery.linear_head(model) is not None,
+            linear=linear,
             policy=decision.policy,
             stage=stage,
             share=best_share(read, race.labels, race.groups, seed)
@@ -433,6 +434,16 @@ def _loader(backbone: str, classes: int) -> Callable[[str], nn.Module]:
         return surgery.unfreeze(model, "*").eval()
 
     return load
+
+
+def _takes_probe(race: Race) -> bool:
+    """Return whether a probe can become the head of the network."""
+    found = fit(final(race.features), race.labels, race.groups, race.seed)
+    try:
+        install_head(race.load("probe"), found, race.images)
+    except LearnerError:
+        return False
+    return True
 
 
 def _distances(model: nn.Module, known: data.Split) -> tuple[float, dict[str, float]]:

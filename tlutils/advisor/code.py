@@ -30,7 +30,7 @@ found = probe.fit_probe(
     read[{final!r}], read.labels, classes=dataset.classes, penalties={penalties}, {folds}
 )
 model = surgery.replace_head(model, len(dataset.classes))
-surgery.linear_head(model).load_state_dict(found.head().state_dict())
+probe.install_head(model, found, dataset.train)
 """
 
 DEPTH = """\
@@ -77,7 +77,7 @@ recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
 """
 
 ALL = """\
-recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
+recipe = train.Recipe.finetune(head_lr={head_lr}, reset={reset!r}, {settings})
 """
 
 HEAD = """\
@@ -135,7 +135,7 @@ def write_recipe(
         group_by: the regular expression by which images belong together, "" where none do; None for a
             function, which no text can hold.
         final: the stage before the head.
-        linear: whether the network's head is one linear layer, which a probe can become.
+        linear: whether a probe can become the network's head.
         stage: the stage whose output is read, or the first stage that trains.
         share: the part of the features of all stages that is kept.
         recipe: of policies that train, as `make_recipe` returns it.
@@ -159,6 +159,7 @@ def write_recipe(
         (phase,) = recipe.phases
         values |= {
             "head_lr": phase.head_lr,
+            "reset": recipe.reset,
             "settings": f"lr={phase.lr}, epochs={phase.epochs}, batch_size={recipe.batch_size}, "
             f"augment={recipe.augment}, train_bn={recipe.train_bn},\n    "
             f'class_weight="{recipe.class_weight}", keep="{recipe.keep}", seed={seed}',

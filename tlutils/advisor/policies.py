@@ -9,8 +9,7 @@ import numpy as np
 from torch import nn
 
 from .. import claims, data, metrics, surgery, train
-from ..errors import LearnerError
-from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe
+from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe, install_head
 
 POLICIES = {
     "neighbours": "nearest neighbours in the final features of the frozen network",
@@ -207,7 +206,9 @@ def make_recipe(
         }
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-    return train.Recipe.finetune(**own, head_lr=settings.lr * (10 if policy == "all" else 1))
+    if policy == "all":
+        return train.Recipe.finetune(**own, head_lr=10 * settings.lr, reset="head")
+    return train.Recipe.finetune(**own, head_lr=settings.lr)
 
 
 def train_policy(
@@ -233,13 +234,7 @@ def train_policy(
         LearnerError: `solved` cannot be the head of this network.
     """
     if solved is not None:
-        head, layer = surgery.linear_head(model), solved.head()
-        if head is None or head.weight.shape != layer.weight.shape:
-            raise LearnerError(
-                "the head of this network is more than one linear layer on its final features, and cannot "
-                "begin as a solved one"
-            )
-        head.load_state_dict(layer.state_dict() if head.bias is not None else {"weight": layer.weight})
+        install_head(model, solved, known)
     recipe = make_recipe(policy, model, len(known), settings, seed)
     nothing_to_judge = known.select([])
     splits = SimpleNamespace(train=known, val=nothing_to_judge, classes=known.classes)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil
 
 import numpy as np
 from torch import nn
@@ -179,12 +178,13 @@ class Race:
         """Return about how long all folds will take, from a few steps on a few images."""
         one_of_each = np.unique(self.labels, return_index=True)[1]
         few = np.union1d(one_of_each, np.arange(min(len(self.labels), claims.BATCH)))
+        steps_each = train.steps_per_epoch(len(few), claims.BATCH)
         start = time.monotonic()
-        _, history = self._train(policy, few, steps=2 * ceil(len(few) / claims.BATCH))
+        _, history = self._train(policy, few, steps=2 * steps_each)
         epochs, share = history.table["seconds"], (FOLDS - 1) / FOLDS
         around = time.monotonic() - start - epochs.sum()
         steps = settings_for(policy, round(share * len(self.labels))).steps
-        each = epochs.min() / ceil(len(few) / claims.BATCH)
+        each = epochs.min() / steps_each
         frozen = share * self.pass_seconds if policy == "last stage" else 0.0
         return float(FOLDS * (around + frozen + steps * each))
 

@@ -78,7 +78,7 @@ class Settings:
             >>> claims.Settings(lr=1e-3, steps=40).epochs(images=100)
             6
         """
-        return ceil(self.steps / ceil(images / BATCH))
+        return ceil(self.steps / train.steps_per_epoch(images, BATCH))
 
 
 def training(
@@ -116,7 +116,7 @@ def training(
         )
     epochs = history.table
     fitted = epochs.index[epochs["train_accuracy"] >= 0.9]
-    each = ceil(len(known) / BATCH)
+    each = train.steps_per_epoch(len(known), BATCH)
     return found | {
         "labels": len(known),
         "stopped": int(bool(history.stopped)),

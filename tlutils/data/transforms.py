@@ -48,7 +48,7 @@ class Preprocess:
 
     Attributes:
         size: (height, width) in pixels.
-        crop_pct: share of the resized picture's side that the crop keeps, in (0, 1].
+        crop_pct: share of the resized picture's side that the crop keeps, from 0.01 to 1.
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
         mean: of each channel, subtracted from values in [0, 1].
         std: of each channel, by which they are divided.
@@ -56,6 +56,9 @@ class Preprocess:
         train: whether to crop and mirror at random; "shift" moves the picture at random instead.
         grey_bits: how many bits of a 16-bit grey picture are used; see `load_image`. What a `Split` gives
             is decoded already, by its own `grey_bits`.
+
+    Raises:
+        LearnerError: a value that no model's description can state; see `models.check_facts`.
     """
 
     size: tuple[int, int]
@@ -66,6 +69,11 @@ class Preprocess:
     crop_mode: str = "center"
     train: bool | Literal["shift"] = False
     grey_bits: int = 16
+
+    def __post_init__(self) -> None:
+        stated = ("crop_pct", "interpolation", "mean", "std", "crop_mode", "grey_bits")
+        size = {"input_size": (len(self.mean), *self.size)}
+        models.check_facts(size | {name: getattr(self, name) for name in stated})
 
     @property
     def min_side(self) -> int:

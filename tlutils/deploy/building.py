@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from .. import data, features, fingerprint, models, novelty, probe, runtime, surgery, train
@@ -31,7 +30,6 @@ SUSPECTS = 12  # that are shown
 SUSPICIOUS = 0.02  # share of labels that look wrong; from here on, the report begins with it
 THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
-AGREE = 1e-3  # probabilities of the probe and of the model with it as head
 
 Training = train.Recipe | probe.Probe | None
 
@@ -99,8 +97,8 @@ def build(
         backbone: Name of a pretrained model, or a file of `models.save`.
         recipe: How to train. None keeps the backbone frozen and solves a linear probe on the features of
             train and val, its penalty chosen by cross-validation. A probe, fitted on the output of the stage
-            before the head, becomes the head as it is. A recipe trains, from the solved head on, unless it
-            begins with random weights.
+            before the head, becomes the head as it is. A recipe trains, from the solved head on, unless its
+            `reset` says that the head, or all weights, are initialised at random.
         seed: What the cross-validation of the probe, and a new head, are drawn from.
         say: Called with each line on how it goes.
 
@@ -181,7 +179,7 @@ def _train(
     seed: int,
     say: Callable[[str], object],
 ) -> _Trained:
-    """Train a model with a new head, in place: a probe that is solved, or given, and then a recipe."""
+    """Train a model with a new random head, in place: by a probe that becomes it, by a recipe, or by both."""
     at = surgery.stages(model).embedding
     learned = [dataset.train]
     if not isinstance(recipe, train.Recipe) and len(dataset.val):
@@ -197,17 +195,16 @@ def _train(
     weights = recipe.class_weight if isinstance(recipe, train.Recipe) else "balanced"
     solving: dict[str, Any] = {"groups": groups, "class_weight": weights, "seed": seed}
     fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, **solving)
-    solved = _put_head(model, fitted, dataset.train)
-    doubts: list[str] = []
-    if not solved and recipe is None:
-        say("this network's head is more than one linear layer on its features: it is trained in steps")
-        recipe = train.Recipe.probe(class_weight="balanced", seed=seed)
-    elif not solved and isinstance(recipe, probe.Probe):
-        raise LearnerError(
-            "The probe does not fit the head of this network: with it the model does not give the probe's "
-            f"answers. Fit it on the features of the stage {at!r}, with the classes of the data set, or "
-            "pass a recipe."
-        )
+    solved, doubts = False, list[str]()
+    if not (isinstance(recipe, train.Recipe) and recipe.reset):
+        try:
+            probe.install_head(model, fitted, dataset.train)
+            solved = True
+        except LearnerError as reason:
+            if isinstance(recipe, probe.Probe):
+                raise
+            say(f"{reason} Its head is trained in steps, from random weights.")
+            recipe = recipe or train.Recipe.probe(class_weight="balanced", seed=seed)
     blind = probe.predict_held_out(x, labels, **(solving | {"class_weight": fitted.class_weight}))
     suspects = probe.find_label_issues(labels, blind)
     if isinstance(recipe, train.Recipe):
@@ -239,25 +236,6 @@ def _train(
     return _Trained(words, detector, learned, len(labels), suspects, doubts)
 
 
-def _put_head(model: nn.Module, fitted: probe.Probe, split: data.Split) -> bool:
-    """Make a probe the head of a model, and return whether the model then says what the probe says.
-
-    It does not where the head is more than one linear layer on the features; then the head is as it was.
-    """
-    head, layer = surgery.linear_head(model), fitted.head() if fitted.kind != "knn" else None
-    if head is None or layer is None or head.weight.shape != layer.weight.shape:
-        return False
-    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    head.load_state_dict(layer.state_dict() if head.bias is not None else {"weight": layer.weight})
-    prepare = data.transform_for(model)
-    images = [prepare(data.read_for(prepare, split, i)) for i in range(min(4, len(split)))]
-    said, embeddings = features.make_predictor(model)(torch.stack(images))
-    if np.allclose(said, fitted.predict_proba(embeddings), atol=AGREE):
-        return True
-    head.load_state_dict(before)
-    return False
-
-
 def _fit(
     model: nn.Module,
     dataset: data.DatasetSplits,
@@ -287,9 +265,10 @@ def _check_stages(model: nn.Module, recipe: train.Recipe) -> None:
 
 def _describe_training(history: train.History, dataset: data.DatasetSplits, solved: bool) -> str:
     recipe, stages = history.recipe, [row["from_stage"] for row in history.rows]
-    start = "with random weights" if recipe.reset else "from the pretrained weights"
-    if solved and not recipe.reset:
-        start += ", the head solved as a linear probe on frozen features"
+    start = "with random weights"
+    if recipe.reset is not True:
+        head = "solved as a linear probe on frozen features" if solved else "random"
+        start = f"from the pretrained weights, the head {head}"
     chosen = ", the best on the validation images" if recipe.keep == "best" and len(dataset.val) else ""
     weights = "every class counting alike" if recipe.class_weight else "every image counting alike"
     trained = ", then ".join(

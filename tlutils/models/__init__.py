@@ -16,7 +16,7 @@ from ..runtime import user_path
 from . import layers
 from .checkpoints import LoadReport, load_file, load_weights, save
 from .fetch import list_offline
-from .metadata import ModelInfo, sides_before_crop
+from .metadata import ModelInfo, check_facts, sides_before_crop
 from .recognise import check_input, describe, info
 from .registry import catalog, resolve
 from .zoo import build
@@ -29,6 +29,7 @@ __all__ = [
     "LoadReport",
     "ModelInfo",
     "catalog",
+    "check_facts",
     "check_input",
     "describe",
     "info",

@@ -20,7 +20,7 @@ from ..inference import device_of, dtype_of, evaluating, logits_of, require_modu
 from ..runtime import user_path
 from . import huggingface
 from .adapt import COUNTER, check_values, copy_in, shape_error, stem_and_head
-from .metadata import ModelInfo, changed, from_json
+from .metadata import ModelInfo, changed, check_facts, from_json
 from .reading import AVERAGED, USUAL, read_sets, read_tensors, readable, sets_of
 from .recognise import ATTRIBUTE, attach, info
 from .zoo import build
@@ -115,6 +115,7 @@ def save(
         facts = changed(facts, {"classes": classes})
     if extra is not None:
         facts = replace(facts, extra=plain(dict(extra), "extra"))
+    check_facts(vars(facts))
     own, loose = _tensors_of(model), _loose_tensors(model)
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()

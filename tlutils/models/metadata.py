@@ -1,8 +1,9 @@
 """What a model needs to know about itself to be used rightly: its input, its normalisation, its classes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from ..errors import LearnerError, unknown
@@ -46,7 +47,7 @@ class ModelInfo:
         mean: Mean of each channel that is taken off.
         std: Standard deviation of each channel that is divided by.
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
-        crop_pct: Side of the crop over side of the resized image, in (0, 1].
+        crop_pct: Side of the crop over side of the resized image, from 0.01 to 1.
         num_classes: Width of the output; 0 when the head is gone.
         pretrained: Whether the weights were trained; None where a bare model does not say.
         classes: Name of each output, where they are known.
@@ -131,12 +132,6 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
             changes[name] = per_channel(name, changes[name], channels)
         elif len(getattr(old, name)) != channels:
             changes[name] = spread(getattr(old, name), channels)
-    if "std" in changes and min(changes["std"]) <= 0:
-        raise LearnerError(f"std must be above 0 in every channel, and is {changes['std']}.")
-    if not 0 < changes.get("crop_pct", 1) <= 1:
-        raise LearnerError(f"crop_pct is a share in (0, 1], not {changes['crop_pct']}.")
-    if not 8 <= changes.get("grey_bits", 16) <= 16:
-        raise LearnerError(f"grey_bits is a number from 8 to 16, not {changes['grey_bits']}.")
     if changes.get("classes") is not None:
         changes["classes"] = [str(name) for name in changes["classes"]]
         outputs = changes.get("num_classes", old.num_classes)
@@ -154,36 +149,60 @@ def changed(old: ModelInfo, changes: dict[str, Any]) -> ModelInfo:
     if "input_size" in changes:
         kept = changes.get("notes", old.notes)
         changes["notes"] = tuple(note for note in kept if not note.startswith(GUESSED))
-    return replace(old, **changes)
+    new = replace(old, **changes)
+    check_facts({name: getattr(new, name) for name in ("input_size", "num_classes", *changes)})
+    return new
 
 
 def from_json(values: Any) -> ModelInfo:
-    """Return the facts that a file holds; LearnerError names the first that cannot be true."""
+    """Return the facts that a file holds, as `check_facts` takes them."""
     if not isinstance(values, dict):
         raise LearnerError(f"info is {_shown(values)}; expected a JSON object: names with values.")
     missing = [item.name for item in fields(ModelInfo) if item.name not in values and item.default is MISSING
                and item.default_factory is MISSING]  # fmt: skip
     if missing:
         raise LearnerError(f"info has no {', '.join(missing)}.")
-    known: dict[str, Any] = {
-        item.name: values[item.name] for item in fields(ModelInfo) if item.name in values
-    }
-    size = known["input_size"]
-    channels = size[0] if isinstance(size, list) and size else 0
-    outputs = known["num_classes"]
+    known = {item.name: values[item.name] for item in fields(ModelInfo) if item.name in values}
+    check_facts(known)
+    known |= {name: tuple(known[name]) for name in TUPLES if name in known}
+    return ModelInfo(**known)
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Raise LearnerError for the first fact that cannot be true: one rule for `describe`, `save` and `load`.
+
+    Args:
+        facts: fields of `ModelInfo`, with those that others are counted by: `input_size` with `mean` and
+            `std`, `num_classes` with `classes`.
+
+    Example:
+        >>> from tlutils import models
+        >>> models.check_facts({"crop_mode": "squish"})
+        Traceback (most recent call last):
+        tlutils.errors.LearnerError: crop_mode is 'squish'; expected one of center, squash, border.
+    """
+
+    def several(value: Any) -> bool:
+        return isinstance(value, list | tuple)
 
     def numbers(value: Any) -> bool:
-        return isinstance(value, list) and len(value) == channels and all(map(_is_number, value))
+        size = facts["input_size"]
+        return (
+            several(value)
+            and several(size)
+            and [len(value)] == list(size[:1])
+            and all(map(_is_number, value))
+        )
 
     def texts(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return several(value) and all(isinstance(item, str) for item in value)
 
     wanted: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "name": ("a name", lambda v: isinstance(v, str) and bool(v.strip())),
         "source": (f"one of {', '.join(SOURCES)}", lambda v: v in SOURCES),
         "input_size": (
             f"channels, height and width, from 1 to {LARGEST}",
-            lambda v: isinstance(v, list) and len(v) == 3 and all(_is_count(n, 1, LARGEST) for n in v),
+            lambda v: several(v) and len(v) == 3 and all(_is_count(n, 1, LARGEST) for n in v),
         ),
         "mean": ("one number for each channel", numbers),
         "std": ("one number above 0 for each channel", lambda v: numbers(v) and min(v) > 0),
@@ -191,7 +210,10 @@ def from_json(values: Any) -> ModelInfo:
         "crop_pct": ("a share, 0.01 to 1", lambda v: _is_number(v) and 0.01 <= v <= 1),
         "num_classes": (f"a number from 0 to {MOST}", lambda v: _is_count(v, 0, MOST)),
         "pretrained": ("true, false or null", lambda v: v is None or isinstance(v, bool)),
-        "classes": ("a name for each output", lambda v: v is None or (texts(v) and len(v) == outputs)),
+        "classes": (
+            "a name for each output",
+            lambda v: v is None or (texts(v) and len(v) == facts["num_classes"]),
+        ),
         "notes": ("sentences", texts),
         "crop_mode": (f"one of {', '.join(CROPS)}", lambda v: v in CROPS),
         "fixed_size": ("true or false", lambda v: isinstance(v, bool)),
@@ -199,16 +221,14 @@ def from_json(values: Any) -> ModelInfo:
         "grey_bits": ("a number from 8 to 16", lambda v: _is_count(v, 8, 16)),
         "extra": ("names with values", lambda v: isinstance(v, dict)),
     }
-    for name, value in known.items():
+    for name, value in facts.items():
         expected, holds = wanted[name]
         if not holds(value):
             raise LearnerError(f"{name} is {_shown(value)}; expected {expected}.")
-    known |= {name: tuple(known[name]) for name in TUPLES if name in known}
-    return ModelInfo(**known)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_count(value: Any, least: int, most: int) -> bool:
@@ -247,7 +267,10 @@ def per_channel(name: str, value: Any, channels: int) -> tuple[float, ...]:
     """Return one float per channel from a number or a sequence of the right length."""
     if isinstance(value, int | float):
         return (float(value),) * channels
-    values = tuple(float(v) for v in value)
+    try:
+        values = tuple(float(v) for v in value)
+    except (TypeError, ValueError):
+        raise LearnerError(f"{name} is {_shown(value)}; give one number, or one per channel.") from None
     if len(values) != channels:
         raise LearnerError(
             f"{name} has {len(values)} values for {channels} channels; give one per channel, or one number."

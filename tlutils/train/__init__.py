@@ -1,5 +1,6 @@
 """The three ways to transfer and their control: one loop, recipes for each, repeatable, resumable."""
 
+from .data import steps_per_epoch
 from .evaluate import Prediction, evaluate, predict
 from .fit import fit
 from .history import History, weight_change
@@ -13,5 +14,6 @@ __all__ = [
     "evaluate",
     "fit",
     "predict",
+    "steps_per_epoch",
     "weight_change",
 ]

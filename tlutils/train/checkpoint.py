@@ -85,7 +85,7 @@ class Run:
         else:
             self.progress = Progress(micro_batches=hardware.micro_batches)
             if recipe.reset:
-                reset_weights(model, seed=recipe.seed)
+                reset_weights(model, seed=recipe.seed, head_only=recipe.reset == "head")
             self.kept = copy_weights(model)
 
     @property
@@ -231,7 +231,7 @@ def identify(
         "model": models.info(model).name,
         **{f"transform.{name}": repr(value) for name, value in transform.items()},
         "settings": own,
-        "weights": {} if recipe.reset else fingerprint.of_tensors(model),
+        "weights": {} if recipe.reset is True else fingerprint.of_tensors(model),
         "frozen parameters": dict.fromkeys(surgery.prefrozen_parameters(model), True),
         "freezing": repr(surgery.frozen_options(model)),
         "tensors": repr([(name, tuple(t.shape)) for name, t in model.state_dict().items()]),
@@ -318,15 +318,15 @@ def restore_optimizer_state(
             }
 
 
-def reset_weights(model: nn.Module, *, seed: int) -> None:
-    """Give all weights of `model` fresh initial values drawn from `seed`, in place.
+def reset_weights(model: nn.Module, *, seed: int, head_only: bool) -> None:
+    """Give all weights of `model`, or those of its head, fresh initial values drawn from `seed`, in place.
 
-    Known architectures get their own authors' initialisation; other networks that of each layer's
-    `reset_parameters`. The global random generators stay as they were. Raises LearnerError for weights that
-    neither knows how to draw.
+    A head gets those of its layer's `reset_parameters`, as from `surgery.replace_head`. Known architectures
+    get their own authors' initialisation; other networks that of each layer's `reset_parameters`. The global
+    random generators stay as they were. Raises LearnerError for weights that neither knows how to draw.
     """
     info = models.info(model)
-    if info.source != "custom":
+    if info.source != "custom" and not head_only:
         fresh = models.load(
             info.name,
             pretrained=False,
@@ -339,13 +339,14 @@ def reset_weights(model: nn.Module, *, seed: int) -> None:
         if own == {name: tensor.shape for name, tensor in fresh.state_dict().items()}:
             model.load_state_dict(fresh.state_dict())
             return
+    chosen = nn.ModuleList(surgery.head_layers(model).values()) if head_only else model
     drawn: set[int] = set()
     with runtime.seeded(seed), torch.no_grad():
-        for module in model.modules():
+        for module in chosen.modules():
             if callable(draw := getattr(module, "reset_parameters", None)):
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
-    left = [name for name, p in model.named_parameters() if id(p) not in drawn]
+    left = [name for name, p in chosen.named_parameters() if id(p) not in drawn]
     if left:
         raise LearnerError(
             f"{info.name} has weights that no layer knows how to initialise ({', '.join(left[:3])}). "

@@ -46,22 +46,39 @@ class TrainingBatch(NamedTuple):
         return [TrainingBatch(x, *t) for x, t in zip(inputs, others, strict=True)]
 
 
-def plan_epoch(images: int, recipe: Recipe, epoch: int, *, smallest: int = 2) -> list[list[Draw]]:
-    """Return the batches of one epoch: every image once, in an order drawn from (seed, epoch).
+def steps_per_epoch(images: int, batch_size: int, *, smallest: int = 2) -> int:
+    """Return how many optimizer steps an epoch of `fit` has.
 
     A last batch of fewer than `smallest` images joins the one before it: BatchNorm cannot use a batch of one,
     and dropping it would drop images, on tiny data all of them.
+
+    Args:
+        images: Training images, 1 or more.
+        batch_size: Images in one step.
+        smallest: Images that a step needs: 2, or one for each process where there are more.
+
+    Example:
+        >>> from tlutils import train
+        >>> [train.steps_per_epoch(images, 16) for images in (1, 16, 17, 18)]
+        [1, 1, 1, 2]
+    """
+    before, rest = divmod(images - 1, batch_size)
+    return max(1, before + (rest + 1 >= smallest))
+
+
+def plan_epoch(images: int, recipe: Recipe, epoch: int, *, smallest: int = 2) -> list[list[Draw]]:
+    """Return the batches of one epoch, as `steps_per_epoch` counts them.
+
+    Every image comes once, in an order drawn from (seed, epoch).
     """
     rng = np.random.default_rng(runtime.derive_seed(recipe.seed, epoch))
     order = rng.permutation(images)
     partners = rng.permutation(images)
     lam = rng.beta(recipe.mixup, recipe.mixup, images) if recipe.mixup else np.ones(images)
     draws = [Draw(int(i), epoch, int(j), float(s)) for i, j, s in zip(order, partners, lam, strict=True)]
-    batches = [draws[k : k + recipe.batch_size] for k in range(0, images, recipe.batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < smallest:
-        tail = batches.pop()
-        batches[-1].extend(tail)
-    return batches
+    steps = steps_per_epoch(images, recipe.batch_size, smallest=smallest)
+    starts = [step * recipe.batch_size for step in range(steps)]
+    return [draws[start:end] for start, end in zip(starts, [*starts[1:], images], strict=True)]
 
 
 def plan_validation(images: int, batch_size: int) -> list[list[Draw]]:

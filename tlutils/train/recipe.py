@@ -87,7 +87,7 @@ class Recipe:
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
             caches nothing and runs the frozen stages in every step. None is 1; with `augment`, and where
             frozen norms train or frozen dropout stays on, 0.
-        reset: Whether all weights are initialised at random before training.
+        reset: Whether all weights are initialised at random before training; "head" only those of the head.
         precision: "float32"; or "bf16" or "fp16", mixed precision on a GPU (Micikevicius et al. 2018,
             arXiv:1710.03740). A processor with units for bf16 (`runtime.bfloat16_units`) uses them, unless
             they move the features of some training images by more than `inference.DRIFT`. Then, and on all
@@ -116,7 +116,7 @@ class Recipe:
     train_bn: bool = True
     augment: bool | Literal["shift"] = False
     views: int | None = None
-    reset: bool = False
+    reset: bool | Literal["head"] = False
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     seed: int = 0
 
@@ -151,6 +151,7 @@ class Recipe:
             "views", self.views, self.views is None or self.views >= 0, "None, or 0 (nothing kept) or more"
         )
         _expect("augment", self.augment, self.augment in (False, True, "shift"), "True, False or 'shift'")
+        _expect("reset", self.reset, self.reset in (False, True, "head"), "True, False or 'head'")
         known = ("float32", "bf16", "fp16")
         _expect("precision", self.precision, self.precision in known, f"one of {', '.join(known)}")
         _expect("seed", self.seed, self.seed >= 0, "0 or more")
