@@ -15,7 +15,12 @@ from tlutils import models
 from tlutils.errors import LearnerError
 from tlutils.features import forward
 
-needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="pip install 'tlutils[openvino]'")
+
+def needs_openvino(test):
+    """Run with the full tests: another library's threads stay out of the processes of all others."""
+    absent = pytest.mark.skipif(find_spec("openvino") is None, reason="pip install 'tlutils[openvino]'")
+    return pytest.mark.full(absent(test))
+
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
