@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from tlutils import features, surgery
+from tlutils.errors import LearnerError
 from tlutils.features import extraction
 
 SIZE = 32
@@ -35,6 +36,17 @@ class Photos:
         size = self.sizes[i % len(self.sizes)]
         pixels = np.random.default_rng(i).integers(256, size=(size, size, 3), dtype=np.uint8)
         return Image.fromarray(pixels), self.labels[i]
+
+
+class Broken(Photos):
+    """Photos of which one cannot be read as long as `broken` is set."""
+
+    broken = True
+
+    def __getitem__(self, i):
+        if self.broken and i == 17:
+            raise LearnerError("photo-17.jpg is broken")
+        return super().__getitem__(i)
 
 
 def as_tensor(image):

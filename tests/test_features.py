@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from features_world import SIZE, Photos, Skips, as_tensor, body, extract, flipped, network
+from features_world import SIZE, Broken, Photos, Skips, as_tensor, body, extract, flipped, network
 from odd_networks import Wide
 from torch import nn
 
@@ -340,14 +340,6 @@ def test_no_images_and_images_of_different_sizes_are_said_in_words():
 
 
 def test_an_image_that_fails_leaves_a_store_that_can_go_on():
-    class Broken(Photos):
-        broken = True
-
-        def __getitem__(self, i):
-            if self.broken and i == 17:
-                raise LearnerError("photo-17.jpg is broken")
-            return super().__getitem__(i)
-
     model, photos = network(), Broken()
     with pytest.raises(LearnerError, match=re.escape("photo-17.jpg")):
         extract(model, photos, batch_size=4)

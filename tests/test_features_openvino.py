@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from features_world import SIZE, Photos, Skips, extract, network
+from features_world import SIZE, Broken, Photos, Skips, extract, network
 from torch import nn
 
 from tlutils import models
@@ -62,14 +62,6 @@ def test_rows_are_those_of_torch_at_every_cut(build, options, long_work):
 
 @needs_openvino
 def test_kept_rows_are_read_and_a_killed_extraction_goes_on_without_converting_again(long_work, monkeypatch):
-    class Broken(Photos):
-        broken = True
-
-        def __getitem__(self, i):
-            if self.broken and i == 17:
-                raise LearnerError("photo-17.jpg is broken")
-            return super().__getitem__(i)
-
     model, photos = network(), Broken()
     with pytest.raises(LearnerError, match="photo-17"):
         extract(model, photos, batch_size=4, precision="auto")

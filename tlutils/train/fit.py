@@ -151,7 +151,7 @@ class PhaseTrainer:
         self.model, self.recipe, self.phase, self.hardware = model, recipe, phase, hardware
         self.num_classes, self.num_workers = len(dataset.classes), num_workers
         # Freeze.
-        by_name = surgery.frozen_to(model) is None  # what is frozen, `surgery.freeze` froze
+        by_name = surgery.frozen_to(model) is None  # and not by stage, as a phase does
         before = [name for name, p in model.named_parameters() if by_name and not p.requires_grad]
         if phase.from_stage is None:
             surgery.unfreeze(model)
@@ -167,8 +167,8 @@ class PhaseTrainer:
         parameters = dict(model.named_parameters())
         if undone := [name for name in before if parameters[name].requires_grad]:
             hardware.note(
-                f"{len(undone)} tensors that surgery.freeze froze (first {undone[0]}) train: the recipe says "
-                "what does. parameter.requires_grad_(False) keeps one out of it."
+                f"{len(undone)} tensors that were frozen (first {undone[0]}) train: the recipe says what does. "
+                "To keep some out of it, freeze them alone, by parameter.requires_grad_(False)."
             )
         # The optimizer, with the stages' own learning rates.
         model.to(hardware.device)
