@@ -167,8 +167,8 @@ class PhaseTrainer:
         parameters = dict(model.named_parameters())
         if undone := [name for name in before if parameters[name].requires_grad]:
             hardware.note(
-                f"{len(undone)} tensors that were frozen (first {undone[0]}) train: the recipe says what does. "
-                "To keep some out of it, freeze them alone, by parameter.requires_grad_(False)."
+                f"{len(undone)} tensors that were frozen (first {undone[0]}) train: the recipe says what "
+                "does. To keep some out of it, freeze them alone, by parameter.requires_grad_(False)."
             )
         # The optimizer, with the stages' own learning rates.
         model.to(hardware.device)
