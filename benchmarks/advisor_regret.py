@@ -222,7 +222,7 @@ def race(
         train_policy(policy, model, known.select(learn), settings, solved=solved, seed=seed)
         spent = time.process_time() - start
         guessed = predict(model, prepare_images(model, judges))
-    if policy not in ("all", "scratch"):  # these alone need no features
+    if policy not in ("finetune", "scratch"):  # these alone need no features
         spent += pass_seconds * len(learn) / len(known)
     return judge_by(judges.labels, guessed) | {
         "truth": " ".join(map(str, judges.labels)),

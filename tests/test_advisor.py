@@ -47,26 +47,26 @@ def hits(right):
 
 
 def test_of_policies_that_tie_the_most_frozen_is_recommended():
-    decision = advisor.decide({"all": hits(37), "probe": hits(36), "scratch": hits(20)}, LABELS, ALONE)
-    assert (decision.policy, decision.best, decision.tied) == ("probe", "all", ["probe", "all"])
-    assert decision.runner_up == "all"
+    decision = advisor.decide({"finetune": hits(37), "probe": hits(36), "scratch": hits(20)}, LABELS, ALONE)
+    assert (decision.policy, decision.best, decision.tied) == ("probe", "finetune", ["probe", "finetune"])
+    assert decision.runner_up == "finetune"
     assert decision.behind["scratch"].value == pytest.approx(-17 / 40)
 
 
 def test_a_policy_that_is_surely_better_is_recommended_however_much_it_trains():
-    decision = advisor.decide({"all": hits(38), "probe": hits(24)}, LABELS, ALONE)
-    assert (decision.policy, decision.tied, decision.runner_up) == ("all", ["all"], "probe")
+    decision = advisor.decide({"finetune": hits(38), "probe": hits(24)}, LABELS, ALONE)
+    assert (decision.policy, decision.tied, decision.runner_up) == ("finetune", ["finetune"], "probe")
 
 
 def test_images_of_one_group_count_once_so_that_what_was_sure_becomes_a_tie():
-    own = {"all": hits(38), "probe": hits(24)}
+    own = {"finetune": hits(38), "probe": hits(24)}
     # All that tells the two apart are 14 images: of one patient, they are one observation.
-    one_patient = np.where((own["all"] != own["probe"]), -1, ALONE)
+    one_patient = np.where((own["finetune"] != own["probe"]), -1, ALONE)
     assert advisor.decide(own, LABELS, one_patient).policy == "probe"
 
 
 def test_images_that_nobody_was_judged_by_do_not_count():
-    own = {"all": hits(37), "probe": hits(36)}
+    own = {"finetune": hits(37), "probe": hits(36)}
     known = advisor.decide(own, LABELS, ALONE).expected
     more = {name: np.append(values, np.nan) for name, values in own.items()}
     assert advisor.decide(more, np.append(LABELS, 0), np.arange(N + 1)).expected == known
@@ -218,7 +218,7 @@ def test_the_probe_of_all_depths_finds_the_feature_that_matters_wherever_it_is()
         ("last stage", {"stage4", "head"}),
         ("first stages", {"stem", "stage1", "stage2", "head"}),
         ("lp-ft", {"stem", "stage1", "stage2", "stage3", "stage4", "head"}),
-        ("all", {"stem", "stage1", "stage2", "stage3", "stage4", "head"}),
+        ("finetune", {"stem", "stage1", "stage2", "stage3", "stage4", "head"}),
     ],
 )
 def test_a_policy_trains_the_stages_that_it_says(few, policy, moved):
@@ -242,7 +242,7 @@ def test_settings_are_those_that_the_search_chose_and_leave_out_the_data_set_tha
         for n, k in claims.SEARCH_IMAGES.items()
         if n != "cifar-10"
     ]
-    left = policies.settings_for("all", 200, without="cifar-10").lr
+    left = policies.settings_for("finetune", 200, without="cifar-10").lr
     assert left == pytest.approx(np.exp(np.mean(np.log(others))), rel=0.05)
 
 
@@ -278,8 +278,8 @@ def test_the_time_of_a_policy_is_predicted_by_the_steps_that_training_takes(monk
     tried = SimpleNamespace(table={"seconds": np.array([2.0, 2.0])})
     monkeypatch.setattr(race, "_train", lambda policy, learn, steps: (None, tried))
     monkeypatch.setattr(race_module.time, "monotonic", lambda: 4.0)
-    steps = policies.settings_for("all", 21).steps
-    assert race._predict_seconds("all") == 3 * (steps * 2 - 4)
+    steps = policies.settings_for("finetune", 21).steps
+    assert race._predict_seconds("finetune") == 3 * (steps * 2 - 4)
 
 
 def test_a_class_whose_groups_fall_together_is_named(few):
@@ -427,7 +427,7 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
     assert scope.get("recipe") == recipe
     if policy in policies.PROBES:
         assert_measured(policy, scope, tiny)
-    if policy not in ("neighbours", "probe, best depth", "probe, all depths"):
+    if policy not in ("knn", "probe, best depth", "probe, all depths"):
         into = claims.small_network(3, seed=0) if policy == "scratch" else None
         kept = models.load(tmp_path / "run" / "model.safetensors", into=into)
         assert models.info(kept).classes == ["0", "1", "2"]
@@ -580,14 +580,14 @@ def test_training_as_advised_measures_and_then_builds_the_folder(tmp_path, capsy
 
 
 def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advice):
-    tied = ["probe, best depth", "lp-ft", "all"]
+    tied = ["probe, best depth", "lp-ft", "finetune"]
     behind = {name: Difference("", 0, 0, 0) for name in policies.POLICIES}
     decision = replace(advice.decision, policy=tied[0], best=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
     assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with the best" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
-    gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("all", -0.2))}
+    gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("finetune", -0.2))}
     alone = replace(deeper, decision=replace(deeper.decision, tied=tied[:1], behind=gaps))
     assert alone.recipe is None
     assert "Training probe, which is 8.0 points behind the best (probe, best depth)" in alone.training

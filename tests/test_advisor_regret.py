@@ -30,10 +30,10 @@ ROWS = [  # data set, task, seed, images, distance, score by probe, by all, scor
 
 
 def table(rows=ROWS):
-    columns = [*regret.INDEX, "images", "distance", "probe", "all", "cv probe", "cv all"]
+    columns = [*regret.INDEX, "images", "distance", "probe", "finetune", "cv probe", "cv finetune"]
     whole = pd.DataFrame(rows, columns=columns).set_index(regret.INDEX)
-    scores = whole[["probe", "all"]].astype(float)
-    return regret.Table(scores, whole.drop(columns=["probe", "all"]), scores)
+    scores = whole[["probe", "finetune"]].astype(float)
+    return regret.Table(scores, whole.drop(columns=["probe", "finetune"]), scores)
 
 
 def found(rule, rows=ROWS):
@@ -43,7 +43,7 @@ def found(rule, rows=ROWS):
 
 
 def test_regret_is_what_the_best_policy_of_a_task_had_more_over_its_seeds():
-    assert found(regret.always("all")) == {
+    assert found(regret.always("finetune")) == {
         "bees few": 12,
         "bees many": 0,
         "cells few": 10,
@@ -63,7 +63,10 @@ def test_the_default_is_what_is_best_on_the_other_data_sets():
 
 def test_a_rule_never_sees_the_scores_of_its_own_data_set():
     changed = [(*row[:5], 100 - row[5], 100 - row[6], *row[7:]) if row[0] == "cells" else row for row in ROWS]
-    for rule in (regret.best_default, regret.by_table([regret.table_of("probe", "all", "all", "probe")])):
+    for rule in (
+        regret.best_default,
+        regret.by_table([regret.table_of("probe", "finetune", "finetune", "probe")]),
+    ):
         chosen = [
             rule(own.rows(own.scores.index.get_level_values("dataset") != "cells"))(own.known.iloc[3])
             for own in (table(), table(changed))
@@ -72,10 +75,10 @@ def test_a_rule_never_sees_the_scores_of_its_own_data_set():
 
 
 def test_a_table_gets_the_limits_that_suit_it_best_elsewhere():
-    by_count = regret.table_of("probe", "probe", "all", "all")
+    by_count = regret.table_of("probe", "probe", "finetune", "finetune")
     assert set(found(regret.by_table([by_count])).values()) == {0}
     # The wrong way round, it calls everything few, or everything many: whichever is better elsewhere.
-    wrong = regret.table_of("all", "all", "probe", "probe")
+    wrong = regret.table_of("finetune", "finetune", "probe", "probe")
     assert found(regret.by_table([wrong]))["digits many"] in (0, 40)
     # Of several tables, the one that is best elsewhere.
     assert set(found(regret.by_table([wrong, by_count])).values()) == {0}
@@ -84,24 +87,24 @@ def test_a_table_gets_the_limits_that_suit_it_best_elsewhere():
 def test_a_table_tells_near_from_far():
     rows = [("a", "t", 0, 100, 0.1, 80, 70, 0, 0), ("b", "t", 0, 100, 0.3, 60, 90, 0, 0)]
     rows += [("c", "t", 0, 100, 0.1, 80, 70, 0, 0), ("d", "t", 0, 100, 0.3, 60, 90, 0, 0)]
-    by_distance = regret.table_of("probe", "all", "probe", "all")
+    by_distance = regret.table_of("probe", "finetune", "probe", "finetune")
     assert set(found(regret.by_table([by_distance]), rows).values()) == {0}
 
 
 def test_cross_validation_chooses_seed_by_seed():
     # Bees, few: probing for seed 0, finetuning for seed 1: 75 on average, of 82.
-    rule = regret.best_cross_validated(["probe", "all"])
+    rule = regret.best_cross_validated(["probe", "finetune"])
     assert found(rule)["bees few"] == 7
     missing = [(*ROWS[0][:7], np.nan, 60), *ROWS[1:]]
-    assert regret.judge_rules(table(missing), {"cv": rule, "all": regret.always("all")})["rule"].tolist() == [
-        "all"
-    ]
+    assert regret.judge_rules(table(missing), {"cv": rule, "finetune": regret.always("finetune")})[
+        "rule"
+    ].tolist() == ["finetune"]
 
 
 def test_rules_are_judged_over_tasks_and_against_the_default():
-    rules = {"default": regret.best_default, "all": regret.always("all")}
+    rules = {"default": regret.best_default, "finetune": regret.always("finetune")}
     rows = regret.judge_rules(table(), rules).set_index("rule")
-    one = rows.loc["all"]
+    one = rows.loc["finetune"]
     assert (one["mean"], one["worst"], one["within 1 point"]) == (pytest.approx(22 / 5), 12, 0.6)
     assert one["interval"][0] < one["mean"] < one["interval"][1]
     # Against itself a rule has neither gain nor doubt.
@@ -114,7 +117,7 @@ def test_a_policy_that_is_best_by_luck_is_seen_by_other_seeds():
     scores = table(
         [("a", "t", seed, 100, 0.1, *own, 0, 0) for seed, own in enumerate([(9, 1), (1, 5), (1, 5)])]
     )
-    # Both have 11 in all. Seeds 1 and 2 say "all" by 10 to 2, of which seed 0 has 1; seed 0 and either
+    # Both have 11 in all. Seeds 1 and 2 say "finetune" by 10 to 2, of which seed 0 has 1; seed 0 and either
     # of these say "probe" by 10 to 6, of which the other has 1.
     assert regret.best_scores(scores.scores).tolist() == [11 / 3]
     assert regret.best_by_other_seeds(scores.scores).tolist() == [(1 + 1 + 1) / 3]
@@ -149,10 +152,16 @@ def test_a_task_counts_when_every_policy_was_judged_and_folds_when_all_are_there
         for seed in (0, 1)
         for number, policy in enumerate(regret.POLICIES)
         for judge in ("pool", "0", "1", "2")
-        if (seed, policy, judge) not in [(1, "all", "pool"), (0, "probe", "2")]
+        if (seed, policy, judge) not in [(1, "finetune", "pool"), (0, "probe", "2")]
     ]
     rows = pd.DataFrame([{**task, "error": "", **row} for row in told + races])
-    rows.loc[len(rows)] = {**rows.iloc[-1], "seed": 1, "policy": "all", "judge": "pool", "error": "a kill"}
+    rows.loc[len(rows)] = {
+        **rows.iloc[-1],
+        "seed": 1,
+        "policy": "finetune",
+        "judge": "pool",
+        "error": "a kill",
+    }
     own = regret.read_table(rows)
     assert own.scores.index.tolist() == [("digits", "digits, 6 per class", 0)]
     assert own.scores.iloc[0].tolist() == pytest.approx(list(range(len(regret.POLICIES))))
@@ -177,21 +186,25 @@ def told_by_folds(scores):
 
 
 def test_the_advisor_in_the_table_decides_as_the_advisor_does():
-    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "all": 18}
+    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "finetune": 18}
     decision = regret.advised(told_by_folds(right))
-    assert (decision.policy, decision.best, decision.tied) == ("probe", "lp-ft", ["probe", "lp-ft", "all"])
+    assert (decision.policy, decision.best, decision.tied) == (
+        "probe",
+        "lp-ft",
+        ["probe", "lp-ft", "finetune"],
+    )
     # Two of five see every fold: who was behind on the first is not needed on the others.
     known = told_by_folds(right)
     for dropped in ("scratch", "first stages"):
         del known["folds"][dropped]["1"], known["folds"][dropped]["2"]
     assert regret.advised(known).policy == "probe"
-    assert set(decision.behind) == {*regret.PROBES, "lp-ft", "all"}
+    assert set(decision.behind) == {*regret.PROBES, "lp-ft", "finetune"}
     del known["folds"]["lp-ft"]["2"]
     assert regret.advised(known) is None
 
 
 def test_an_advice_is_judged_by_coverage_ties_and_what_it_cost():
-    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "all": 18}
+    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "finetune": 18}
     index = pd.MultiIndex.from_tuples([("a", "few", 0), ("b", "few", 0)], names=regret.INDEX)
     scores = pd.DataFrame(90.0, index=index, columns=list(regret.POLICIES))
     scores.loc[("b", "few", 0)] = 30.0  # what the folds of b promise is not so
@@ -305,16 +318,16 @@ def test_folds_judge_each_image_once():
 
 
 def test_settings_come_from_other_data_sets(monkeypatch):
-    before = regret.settings_elsewhere("all", "mnist-5k", 200)
+    before = regret.settings_elsewhere("finetune", "mnist-5k", 200)
     chosen = claims.chosen_settings
 
     def poisoned(dataset, strategy, images):
         return replace(chosen(dataset, strategy, images), **({"lr": 9.0} if dataset == "mnist-5k" else {}))
 
     monkeypatch.setattr(claims, "chosen_settings", poisoned)
-    assert regret.settings_elsewhere("all", "mnist-5k", 200) == before
-    assert regret.settings_elsewhere("all", "cifar-10", 200)["lr"] > 0.001
-    assert regret.settings_elsewhere("all", "mnist-5k", 800)["steps"] == 2 * before["steps"]
+    assert regret.settings_elsewhere("finetune", "mnist-5k", 200) == before
+    assert regret.settings_elsewhere("finetune", "cifar-10", 200)["lr"] > 0.001
+    assert regret.settings_elsewhere("finetune", "mnist-5k", 800)["steps"] == 2 * before["steps"]
 
 
 def test_a_policy_that_trains_a_part_leaves_the_whole_network_to_the_next():

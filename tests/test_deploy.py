@@ -245,8 +245,8 @@ def test_a_recipe_trains_from_the_solved_head_and_goes_on_after_an_interruption(
 
 
 def test_what_was_advised_from_a_random_head_is_built_from_one(three, backbone, tmp_path):
-    settings = replace(policies.settings_for("all", 42), lr=0.0, steps=1)
-    recipe = policies.make_recipe("all", models.load(backbone), 42, settings, seed=3)
+    settings = replace(policies.settings_for("finetune", 42), lr=0.0, steps=1)
+    recipe = policies.make_recipe("finetune", models.load(backbone), 42, settings, seed=3)
     built = build(three[0], backbone, tmp_path / "out", recipe=recipe)
     fresh = surgery.replace_head(models.load(backbone), 3, seed=3)
     assert torch.equal(models.load(built.folder).fc.weight, fresh.fc.weight)

@@ -197,7 +197,7 @@ def test_of_one_log_loss_against_itself_nothing_is_known_however_large_it_is(ski
 
 def test_a_report_and_an_advice_judge_the_same_images_alike():
     labels = np.repeat([0, 1], 4)
-    hits = {"probe": np.array([1, 0, 0, 0, 1, 1, 1, 0.0]), "all": np.array([1, 1, 1, 0, 1, 1, 1, 1.0])}
+    hits = {"probe": np.array([1, 0, 0, 0, 1, 1, 1, 0.0]), "finetune": np.array([1, 1, 1, 0, 1, 1, 1, 1.0])}
     first, second = (
         metrics.report(labels, np.eye(2)[np.where(own, labels, 1 - labels)]) for own in hits.values()
     )

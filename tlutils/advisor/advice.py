@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 ENOUGH = 0.1
 """Half-width of the expected accuracy's interval above which the first advice is to collect more images."""
 
-BUILDABLE = ("probe", "last stage", "lp-ft", "all")
+BUILDABLE = ("probe", "last stage", "lp-ft", "finetune")
 """Policies that are a head or a recipe for the network as it is."""
 
 ANCHORS = ("scenes", "elpv-defects")

@@ -17,7 +17,7 @@ NOTE = """\
 # without it other splits are drawn.
 """
 
-NEIGHBOURS = """\
+KNN = """\
 read = features.extract(model, dataset.train, at={final!r})
 found = probe.fit_probe(read[{final!r}], read.labels, classes=dataset.classes, kind="knn", {folds})
 judged = features.extract(model, dataset.val, at={final!r})
@@ -76,7 +76,7 @@ for name, parameter in model.named_parameters():
 recipe = train.Recipe.finetune(head_lr={head_lr}, {settings})
 """
 
-ALL = """\
+FINETUNE = """\
 recipe = train.Recipe.finetune(head_lr={head_lr}, reset={reset!r}, {settings})
 """
 
@@ -100,13 +100,13 @@ READ = """\
 """
 
 PARTS = {
-    "neighbours": (NEIGHBOURS,),
+    "knn": (KNN,),
     "probe": (PROBE, END),
     "probe, best depth": (DEPTH,),
     "probe, all depths": (DEPTHS,),
     "last stage": (PROBE, LAST, FIT, END),
-    "lp-ft": (PROBE, ALL, FIT, END),
-    "all": (HEAD, ALL, FIT, END),
+    "lp-ft": (PROBE, FINETUNE, FIT, END),
+    "finetune": (HEAD, FINETUNE, FIT, END),
     "first stages": (PROBE, FIRST, FIT, END),
     "scratch": (SCRATCH, FIT, END, READ),
 }

@@ -12,13 +12,13 @@ from .. import claims, data, metrics, surgery, train
 from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe, install_head
 
 POLICIES = {
-    "neighbours": "nearest neighbours in the final features of the frozen network",
+    "knn": "nearest neighbours in the final features of the frozen network",
     "probe": "a linear probe on the final features of the frozen network",
     "probe, best depth": "a linear probe on the features of the frozen network's best stage",
     "probe, all depths": "a linear probe on selected features of all stages of the frozen network",
     "last stage": "a solved head, then the last stage and the head are finetuned",
     "lp-ft": "a solved head, then all stages are finetuned",
-    "all": "a random head, and all stages are finetuned at once",
+    "finetune": "a random head, and all stages are finetuned at once",
     "first stages": "a solved head, then the first stages and the head are finetuned",
     "scratch": "a small network is trained from random weights",
 }
@@ -27,7 +27,7 @@ POLICIES = {
 FROM_PROBE = ("last stage", "lp-ft", "first stages")
 """Policies that train, and start from a solved head: Kumar et al. 2022, arXiv:2202.10054."""
 
-SEARCHED = {"last stage": "few", "lp-ft": "lp-ft", "all": "finetune", "scratch": "scratch"}
+SEARCHED = {"last stage": "few", "lp-ft": "lp-ft", "finetune": "finetune", "scratch": "scratch"}
 """The policies that train, by the strategy of `claims.STRATEGIES` that the course searched settings for.
 
 Of "few", which trains the last two stages, the settings stand in for those of the last one alone.
@@ -64,7 +64,7 @@ def fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, **settings:
     return fit_probe(x, y, groups=groups, folds=FOLDS, seed=seed, **chosen)
 
 
-def _neighbours(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
+def _knn(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
     found = fit(final(x), y, groups, seed, kind="knn")
     return lambda new: found.predict_proba(final(new))
 
@@ -135,7 +135,7 @@ def _selected(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Clas
 
 
 PROBES: dict[str, Callable[[Features, np.ndarray, np.ndarray, int], Classifier]] = {
-    "neighbours": _neighbours,
+    "knn": _knn,
     "probe": _final,
     "probe, best depth": _best,
     "probe, all depths": _selected,
@@ -206,7 +206,7 @@ def make_recipe(
         }
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-    if policy == "all":
+    if policy == "finetune":
         return train.Recipe.finetune(**own, head_lr=10 * settings.lr, reset="head")
     return train.Recipe.finetune(**own, head_lr=settings.lr)
 

@@ -240,9 +240,9 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
         >>> import numpy as np
         >>> from tlutils.advisor import decide
         >>> labels = np.arange(40) % 2
-        >>> hits = {"probe": np.arange(40) < 36, "all": np.arange(40) < 37}
+        >>> hits = {"probe": np.arange(40) < 36, "finetune": np.arange(40) < 37}
         >>> decide(hits, labels, np.arange(40)).tied
-        ['probe', 'all']
+        ['probe', 'finetune']
     """
     order = list(POLICIES)
     judged = ~np.any([np.isnan(own) for own in hits.values()], axis=0)

@@ -54,7 +54,7 @@ TABLES = {
             "finetune all layers",
             "finetune all layers, or train from scratch",
         ),
-        table_of("probe", "probe", "all", "all"),
+        table_of("probe", "probe", "finetune", "finetune"),
     ),
     "slides": PublishedTable(
         "CS231n 2017, Lecture 7",
@@ -64,7 +64,7 @@ TABLES = {
             "finetune a few layers",
             "finetune a larger number of layers",
         ),
-        table_of("probe", "probe, best depth", "last stage", "all"),
+        table_of("probe", "probe, best depth", "last stage", "finetune"),
     ),
     "notes": PublishedTable(
         "CS231n, notes of 2015",
