@@ -581,7 +581,7 @@ def finetune_after(
             epochs=claims.Settings(lr=lr, steps=steps).epochs(len(known)),
             lr=lr,
             head_lr=lr,
-            train_bn=False,
+            freeze_batchnorm=True,
             keep="last",
             seed=seed,
         )

@@ -161,7 +161,7 @@ def write_recipe(
             "head_lr": phase.head_lr,
             "reset": recipe.reset,
             "settings": f"lr={phase.lr}, epochs={phase.epochs}, batch_size={recipe.batch_size}, "
-            f"augment={recipe.augment}, train_bn={recipe.train_bn},\n    "
+            f"augment={recipe.augment}, freeze_batchnorm={recipe.freeze_batchnorm},\n    "
             f'class_weight="{recipe.class_weight}", keep="{recipe.keep}", seed={seed}',
         }
     numpy = "import numpy as np\n\n" if "np." in body else ""

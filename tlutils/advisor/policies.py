@@ -166,7 +166,7 @@ def settings_for(policy: str, images: int, *, without: str = "") -> claims.Setti
         lr=float(f"{rate:.2g}"),
         steps=max(20, round(steps * (images / 200) ** 0.5)),
         augment=2 * sum(bool(s.augment) for s in searched) > len(searched),
-        train_bn=policy == "scratch",
+        freeze_batchnorm=policy != "scratch",
         network="small" if policy == "scratch" else "backbone",
     )
 
@@ -188,7 +188,7 @@ def make_recipe(
         "epochs": settings.epochs(images),
         "lr": settings.lr,
         "augment": settings.augment,
-        "train_bn": settings.train_bn,
+        "freeze_batchnorm": settings.freeze_batchnorm,
         "class_weight": "balanced",
         "keep": "last",
         "seed": seed,

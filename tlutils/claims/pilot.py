@@ -38,7 +38,7 @@ SEARCH: tuple[tuple[Trial, ...], ...] = (
     tuple(partial(_at_rate, lr) for lr in RATES),
     (lambda s: replace(s, steps=2 * s.steps),),
     (lambda s: replace(s, augment=True),),
-    (lambda s: replace(s, train_bn=True),),
+    (lambda s: replace(s, freeze_batchnorm=False),),
     (lambda s: replace(s, lr=3 * s.lr if s.lr == RATES[-1] else s.lr / 3),),  # beyond the edge, at either end
 )
 """Rounds of a greedy search: of each, and what was best before, the best is kept; seven trials in all."""
@@ -81,7 +81,7 @@ def pilot(*, dataset: str, strategy: str, images: int, seed: int) -> dict[str, A
     """
     search = {PROBE: PROBE_SEARCH, "scratch": SCRATCH_SEARCH}.get(strategy, SEARCH)
     steps = {PROBE: 0, "scratch": 3 * STEPS}.get(strategy, STEPS)
-    start = Settings(lr=0.0, steps=steps, train_bn=strategy == "scratch")
+    start = Settings(lr=0.0, steps=steps, freeze_batchnorm=strategy != "scratch")
     best, top, trials = start, -1.0, []
     for candidates in search:
         start = best
@@ -135,7 +135,7 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
         for dataset, images in searched.items()
         for strategy in strategies
     ]
-    return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
+    return run_grid({pilot: runs}, out=folder, versions={"pilot": "5"}, n_jobs=n_jobs)
 
 
 PILOT = "pilot.csv"
@@ -182,6 +182,6 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
         lr=float(row["lr"]),
         steps=max(STEPS // 2, round(row["steps"] * (images / searched) ** 0.5)),
         augment={"False": False, "True": True}.get(str(row["augment"]), row["augment"]),
-        train_bn=bool(row["train_bn"]),
+        freeze_batchnorm=bool(row["freeze_batchnorm"]),
         network=row["network"],
     )

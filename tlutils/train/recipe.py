@@ -77,9 +77,9 @@ class Recipe:
             None never ends early. The score is the balanced accuracy; among equals, the lower loss.
         keep: Which weights the model ends with: those of the "best" epoch on the validation images, or of the
             "last". An epoch whose loss on them is not a finite number is neither.
-        train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
-            all BatchNorm layers. (Lightning and fastai mean the norms of *frozen* layers by it; those train
-            with `surgery.freeze_to(..., train_frozen_norms=True)`.)
+        freeze_batchnorm: Whether all BatchNorm layers are frozen, weights and statistics, those of stages
+            that train among them (`surgery.freeze_batchnorm`). Lightning's and fastai's `train_bn` is another
+            thing: norms of *frozen* layers, which train by `surgery.freeze_to(..., train_frozen_norms=True)`.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
             "shift" only shifts them, by up to 8 % of their side: for classes that mirroring would change,
             such as digits.
@@ -113,7 +113,7 @@ class Recipe:
     class_weight: Literal["balanced"] | None = None
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
-    train_bn: bool = True
+    freeze_batchnorm: bool = False
     augment: bool | Literal["shift"] = False
     views: int | None = None
     reset: bool | Literal["head"] = False
