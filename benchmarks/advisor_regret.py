@@ -58,7 +58,7 @@ from tlutils.claims.materials import (
 from tlutils.claims.shifts import corrupt
 from tlutils.experiments import run_grid, tidy
 from tlutils.inference import evaluating
-from tlutils.intervals import SampleMean, class_mean
+from tlutils.intervals import SampleMean, macro_average
 from tlutils.probe import FOLDS, assign_folds
 
 POOL, SEEDS = 200, range(3)
@@ -426,7 +426,7 @@ def judge_advice(table: Table, policies: Sequence[str] = tuple(POLICIES)) -> dic
 
 def _over(folds: Mapping[str, Judged], numbers: Sequence[str]) -> SampleMean:
     hits, labels, groups = (np.concatenate([folds[n][k] for n in numbers]) for k in range(3))
-    return class_mean(hits, labels, groups=groups)
+    return macro_average(hits, labels, groups=groups)
 
 
 def by_advisor(policies: Sequence[str]) -> Rule:

@@ -18,7 +18,7 @@ from tlutils.advisor import code, images, policies
 from tlutils.advisor import race as race_module
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
-from tlutils.intervals import Difference, score_interval
+from tlutils.intervals import Difference, wilson_interval
 
 N = 40
 LABELS = np.arange(N) % 2
@@ -76,7 +76,7 @@ def test_the_expected_accuracy_is_wide_for_few_images_and_never_certain():
     # At 50 images and 80 % the half-width is about 11 points (95 %), at 500 3.5.
     for n, half in ((50, 0.11), (500, 0.035)):
         labels = np.arange(n) % 2
-        low, high = score_interval(np.arange(n) % 10 < 8, labels)[1:]
+        low, high = wilson_interval(np.arange(n) % 10 < 8, labels)[1:]
         assert (high - low) / 2 == pytest.approx(half, rel=0.1)
     perfect = advisor.decide({"probe": np.ones(N)}, LABELS, ALONE).expected
     assert perfect.value == perfect.high == 1
@@ -90,7 +90,7 @@ def test_intervals_of_one_classifier_cover_as_often_as_they_say():
         groups = np.repeat(np.arange(60), 2)  # pairs of frames of one scene, right or wrong together
         labels = groups % 3
         right = rng.random(60) < np.array([0.95, 0.8, 0.6])[np.arange(60) % 3]
-        interval = score_interval(right[groups], labels, groups=groups, level=0.9)
+        interval = wilson_interval(right[groups], labels, groups=groups, level=0.9)
         covered.append(interval.low <= (0.95 + 0.8 + 0.6) / 3 <= interval.high)
     assert 0.86 < np.mean(covered) < 0.95
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Estimate, compare_classifiers, score_interval
+from ..intervals import Estimate, compare_classifiers, wilson_interval
 from ..probe import FOLDS, install_head
 from . import page
 from .code import write_recipe
@@ -477,7 +477,7 @@ def _curve(race: Race) -> pd.DataFrame:
             used.append(len(kept))
         judged = ~np.isnan(found)
         hits[share] = found[judged], y[judged], groups[judged]
-        score = score_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
+        score = wilson_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
         line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
             now, kinds, together = hits[share]
@@ -523,7 +523,7 @@ def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:
         line: dict[str, Any] = {"policy": name, "folds": runner.folds}
         if judged.any():
             shown = hits[judged], race.labels[judged]
-            score = score_interval(*shown, groups=race.groups[judged], level=LEVEL)
+            score = wilson_interval(*shown, groups=race.groups[judged], level=LEVEL)
             line |= dict(zip(("score", "low", "high"), score, strict=True))
         behind = decision.behind.get(name)
         line |= {

@@ -11,7 +11,7 @@ import numpy as np
 from IPython.utils.capture import capture_output
 
 from .. import data, runtime
-from ..intervals import Estimate, score_interval
+from ..intervals import Estimate, wilson_interval
 from ..probe import find_label_issues, predict_held_out
 from .race import LEVEL
 
@@ -171,7 +171,7 @@ def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> E
     judged = ~np.isnan(hits)
     if not judged.any():
         return Estimate(np.nan, np.nan, np.nan)
-    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=LEVEL)
+    return wilson_interval(hits[judged], labels[judged], groups=groups[judged], level=LEVEL)
 
 
 def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFinding]:

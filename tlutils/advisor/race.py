@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import claims, runtime, train
 from ..errors import LearnerError
-from ..intervals import Difference, Estimate, class_mean, compare_classifiers, score_interval
+from ..intervals import Difference, Estimate, compare_classifiers, macro_average, wilson_interval
 from ..probe import FOLDS, assign_folds
 from .policies import (
     FROM_PROBE,
@@ -198,7 +198,7 @@ class Race:
         """Return the balanced accuracy of a policy on the folds that it ran on."""
         hits = self.hits(policy)
         judged = ~np.isnan(hits)
-        return class_mean(hits[judged], self.labels[judged]).value
+        return macro_average(hits[judged], self.labels[judged]).value
 
     @property
     def finished(self) -> dict[str, np.ndarray]:
@@ -249,7 +249,7 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
     own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
     labels, groups = labels[judged], groups[judged]
 
-    ranked = sorted(own, key=lambda name: (-class_mean(own[name], labels).value, order.index(name)))
+    ranked = sorted(own, key=lambda name: (-macro_average(own[name], labels).value, order.index(name)))
     best = ranked[0]
     behind = {
         name: compare_classifiers(
@@ -264,7 +264,7 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
         policy=chosen,
         best=best,
         tied=tied,
-        expected=score_interval(own[chosen], labels, groups=groups, level=LEVEL),
+        expected=wilson_interval(own[chosen], labels, groups=groups, level=LEVEL),
         behind=behind,
         runner_up=rest[0] if rest else "",
     )
