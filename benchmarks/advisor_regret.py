@@ -59,7 +59,7 @@ from tlutils.claims.shifts import corrupt
 from tlutils.experiments import run_grid, tidy
 from tlutils.inference import evaluating
 from tlutils.intervals import SampleMean, macro_average
-from tlutils.probe import FOLDS, assign_folds
+from tlutils.probe import COARSE_FOLDS, assign_folds
 
 POOL, SEEDS = 200, range(3)
 
@@ -167,7 +167,7 @@ def draw(task: Task, seed: int) -> tuple[Corrupted, Corrupted]:
 def halves(known: Corrupted, fold: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which images a fold learns from and which it judges by; copies of a picture stay together."""
     groups = np.unique(known.split.groups, return_inverse=True)[1]
-    folds = assign_folds(np.array(known.labels), groups, FOLDS, seed)
+    folds = assign_folds(np.array(known.labels), groups, COARSE_FOLDS, seed)
     return np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
@@ -256,12 +256,12 @@ def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
     """Return all runs, by what makes them: those that the pool judges first, and cross-validation last."""
     tasks = [{"seed": seed, **asdict(task)} for seed in SEEDS for task in TASKS]
     training = [policy for policy in POLICIES if policy not in PROBES]
-    rounds = [("pool", list(POLICIES)), *((str(fold), list(PROBES)) for fold in range(FOLDS))]
-    rounds += [(str(fold), training) for fold in range(FOLDS)]
+    rounds = [("pool", list(POLICIES)), *((str(fold), list(PROBES)) for fold in range(COARSE_FOLDS))]
+    rounds += [(str(fold), training) for fold in range(COARSE_FOLDS)]
     races = []
     for judge, policies in rounds:
         for seed, task, policy in product(SEEDS, TASKS, policies):
-            images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / FOLDS)
+            images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / COARSE_FOLDS)
             settings = settings_elsewhere(policy, task.dataset, round(images))
             races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
     return {describe: tasks, race: races}
@@ -311,7 +311,7 @@ def read_table(rows: pd.DataFrame) -> Table:
         for value in ("score", "cpu")
     )
     by_fold = folds.groupby([*INDEX, "policy"])["score"].agg(["mean", "size"])
-    cv = by_fold["mean"].where(by_fold["size"] == FOLDS).unstack().reindex(columns=POLICIES)
+    cv = by_fold["mean"].where(by_fold["size"] == COARSE_FOLDS).unstack().reindex(columns=POLICIES)
     known = told.join(cv.add_prefix("cv ")).assign(folds=_read_folds(folds))
     done = scores.index.intersection(known.index)
     return Table(100 * scores.loc[done], known.loc[done], cpu.loc[done])
@@ -371,7 +371,7 @@ def fields(known: pd.Series, policies: Sequence[str]) -> list[list[str]] | None:
     folds: dict[str, dict[str, Judged]] = known["folds"]
     frozen = [name for name in policies if name in PROBES]
     alive, found = [name for name in policies if name not in PROBES], []
-    for number in range(FOLDS):
+    for number in range(COARSE_FOLDS):
         seen = [str(n) for n in range(number)]
         if number:
             alive = survivors({name: _over(folds[name], seen).value for name in alive})
@@ -387,7 +387,7 @@ def advised(known: pd.Series, policies: Sequence[str] = tuple(POLICIES)) -> Deci
     if ran is None:
         return None
     folds: dict[str, dict[str, Judged]] = known["folds"]
-    parts = {name: [folds[name][str(n)] for n in range(FOLDS)] for name in ran[-1]}
+    parts = {name: [folds[name][str(n)] for n in range(COARSE_FOLDS)] for name in ran[-1]}
     hits = {name: np.concatenate([part[0] for part in own]) for name, own in parts.items()}
     labels, groups = (np.concatenate([part[k] for part in parts[ran[-1][0]]]) for k in (1, 2))
     return decide(hits, labels, groups)
@@ -418,7 +418,7 @@ def judge_advice(table: Table, policies: Sequence[str] = tuple(POLICIES)) -> dic
             {
                 "covered": gap <= (half**2 + chance**2) ** 0.5,
                 "ties": len(decision.tied) > 1,
-                "share of the cost": sum(cpu[names].sum() for names in ran) / (FOLDS * cpu.sum()),
+                "share of the cost": sum(cpu[names].sum() for names in ran) / (COARSE_FOLDS * cpu.sum()),
             }
         )
     return pd.DataFrame(rows).mean().to_dict() | {"tasks": len(rows)} if rows else {"tasks": 0}

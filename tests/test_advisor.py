@@ -345,10 +345,10 @@ def test_labels_are_doubted_by_the_probe_that_was_measured(few):
     together = np.arange(len(known)) // 2
     x = rng.normal(size=(len(known), 5)) + 2 * np.eye(5)[known.labels]
     race = start_race(known, x, together)
-    for fold in range(probe.FOLDS):
+    for fold in range(probe.COARSE_FOLDS):
         race._run("probe", fold)
     shared = {"groups": together, "penalties": policies.COARSE_PENALTIES}
-    blind = probe.predict_held_out(x, np.array(known.labels), **shared)
+    blind = probe.cross_val_predict(x, np.array(known.labels), **shared)
     assert np.array_equal(race.runners["probe"].probabilities, blind)
 
 

@@ -178,7 +178,7 @@ def told_by_folds(scores):
     folds = {
         policy: {
             str(k): (np.roll(groups < right, 3 * shift).astype(float), labels, groups + 20 * k)
-            for k in range(regret.FOLDS)
+            for k in range(regret.COARSE_FOLDS)
         }
         for shift, (policy, right) in enumerate(scores.items())
     }
@@ -271,7 +271,7 @@ def test_there_are_enough_tasks_and_each_run_is_asked_for_once(monkeypatch):
     assert len(set(regret.TASKS)) == len(regret.TASKS) >= 12
     assert len(regret.SEEDS) >= 3
     assert all(60 <= sum(task.counts) <= 600 for task in regret.TASKS)
-    per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.FOLDS)
+    per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.COARSE_FOLDS)
     monkeypatch.setattr(regret, "TASKS", regret.TASKS[::7])
     assert len(regret.runs()[regret.race]) == len(regret.TASKS) * per_task
 
@@ -312,7 +312,7 @@ def test_a_corrupted_image_is_always_the_same_wherever_it_stands():
 
 def test_folds_judge_each_image_once():
     known, _ = regret.draw(regret.Task("digits", 6), 0)
-    halves = [regret.halves(known, fold, 0) for fold in range(regret.FOLDS)]
+    halves = [regret.halves(known, fold, 0) for fold in range(regret.COARSE_FOLDS)]
     assert sorted(np.concatenate([held for _, held in halves])) == list(range(len(known)))
     assert all(not set(learn) & set(held) for learn, held in halves)
 

@@ -25,7 +25,7 @@ from tlutils.train import Recipe
 def fewer_penalties():
     """Labels are looked at by probes that choose among fewer penalties than a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(probe.predict_held_out.__kwdefaults__, "penalties", (3.0, 0.03))
+        patch.setitem(probe.cross_val_predict.__kwdefaults__, "penalties", (3.0, 0.03))
         yield
 
 
@@ -319,7 +319,7 @@ def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not
     wrong, hard = [0, 1, 2, 3, 40, 41, 42, 43, 80, 81, 82, 83], [10, 11, 12, 50, 51, 52]
     labels[wrong] = (truth[wrong] + 1) % 3
     x[hard] = 0.5 * (np.eye(3)[truth[hard]] + np.eye(3)[(truth[hard] + 2) % 3])
-    found = probe.find_label_issues(labels, probe.predict_held_out(x, labels))
+    found = probe.find_label_issues(labels, probe.cross_val_predict(x, labels))
     rows = {suspect.row for suspect in found}
     assert rows >= set(wrong)
     assert not rows & set(hard)
@@ -353,10 +353,10 @@ def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training
     seen = []
     monkeypatch.setattr(probe, "find_label_issues", lambda labels, chances: seen.append(chances) or [])
     deploy.build(dataset, tmp_path / "out", backbone=backbone, recipe=given)
-    told = probe.predict_held_out(x, labels, groups=groups, class_weight=None)
+    told = probe.cross_val_predict(x, labels, groups=groups, class_weight=None)
     assert np.array_equal(seen[0], told)
-    assert not np.array_equal(told, probe.predict_held_out(x, labels, groups=groups))
-    assert not np.array_equal(told, probe.predict_held_out(x, labels, class_weight=None))
+    assert not np.array_equal(told, probe.cross_val_predict(x, labels, groups=groups))
+    assert not np.array_equal(told, probe.cross_val_predict(x, labels, class_weight=None))
 
 
 @pytest.mark.full

@@ -15,7 +15,7 @@ from torch import nn
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
 from ..intervals import Estimate, compare_classifiers, wilson_interval
-from ..probe import FOLDS, install_head
+from ..probe import COARSE_FOLDS, install_head
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
@@ -468,7 +468,7 @@ def _curve(race: Race) -> pd.DataFrame:
     for share in (0.25, 0.5, 1.0):
         found = np.full(len(y), np.nan)
         used = []
-        for fold in range(FOLDS):
+        for fold in range(COARSE_FOLDS):
             learn, held = np.flatnonzero(race.fold != fold), np.flatnonzero(race.fold == fold)
             kept = np.concatenate(
                 [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
@@ -531,7 +531,8 @@ def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:
             "ties": name in decision.tied,
             "predicted": runner.predicted,
             "seconds": runner.seconds,
-            "left_out": runner.left_out or ("" if runner.folds == FOLDS else "not tried within the budget"),
+            "left_out": runner.left_out
+            or ("" if runner.folds == COARSE_FOLDS else "not tried within the budget"),
         }
         rows.append(line)
     columns = [

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .. import train
-from ..probe import COARSE_PENALTIES, FOLDS
+from ..probe import COARSE_FOLDS, COARSE_PENALTIES
 
 START = """\
 from tlutils import {imports}
@@ -154,7 +154,7 @@ def write_recipe(
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
     values["note"] = NOTE if group_by is None else ""
     values |= {"final": final, "stage": stage, "share": share, "seed": seed}
-    values |= {"folds": f"folds={FOLDS}, seed={seed}", "penalties": COARSE_PENALTIES}
+    values |= {"folds": f"folds={COARSE_FOLDS}, seed={seed}", "penalties": COARSE_PENALTIES}
     if recipe is not None:
         (phase,) = recipe.phases
         values |= {

@@ -205,7 +205,7 @@ def _train(
                 raise
             say(f"{reason} Its head is trained in steps, from random weights.")
             recipe = recipe or train.Recipe.probe(class_weight="balanced", seed=seed)
-    blind = probe.predict_held_out(x, labels, **(solving | {"class_weight": fitted.class_weight}))
+    blind = probe.cross_val_predict(x, labels, **(solving | {"class_weight": fitted.class_weight}))
     suspects = probe.find_label_issues(labels, blind)
     if isinstance(recipe, train.Recipe):
         history = _fit(model, dataset, recipe, folder, say)
