@@ -375,9 +375,9 @@ def test_freezing_everything_is_allowed_and_evaluation_works():
     assert "nothing-trains" in surgery.audit(model).codes
 
 
-def test_patterns_freeze_what_they_name_and_count_it():
+def test_patterns_freeze_what_they_name():
     model = net()
-    assert surgery.freeze(model, "one", "t*.conv.*", "out.bias") == {"one": 4, "t*.conv.*": 4, "out.bias": 1}
+    assert surgery.freeze(model, "one", "t*.conv.*", "out.bias") is model
     before = snapshot(model)
     train(model)
     still = {k for k in before if k not in moved(before, model)}

@@ -120,8 +120,8 @@ def freeze(
     *patterns: str,
     train_frozen_norms: bool | None = None,
     keep_dropout: bool | None = None,
-) -> dict[str, int]:
-    """Freeze what the patterns name, beside what is frozen already; return how many tensors each one names.
+) -> nn.Module:
+    """Freeze what the patterns name, beside what is frozen already, and return the model, changed.
 
     Frozen means the same as in `freeze_to`. `unfreeze` lets everything train again.
 
@@ -137,23 +137,23 @@ def freeze(
     Example:
         >>> from tlutils import models, surgery
         >>> model = models.load("test_resnet", pretrained=False)
-        >>> surgery.freeze(model, "conv1", "layer[12].*.bn1")
-        {'conv1': 7, 'layer[12].*.bn1': 4}
+        >>> model = surgery.freeze(model, "conv1", "layer[12].*.bn1")
+        >>> [name for name, p in model.layer1.named_parameters() if not p.requires_grad]
+        ['0.bn1.weight', '0.bn1.bias']
     """
     model = _bare(model)
     if not patterns:
         raise LearnerError(
             "freeze() got no pattern. Expected names, as in freeze(model, 'layer1', 'layer2.*')."
         )
-    found = {pattern: _matching(model, pattern) for pattern in patterns}
+    asked = [name for pattern in patterns for name in _matching(model, pattern)]
     last = record(model) or Record(None, (), (), False, False)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     before = [n for n in last.parameters if n in parameters and not parameters[n].requires_grad]
-    chosen = dict.fromkeys([*before, *(name for names in found.values() for name in names)])
     held = {m for name, m in model.named_modules() if name in last.held and is_held(m)}
-    _freeze(model, last.from_stage, list(chosen), held, train_frozen_norms, keep_dropout)
+    _freeze(model, last.from_stage, before + asked, held, train_frozen_norms, keep_dropout)
     setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
-    return {pattern: len(names) for pattern, names in found.items()}
+    return model
 
 
 def _matching(model: nn.Module, pattern: str) -> list[str]:
@@ -211,8 +211,8 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     return model
 
 
-def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
-    """Freeze the weights and statistics of all BatchNorm layers, beside what is frozen; return the layers.
+def freeze_batchnorm(model: nn.Module) -> nn.Module:
+    """Freeze all BatchNorm layers, weights and statistics, beside what is frozen; return the model, changed.
 
     Norms of another kind go on as they were: those of a frozen part that `freeze_to` lets train, train.
 
@@ -221,8 +221,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
 
     Example:
         >>> from tlutils import models, surgery
-        >>> model = models.load("test_resnet", pretrained=False)
-        >>> norms = surgery.freeze_batchnorm(model)
+        >>> model = surgery.freeze_batchnorm(models.load("test_resnet", pretrained=False))
         >>> model.train().layer1[0].bn1.training, model.fc.weight.requires_grad
         (False, True)
     """
@@ -241,7 +240,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held))
     setattr(model, ATTRIBUTE, replace(last, train_frozen_norms=last.train_frozen_norms and others))
     take_prints(model)
-    return list(names.values())
+    return model
 
 
 def prefrozen_parameters(model: nn.Module) -> tuple[str, ...]:
