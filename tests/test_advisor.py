@@ -584,7 +584,7 @@ def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advic
     behind = {name: Difference("", 0, 0, 0) for name in policies.POLICIES}
     decision = replace(advice.decision, policy=tied[0], best=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
-    assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
+    assert deeper.recipe.phases[0].from_stage == "all"  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with the best" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
     gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("finetune", -0.2))}

@@ -250,9 +250,10 @@ def test_the_first_stage_freezes_nothing_and_head_all_but_the_head():
     assert moved(before, model) == {"out.weight", "out.bias"}
 
 
-def test_unfreezing_restores_normal_training():
+@pytest.mark.parametrize("unfreeze", [surgery.unfreeze, lambda m: surgery.freeze_to(m, "all")])
+def test_unfreezing_restores_normal_training(unfreeze):
     model, reference = net(), net()
-    surgery.unfreeze(surgery.freeze_to(model, "head"))
+    unfreeze(surgery.freeze_to(model, "head"))
     assert surgery.frozen_to(model) is None
     for each in (model, reference):
         torch.manual_seed(5)

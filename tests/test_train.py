@@ -27,10 +27,10 @@ def moved(before, after):
 @pytest.mark.parametrize("views", [0, 1])
 @pytest.mark.parametrize(
     ("from_stage", "expected"),
-    [("head", {"fc"}), ("last", {"last", "fc"}), (None, {"stem", "body", "last", "fc"})],
+    [("head", {"fc"}), ("last", {"last", "fc"}), ("all", {"stem", "body", "last", "fc"})],
 )
 def test_a_fit_moves_the_start_stage_and_all_after_it_and_no_bit_before_it(from_stage, expected, views):
-    if from_stage not in ("head", None):  # whatever surgery calls the stage that begins with this module
+    if from_stage not in ("head", "all"):  # whatever surgery calls the stage that begins with this module
         from_stage = stage_of("last")
     recipe = replace(
         FAST, phases=(Phase(from_stage=from_stage, epochs=2, lr=1e-2, head_lr=1e-2),), views=views
@@ -119,7 +119,7 @@ def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
 
 @pytest.mark.parametrize("phases", [1, 2])
 def test_held_batchnorm_keeps_weights_and_statistics_in_every_phase(phases):
-    starts = ["head", None][-phases:]
+    starts = ["head", "all"][-phases:]
     net = tiny_net()
     before = weights(net)
     after, _ = trained(Recipe.gradual(starts, epochs=1, lr=1e-2, freeze_batchnorm=True, keep="last"), net=net)
@@ -218,7 +218,7 @@ def test_a_frozen_prefix_sees_each_image_once_however_many_epochs(monkeypatch, t
 
 
 def test_the_optimizer_remembers_across_phases():
-    whole = Phase(from_stage=None, epochs=2, lr=1e-2, head_lr=1e-2)
+    whole = Phase(from_stage="all", epochs=2, lr=1e-2, head_lr=1e-2)
     flat = replace(FAST, warmup_ratio=0.0, schedule="constant")
     one, _ = trained(replace(flat, phases=(whole,)))
     two, _ = trained(replace(flat, phases=(replace(whole, epochs=1),) * 2))
@@ -228,7 +228,7 @@ def test_the_optimizer_remembers_across_phases():
 def test_gradual_unfreezing_lets_each_new_stage_move():
     net = tiny_net()
     seen = [weights(net)]
-    starts = ["head", stage_of("last"), None]
+    starts = ["head", stage_of("last"), "all"]
     train.fit(
         net,
         tiny_data(),

@@ -259,7 +259,7 @@ def _fit(
 def _check_stages(model: nn.Module, recipe: train.Recipe) -> None:
     """Raise LearnerError for a stage that the model does not have, before any time is spent."""
     for phase in recipe.phases:
-        if phase.from_stage is not None:
+        if phase.from_stage != "all":
             surgery.split_at(model, phase.from_stage)
 
 

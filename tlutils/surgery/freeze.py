@@ -76,7 +76,7 @@ def freeze_to(
     Args:
         model: An image classifier, not wrapped in DistributedDataParallel.
         from_stage: The first stage that trains: a Stage, its name, or the module that begins it. The first
-            stage freezes nothing, "head" all but the head.
+            stage freezes nothing, "head" all but the head. "all" is the whole network, as `unfreeze(model)`.
         train_frozen_norms: Whether norm layers of the frozen part train: weights, biases and statistics. None
             keeps the last setting, which is False at first.
         keep_dropout: Whether dropout in the frozen part stays on in training. None keeps the last setting,
@@ -95,6 +95,8 @@ def freeze_to(
         >>> model.train().layer3[0].bn1.training
         False
     """
+    if from_stage == "all":
+        return unfreeze(model)
     model = _bare(model)
     ready = plan(model)
     k = find_stage(ready, from_stage)
@@ -267,7 +269,7 @@ def prefrozen_parameters(model: nn.Module) -> tuple[str, ...]:
 
 
 def frozen_to(model: nn.Module) -> str | None:
-    """Return the first stage that trains since the last `freeze_to`, by name; None where it was not called.
+    """Return the first stage that trains since the last `freeze_to`, by name; None where it froze none.
 
     Args:
         model: Any model, frozen or not.

@@ -153,10 +153,7 @@ class PhaseTrainer:
         # Freeze.
         by_name = surgery.frozen_to(model) is None  # and not by stage, as a phase does
         before = [name for name, p in model.named_parameters() if by_name and not p.requires_grad]
-        if phase.from_stage is None:
-            surgery.unfreeze(model)
-        else:
-            surgery.freeze_to(model, phase.from_stage)
+        surgery.freeze_to(model, phase.from_stage)
         if kept := surgery.prefrozen_parameters(model):
             hardware.note(
                 f"{len(kept)} tensors were frozen before, and stay so (first {kept[0]}): "

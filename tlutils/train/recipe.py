@@ -16,25 +16,30 @@ class Phase:
     Learning rates warm up and fall in each phase again.
 
     Attributes:
-        from_stage: Name of the first stage that trains (a `Stage` will do); "head" for the head alone; None
-            or "all" for the whole network.
+        from_stage: Name of the first stage that trains (a `Stage` will do); "head" for the head alone, "all"
+            for the whole network.
         epochs: Passes over the training images, 1 or more.
         lr: Full learning rate of the pretrained stage nearest to the head, 0 or more.
         head_lr: Full learning rate of the head, 0 or more.
 
     Raises:
-        LearnerError: For fewer than one epoch, and for rates that are negative or not finite.
+        LearnerError: For a stage without a name, fewer than one epoch, and rates that are negative or not
+            finite.
     """
 
-    from_stage: str | None
+    from_stage: str
     epochs: int
     lr: float
     head_lr: float
 
     def __post_init__(self) -> None:
-        # Frozen, but a Stage is turned into its name, and the word of a history's table into None.
         name = getattr(self.from_stage, "name", self.from_stage)
-        object.__setattr__(self, "from_stage", None if name == "all" else name)
+        object.__setattr__(self, "from_stage", name)  # a Stage is turned into its name
+        if not isinstance(name, str):
+            raise LearnerError(
+                f'from_stage is {name!r}. Expected the name of a stage, "head", or "all" for the whole '
+                "network."
+            )
         _plain_numbers(self)
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
@@ -196,7 +201,7 @@ class Recipe:
             head_lr: Full learning rate of the head.
             **settings: Other fields of the recipe.
         """
-        phase = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=head_lr)
+        phase = Phase(from_stage="all", epochs=epochs, lr=lr, head_lr=head_lr)
         return cls(name="finetune", phases=(phase,), **settings)
 
     @classmethod
@@ -208,7 +213,7 @@ class Recipe:
             lr: Full learning rate of all stages.
             **settings: Other fields of the recipe.
         """
-        phase = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=lr)
+        phase = Phase(from_stage="all", epochs=epochs, lr=lr, head_lr=lr)
         return cls(name="scratch", phases=(phase,), reset=True, **settings)
 
     @classmethod
@@ -233,13 +238,13 @@ class Recipe:
             **settings: Other fields of the recipe.
         """
         head = Phase(from_stage="head", epochs=head_epochs, lr=0.0, head_lr=head_lr)
-        whole = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=lr)
+        whole = Phase(from_stage="all", epochs=epochs, lr=lr, head_lr=lr)
         return cls(name="lp_ft", phases=(head, whole), **settings)
 
     @classmethod
     def gradual(
         cls,
-        from_stages: Sequence[str | None],
+        from_stages: Sequence[str],
         *,
         epochs: int = 2,
         lr: float = 3e-4,
@@ -248,11 +253,11 @@ class Recipe:
     ) -> "Recipe":
         """Return the recipe that unfreezes stage by stage, one phase for each of `from_stages`.
 
-        For example `gradual(["head", "stage6", "stage4", None])`. Howard and Ruder 2018, arXiv:1801.06146.
+        For example `gradual(["head", "stage6", "stage4", "all"])`. Howard and Ruder 2018, arXiv:1801.06146.
 
         Args:
-            from_stages: Names of the first stage that trains, one per phase, from the head down; None for the
-                whole network.
+            from_stages: Names of the first stage that trains, one per phase, from the head down; "all" for
+                the whole network.
             epochs: Passes over the training images in each phase.
             lr: Full learning rate of the pretrained stage nearest to the head.
             head_lr: Full learning rate of the head.
