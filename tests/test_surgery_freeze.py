@@ -413,6 +413,17 @@ def test_what_was_frozen_stays_when_more_is_frozen_and_unfreeze_ends_it(first):
     assert moved(before, model) == set(before)
 
 
+@pytest.mark.parametrize(
+    "first",
+    [lambda m: m, lambda m: surgery.freeze_to(m, stage_of(m, "two")), lambda m: surgery.freeze_batchnorm(m)],
+)
+def test_dropout_of_what_is_named_is_off_whatever_was_frozen_before(first):
+    model = surgery.freeze(first(net()), "three").train()
+    x = torch.rand(2, 8, 8, 8)
+    assert torch.equal(model.three(x), model.three(x))
+    assert model.four.drop.training
+
+
 def test_a_pattern_that_matches_nothing_is_an_error_and_freezes_nothing():
     model = net()
     with pytest.raises(LearnerError, match="three"):

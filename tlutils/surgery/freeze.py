@@ -153,6 +153,7 @@ def freeze(
     parameters = dict(model.named_parameters(remove_duplicate=False))
     before = [n for n in last.parameters if n in parameters and not parameters[n].requires_grad]
     held = {m for name, m in model.named_modules() if name in last.held and is_held(m)}
+    held |= _named(model, patterns)
     _freeze(model, last.from_stage, before + asked, held, train_frozen_norms, keep_dropout)
     setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
     return model
@@ -167,6 +168,12 @@ def _matching(model: nn.Module, pattern: str) -> list[str]:
     if not found:
         raise unknown("module or parameter", pattern, [*modules, *parameters], hint="Nothing was changed.")
     return found
+
+
+def _named(model: nn.Module, patterns: Iterable[str]) -> set[nn.Module]:
+    """Return the modules that patterns name, with all that is in them."""
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    return _within(model, (name for name in names if any(fnmatchcase(name, p) for p in patterns)))
 
 
 def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
@@ -197,9 +204,7 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     for name in asked:
         parameters[name].requires_grad_(parameters[name].is_floating_point())
     if last and (left := [n for n in last.parameters if patterns and n not in asked]):
-        named = {m for name, m in model.named_modules() if any(fnmatchcase(name, p) for p in patterns)}
-        named |= {inner for m in named - {model} for inner in m.modules()}
-        free = {parameters[name] for name in asked}
+        named, free = _named(model, patterns), {parameters[name] for name in asked}
         held = {m for m in model.modules() if is_held(m) and m not in named and not free & {*m.parameters()}}
         _freeze(model, None, left, held, None, None)
         setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
