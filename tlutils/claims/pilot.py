@@ -144,14 +144,16 @@ _FOLDERS = (_HERE.parents[1] / "_evidence", _HERE.parents[2] / "docs")
 
 
 @cache
-def _committed() -> pd.DataFrame:
+def _committed() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of the committed search by data set and strategy."""
     place = next((folder for folder in _FOLDERS if (folder / PILOT).exists()), None)
     if place is None:
         raise LearnerError(
             f"There is no {PILOT} in {' or '.join(map(str, _FOLDERS))}. `tlutils reproduce --search` "
             "makes it."
         )
-    return pd.read_csv(place / PILOT)
+    rows = pd.read_csv(place / PILOT).to_dict("records")
+    return {(row["dataset"], row["strategy"]): row for row in rows}
 
 
 def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
@@ -172,11 +174,9 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
         >>> claims.chosen_settings("mnist-5k", "scratch", images=20).network
         'small'
     """
-    table = _committed()
-    rows = table[(table["dataset"] == dataset) & (table["strategy"] == strategy)].to_dict("records")
-    if not rows:
+    row = _committed().get((dataset, strategy))
+    if row is None:
         raise LearnerError(f"No settings were searched for {strategy} on {dataset}.")
-    (row,) = rows
     searched = (SEARCH_IMAGES | SOURCE_IMAGES)[dataset]
     return Settings(
         lr=float(row["lr"]),
