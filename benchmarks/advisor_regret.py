@@ -1,7 +1,8 @@
 """How much a rule about freezing loses: every policy run to the end, and every rule judged by its regret.
 
-    python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is kept
-    python benchmarks/advisor_regret.py report --out DIR   # the rules on the tasks that are done
+    python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is not done again
+    python benchmarks/advisor_regret.py keep --out DIR     # the rows that are done, as docs/regret.parquet
+    python benchmarks/advisor_regret.py report             # the rules on the tasks of docs/regret.parquet
     python benchmarks/advisor_regret.py scores --out DIR   # do transferability scores rank as training does?
 
 A task is a data set, a number of images, and what is wrong with them. Every policy learns from the same
@@ -56,7 +57,7 @@ from tlutils.claims.materials import (
     small_network,
 )
 from tlutils.claims.shifts import corrupt
-from tlutils.experiments import run_grid, tidy
+from tlutils.experiments import key_of, run_grid, tidy
 from tlutils.inference import evaluating
 from tlutils.intervals import SampleMean, macro_average
 from tlutils.probe import COARSE_FOLDS, assign_folds
@@ -265,6 +266,42 @@ def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
             settings = settings_elsewhere(policy, task.dataset, round(images))
             races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
     return {describe: tasks, race: races}
+
+
+# --- Rows ------------------------------------------------------------------------------------------------
+
+KEPT = Path(__file__).resolve().parents[1] / "docs" / "regret.parquet"
+"""The rows that `run_grid` made, axes and values as JSON; each names the versions that it was made with."""
+
+VERSIONS = {"describe": "1", "race": "1"}
+"""Of the functions that make rows; where one is raised, `KEPT` has to be made again."""
+
+
+def keep(out: Path) -> None:
+    """Write the rows of a folder that did not fail as `KEPT`."""
+    rows = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("*.json"))]
+    packed = [
+        row | {part: json.dumps(row[part]) for part in ("axes", "values")}
+        for row in rows
+        if not row["error"]
+    ]
+    pd.DataFrame(packed).to_parquet(KEPT, index=False, compression="zstd")
+
+
+def kept_rows() -> list[dict[str, Any]]:
+    """Return the rows of `KEPT`."""
+    rows = pd.read_parquet(KEPT).to_dict("records")
+    return [row | {part: json.loads(row[part]) for part in ("axes", "values")} for row in rows]
+
+
+def lay(out: Path) -> None:
+    """Write the rows of `KEPT` where `run_grid` looks for them, whatever versions they were made with."""
+    out.mkdir(parents=True, exist_ok=True)
+    for row in kept_rows() if KEPT.exists() else []:
+        key = key_of(row["protocol"], row["axes"], VERSIONS[row["protocol"]])
+        file = out / f"{row['protocol']}-{key}.json"
+        if not file.exists():
+            file.write_text(json.dumps(row | {"key": key}), encoding="utf-8")
 
 
 # --- Rules -----------------------------------------------------------------------------------------------
@@ -632,18 +669,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "report", "scores"])
-    parser.add_argument("--out", required=True, help="the folder of the runs")
+    parser.add_argument("command", choices=["run", "keep", "report", "scores"])
+    parser.add_argument("--out", type=Path, default=Path("build/regret"), help="the folder of the runs")
     options = parser.parse_args()
     if options.command == "run":
-        run_grid(runs(), out=options.out, versions={"describe": "1", "race": "1"})
+        lay(options.out)
+        run_grid(runs(), out=options.out, versions=VERSIONS)
+        return
+    if options.command == "keep":
+        keep(options.out)
         return
     if options.command == "scores":
         done = run_grid({finetune_after: score_runs()}, out=options.out, versions={"finetune_after": "1"})
         print(rank_correlations(done[done["error"] == ""], [*SCORES, *SOURCE_SCORES]).round(2).to_string())
         return
-    rows = [json.loads(file.read_text("utf-8")) for file in sorted(Path(options.out).glob("*.json"))]
-    table = read_table(tidy(rows))
+    table = read_table(tidy(kept_rows()))
     tasks = table.scores.groupby(level=INDEX[:2])
     if table.scores.index.get_level_values("dataset").nunique() < 2:
         raise SystemExit(

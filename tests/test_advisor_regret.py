@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlutils import claims, transferability
+from tlutils import claims, experiments, transferability
 
 spec = importlib.util.spec_from_file_location(
     "advisor_regret", Path(__file__).parent.parent / "benchmarks" / "advisor_regret.py"
@@ -335,3 +335,22 @@ def test_a_policy_that_trains_a_part_leaves_the_whole_network_to_the_next():
     for parameter in list(model.parameters())[5:]:
         parameter.requires_grad_(False)
     assert all(parameter.requires_grad for parameter in regret.reset_network(2, 0).parameters())
+
+
+def test_rows_that_are_kept_are_not_made_again_on_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(regret, "KEPT", tmp_path / "kept.parquet")
+    made = []
+
+    def race(*, seed, augment):
+        made.append(seed)
+        return {"hits": "101", "score": np.float64(2 / 3), "images": seed + 3}
+
+    runs = experiments.grid(seed=[0, 1], augment=[False, "shift"])
+    first = experiments.run_grid({race: runs}, out=tmp_path / "here", versions=regret.VERSIONS)
+    regret.keep(tmp_path / "here")
+    monkeypatch.setattr(experiments, "LIBRARIES", ("torch",))  # as if the others were of other versions
+    regret.lay(tmp_path / "there")
+    again = experiments.run_grid({race: runs}, out=tmp_path / "there", versions=regret.VERSIONS)
+    assert len(made) == 4
+    pd.testing.assert_frame_equal(first.drop(columns="key"), again.drop(columns="key"))
+    assert len(regret.kept_rows()) == 4
