@@ -451,7 +451,8 @@ def assert_measured(policy, scope, backbone):
 
 def write_recipe(policy, backbone, source, **changes):
     own = {"group_by": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "recipe": None}
-    return code.write_recipe(policy, backbone, source, **(own | {"seed": 0} | changes))
+    own |= {"seed": 0, "grey_bits": 16}
+    return code.write_recipe(policy, backbone, source, **(own | changes))
 
 
 def test_a_probe_that_no_head_can_hold_stays_beside_the_network(tiny):
@@ -464,6 +465,7 @@ def test_a_recipe_draws_the_splits_that_were_measured(tiny):
     text = write_recipe("probe", tiny, "scans", group_by="patient[0-9]+", seed=3)
     assert "data.load('scans', seed=3, too_few=\"train\", group_by='patient[0-9]+')" in text
     assert "Pass it here as group_by=" in write_recipe("probe", tiny, "scans", group_by=None)
+    assert 'too_few="train", grey_bits=12)' in write_recipe("probe", tiny, "scans", grey_bits=12)
 
 
 @pytest.mark.usefixtures("cheap_probes")

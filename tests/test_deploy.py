@@ -165,6 +165,27 @@ def scans(tmp_path):
     return data.load(root, grey_bits=12)
 
 
+def reads_files_as(model, split):
+    by_path, as_split = (train.predict(model, images).probabilities for images in (split.paths, split))
+    return np.allclose(by_path, as_split, atol=1e-6)
+
+
+def test_fit_leaves_and_saves_a_model_that_reads_files_as_its_training_images(scans, backbone, tmp_path):
+    model = surgery.replace_head(models.load(backbone), 2)
+    assert not reads_files_as(model, scans.val)
+    for _ in range(2):  # the second call is the same run, whatever the first has noted in the model
+        train.fit(model, scans, train.Recipe.probe(epochs=1), out=tmp_path / "run")
+        assert reads_files_as(model, scans.val)
+    assert reads_files_as(models.load(tmp_path / "run" / "model.safetensors"), scans.val)
+
+
+def test_a_solved_head_makes_the_model_read_files_as_the_images_it_was_solved_on(scans, backbone):
+    model = surgery.replace_head(models.load(backbone), 2)
+    read = features.extract(model, scans.train, at="pool")
+    found = probe.fit_probe(read["pool"], read.labels, classes=scans.classes, penalties=[0.1])
+    assert reads_files_as(probe.install_head(model, found, scans.train), scans.val)
+
+
 @pytest.mark.full  # an advice takes a while
 def test_an_advice_reads_what_it_compares_with_as_its_training_images(scans, backbone):
     advice = advisor.advise(scans, budget=0, backbone=backbone, deploy=scans.train.paths)

@@ -109,6 +109,7 @@ class Advice:
             self.backbone,
             self.source,
             group_by=self.group_by,
+            grey_bits=self.known.grey_bits,
             final=self.final,
             linear=self.linear,
             stage=self.stage,
@@ -327,7 +328,7 @@ def advise(
     known = loaded.train.join(loaded.val).grouped(group_by)
     _check(known)
     unsorted = [deploy] if isinstance(deploy, str | Path) else list(deploy or [])
-    model = models.describe(models.load(backbone), grey_bits=known.grey_bits)
+    model = data.read_files_as(models.load(backbone), known)
     say(inferred(known))
     findings = audit_images(known, loaded.problems)
     before = time.monotonic()

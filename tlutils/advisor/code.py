@@ -119,6 +119,7 @@ def write_recipe(
     source: str,
     *,
     group_by: str | None,
+    grey_bits: int,
     final: str,
     linear: bool,
     stage: str,
@@ -134,6 +135,7 @@ def write_recipe(
         source: name or folder of the data set; "" leaves a place to write one in.
         group_by: the regular expression by which images belong together, "" where none do; None for a
             function, which no text can hold.
+        grey_bits: as in `data.load`.
         final: the stage before the head.
         linear: whether a probe can become the network's head.
         stage: the stage whose output is read, or the first stage that trains.
@@ -150,6 +152,7 @@ def write_recipe(
         f"seed={seed}",
         'too_few="train"',
         *([f"group_by={group_by!r}"] * bool(group_by)),
+        *([f"grey_bits={grey_bits}"] * (grey_bits != 16)),
     ]
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
     values["note"] = NOTE if group_by is None else ""

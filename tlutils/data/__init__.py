@@ -28,7 +28,7 @@ from .images import BACKGROUND, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
 from .scan import walk
 from .shards import write_shards
-from .transforms import Preprocess, to_pil_image, transform_for
+from .transforms import Preprocess, read_files_as, to_pil_image, transform_for
 
 __all__ = [
     "BACKGROUND",
@@ -52,6 +52,7 @@ __all__ = [
     "load",
     "load_image",
     "load_photograph",
+    "read_files_as",
     "read_for",
     "to_pil_image",
     "transform_for",

@@ -193,6 +193,30 @@ def transform_for(model: nn.Module, *, train: bool | Literal["shift"] = False) -
     )
 
 
+def read_files_as(model: nn.Module, images: object) -> nn.Module:
+    """Return the same model, which from now on reads files as a split reads its own.
+
+    What learns from a split calls this, so that the paths of its images are the images that were learned from:
+    `train.fit` and `probe.install_head`, and by these `deploy.build`.
+
+    Args:
+        model: any model; how many bits of 16-bit grey pictures are used is noted in its description.
+        images: a split. Of images that say nothing of their `grey_bits`, nothing is noted.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from tlutils import data, models
+        >>> split = replace(data.load("digits").train, grey_bits=12)
+        >>> model = models.load("test_resnet", pretrained=False)
+        >>> data.transform_for(data.read_files_as(model, split)).grey_bits
+        12
+    """
+    bits = getattr(images, "grey_bits", None)
+    if bits is not None and bits != models.info(model).grey_bits:
+        models.describe(model, grey_bits=bits)
+    return model
+
+
 def to_pil_image(image: AnyImage, *, grey_bits: int = 16) -> Image.Image:
     """Return an image as an upright RGB PIL image.
 

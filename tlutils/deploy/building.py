@@ -133,7 +133,7 @@ def build(
     _write_json(folder / RUN, {"key": key, "built": None})
     surgery.replace_head(model, len(dataset.classes), seed=seed)
     done = _train(model, dataset, recipe, head, folder, seed, say)
-    models.describe(model, classes=list(dataset.classes), grey_bits=dataset.train.grey_bits)
+    models.describe(model, classes=list(dataset.classes))
     say(done.words)
     say("judging on the test images")
     judgement = judge(model, dataset.test, done.detector, dataset.name_of) if len(dataset.test) else None

@@ -18,7 +18,8 @@ def install_head(model: nn.Module, probe: Probe, images: data.LabelledImages) ->
     Args:
         model: An image classifier whose head is one linear layer.
         probe: Fitted on the features of the stage before the head, `surgery.stages(model).embedding`.
-        images: Images by which the answers of model and probe are compared; a few of them are read.
+        images: Images that the probe was fitted on. A few of them are read, by which the answers of model and
+            probe are compared, and from then on the model reads files as they are read.
 
     Raises:
         LearnerError: With the model as it was, when the probe is of neighbours, when its features or classes
@@ -47,7 +48,7 @@ def install_head(model: nn.Module, probe: Probe, images: data.LabelledImages) ->
     if not np.allclose(said, probe.predict_proba(embeddings), atol=AGREE):
         head.load_state_dict(before)
         raise _misfit(model, "with which the model does not give the probe's answers")
-    return model
+    return data.read_files_as(model, images)
 
 
 def _misfit(model: nn.Module, why: str) -> LearnerError:

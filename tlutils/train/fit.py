@@ -54,7 +54,7 @@ def fit(
 
     At the end the model is in eval mode, frozen as in the last phase, and holds the weights of the epoch that
     is the best on the validation images (or of the last, as the recipe says). Same seed, same machine: same
-    result, bit for bit.
+    result, bit for bit. The model then reads files as `dataset.train` does (`data.read_files_as`).
 
     When the training loss is not a finite number any more, training stops, and the history's `stopped` says
     at which learning rates. Ctrl-C stops it too, as KeyboardInterrupt. Both leave the last good weights in
@@ -93,6 +93,7 @@ def fit(
     # Part of the run's key, read before anything ran: some layers note what they saw.
     settings = fingerprint.of_settings(model).parts
     check_trainable(model, dataset, recipe)
+    data.read_files_as(model, dataset.train)
     hardware = Hardware(recipe.precision, micro_batches=recipe.micro_batches)
     with alone_in(folder, hardware):
         key = identify(model, dataset, recipe, settings)
