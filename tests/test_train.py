@@ -1,6 +1,6 @@
 """What training promises when all goes well: what moves, at which rates, and the same again by seed."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -371,6 +371,12 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
         ({"optimizer": "adam"}, "optimizer"),
         ({"phases": ()}, "phases"),
         ({"class_weight": "inverse"}, "class_weight"),
+        ({"reset": None}, "reset=None. Expected True or False, or 'head'"),
+        ({"augment": 2}, "augment=2. Expected True or False, or 'shift'"),
+        ({"freeze_batchnorm": "yes"}, "freeze_batchnorm='yes'. Expected True or False"),
+        ({"views": 1.5}, "views=1.5. Expected a whole number, or None"),
+        ({"clip_norm": "1"}, "clip_norm='1'. Expected a number, or None"),
+        ({"batch_size": None}, "batch_size=None. Expected a whole number"),
     ],
 )
 def test_a_recipe_refuses_what_cannot_work_and_names_it(changes, word):
@@ -382,5 +388,24 @@ def test_a_phase_refuses_rates_that_are_no_numbers():
     for rate in (float("nan"), float("inf"), -1e-3):
         with pytest.raises(LearnerError, match="lr"):
             Recipe.finetune(lr=rate)
-    with pytest.raises(LearnerError, match="epochs"):
-        Recipe.finetune(epochs=0)
+    for epochs in (0, 1.5, "3"):
+        with pytest.raises(LearnerError, match="epochs"):
+            Recipe.finetune(epochs=epochs)
+
+
+@pytest.mark.parametrize("flag", [1, 1.0, np.True_])
+def test_a_flag_is_on_or_off_whatever_it_is_written_as(flag):
+    names = [item.name for item in fields(Recipe) if "bool" in str(item.type)]
+    assert {"augment", "reset", "freeze_batchnorm"} <= set(names)
+    for name in names:
+        assert repr(replace(FAST, **{name: flag})) == repr(replace(FAST, **{name: True}))
+        assert getattr(replace(FAST, **{name: type(flag)(0)}), name) is False
+    net, picture = tiny_net(), Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    one, other = data.transform_for(net, train=flag), data.transform_for(net, train=True)
+    assert one == other
+    torch.manual_seed(0)
+    seen = one(picture)
+    torch.manual_seed(0)
+    assert torch.equal(seen, other(picture))
+    with pytest.raises(LearnerError, match="train is 'flip'; expected True, False or 'shift'"):
+        data.transform_for(net, train="flip")

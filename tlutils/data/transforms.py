@@ -58,7 +58,8 @@ class Preprocess:
             is decoded already, by its own `grey_bits`.
 
     Raises:
-        LearnerError: a value that no model's description can state; see `models.check_facts`.
+        LearnerError: a value that no model's description can state (see `models.check_facts`), or another
+            `train`.
     """
 
     size: tuple[int, int]
@@ -74,6 +75,10 @@ class Preprocess:
         stated = ("crop_pct", "interpolation", "mean", "std", "crop_mode", "grey_bits")
         size = {"input_size": (len(self.mean), *self.size)}
         models.check_facts(size | {name: getattr(self, name) for name in stated})
+        if self.train not in (False, True, "shift"):
+            raise LearnerError(f"train is {self.train!r}; expected True, False or 'shift'.")
+        if not isinstance(self.train, str):  # 1 and NumPy's True are True
+            object.__setattr__(self, "train", bool(self.train))
 
     @property
     def min_side(self) -> int:

@@ -4,9 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import cos, isfinite, pi
 from numbers import Real
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from ..errors import LearnerError
+
+KINDS: dict[Any, str] = {bool: "True or False", float: "a number", int: "a whole number"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +28,8 @@ class Phase:
         head_lr: Full learning rate of the head, 0 or more.
 
     Raises:
-        LearnerError: For a stage without a name, fewer than one epoch, and rates that are negative or not
-            finite.
+        LearnerError: For a stage without a name, fewer than one epoch or a part of one, and rates that are
+            no numbers, negative or not finite.
     """
 
     from_stage: str
@@ -40,7 +45,7 @@ class Phase:
                 f'from_stage is {name!r}. Expected the name of a stage, "head", or "all" for the whole '
                 "network."
             )
-        _plain_numbers(self)
+        _plain_values(self)
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
         for name, rate in (("lr", self.lr), ("head_lr", self.head_lr)):
@@ -100,7 +105,7 @@ class Recipe:
         seed: What all random numbers are drawn from, 0 or more.
 
     Raises:
-        LearnerError: For values out of range, naming the field.
+        LearnerError: For values out of range or of another type, naming the field.
     """
 
     name: str
@@ -126,7 +131,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _plain_numbers(self)
+        _plain_values(self)
         _expect("phases", self.phases, len(self.phases) >= 1, "at least one Phase")
         _expect("batch_size", self.batch_size, self.batch_size >= 2, "2 images or more")
         _expect(
@@ -155,8 +160,6 @@ class Recipe:
         _expect(
             "views", self.views, self.views is None or self.views >= 0, "None, or 0 (nothing kept) or more"
         )
-        _expect("augment", self.augment, self.augment in (False, True, "shift"), "True, False or 'shift'")
-        _expect("reset", self.reset, self.reset in (False, True, "head"), "True, False or 'head'")
         known = ("float32", "bf16", "fp16")
         _expect("precision", self.precision, self.precision in known, f"one of {', '.join(known)}")
         _expect("seed", self.seed, self.seed >= 0, "0 or more")
@@ -288,15 +291,26 @@ class Recipe:
         return (1 + cos(pi * (step - warm) / (steps - warm))) / 2
 
 
-def _plain_numbers(recipe: Any) -> None:
-    """Turn NumPy's numbers, and 1 where 1.0 belongs, into Python's: equal recipes are written alike."""
-    for item in fields(recipe):
-        value = getattr(recipe, item.name)
-        if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value):
-            whole: Any = bool if item.name == "augment" else int
-            kind = float if item.type in (float, float | None) else whole
-            if kind(value) == value:  # what does not fit is told of below
-                object.__setattr__(recipe, item.name, kind(value))
+def _plain_values(written: Phase | Recipe) -> None:
+    """Make a field's value one of its type, as Python has it: equal recipes are written and read alike.
+
+    NumPy's values, and 1 where 1.0 or True belongs, are turned into it. Raises LearnerError for another.
+    """
+    for item in fields(written):
+        value = getattr(written, item.name)
+        value = value.item() if isinstance(value, np.generic) else value
+        allowed = get_args(item.type) or (item.type,)
+        if kind := next((kind for kind in KINDS if kind in allowed), None):
+            if isinstance(value, Real) and isfinite(value) and kind(value) == value:
+                value = kind(value)
+            texts = [text for one in allowed for text in get_args(one)]
+            others = [*texts, None] if NoneType in allowed else texts
+            if not isinstance(value, kind) and not (isinstance(value, str | None) and value in others):
+                expected = ", or ".join([KINDS[kind], *map(repr, others)])
+                raise LearnerError(
+                    f"The {type(written).__name__.lower()} has {item.name}={value!r}. Expected {expected}."
+                )
+        object.__setattr__(written, item.name, value)
 
 
 def _expect(name: str, value: object, fits: bool, expected: str) -> None:
