@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tlutils import claims, models, transferability
+from tlutils import claims, data, models, transferability
 from tlutils.errors import LearnerError
 
 
@@ -51,6 +51,19 @@ def test_values_far_from_zero_lose_no_digits():
     pictures = [halves(20, 200)] * 50
     near, far = (transferability.domain_distance(model, pictures).value for model in (plain, raised))
     assert far == pytest.approx(near, rel=0.01)
+
+
+def test_large_photographs_are_read_as_for_features(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.images, "LARGE", 1)
+    rng, net = np.random.default_rng(0), network()
+    for i in range(4):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        noise = Image.fromarray(rng.integers(0, 256, (160, 200, 3), dtype=np.uint8))
+        noise.save(tmp_path / "ab"[i % 2] / f"{i}.jpg")
+    split, prepare = data.load(tmp_path, too_few="train").train, data.transform_for(net)
+    read = [(data.read_for(prepare, split, i), 0) for i in range(len(split))]
+    assert read[0][0].width < 200
+    assert transferability.domain_distance(net, split) == transferability.domain_distance(net, read)
 
 
 def test_the_order_and_the_batch_size_do_not_matter():

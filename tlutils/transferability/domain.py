@@ -76,8 +76,8 @@ def domain_distance(
     place = device_of(bare), dtype_of(bare)
     with _sum_inputs(bare, norms) as sums:
         for start in runtime.progress(range(0, len(split), batch_size), desc="distance"):
-            images = [split[i][0] for i in range(start, min(start + batch_size, len(split)))]
-            bare(torch.stack([prepare(image) for image in images]).to(*place))
+            chosen = range(start, min(start + batch_size, len(split)))
+            bare(torch.stack([prepare(data.read_for(prepare, split, i)) for i in chosen]).to(*place))
     found = {name: _frechet(norm, *sums[name]) for name, norm in norms.items() if name in sums}
     return DomainDistance(sum(found.values()) / len(found), found)
 
