@@ -86,6 +86,17 @@ def test_with_too_few_held_out_images_nothing_is_called_unlike():
     assert detector.compare(draws(1, 5, shift=-50)).p_value == 1
 
 
+@pytest.mark.parametrize("rate", [0.03, 0.05, 0.1, 0.15, 1 / 3, 0.4, 0.7])
+def test_as_many_held_out_images_as_are_asked_for_are_enough_and_one_fewer_is_not(rate):
+    def detector(held_out):
+        return novelty.Detector(np.eye(2, dtype=np.float32), 1, np.zeros(held_out), rate)
+
+    needed = detector(0).held_out_needed
+    assert detector(needed).threshold < float("inf")
+    assert not needed or detector(needed - 1).threshold == float("inf")
+    assert needed == next(n for n in range(99) if rate * (n + 1) > 1 - 1e-6)
+
+
 def test_the_p_values_the_verdict_and_the_threshold_agree():
     detector = novelty.fit_detector(draws(0, 80), false_alarm_rate=0.1)
     new = draws(1, 60, shift=2)

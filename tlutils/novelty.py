@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class Detector:
         """The score above which an image is unlike; infinite where too few images were held out to say."""
         allowed = self._allowed
         return float(self.held_out_scores[-allowed]) if allowed else float("inf")
+
+    @property
+    def held_out_needed(self) -> int:
+        """How many held-out images, or groups, the threshold takes: with one fewer it is infinite."""
+        return ceil((1 - 1e-9) / self.false_alarm_rate) - 1
 
     @property
     def _allowed(self) -> int:

@@ -316,7 +316,7 @@ def _describe_detector(detector: novelty.Detector, judgement: Judgement | None) 
     if detector.threshold == float("inf"):
         return (
             f"{len(detector.held_out_scores)} held-out images are too few to say which images look unlike "
-            f"the training images; {round(1 / detector.false_alarm_rate) - 1} would do."
+            f"the training images; {detector.held_out_needed} would do."
         )
     words = (
         "An image is called unlike the training images when its embedding lies farther from them than those "
