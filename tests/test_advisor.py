@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from torch import nn
@@ -19,6 +20,9 @@ from tlutils.advisor import race as race_module
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
 from tlutils.intervals import Difference, wilson_interval
+
+READ = [*(f"stage{i}" for i in range(1, 5)), "pool"]
+"""The stages of the tiny network that an advice reads."""
 
 N = 40
 LABELS = np.arange(N) % 2
@@ -163,6 +167,8 @@ def test_the_advice_says_what_an_engineer_asks(advice):
     assert advice.policy in advice.decision.tied
     assert advice.expected.low < advice.expected.value < advice.expected.high
     assert list(advice.curve["images"]) == sorted(advice.curve["images"])
+    scored = ["score", "low", "high"]
+    assert advice.curve.iloc[-1][scored].tolist() == advice.table.loc["probe", scored].tolist()
 
 
 def test_a_table_that_asks_for_other_images_is_not_contradicted_by_a_policy(advice):
@@ -436,7 +442,7 @@ def test_every_recipe_runs_as_it_is_printed(policy, tmp_path, few, tiny, monkeyp
 def assert_measured(policy, scope, backbone):
     """What the recipe fitted is what the policy was measured with, to the group, the fold and the penalty."""
     splits = scope["dataset"].train, scope["dataset"].val
-    at = {"probe, best depth": ["stage2"], "probe, all depths": [*(f"stage{i}" for i in range(1, 5)), "pool"]}
+    at = {"probe, best depth": ["stage2"], "probe, all depths": READ}
     stores = [features.extract(models.load(backbone), s, at=at.get(policy, ["pool"])) for s in splits]
     x, new = ({stage: np.asarray(store[stage]) for stage in store.at} for store in stores)
     groups = np.unique(splits[0].groups, return_inverse=True)[1]
@@ -449,14 +455,42 @@ def assert_measured(policy, scope, backbone):
     assert np.array_equal(found, measured)
 
 
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "verdict"),
+    [
+        (-0.05, -0.08, -0.02, "lower beyond noise"),
+        (0.01, -0.02, 0.04, "a tie: within noise"),
+        (0.1, 0.0, 0.2, "a tie: within noise"),
+        (0.05, 0.02, 0.08, "higher beyond noise"),
+    ],
+)
+def test_what_more_images_bought_is_beyond_noise_by_the_rule_of_every_difference(
+    advice, gain, low, high, verdict
+):
+    rows = [{"images": 14}, {"images": 28, "gain": gain, "gain_low": low, "gain_high": high}]
+    said = replace(advice, curve=pd.DataFrame(rows)).more_images
+    assert f"gained {100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], {verdict}." in said
+    assert str(Difference("gain", gain, low, high)).endswith(verdict)
+
+
+def test_of_a_network_of_stem_and_head_alone_the_recipe_reads_the_stem_as_the_advice_does(few, tiny):
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten()), nn.Linear(64, 3))
+    net = models.describe(net, input_size=(3, 32, 32))
+    read = advice_module._read(net, few.val)
+    text = write_recipe("probe, all depths", tiny, "scans", stages=list(read))
+    assert len(read) == 1
+    assert f"stages = {list(read)}\n" in text
+    assert "at=stages" in text
+
+
 def write_recipe(policy, backbone, source, **changes):
-    own = {"group_by": "", "final": "pool", "linear": True, "stage": "stage2", "share": 0.1, "recipe": None}
+    own = {"group_by": "", "stages": READ, "linear": True, "stage": "stage2", "share": 0.1, "recipe": None}
     own |= {"seed": 0, "grey_bits": 16}
     return code.write_recipe(policy, backbone, source, **(own | changes))
 
 
 def test_a_probe_that_no_head_can_hold_stays_beside_the_network(tiny):
-    text = write_recipe("probe", tiny, "scans", linear=False, final="fc2")
+    text = write_recipe("probe", tiny, "scans", linear=False, stages=["fc1", "fc2"])
     assert "surgery" not in text
     assert "read['fc2'], read.labels" in text
 

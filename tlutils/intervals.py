@@ -61,9 +61,14 @@ class Difference:
         """What the interval says of the first: "a tie", "higher" or "lower"."""
         return "a tie" if self.tie else "higher" if self.value > 0 else "lower"
 
+    @property
+    def verdict(self) -> str:
+        """The same in words: "a tie: within noise", "higher beyond noise" or "lower beyond noise"."""
+        return f"{self.outcome}{': within' if self.tie else ' beyond'} noise"
+
     def __str__(self) -> str:
-        name, verdict = self.metric.replace("_", " "), ": within" if self.tie else " beyond"
-        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.outcome}{verdict} noise"
+        name = self.metric.replace("_", " ")
+        return f"{name} {self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.verdict}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Estimate, compare_classifiers, wilson_interval
+from ..intervals import Difference, Estimate, compare_classifiers, wilson_interval
 from ..probe import COARSE_FOLDS, install_head
 from . import page
 from .code import write_recipe
@@ -53,7 +53,7 @@ class Advice:
         inferred: what was found: classes and counts.
         findings: what an engineer should know of the images, the most pressing first.
         backbone: the pretrained network.
-        final: its stage before the head.
+        stages: those of its stages whose output was read, the last of them before the head.
         linear: whether a probe can become its head.
         policy: what to do, a key of `POLICIES`.
         stage: the stage whose output is read, or the first stage that trains; "" where none is named.
@@ -83,7 +83,7 @@ class Advice:
     inferred: str
     findings: list[ImageFinding]
     backbone: str
-    final: str
+    stages: list[str]
     linear: bool
     policy: str
     stage: str
@@ -110,7 +110,7 @@ class Advice:
             self.source,
             group_by=self.group_by,
             grey_bits=self.known.grey_bits,
-            final=self.final,
+            stages=self.stages,
             linear=self.linear,
             stage=self.stage,
             share=self.share,
@@ -180,10 +180,10 @@ class Advice:
             return "Too few images for a learning curve."
         before, now = self.curve.iloc[-2], self.curve.iloc[-1]
         gain, low, high = now["gain"], now["gain_low"], now["gain_high"]
-        sure = "beyond noise" if low > 0 else "within noise"
+        verdict = Difference("balanced_accuracy", gain, low, high, LEVEL).verdict
         return (
             f"From {before['images']:.0f} to {now['images']:.0f} images the linear probe gained "
-            f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], {sure}. Another doubling "
+            f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], {verdict}. Another doubling "
             "seldom brings more than the last one did."
         )
 
@@ -368,7 +368,7 @@ def advise(
             inferred=inferred(known),
             findings=findings,
             backbone=backbone,
-            final=list(read)[-1],
+            stages=list(read),
             linear=linear,
             policy=decision.policy,
             stage=stage,
@@ -463,18 +463,21 @@ def _distances(model: nn.Module, known: data.Split) -> tuple[float, dict[str, fl
 
 
 def _curve(race: Race) -> pd.DataFrame:
-    """Return the balanced accuracy of the linear probe by how many images it learns from."""
+    """Return the balanced accuracy of the linear probe by how many images it learns from.
+
+    From all of them it is the probe of the race, from some the same but for the images that are left out.
+    """
     x, y, groups = final(race.features), race.labels, race.groups
     rng, rows, hits = np.random.default_rng(race.seed), [], {}
     for share in (0.25, 0.5, 1.0):
-        found = np.full(len(y), np.nan)
+        found = race.hits("probe") if share == 1 else np.full(len(y), np.nan)
         used = []
         for fold in range(COARSE_FOLDS):
-            learn, held = np.flatnonzero(race.fold != fold), np.flatnonzero(race.fold == fold)
-            kept = np.concatenate(
-                [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
-            )
-            found[held] = fit(x[kept], y[kept], groups[kept], race.seed).predict(x[held]) == y[held]
+            learn, held = race.rows(fold)
+            drawn = [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
+            kept = np.sort(np.concatenate(drawn))  # inner folds go by the order
+            if share < 1:
+                found[held] = fit(x[kept], y[kept], groups[kept], race.seed).predict(x[held]) == y[held]
             used.append(len(kept))
         judged = ~np.isnan(found)
         hits[share] = found[judged], y[judged], groups[judged]

@@ -43,7 +43,7 @@ print(found.report(judged[{stage!r}], judged.labels))
 """
 
 DEPTHS = """\
-stages = surgery.stages(model).names[1:-1]
+stages = {stages}
 known, judges = (
     features.extract(model, split, at=stages) for split in (dataset.train, dataset.val)
 )
@@ -120,7 +120,7 @@ def write_recipe(
     *,
     group_by: str | None,
     grey_bits: int,
-    final: str,
+    stages: list[str],
     linear: bool,
     stage: str,
     share: float,
@@ -136,7 +136,7 @@ def write_recipe(
         group_by: the regular expression by which images belong together, "" where none do; None for a
             function, which no text can hold.
         grey_bits: as in `data.load`.
-        final: the stage before the head.
+        stages: those whose output was read; the last of them is the one before the head.
         linear: whether a probe can become the network's head.
         stage: the stage whose output is read, or the first stage that trains.
         share: the part of the features of all stages that is kept.
@@ -144,7 +144,7 @@ def write_recipe(
         seed: what random numbers are drawn from.
     """
     if policy == "probe" and not linear:  # it stays beside the network, as one of another stage does
-        policy, stage = "probe, best depth", final
+        policy, stage = "probe, best depth", stages[-1]
     body = "".join(PARTS[policy])
     imports = ", ".join(name for name in MODULES if f"{name}." in START + body)
     given = [
@@ -156,7 +156,7 @@ def write_recipe(
     ]
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
     values["note"] = NOTE if group_by is None else ""
-    values |= {"final": final, "stage": stage, "share": share, "seed": seed}
+    values |= {"stages": stages, "final": stages[-1], "stage": stage, "share": share, "seed": seed}
     values |= {"folds": f"folds={COARSE_FOLDS}, seed={seed}", "penalties": COARSE_PENALTIES}
     if recipe is not None:
         (phase,) = recipe.phases
@@ -164,7 +164,7 @@ def write_recipe(
             "head_lr": phase.head_lr,
             "reset": recipe.reset,
             "settings": f"lr={phase.lr}, epochs={phase.epochs}, batch_size={recipe.batch_size}, "
-            f"augment={recipe.augment}, freeze_batchnorm={recipe.freeze_batchnorm},\n    "
+            f"augment={recipe.augment!r}, freeze_batchnorm={recipe.freeze_batchnorm},\n    "
             f'class_weight="{recipe.class_weight}", keep="{recipe.keep}", seed={seed}',
         }
     numpy = "import numpy as np\n\n" if "np." in body else ""

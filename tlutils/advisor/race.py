@@ -147,13 +147,13 @@ class Race:
             else:
                 yield name
 
-    def _rows(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows that a fold learns from, and those that judge it."""
         return np.flatnonzero(self.fold != fold), np.flatnonzero(self.fold == fold)
 
     def _run(self, policy: str, fold: int) -> None:
         """Let a policy learn from all folds but one, and note its probabilities there."""
-        runner, (learn, held), start = self.runners[policy], self._rows(fold), time.monotonic()
+        runner, (learn, held), start = self.runners[policy], self.rows(fold), time.monotonic()
         known = {stage: x[learn] for stage, x in self.features.items()}
         if policy in PROBES:
             classify = PROBES[policy](known, self.labels[learn], self.groups[learn], self.seed)
