@@ -455,6 +455,18 @@ def assert_measured(policy, scope, backbone):
     assert np.array_equal(found, measured)
 
 
+@pytest.mark.usefixtures("cheap_probes")
+def test_the_learning_curve_ends_with_the_score_that_the_race_measured(few):
+    known, rng = few.train, np.random.default_rng(0)
+    x = rng.normal(size=(len(known), 6)) + np.eye(6)[known.labels]
+    own = {"images": known, "features": {"pool": x}, "groups": np.arange(len(known))}
+    race = Race(**own, load=None, pass_seconds=0, deadline=0)
+    race.run_frozen()
+    curve = advice_module._curve(race)
+    assert curve["score"].iloc[-1] == race.score("probe")
+    assert curve["images"].iloc[-1] == 20
+
+
 @pytest.mark.parametrize(
     ("gain", "low", "high", "verdict"),
     [

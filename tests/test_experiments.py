@@ -16,7 +16,8 @@ from sklearn.linear_model import LinearRegression
 
 from tlutils import experiments
 from tlutils.errors import LearnerError
-from tlutils.experiments import ABOUT, grid, interval, run_grid, summarize
+from tlutils.experiments import ABOUT, grid, run_grid, summarize
+from tlutils.intervals import t_interval
 
 
 def measure(size: int, kind: str, seed: int) -> dict:
@@ -224,17 +225,6 @@ def test_a_protocol_cannot_overwrite_its_axes(tmp_path):
     assert "score" in table["error"][0]
 
 
-# By hand: values 1, 2, 3 have mean 2 and standard error 1/sqrt(3); t(0.975, 2) = 4.3027.
-def test_the_interval_is_students():
-    mean, low, high = interval([1, 2, 3])
-    assert (mean, low, high) == pytest.approx((2, 2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4)
-    values = np.random.default_rng(0).normal(size=12)
-    oracle = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    assert interval(values, level=0.9)[1:] == pytest.approx((oracle.low, oracle.high))
-    assert interval([5.0]) == (5.0, -np.inf, np.inf)
-    assert np.isnan(interval([])).all()
-
-
 LUCK = [0.1, 0.5, 0.9]  # of each seed: far larger than the effect
 
 
@@ -252,7 +242,7 @@ def test_means_come_with_intervals_over_seeds():
     found = summarize(scores(), by=["strategy"], value="accuracy").set_index("strategy")
     assert found.loc["probe", "accuracy"] == pytest.approx(0.5)
     assert found.loc["probe", "n"] == 3  # seeds, and not rows
-    assert (found.loc["probe", "low"], found.loc["probe", "high"]) == pytest.approx(interval(LUCK)[1:])
+    assert (found.loc["probe", "low"], found.loc["probe", "high"]) == pytest.approx(t_interval(LUCK)[1:])
 
 
 def test_runs_that_share_a_seed_are_paired():

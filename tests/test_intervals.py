@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 
 from tlutils.errors import LearnerError
-from tlutils.experiments import interval
 from tlutils.intervals import (
     SampleMean,
     compare_classifiers,
     compare_hits,
     kendall_tau,
     macro_average,
+    t_interval,
     two_way_interval,
     two_way_mean,
     wilson_interval,
@@ -20,20 +20,50 @@ from tlutils.intervals import (
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
 
 
+# By hand: values 1, 2, 3 have mean 2 and standard error 1/sqrt(3); t(0.975, 2) = 4.3027.
+def test_the_interval_is_students():
+    mean, low, high = t_interval([1, 2, 3])
+    assert (mean, low, high) == pytest.approx((2, 2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4)
+    values = np.random.default_rng(0).normal(size=12)
+    oracle = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert t_interval(values, level=0.9)[1:] == pytest.approx((oracle.low, oracle.high))
+    assert t_interval([5.0]) == (5.0, -np.inf, np.inf)
+    assert np.isnan(t_interval([])).all()
+
+
+@pytest.mark.parametrize("hits", [HITS, np.ones((3, 6)), np.ones((1, 6))])
+def test_intervals_over_seeds_and_images_have_the_level_that_is_asked_for(hits):
+    other = 1 - np.array(hits) / 2
+    for level in (0.8, 0.99):
+        found, gap = two_way_interval(hits, level=level), compare_hits(hits, other, level=level)
+        assert gap.level == level
+        if np.ptp(hits):
+            mean = two_way_mean(hits).interval(level)
+            assert found[1:] == pytest.approx(np.clip(mean[1:], 0, 1))
+            own = two_way_mean(np.array(hits) - other).interval(level)
+            assert (gap.low, gap.high) == pytest.approx(tuple(np.clip(own[1:], -1, 1)))
+        elif len(hits) > 1:
+            assert found.low == pytest.approx(wilson_interval(np.ones(6), level=level).low)
+    far = compare_hits(np.array(HITS) * 9.0, HITS, level=0.8)
+    assert (far.low, far.high) == tuple(two_way_mean(np.array(HITS) * 8.0).interval(0.8)[1:])
+    assert two_way_interval(hits) == two_way_interval(hits, level=0.95)
+    assert compare_hits(hits, other) == compare_hits(hits, other, level=0.95)
+
+
 def test_one_value_a_seed_gives_students_interval():
     values = [0.05, 0.06, 0.08]
-    assert two_way_mean([[v] for v in values]).interval() == pytest.approx(interval(values))
+    assert two_way_mean([[v] for v in values]).interval() == pytest.approx(t_interval(values))
 
 
 def test_seeds_without_any_effect_leave_the_interval_over_images():
     """Three equal rows say no more than one: Student's interval over the images."""
     row = np.array(HITS[0], dtype=float)
-    assert two_way_mean([row, row, row]).interval() == pytest.approx(interval(row))
+    assert two_way_mean([row, row, row]).interval() == pytest.approx(t_interval(row))
 
 
 def test_images_without_any_effect_leave_the_interval_over_seeds():
     seeds = np.array([0.2, 0.4, 0.9])
-    assert two_way_mean(seeds[:, None].repeat(50, axis=1)).interval() == pytest.approx(interval(seeds))
+    assert two_way_mean(seeds[:, None].repeat(50, axis=1)).interval() == pytest.approx(t_interval(seeds))
 
 
 def test_the_variance_is_that_of_the_mean_squares():
@@ -143,7 +173,7 @@ def test_more_seeds_on_the_same_images_without_the_images_would_not_cover():
     rng, covered = np.random.default_rng(0), 0
     for _ in range(300):
         hits, _ = draw(rng, 10, 13, 40, SPREADS["groups"])
-        _, low, high = interval(hits.mean(axis=1))
+        _, low, high = t_interval(hits.mean(axis=1))
         covered += low <= truth(SPREADS["groups"], 0.0) <= high
     assert covered / 300 < 0.75
 

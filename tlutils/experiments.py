@@ -20,12 +20,11 @@ import psutil
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky import process_executor
-from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from . import runtime
 from .errors import LearnerError
-from .intervals import Estimate, SampleMean
+from .intervals import t_interval
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 """The libraries whose versions are part of a run's key: rows from other versions are made again."""
@@ -222,30 +221,10 @@ def summarize(
         means = means.merge(base[[*shared, value]], on=shared, suffixes=("", "_base"))
         means[value] -= means.pop(f"{value}_base")
     rows = [
-        (*group, *interval(values, level=level), len(values))
+        (*group, *t_interval(values, level=level), len(values))
         for group, values in means.groupby(by, sort=False)[value]
     ]
     return pd.DataFrame(rows, columns=[*by, value, "low", "high", "n"])
-
-
-def interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Return the mean of independent values with Student's interval: NaN without values, infinite around one.
-
-    Args:
-        values: (n,), one of each repetition.
-        level: confidence level, between 0 and 1.
-
-    Example:
-        >>> from tlutils.experiments import interval
-        >>> print(interval([0.8, 0.9, 0.7]))
-        0.800 [0.552, 1.048]
-    """
-    numbers = np.asarray(values, dtype=float)
-    n = len(numbers)
-    if not n:
-        return Estimate(np.nan, np.nan, np.nan)
-    variance = float(numbers.var(ddof=1)) / n if n > 1 else np.inf
-    return SampleMean(float(numbers.mean()), variance, n - 1).interval(level)
 
 
 def _run_one(function: Protocol, run: Run, file: Path, key: str, threads: int) -> None:

@@ -120,6 +120,27 @@ class SampleMean:
         return float(stdtr(self.dof, (threshold - self.value) / self.variance**0.5))
 
 
+def t_interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Return the mean of independent values with Student's interval: NaN without values, infinite around one.
+
+    Args:
+        values: (n,), one of each repetition.
+        level: Confidence level, between 0 and 1.
+
+    Example:
+        >>> from tlutils.intervals import t_interval
+        >>> print(t_interval([0.8, 0.9, 0.7]))
+        0.800 [0.552, 1.048]
+    """
+    numbers = np.asarray(values, dtype=float)
+    n = len(numbers)
+    if not n:
+        return Estimate(np.nan, np.nan, np.nan)
+    return SampleMean(
+        float(numbers.mean()), float(numbers.var(ddof=1)) / n if n > 1 else np.inf, n - 1
+    ).interval(level)
+
+
 def group_codes(groups: ArrayLike | None, count: int) -> np.ndarray:
     """Return a number from 0 for each image, (n,), equal for images of one group.
 
@@ -408,7 +429,11 @@ def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None
 
 
 def two_way_interval(
-    hits: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
+    hits: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """Return the mean of a table of seeds × images of values from 0 to 1, with an interval over both.
 
@@ -421,6 +446,7 @@ def two_way_interval(
         hits: (S, N), one row per seed: whether each image was answered rightly, or how nearly, from 0 to 1.
         weights: As in `two_way_mean`.
         groups: As in `two_way_mean`.
+        level: Confidence level of the interval, between 0 and 1: 95 % unless given.
 
     Raises:
         LearnerError: The shapes do not fit, there is no value, or one lies outside 0 to 1.
@@ -438,17 +464,20 @@ def two_way_interval(
             f"Values from {table.min():g} to {table.max():g} arrived. Expected hits, from 0 to 1; the mean "
             "of any other table is two_way_mean(table).interval()."
         )
-    return Estimate(*np.clip(_of_shares(table, weights, groups), 0, 1).tolist())
+    return Estimate(*np.clip(_of_shares(table, weights, groups, level), 0, 1).tolist())
 
 
-def _of_shares(table: np.ndarray, weights: ArrayLike | None, groups: ArrayLike | None) -> Estimate:
+def _of_shares(
+    table: np.ndarray, weights: ArrayLike | None, groups: ArrayLike | None, level: float
+) -> Estimate:
     """Return the interval of `two_way_mean`; as wide as Wilson's where nothing varies, which is no proof."""
-    found = two_way_mean(table, weights=weights, groups=groups).interval()
+    found = two_way_mean(table, weights=weights, groups=groups).interval(level)
     if len(table) == 1 or table.min() < table.max():
         return found
     own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
     shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
-    width = 1 - wilson_interval(np.ones(max(len(table), round(1 / (shares**2).sum())))).low
+    equal = np.ones(max(len(table), round(1 / (shares**2).sum())))
+    width = 1 - wilson_interval(equal, level=level).low
     return Estimate(found.value, found.value - width, found.value + width)
 
 
@@ -459,6 +488,7 @@ def compare_hits(
     weights: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     metric: str = "accuracy",
+    level: float = 0.95,
 ) -> Difference:
     """Return how much better one of two methods is, with an interval over seeds and images, or that they tie.
 
@@ -474,6 +504,7 @@ def compare_hits(
         weights: As in `two_way_mean`.
         groups: As in `two_way_mean`.
         metric: What the mean is called.
+        level: Confidence level of the interval, between 0 and 1: 95 % unless given.
 
     Raises:
         LearnerError: The shapes do not fit, or there is no value.
@@ -487,5 +518,7 @@ def compare_hits(
     """
     one, two, shares = _paired(first, second, "seeds and images")
     if not shares:
-        return Difference(metric, *two_way_mean(one - two, weights=weights, groups=groups).interval())
-    return Difference(metric, *np.clip(_of_shares(one - two, weights, groups), -1, 1).tolist())
+        found = two_way_mean(one - two, weights=weights, groups=groups).interval(level)
+    else:
+        found = Estimate(*np.clip(_of_shares(one - two, weights, groups, level), -1, 1).tolist())
+    return Difference(metric, *found, level)

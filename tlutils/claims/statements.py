@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import unknown
-from ..experiments import interval
+from ..intervals import t_interval
 from .effects import Contrast, Evidence, Mean, Measurement, Ranking
 from .materials import BACKBONE, FAR, LARGER, NEAR, NETWORKS, STAGES
 from .matrix import LITTLE_FAR, LOTS_FAR, LOTS_NEAR, MATRIX, NOTES, SLIDES, probe, training, tuned_probe
@@ -105,7 +105,7 @@ def by_severity(first: tuple[str, str], second: tuple[str, str]) -> Callable[[Ev
                 table.loc[table["strategy"] == strategy, f"{judged}_{severity}"]
                 for strategy, judged in (first, second)
             )
-            leads.append(f"{severity}: {interval((one - other).groupby('seed').mean())}")
+            leads.append(f"{severity}: {t_interval((one - other).groupby('seed').mean())}")
         return f"By severity, on {' and '.join(dict.fromkeys(runs['dataset']))}: {'; '.join(leads)}."
 
     return say

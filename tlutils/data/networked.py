@@ -73,9 +73,9 @@ class Official:
     files: Callable[[], Files]
     base: str  # the folder below its own in which torchvision expects what is in the files
     open: Callable[[Path], dict[str, Any]]  # a folder -> {side: torchvision data set}; "" is split by seed
-    samples: Callable[[Any], Iterable[tuple[Path, int]]] = (
-        lambda opened: []
-    )  # (path, class index) of each image
+    samples: Callable[
+        [Any], Iterable[tuple[Path, int]]
+    ]  # (path, class index) of each image, where it is a file
 
 
 def _read_labels(files: str) -> Callable[[Any], Iterable[tuple[Path, int]]]:
@@ -91,6 +91,7 @@ OFFICIAL = {
         lambda: {"cifar-10-python.tar.gz": (datasets.CIFAR10.url, datasets.CIFAR10.tgz_md5)},
         "",
         lambda root: {side: datasets.CIFAR10(root, train=side == "train") for side in ("train", "test")},
+        lambda opened: [],  # its images are no files: see `load_cifar_10`
     ),
     "dtd": Official(
         lambda: {"dtd-r1.0.1.tar.gz": (datasets.DTD._URL, datasets.DTD._MD5)},

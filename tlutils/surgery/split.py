@@ -268,6 +268,12 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
         raise LearnerError(f"Nothing can be cut off before the head, nor at {first}, because {reason}.")
     if name in known.names:
         return known.names.index(name)
+    if name == "all":
+        raise LearnerError(
+            'from_stage="all" is the whole network: no part comes before it, and there is nothing to cut. '
+            f'Expected one of {", ".join(known.names)}. "all" holds where something is frozen or trained: in '
+            "freeze_to, Phase and recipes."
+        )
     for k, own in enumerate(known):
         first = own.modules[0] if own.modules else ""
         if first and (name == first or first.startswith(f"{name}.") or name == f"{first}.0"):
