@@ -495,5 +495,5 @@ def test_the_forward_of_a_frozen_model_is_that_of_the_model_in_eval_mode():
 def test_the_whole_network_is_frozen_or_trained_as_all_and_cannot_be_cut_so():
     model = models.load("test_resnet", pretrained=False)
     surgery.freeze_to(model, "all")
-    with pytest.raises(LearnerError, match="no part comes before it.*Expected one of stem, .*head"):
+    with pytest.raises(LearnerError, match=r"no part comes before it.*Expected one of stem, .*head"):
         surgery.split_at(model, "all")

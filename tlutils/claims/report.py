@@ -187,8 +187,8 @@ def paragraph(v: Verdict) -> str:
         return "\n\n".join([*words, *(part for part in (v.also, claim.note) if part)])
     bar = "0" if claim.expects == "more" else f"{-claim.margin:g}"
     words.append(
-        f"Measured: {claim.contrast}. Effect {_effect(v)} in {claim.unit}, over {v.n} seeds; it holds above "
-        f"{bar}, and a difference within ±{claim.margin:g} is none ({claim.why}). Verdict: **{v.verdict}**."
+        f"Measured: {claim.contrast}. Effect {_effect(v)} in {claim.unit}, over {v.n} seeds. The claim holds "
+        f"above {bar}; a difference below {claim.margin:g} counts as none ({claim.why}). Verdict: **{v.verdict}**."
     )
     if v.broken:
         words.append(f"The control failed: {'; '.join(v.broken)}.")

@@ -242,7 +242,7 @@ OTHERS = [
         effect=trend([probe(at=stage, **LOTS_NEAR) for stage in STAGES]),
         contrast="slope of the linear probe over all eight stages, similar images",
         margin=0.005,
-        why="half a point for each stage: less than two over the depth of the network's upper half",
+        why="half a point for each stage, less than two points over the upper half of the network",
         unit="balanced accuracy for each stage",
         also=dip,
     ),

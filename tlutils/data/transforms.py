@@ -201,8 +201,8 @@ def transform_for(model: nn.Module, *, train: bool | Literal["shift"] = False) -
 def read_files_as(model: nn.Module, images: object) -> nn.Module:
     """Return the same model, which from now on reads files as a split reads its own.
 
-    What learns from a split calls this: `train.fit`, `probe.install_head` and, by these, `deploy.build`. Paths
-    of its images then give what was learned from.
+    What learns from a split calls this: `train.fit`, `probe.install_head` and, by these, `deploy.build`. The
+    paths of its images then give what was learned from.
 
     Args:
         model: any model; how many bits of 16-bit grey pictures are used is noted in its description.

@@ -315,7 +315,7 @@ def is_held(module: nn.Module) -> bool:
     return isinstance(module.__dict__.get("train"), Held)
 
 
-def fingerprint(tensor: torch.Tensor) -> int:
+def checksum(tensor: torch.Tensor) -> int:
     """Return a sum over the bits of a tensor: any change of one value changes it."""
     if tensor.is_meta or tensor.numel() == 0:
         return 0
@@ -325,7 +325,7 @@ def fingerprint(tensor: torch.Tensor) -> int:
 
 
 def take_prints(model: nn.Module) -> dict[str, int]:
-    """Return a fingerprint of each tensor that must not change, and note them on the model.
+    """Return a checksum of each tensor that must not change, and note them on the model.
 
     These are the frozen parameters and the buffers of held modules, by name.
     """
@@ -333,7 +333,7 @@ def take_prints(model: nn.Module) -> dict[str, int]:
     for name, module in model.named_modules():
         if is_held(module):
             frozen |= {f"{name}.{key}": b for key, b in module._buffers.items() if b is not None}
-    prints = {name: fingerprint(tensor) for name, tensor in frozen.items()}
+    prints = {name: checksum(tensor) for name, tensor in frozen.items()}
     setattr(model, PRINTS, prints)
     return prints
 
