@@ -1,7 +1,8 @@
 """How much a rule about freezing loses: every policy run to the end, and every rule judged by its regret.
 
-    python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is kept
-    python benchmarks/advisor_regret.py report --out DIR   # the rules on the tasks that are done
+    python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is not done again
+    python benchmarks/advisor_regret.py keep --out DIR     # the rows that are done, as docs/regret.parquet
+    python benchmarks/advisor_regret.py report             # the rules on the tasks of docs/regret.parquet
     python benchmarks/advisor_regret.py scores --out DIR   # do transferability scores rank as training does?
 
 A task is a data set, a number of images, and what is wrong with them. Every policy learns from the same
@@ -56,10 +57,10 @@ from tlutils.claims.materials import (
     small_network,
 )
 from tlutils.claims.shifts import corrupt
-from tlutils.experiments import run_grid, tidy
+from tlutils.experiments import key_of, run_grid, tidy
 from tlutils.inference import evaluating
-from tlutils.intervals import SampleMean, class_mean
-from tlutils.probe import FOLDS, assign_folds
+from tlutils.intervals import SampleMean, macro_average
+from tlutils.probe import COARSE_FOLDS, assign_folds
 
 POOL, SEEDS = 200, range(3)
 
@@ -167,7 +168,7 @@ def draw(task: Task, seed: int) -> tuple[Corrupted, Corrupted]:
 def halves(known: Corrupted, fold: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which images a fold learns from and which it judges by; copies of a picture stay together."""
     groups = np.unique(known.split.groups, return_inverse=True)[1]
-    folds = assign_folds(np.array(known.labels), groups, FOLDS, seed)
+    folds = assign_folds(np.array(known.labels), groups, COARSE_FOLDS, seed)
     return np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
@@ -256,15 +257,51 @@ def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
     """Return all runs, by what makes them: those that the pool judges first, and cross-validation last."""
     tasks = [{"seed": seed, **asdict(task)} for seed in SEEDS for task in TASKS]
     training = [policy for policy in POLICIES if policy not in PROBES]
-    rounds = [("pool", list(POLICIES)), *((str(fold), list(PROBES)) for fold in range(FOLDS))]
-    rounds += [(str(fold), training) for fold in range(FOLDS)]
+    rounds = [("pool", list(POLICIES)), *((str(fold), list(PROBES)) for fold in range(COARSE_FOLDS))]
+    rounds += [(str(fold), training) for fold in range(COARSE_FOLDS)]
     races = []
     for judge, policies in rounds:
         for seed, task, policy in product(SEEDS, TASKS, policies):
-            images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / FOLDS)
+            images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / COARSE_FOLDS)
             settings = settings_elsewhere(policy, task.dataset, round(images))
             races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
     return {describe: tasks, race: races}
+
+
+# --- Rows ------------------------------------------------------------------------------------------------
+
+KEPT = Path(__file__).resolve().parents[1] / "docs" / "regret.parquet"
+"""The rows that `run_grid` made, axes and values as JSON; each names the versions that it was made with."""
+
+VERSIONS = {"describe": "1", "race": "1"}
+"""Of the functions that make rows; where one is raised, `KEPT` has to be made again."""
+
+
+def keep(out: Path) -> None:
+    """Write the rows of a folder that did not fail as `KEPT`."""
+    rows = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("*.json"))]
+    packed = [
+        row | {part: json.dumps(row[part]) for part in ("axes", "values")}
+        for row in rows
+        if not row["error"]
+    ]
+    pd.DataFrame(packed).to_parquet(KEPT, index=False, compression="zstd")
+
+
+def kept_rows() -> list[dict[str, Any]]:
+    """Return the rows of `KEPT`."""
+    rows = pd.read_parquet(KEPT).to_dict("records")
+    return [row | {part: json.loads(row[part]) for part in ("axes", "values")} for row in rows]
+
+
+def lay(out: Path) -> None:
+    """Write the rows of `KEPT` where `run_grid` looks for them, whatever versions they were made with."""
+    out.mkdir(parents=True, exist_ok=True)
+    for row in kept_rows() if KEPT.exists() else []:
+        key = key_of(row["protocol"], row["axes"], VERSIONS[row["protocol"]])
+        file = out / f"{row['protocol']}-{key}.json"
+        if not file.exists():
+            file.write_text(json.dumps(row | {"key": key}), encoding="utf-8")
 
 
 # --- Rules -----------------------------------------------------------------------------------------------
@@ -311,7 +348,7 @@ def read_table(rows: pd.DataFrame) -> Table:
         for value in ("score", "cpu")
     )
     by_fold = folds.groupby([*INDEX, "policy"])["score"].agg(["mean", "size"])
-    cv = by_fold["mean"].where(by_fold["size"] == FOLDS).unstack().reindex(columns=POLICIES)
+    cv = by_fold["mean"].where(by_fold["size"] == COARSE_FOLDS).unstack().reindex(columns=POLICIES)
     known = told.join(cv.add_prefix("cv ")).assign(folds=_read_folds(folds))
     done = scores.index.intersection(known.index)
     return Table(100 * scores.loc[done], known.loc[done], cpu.loc[done])
@@ -371,7 +408,7 @@ def fields(known: pd.Series, policies: Sequence[str]) -> list[list[str]] | None:
     folds: dict[str, dict[str, Judged]] = known["folds"]
     frozen = [name for name in policies if name in PROBES]
     alive, found = [name for name in policies if name not in PROBES], []
-    for number in range(FOLDS):
+    for number in range(COARSE_FOLDS):
         seen = [str(n) for n in range(number)]
         if number:
             alive = survivors({name: _over(folds[name], seen).value for name in alive})
@@ -387,7 +424,7 @@ def advised(known: pd.Series, policies: Sequence[str] = tuple(POLICIES)) -> Deci
     if ran is None:
         return None
     folds: dict[str, dict[str, Judged]] = known["folds"]
-    parts = {name: [folds[name][str(n)] for n in range(FOLDS)] for name in ran[-1]}
+    parts = {name: [folds[name][str(n)] for n in range(COARSE_FOLDS)] for name in ran[-1]}
     hits = {name: np.concatenate([part[0] for part in own]) for name, own in parts.items()}
     labels, groups = (np.concatenate([part[k] for part in parts[ran[-1][0]]]) for k in (1, 2))
     return decide(hits, labels, groups)
@@ -418,7 +455,7 @@ def judge_advice(table: Table, policies: Sequence[str] = tuple(POLICIES)) -> dic
             {
                 "covered": gap <= (half**2 + chance**2) ** 0.5,
                 "ties": len(decision.tied) > 1,
-                "share of the cost": sum(cpu[names].sum() for names in ran) / (FOLDS * cpu.sum()),
+                "share of the cost": sum(cpu[names].sum() for names in ran) / (COARSE_FOLDS * cpu.sum()),
             }
         )
     return pd.DataFrame(rows).mean().to_dict() | {"tasks": len(rows)} if rows else {"tasks": 0}
@@ -426,7 +463,7 @@ def judge_advice(table: Table, policies: Sequence[str] = tuple(POLICIES)) -> dic
 
 def _over(folds: Mapping[str, Judged], numbers: Sequence[str]) -> SampleMean:
     hits, labels, groups = (np.concatenate([folds[n][k] for n in numbers]) for k in range(3))
-    return class_mean(hits, labels, groups=groups)
+    return macro_average(hits, labels, groups=groups)
 
 
 def by_advisor(policies: Sequence[str]) -> Rule:
@@ -581,7 +618,7 @@ def finetune_after(
             epochs=claims.Settings(lr=lr, steps=steps).epochs(len(known)),
             lr=lr,
             head_lr=lr,
-            train_bn=False,
+            freeze_batchnorm=True,
             keep="last",
             seed=seed,
         )
@@ -632,18 +669,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "report", "scores"])
-    parser.add_argument("--out", required=True, help="the folder of the runs")
+    parser.add_argument("command", choices=["run", "keep", "report", "scores"])
+    parser.add_argument("--out", type=Path, default=Path("build/regret"), help="the folder of the runs")
     options = parser.parse_args()
     if options.command == "run":
-        run_grid(runs(), out=options.out, versions={"describe": "1", "race": "1"})
+        lay(options.out)
+        run_grid(runs(), out=options.out, versions=VERSIONS)
+        return
+    if options.command == "keep":
+        keep(options.out)
         return
     if options.command == "scores":
         done = run_grid({finetune_after: score_runs()}, out=options.out, versions={"finetune_after": "1"})
         print(rank_correlations(done[done["error"] == ""], [*SCORES, *SOURCE_SCORES]).round(2).to_string())
         return
-    rows = [json.loads(file.read_text("utf-8")) for file in sorted(Path(options.out).glob("*.json"))]
-    table = read_table(tidy(rows))
+    table = read_table(tidy(kept_rows()))
     tasks = table.scores.groupby(level=INDEX[:2])
     if table.scores.index.get_level_values("dataset").nunique() < 2:
         raise SystemExit(

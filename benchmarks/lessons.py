@@ -38,7 +38,7 @@ def main() -> None:
         if options.write:
             notebook = nbformat.read(lesson.path, as_version=4)
             card = next(cell for cell in notebook.cells if "**Time**" in cell.source)
-            said = f"{5 * math.ceil(seconds / 5)} seconds to run on {cores} cores without a GPU "
+            said = f"{5 * math.ceil(seconds / 5)} seconds to run on {cores} cores "
             card.source = TIME.sub(lambda found, said=said: found[1] + said, card.source)
             nbformat.write(notebook, lesson.path)
 

@@ -18,7 +18,7 @@ from tlutils.advisor import code, images, policies
 from tlutils.advisor import race as race_module
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
-from tlutils.intervals import Difference, score_interval
+from tlutils.intervals import Difference, wilson_interval
 
 N = 40
 LABELS = np.arange(N) % 2
@@ -76,7 +76,7 @@ def test_the_expected_accuracy_is_wide_for_few_images_and_never_certain():
     # At 50 images and 80 % the half-width is about 11 points (95 %), at 500 3.5.
     for n, half in ((50, 0.11), (500, 0.035)):
         labels = np.arange(n) % 2
-        low, high = score_interval(np.arange(n) % 10 < 8, labels)[1:]
+        low, high = wilson_interval(np.arange(n) % 10 < 8, labels)[1:]
         assert (high - low) / 2 == pytest.approx(half, rel=0.1)
     perfect = advisor.decide({"probe": np.ones(N)}, LABELS, ALONE).expected
     assert perfect.value == perfect.high == 1
@@ -90,7 +90,7 @@ def test_intervals_of_one_classifier_cover_as_often_as_they_say():
         groups = np.repeat(np.arange(60), 2)  # pairs of frames of one scene, right or wrong together
         labels = groups % 3
         right = rng.random(60) < np.array([0.95, 0.8, 0.6])[np.arange(60) % 3]
-        interval = score_interval(right[groups], labels, groups=groups, level=0.9)
+        interval = wilson_interval(right[groups], labels, groups=groups, level=0.9)
         covered.append(interval.low <= (0.95 + 0.8 + 0.6) / 3 <= interval.high)
     assert 0.86 < np.mean(covered) < 0.95
 
@@ -345,10 +345,10 @@ def test_labels_are_doubted_by_the_probe_that_was_measured(few):
     together = np.arange(len(known)) // 2
     x = rng.normal(size=(len(known), 5)) + 2 * np.eye(5)[known.labels]
     race = start_race(known, x, together)
-    for fold in range(probe.FOLDS):
+    for fold in range(probe.COARSE_FOLDS):
         race._run("probe", fold)
     shared = {"groups": together, "penalties": policies.COARSE_PENALTIES}
-    blind = probe.predict_held_out(x, np.array(known.labels), **shared)
+    blind = probe.cross_val_predict(x, np.array(known.labels), **shared)
     assert np.array_equal(race.runners["probe"].probabilities, blind)
 
 
@@ -584,7 +584,7 @@ def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advic
     behind = {name: Difference("", 0, 0, 0) for name in policies.POLICIES}
     decision = replace(advice.decision, policy=tied[0], best=tied[0], tied=tied, behind=behind)
     deeper = replace(advice, policy=tied[0], decision=decision)
-    assert deeper.recipe.phases[0].from_stage is None  # lp-ft: the most frozen that ties and is a recipe
+    assert deeper.recipe.phases[0].from_stage == "all"  # lp-ft: the most frozen that ties and is a recipe
     assert "Training lp-ft, which ties with the best" in deeper.training
     # Where nothing that can be built ties, it is the best of what can be built, and how far behind is said.
     gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("finetune", -0.2))}

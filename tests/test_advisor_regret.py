@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlutils import claims, transferability
+from tlutils import claims, experiments, transferability
 
 spec = importlib.util.spec_from_file_location(
     "advisor_regret", Path(__file__).parent.parent / "benchmarks" / "advisor_regret.py"
@@ -178,7 +178,7 @@ def told_by_folds(scores):
     folds = {
         policy: {
             str(k): (np.roll(groups < right, 3 * shift).astype(float), labels, groups + 20 * k)
-            for k in range(regret.FOLDS)
+            for k in range(regret.COARSE_FOLDS)
         }
         for shift, (policy, right) in enumerate(scores.items())
     }
@@ -271,7 +271,7 @@ def test_there_are_enough_tasks_and_each_run_is_asked_for_once(monkeypatch):
     assert len(set(regret.TASKS)) == len(regret.TASKS) >= 12
     assert len(regret.SEEDS) >= 3
     assert all(60 <= sum(task.counts) <= 600 for task in regret.TASKS)
-    per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.FOLDS)
+    per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.COARSE_FOLDS)
     monkeypatch.setattr(regret, "TASKS", regret.TASKS[::7])
     assert len(regret.runs()[regret.race]) == len(regret.TASKS) * per_task
 
@@ -312,7 +312,7 @@ def test_a_corrupted_image_is_always_the_same_wherever_it_stands():
 
 def test_folds_judge_each_image_once():
     known, _ = regret.draw(regret.Task("digits", 6), 0)
-    halves = [regret.halves(known, fold, 0) for fold in range(regret.FOLDS)]
+    halves = [regret.halves(known, fold, 0) for fold in range(regret.COARSE_FOLDS)]
     assert sorted(np.concatenate([held for _, held in halves])) == list(range(len(known)))
     assert all(not set(learn) & set(held) for learn, held in halves)
 
@@ -335,3 +335,22 @@ def test_a_policy_that_trains_a_part_leaves_the_whole_network_to_the_next():
     for parameter in list(model.parameters())[5:]:
         parameter.requires_grad_(False)
     assert all(parameter.requires_grad for parameter in regret.reset_network(2, 0).parameters())
+
+
+def test_rows_that_are_kept_are_not_made_again_on_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(regret, "KEPT", tmp_path / "kept.parquet")
+    made = []
+
+    def race(*, seed, augment):
+        made.append(seed)
+        return {"hits": "101", "score": np.float64(2 / 3), "images": seed + 3}
+
+    runs = experiments.grid(seed=[0, 1], augment=[False, "shift"])
+    first = experiments.run_grid({race: runs}, out=tmp_path / "here", versions=regret.VERSIONS)
+    regret.keep(tmp_path / "here")
+    monkeypatch.setattr(experiments, "LIBRARIES", ("torch",))  # as if the others were of other versions
+    regret.lay(tmp_path / "there")
+    again = experiments.run_grid({race: runs}, out=tmp_path / "there", versions=regret.VERSIONS)
+    assert len(made) == 4
+    pd.testing.assert_frame_equal(first.drop(columns="key"), again.drop(columns="key"))
+    assert len(regret.kept_rows()) == 4

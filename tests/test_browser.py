@@ -88,7 +88,7 @@ def explorers(opened):
 # For each explorer: which of its controls, which keys, and what the words say afterwards.
 MOVES = {
     "explore_channels": [
-        ("stage", ["ArrowLeft"], "stem, channel 0"),
+        ("at", ["ArrowLeft"], "stem, channel 0"),
         ("channel", ["ArrowRight", "ArrowRight"], "stem, channel 2"),
         ("picture", ["ArrowDown"], "picture 1"),
     ],
@@ -130,12 +130,12 @@ def test_a_keyboard_moves_every_control_and_picture_and_words_follow(explorers, 
 
 def test_every_control_is_reached_by_tab_and_has_a_name(explorers):
     panel = explorers.panel(0)
-    panel.control("stage").focus()
+    panel.control("at").focus()
     reached = [explorers.focused()]
     for _ in range(4):
         explorers.page.keyboard.press("Tab")
         reached.append(explorers.focused())
-    assert reached == ["stage", "stage, typed", "channel", "channel, typed", "picture"]
+    assert reached == ["at", "at, typed", "channel", "channel, typed", "picture"]
 
 
 def test_the_words_are_a_live_region_that_describes_the_picture(explorers):

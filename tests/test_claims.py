@@ -359,13 +359,13 @@ def test_every_strategy_had_as_many_trials_on_every_data_set_and_got_its_best():
         best = max(own, key=lambda trial: trial["score"])
         assert row["score"] == pytest.approx(best["score"], rel=1e-5)
         assert row["lr"] == pytest.approx(best["lr"], rel=1e-5)
-        for name in ("steps", "augment", "train_bn", "network"):
+        for name in ("steps", "augment", "freeze_batchnorm", "network"):
             assert str(row[name]) == str(best[name])
 
 
 def test_what_differs_from_finetuning_after_a_probe_by_batchnorm_differs_by_it_alone():
     for dataset in (*claims.NEAR, *claims.FAR):
-        assert not claims.chosen_settings(dataset, "lp-ft", 5).train_bn
+        assert claims.chosen_settings(dataset, "lp-ft", 5).freeze_batchnorm
     on = [
         run
         for run in claims.select_runs(claims.QUICK)["training"]
@@ -373,7 +373,7 @@ def test_what_differs_from_finetuning_after_a_probe_by_batchnorm_differs_by_it_a
     ]
     for run in on:
         settings = claims.Settings(**{f.name: run[f.name] for f in fields(claims.Settings)})
-        assert replace(settings, train_bn=False) == claims.chosen_settings(
+        assert replace(settings, freeze_batchnorm=True) == claims.chosen_settings(
             run["dataset"], "lp-ft", run["images"]
         )
     assert len(on) == len(claims.QUICK.trained) * len(claims.QUICK.seeds)

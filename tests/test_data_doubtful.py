@@ -13,7 +13,7 @@ from image_folders import all_paths, fill, noted, picture, sides_of
 from PIL import Image
 
 from tlutils import data, runtime
-from tlutils.data import kept, packaged
+from tlutils.data import folder_cache, packaged
 from tlutils.data.duplicates import find_copies
 from tlutils.data.transforms import Preprocess
 from tlutils.errors import LearnerError
@@ -117,7 +117,7 @@ def test_the_search_is_done_once_for_the_same_pictures(root, monkeypatch):
     frames(root / "a", 10, scene=1, noise=2)
     fill(root / "b", 10)
     first = data.load(root)
-    monkeypatch.setattr(kept, "find_copies", lambda *args: pytest.fail("searched again"))
+    monkeypatch.setattr(folder_cache, "find_copies", lambda *args: pytest.fail("searched again"))
     again = data.load(root)
     assert again.train.fingerprint == first.train.fingerprint
     assert noted(again, "alike") == noted(first, "alike") != []

@@ -25,7 +25,7 @@ from tlutils.train import Recipe
 def fewer_penalties():
     """Labels are looked at by probes that choose among fewer penalties than a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(probe.predict_held_out.__kwdefaults__, "penalties", (3.0, 0.03))
+        patch.setitem(probe.cross_val_predict.__kwdefaults__, "penalties", (3.0, 0.03))
         yield
 
 
@@ -253,16 +253,38 @@ def test_what_was_advised_from_a_random_head_is_built_from_one(three, backbone, 
     assert "the head random, all stages trained" in built.trained
 
 
-def test_a_probe_that_somebody_else_fitted_becomes_the_head(three, backbone, tmp_path):
+@pytest.mark.parametrize("recipe", [None, Recipe.probe(epochs=1, head_lr=0.0)])
+def test_a_probe_that_somebody_else_fitted_becomes_the_head(recipe, three, backbone, tmp_path):
     dataset = data.load(three[0])
     store = features.extract(models.load(backbone), dataset.train, at="pool")
     fitted = probe.fit_probe(store["pool"], store.labels, classes=dataset.classes, penalties=[3.0])
-    built = deploy.build(dataset, tmp_path / "out", backbone=backbone, recipe=fitted)
+    built = deploy.build(dataset, tmp_path / "out", backbone=backbone, recipe=recipe, head=fitted)
     head = models.load(built.folder).fc
     assert torch.equal(head.weight, fitted.head().weight)
     wrong = probe.fit_probe(store["pool"][:, :5], store.labels, classes=dataset.classes, penalties=[3.0])
     with pytest.raises(LearnerError, match="does not fit the head"):
-        deploy.build(dataset, tmp_path / "other", backbone=backbone, recipe=wrong)
+        deploy.build(dataset, tmp_path / "other", backbone=backbone, recipe=recipe, head=wrong)
+
+
+SOLVED = probe.fit_probe(np.eye(4), [0, 1, 0, 1], penalties=[1.0])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipe": SOLVED}, "recipe is a Probe.*head="),
+        ({"recipe": "stage2"}, "recipe is a str"),
+        ({"head": Recipe.probe()}, "head is a Recipe.*recipe="),
+        ({"head": SOLVED.head()}, "head is a Linear.*fit_probe"),
+        ({"head": probe.fit_probe(np.eye(4), [0, 1, 0, 1], kind="knn", n_neighbors=[1])}, "no weights"),
+        ({"head": SOLVED, "recipe": Recipe.finetune(reset="head")}, "at random"),
+        ({"head": SOLVED, "recipe": Recipe.scratch()}, "at random"),
+    ],
+)
+def test_recipe_and_head_that_are_none_or_exclude_each_other_are_said(given, message, three, tmp_path):
+    with pytest.raises(LearnerError, match=message):
+        deploy.build(data.load(three[0]), tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.full
@@ -319,7 +341,7 @@ def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not
     wrong, hard = [0, 1, 2, 3, 40, 41, 42, 43, 80, 81, 82, 83], [10, 11, 12, 50, 51, 52]
     labels[wrong] = (truth[wrong] + 1) % 3
     x[hard] = 0.5 * (np.eye(3)[truth[hard]] + np.eye(3)[(truth[hard] + 2) % 3])
-    found = probe.find_label_issues(labels, probe.predict_held_out(x, labels))
+    found = probe.find_label_issues(labels, probe.cross_val_predict(x, labels))
     rows = {suspect.row for suspect in found}
     assert rows >= set(wrong)
     assert not rows & set(hard)
@@ -327,7 +349,7 @@ def test_a_label_that_the_features_contradict_is_doubted_and_a_hard_image_is_not
     assert all(suspect.suggested == truth[suspect.row] for suspect in found if suspect.row in wrong)
 
 
-@pytest.mark.parametrize("kind", ["probe", pytest.param("recipe", marks=pytest.mark.full)])
+@pytest.mark.parametrize("kind", ["head", pytest.param("recipe", marks=pytest.mark.full)])
 def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training(
     kind, backbone, tmp_path, monkeypatch
 ):
@@ -337,7 +359,7 @@ def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training
         features.extract(models.load(backbone), split, at="pool") for split in (dataset.train, dataset.val)
     )
     given = {
-        "probe": probe.fit_probe(
+        "head": probe.fit_probe(
             train_store["pool"],
             train_store.labels,
             classes=dataset.classes,
@@ -346,17 +368,17 @@ def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training
         ),
         "recipe": Recipe.probe(epochs=1),
     }[kind]
-    stores = [train_store, val_store] if kind == "probe" else [train_store]
+    stores = [train_store, val_store] if kind == "head" else [train_store]
     x, labels, groups = map(
         np.concatenate, zip(*((s["pool"], s.labels, s.groups) for s in stores), strict=True)
     )
     seen = []
     monkeypatch.setattr(probe, "find_label_issues", lambda labels, chances: seen.append(chances) or [])
-    deploy.build(dataset, tmp_path / "out", backbone=backbone, recipe=given)
-    told = probe.predict_held_out(x, labels, groups=groups, class_weight=None)
+    deploy.build(dataset, tmp_path / "out", backbone=backbone, **{kind: given})
+    told = probe.cross_val_predict(x, labels, groups=groups, class_weight=None)
     assert np.array_equal(seen[0], told)
-    assert not np.array_equal(told, probe.predict_held_out(x, labels, groups=groups))
-    assert not np.array_equal(told, probe.predict_held_out(x, labels, class_weight=None))
+    assert not np.array_equal(told, probe.cross_val_predict(x, labels, groups=groups))
+    assert not np.array_equal(told, probe.cross_val_predict(x, labels, class_weight=None))
 
 
 @pytest.mark.full

@@ -8,13 +8,13 @@ from tlutils.errors import LearnerError
 from tlutils.experiments import interval
 from tlutils.intervals import (
     SampleMean,
-    class_mean,
     compare_classifiers,
     compare_hits,
-    hit_rate,
     kendall_tau,
-    score_interval,
+    macro_average,
+    two_way_interval,
     two_way_mean,
+    wilson_interval,
 )
 
 HITS = [[1, 1, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], [1, 0, 0, 1, 1, 1]]
@@ -202,9 +202,11 @@ def test_a_share_and_a_difference_of_shares_stay_where_they_can_lie():
     nearly[:, 2] = [1, 0, 1]
     whole = two_way_mean(nearly).interval()
     assert whole.high > 1
-    assert hit_rate(nearly) == (whole.value, whole.low, 1)
-    assert hit_rate(1 - nearly) == pytest.approx((1 - whole.value, 0, 1 - whole.low))
-    assert hit_rate([[1, 1, 0]]) == pytest.approx((2 / 3, 0, 1)), "one seed says nothing of the others"
+    assert two_way_interval(nearly) == (whole.value, whole.low, 1)
+    assert two_way_interval(1 - nearly) == pytest.approx((1 - whole.value, 0, 1 - whole.low))
+    assert two_way_interval([[1, 1, 0]]) == pytest.approx((2 / 3, 0, 1)), (
+        "one seed says nothing of the others"
+    )
     apart = compare_hits(nearly, 1 - nearly)
     assert apart.high == 1
     assert two_way_mean(2 * nearly - 1).interval().high > 1
@@ -212,23 +214,25 @@ def test_a_share_and_a_difference_of_shares_stay_where_they_can_lie():
     assert losses.high > 1, "what is no share is not cut"
     for table in ([[1.0, -0.1]], [[2, 0]]):
         with pytest.raises(LearnerError, match="from 0 to 1"):
-            hit_rate(table)
+            two_way_interval(table)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_right_or_all_wrong_is_no_proof(value):
     table, names, weights = np.full((3, 40), value), np.arange(40) // 4, np.repeat([1, 3], 20)
-    assert hit_rate(table) == pytest.approx(score_interval(table[0]))
-    by_name = score_interval(table[0, :10])
-    assert hit_rate(table, groups=names) == pytest.approx(by_name), "a group counts once"
-    by_weight = score_interval(table[0, :32])
-    assert hit_rate(table, weights=weights) == pytest.approx(by_weight), "Kish: 80² / 200"
-    assert hit_rate(table[:, :1]) == pytest.approx(score_interval(table[:, 0])), "one share of each seed"
+    assert two_way_interval(table) == pytest.approx(wilson_interval(table[0]))
+    by_name = wilson_interval(table[0, :10])
+    assert two_way_interval(table, groups=names) == pytest.approx(by_name), "a group counts once"
+    by_weight = wilson_interval(table[0, :32])
+    assert two_way_interval(table, weights=weights) == pytest.approx(by_weight), "Kish: 80² / 200"
+    assert two_way_interval(table[:, :1]) == pytest.approx(wilson_interval(table[:, 0])), (
+        "one share of each seed"
+    )
 
 
 def test_two_ways_that_are_right_about_the_same_images_are_not_proved_the_same():
     table = np.tile([1.0, 1, 0, 1], (3, 10))
-    width = 1 - score_interval(np.ones(40)).low
+    width = 1 - wilson_interval(np.ones(40)).low
     found = compare_hits(table, table)
     assert (found.value, found.low, found.high) == pytest.approx((0, -width, width))
     assert found.tie
@@ -240,13 +244,13 @@ def test_two_ways_that_are_right_about_the_same_images_are_not_proved_the_same()
 
 def test_two_classifiers_that_are_right_about_the_same_images_are_not_proved_the_same():
     hits, labels = np.tile([1.0, 1, 0, 1], 10), np.arange(40) // 20
-    width = 1 - score_interval(np.ones(40), level=0.9).low
+    width = 1 - wilson_interval(np.ones(40), level=0.9).low
     found = compare_classifiers(hits, hits, labels, level=0.9)
     assert (found.value, found.low, found.high) == pytest.approx((0, -width, width))
     by_group = compare_classifiers(hits, hits, labels, groups=labels)  # crops of one photograph
-    assert by_group.high == pytest.approx(1 - score_interval(np.ones(2)).low)
+    assert by_group.high == pytest.approx(1 - wilson_interval(np.ones(2)).low)
     better = compare_classifiers(np.ones(40), hits, labels)
-    assert (better.value, better.low) == pytest.approx(class_mean(1 - hits, labels).interval()[:2])
+    assert (better.value, better.low) == pytest.approx(macro_average(1 - hits, labels).interval()[:2])
     assert not better.tie
     with pytest.raises(LearnerError, match="the same images"):
         compare_classifiers(hits, hits[:3])

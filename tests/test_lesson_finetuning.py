@@ -67,7 +67,7 @@ def test_the_loop_of_the_lesson_and_train_fit_reach_the_same_weights(written):
     x, y = torch.stack([prepare(image) for image, _ in images]), torch.tensor(images.labels)
     same = {"epochs": 2, "lr": 1e-3, "head_lr": 1e-2, "seed": 5}
     written["finetune_by_hand"](by_hand, by_hand.get_submodule(head), x, y, **same, batch=4)
-    recipe = train.Recipe.finetune(batch_size=4, train_bn=False, weight_decay=0, keep="last", **same)
+    recipe = train.Recipe.finetune(batch_size=4, freeze_batchnorm=True, weight_decay=0, keep="last", **same)
     train.fit(by_fit, SimpleNamespace(train=images, val=Images(0), classes=images.classes), recipe)
     for name, value in by_fit.state_dict().items():
         assert torch.allclose(by_hand.state_dict()[name], value, atol=1e-5), name

@@ -14,7 +14,7 @@ from tlutils import metrics
 from tlutils.advisor import decide
 from tlutils.advisor.race import LEVEL
 from tlutils.errors import LearnerError
-from tlutils.intervals import compare_classifiers, score_interval
+from tlutils.intervals import compare_classifiers, wilson_interval
 from tlutils.train.evaluate import compute_val_metrics
 
 
@@ -131,16 +131,16 @@ def test_every_copy_of_an_image_counts_once():
     assert (paired.low, paired.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
 
 
-def test_a_report_and_score_interval_say_the_same():
+def test_a_report_and_the_interval_of_wilson_say_the_same():
     labels, proba = classifier(n=50, skill=3)
     groups = np.arange(50) // 2
     got, hits = metrics.report(labels, proba, groups=groups), proba.argmax(1) == labels
-    assert got.balanced_accuracy == score_interval(hits, labels, groups=groups)
-    assert got.accuracy == score_interval(hits, groups=groups)
-    assert got.recalls[1] == score_interval(hits[labels == 1], groups=groups[labels == 1])
+    assert got.balanced_accuracy == wilson_interval(hits, labels, groups=groups)
+    assert got.accuracy == wilson_interval(hits, groups=groups)
+    assert got.recalls[1] == wilson_interval(hits[labels == 1], groups=groups[labels == 1])
     said = proba.argmax(1) == 2
     row = got.per_class.loc["2", ["precision", "precision_low", "precision_high"]]
-    assert tuple(row) == score_interval(hits[said], groups=groups[said])
+    assert tuple(row) == wilson_interval(hits[said], groups=groups[said])
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -178,7 +178,7 @@ def test_a_small_difference_is_a_tie_and_a_large_one_is_not():
     assert same.tie
     assert same.outcome == "a tie"
     assert "tie" in str(same)
-    width = 1 - score_interval(np.ones(200)).low
+    width = 1 - wilson_interval(np.ones(200)).low
     assert (same.low, same.high) == pytest.approx((-width, width)), "the same hits are no proof"
     assert metrics.compare(good, nudged).low < 0
     far = metrics.compare(good, poor)
@@ -305,21 +305,21 @@ def test_intervals_for_few_images_contain_the_truth_as_often_as_they_say(images,
     for _ in range(1000):
         hits = rng.binomial(images, recalls)
         right = np.concatenate([np.arange(n) < hit for n, hit in zip(images, hits, strict=True)])
-        mean = score_interval(right, np.repeat(classes, images))
+        mean = wilson_interval(right, np.repeat(classes, images))
         covered += mean.low <= np.mean(recalls) <= mean.high
     assert covered / 1000 >= 0.9
 
 
 def test_with_few_images_all_right_nothing_is_sure():
-    few = score_interval(np.ones(15), np.repeat([0, 1, 2], 5))
+    few = wilson_interval(np.ones(15), np.repeat([0, 1, 2], 5))
     assert (few.value, few.high) == (1, 1)
     assert few.low < 0.8
-    assert score_interval(np.ones(5)).low < 0.6
-    assert score_interval(np.ones(1500), np.repeat([0, 1, 2], 500)).low > 0.99
+    assert wilson_interval(np.ones(5)).low < 0.6
+    assert wilson_interval(np.ones(1500), np.repeat([0, 1, 2], 500)).low > 0.99
 
 
 def test_the_interval_of_a_share_is_wilsons():
     for hits, images in [(0, 4), (3, 4), (50, 60)]:
         theirs = binomtest(hits, images).proportion_ci(method="wilson")
-        found = score_interval(np.arange(images) < hits)
+        found = wilson_interval(np.arange(images) < hits)
         assert found[1:] == pytest.approx((theirs.low, theirs.high))

@@ -66,7 +66,8 @@ def test_batchnorm_is_known_whoever_wrote_it(layer):
     """What the head, freezing and training ask; a block that holds one is none."""
     assert is_batchnorm(layer) == (layer in BATCHNORMS)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), layer)
-    assert (layer in surgery.freeze_batchnorm(model)) == (layer in BATCHNORMS)
+    surgery.freeze_batchnorm(model).train()
+    assert layer.training == (layer not in BATCHNORMS)
 
 
 def test_a_batchnorm_of_ones_own_is_frozen_trained_and_measured_as_pytorchs():
@@ -86,7 +87,7 @@ def test_a_batchnorm_of_ones_own_is_frozen_trained_and_measured_as_pytorchs():
     assert torch.allclose(nets[0][1].running_mean, nets[1][1].running_mean, atol=1e-6)
     assert not torch.equal(nets[0][1].running_mean, torch.zeros(8))
     before = nets[0][1].running_mean.clone()
-    train.fit(nets[0], dataset, replace(recipe, train_bn=False))
+    train.fit(nets[0], dataset, replace(recipe, freeze_batchnorm=True))
     assert torch.equal(nets[0][1].running_mean, before)
 
 

@@ -19,7 +19,7 @@ from tlutils import data, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import extract as features_of
 from tlutils.features.rows import with_groups
-from tlutils.probe import COARSE_PENALTIES, fit_probe, install_head, predict_held_out
+from tlutils.probe import COARSE_PENALTIES, cross_val_predict, fit_probe, install_head
 from tlutils.probe.fitting import assign_folds
 from tlutils.probe.linear import fit_logistic
 
@@ -363,7 +363,7 @@ def test_rows_are_judged_by_a_probe_that_saw_nothing_of_their_picture_nor_chose_
     """Views of pictures without meaning are known from their neighbours, unless these are held out, too."""
     x, y, picture = pictures(30, 4)
     told, alone = (
-        np.mean(predict_held_out(rows, y, **given).argmax(axis=1) == y)
+        np.mean(cross_val_predict(rows, y, **given).argmax(axis=1) == y)
         for rows, given in ((with_groups(x, picture), {}), (x, {"groups": np.arange(120)}))
     )
     assert told < 0.65 < 0.7 < alone
@@ -371,7 +371,7 @@ def test_rows_are_judged_by_a_probe_that_saw_nothing_of_their_picture_nor_chose_
     held, learn = fold == 1, fold != 1
     options = {"groups": picture[learn], "penalties": COARSE_PENALTIES, "folds": 3, "seed": 5}
     one = fit_probe(x[learn], y[learn], class_weight=None, **options)
-    found = predict_held_out(x, y, groups=picture, class_weight=None, seed=5)
+    found = cross_val_predict(x, y, groups=picture, class_weight=None, seed=5)
     assert np.array_equal(found[held], one.predict_proba(x[held]))
 
 

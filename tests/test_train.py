@@ -27,10 +27,10 @@ def moved(before, after):
 @pytest.mark.parametrize("views", [0, 1])
 @pytest.mark.parametrize(
     ("from_stage", "expected"),
-    [("head", {"fc"}), ("last", {"last", "fc"}), (None, {"stem", "body", "last", "fc"})],
+    [("head", {"fc"}), ("last", {"last", "fc"}), ("all", {"stem", "body", "last", "fc"})],
 )
 def test_a_fit_moves_the_start_stage_and_all_after_it_and_no_bit_before_it(from_stage, expected, views):
-    if from_stage not in ("head", None):  # whatever surgery calls the stage that begins with this module
+    if from_stage not in ("head", "all"):  # whatever surgery calls the stage that begins with this module
         from_stage = stage_of("last")
     recipe = replace(
         FAST, phases=(Phase(from_stage=from_stage, epochs=2, lr=1e-2, head_lr=1e-2),), views=views
@@ -94,7 +94,9 @@ def test_from_scratch_draws_a_known_architecture_as_its_authors_do():
 def test_a_head_that_is_reset_is_the_new_head_of_that_seed_and_the_rest_stays():
     net, fresh = tiny_net(seed=1), surgery.replace_head(tiny_net(seed=1), 3, seed=7)
     train.fit(
-        net, tiny_data(), Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, reset="head", train_bn=False, seed=7)
+        net,
+        tiny_data(),
+        Recipe.finetune(epochs=1, lr=0.0, head_lr=0.0, reset="head", freeze_batchnorm=True, seed=7),
     )
     assert same(weights(net), weights(fresh))
     assert not same(weights(net), weights(tiny_net(seed=1)))
@@ -117,10 +119,10 @@ def test_weights_that_no_layer_can_draw_anew_are_refused_by_name():
 
 @pytest.mark.parametrize("phases", [1, 2])
 def test_held_batchnorm_keeps_weights_and_statistics_in_every_phase(phases):
-    starts = ["head", None][-phases:]
+    starts = ["head", "all"][-phases:]
     net = tiny_net()
     before = weights(net)
-    after, _ = trained(Recipe.gradual(starts, epochs=1, lr=1e-2, train_bn=False, keep="last"), net=net)
+    after, _ = trained(Recipe.gradual(starts, epochs=1, lr=1e-2, freeze_batchnorm=True, keep="last"), net=net)
     norms = [n for n in before if n.split(".")[0] != "fc" and n.split(".")[1] == "1"]
     assert norms
     assert all(torch.equal(before[n], after[n]) for n in norms)
@@ -162,7 +164,7 @@ def test_norms_that_freeze_to_lets_train_do_so_beside_batchnorm_that_stays_froze
     start = surgery.stages(net).names[2]
     surgery.freeze_to(net, start, train_frozen_norms=True)
     before = weights(net)
-    after, _ = trained(Recipe.partial(start, epochs=1, lr=1e-2, train_bn=False, keep="last"), net=net)
+    after, _ = trained(Recipe.partial(start, epochs=1, lr=1e-2, freeze_batchnorm=True, keep="last"), net=net)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     last = len(net.stem) - 1
     assert {name for name in moved if name.startswith("stem.")} == {
@@ -195,7 +197,9 @@ def test_augmentation_shows_another_view_in_each_epoch_unless_views_asks_for_few
     from_stage, views, different
 ):
     still = Phase(from_stage=from_stage, epochs=3, lr=0.0, head_lr=0.0)
-    recipe = replace(FAST, phases=(still,), train_bn=False, weight_decay=0.0, augment=True, views=views)
+    recipe = replace(
+        FAST, phases=(still,), freeze_batchnorm=True, weight_decay=0.0, augment=True, views=views
+    )
     losses = trained(recipe, tiny_data(train=6, val=3), tiny_net())[1].table["train_loss"]
     assert len(set(losses.round(6))) == different
 
@@ -214,7 +218,7 @@ def test_a_frozen_prefix_sees_each_image_once_however_many_epochs(monkeypatch, t
 
 
 def test_the_optimizer_remembers_across_phases():
-    whole = Phase(from_stage=None, epochs=2, lr=1e-2, head_lr=1e-2)
+    whole = Phase(from_stage="all", epochs=2, lr=1e-2, head_lr=1e-2)
     flat = replace(FAST, warmup_ratio=0.0, schedule="constant")
     one, _ = trained(replace(flat, phases=(whole,)))
     two, _ = trained(replace(flat, phases=(replace(whole, epochs=1),) * 2))
@@ -224,7 +228,7 @@ def test_the_optimizer_remembers_across_phases():
 def test_gradual_unfreezing_lets_each_new_stage_move():
     net = tiny_net()
     seen = [weights(net)]
-    starts = ["head", stage_of("last"), None]
+    starts = ["head", stage_of("last"), "all"]
     train.fit(
         net,
         tiny_data(),
@@ -258,7 +262,7 @@ def test_the_schedule_warms_up_and_then_falls_along_half_a_cosine():
 
 
 def test_early_stopping_waits_as_long_as_its_patience_on_val():
-    still = Recipe.finetune(epochs=9, lr=0.0, head_lr=0.0, patience=2, train_bn=False)
+    still = Recipe.finetune(epochs=9, lr=0.0, head_lr=0.0, patience=2, freeze_batchnorm=True)
     _, history = trained(still)
     assert len(history) == 3
     assert history.best_epoch == 1

@@ -418,13 +418,13 @@ def test_patience_without_val_is_said():
     assert "patience" in history.notices[0]
 
 
-@pytest.mark.parametrize(("micro_batches", "train_bn"), [(1, True), (2, False), (4, True)])
-def test_micro_batches_that_batchnorm_notices_are_said(micro_batches, train_bn):
-    recipe = replace(FAST, micro_batches=micro_batches, train_bn=train_bn, optimizer="sgd")
+@pytest.mark.parametrize(("micro_batches", "frozen"), [(1, False), (2, True), (4, False)])
+def test_micro_batches_that_batchnorm_notices_are_said(micro_batches, frozen):
+    recipe = replace(FAST, micro_batches=micro_batches, freeze_batchnorm=frozen, optimizer="sgd")
     net, plain = tiny_net(), tiny_net()
     history = train.fit(net, tiny_data(), recipe)
     train.fit(plain, tiny_data(), replace(recipe, micro_batches=1))
-    assert bool(history.notices) == (micro_batches > 1 and train_bn)
+    assert bool(history.notices) == (micro_batches > 1 and not frozen)
     probe = Recipe.probe(epochs=1, augment=True, micro_batches=2)
     frozen = train.fit(tiny_net(), tiny_data(), probe)
     assert not frozen.notices, "no BatchNorm trains where the head alone does"

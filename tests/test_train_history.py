@@ -131,5 +131,7 @@ def test_equal_recipes_are_written_alike_whatever_kind_of_number_they_were_given
         train.Recipe.finetune(patience=0.5)
 
 
-def test_the_word_of_the_table_is_a_stage_to_begin_with():
-    assert train.Recipe.partial("all").phases[0].from_stage is None
+def test_the_whole_network_is_called_all_and_nothing_else():
+    assert train.Recipe.partial("all").phases == train.Recipe.finetune().phases
+    with pytest.raises(LearnerError, match=r'from_stage is None.*"all"'):
+        train.Recipe.gradual(["head", None])

@@ -82,10 +82,10 @@ def test_a_notebook_is_committed_without_live_widgets_and_exports_with_the_pictu
 
 def test_channels_change_with_stage_channel_and_picture():
     explorer = widgets.explore_channels(tiny_net(), photos())
-    stages = list(explorer.controls["stage"].options)
+    stages = list(explorer.controls["at"].options)
     assert stages == ["stem", "stage1", "stage2"]
-    assert (explorer.controls["stage"].value, explorer.controls["channel"].max) == ("stage1", 7)
-    for values in ({"channel": 3}, {"image": 2}, {"stage": "stem"}):
+    assert (explorer.controls["at"].value, explorer.controls["channel"].max) == ("stage1", 7)
+    for values in ({"channel": 3}, {"image": 2}, {"at": "stem"}):
         changed, words = moved(explorer, **values)
         assert changed, values
     assert words.startswith("stem, channel 3 of 6, picture 2: the activation map has 16×16 places.")
@@ -93,13 +93,13 @@ def test_channels_change_with_stage_channel_and_picture():
 
 
 def test_the_channel_follows_when_a_stage_has_fewer():
-    explorer = widgets.explore_channels(tiny_net(), photos(), stage="stage2", channel=7)
-    assert moved(explorer, stage="stem")[1].startswith("stem, channel 5 of 6")
+    explorer = widgets.explore_channels(tiny_net(), photos(), at="stage2", channel=7)
+    assert moved(explorer, at="stem")[1].startswith("stem, channel 5 of 6")
 
 
 def test_best_patches_on_the_screen_are_those_of_the_library():
     model, x = tiny_net(), photos(9)
-    explorer = widgets.explore_channels(model, x, stage="stem", channel=2, count=4)
+    explorer = widgets.explore_channels(model, x, at="stem", channel=2, count=4)
     best = explain.top_patches(model, [x], at="stem", channels=[2], count=4)[2]
     assert explorer.screen.message.endswith(
         f"best patches come from pictures {', '.join(map(str, sorted(patch.image for patch in best)))}."
@@ -128,8 +128,8 @@ def test_the_occluder_covers_where_it_is_told_and_says_what_that_does():
     ("explorer", "function", "own"),
     [
         (widgets.explore_occlusion, explain.occlusion, set()),
-        (widgets.explore_deepdream, explain.deepdream, {"stage", "dream"}),
-        (widgets.explore_channels, explain.top_patches, {"stage", "channel"}),
+        (widgets.explore_deepdream, explain.deepdream, {"dream"}),
+        (widgets.explore_channels, explain.top_patches, {"channel"}),
     ],
 )
 def test_an_explorer_calls_an_option_as_the_function_that_it_runs_does(explorer, function, own):
@@ -245,7 +245,7 @@ def test_rates_take_what_training_returns():
 
 
 def test_a_dream_changes_the_picture_step_by_step_and_ends_by_itself():
-    panel = widgets.explore_deepdream(tiny_net(), photos()[0], stage="stage1", octaves=1, steps=5)
+    panel = widgets.explore_deepdream(tiny_net(), photos()[0], at="stage1", octaves=1, steps=5)
     before, seen = panel.screen.picture, []
     panel.bar.observe(lambda change: seen.append(change.new), "value")
     panel.start()
@@ -290,11 +290,11 @@ def test_stop_ends_a_dream_after_the_step_in_hand_and_leaves_nothing_behind():
 
 def test_a_dream_looks_the_same_as_the_librarys():
     model, x = tiny_net(), photos()[0]
-    panel = widgets.explore_deepdream(model, x, stage="stage1", octaves=1, steps=3, seed=4)
+    panel = widgets.explore_deepdream(model, x, at="stage1", octaves=1, steps=3, seed=4)
     panel.start()
     panel.wait()
     result = explain.deepdream(model, x[None], at="stage1", octaves=1, steps=3, seed=4)
-    shown = widgets.explore_deepdream(model, x, stage="stage1", octaves=1, dream=result)
+    shown = widgets.explore_deepdream(model, x, at="stage1", octaves=1, dream=result)
     assert panel.screen.picture == shown.screen.picture
     first, last = result.curve[0, 0].item(), result.curve[-1, 0].item()
     assert f"went from {first:.2g} to {last:.2g}." in panel.screen.message
@@ -356,7 +356,7 @@ def token_net():
 
 ONE = photos()[0]
 REFUSED = {
-    "no such stage": (lambda: widgets.explore_channels(tiny_net(), photos(), stage="stem1"), "'stem'"),
+    "no such stage": (lambda: widgets.explore_channels(tiny_net(), photos(), at="stem1"), "'stem'"),
     "no such channel": (lambda: widgets.explore_channels(tiny_net(), photos(), channel=8), "0 to 7"),
     "no maps anywhere": (
         lambda: widgets.explore_channels(token_net(), photos()),
@@ -373,7 +373,7 @@ REFUSED = {
     ),
     "too small to dream": (lambda: widgets.explore_deepdream(tiny_net(), ONE, octaves=3), "fewer octaves"),
     "no dream at all": (lambda: widgets.explore_deepdream(tiny_net(), ONE, octaves=1, steps=0), "steps=0"),
-    "a dream nowhere": (lambda: widgets.explore_deepdream(tiny_net(), ONE, stage="stage11"), "'stage1'"),
+    "a dream nowhere": (lambda: widgets.explore_deepdream(tiny_net(), ONE, at="stage11"), "'stage1'"),
     "no such cut": (lambda: widgets.explore_freezing(tiny_net(), results={"hed": (1, 1, 1)}), "'head'"),
     "no interval": (lambda: widgets.explore_freezing(tiny_net(), results={"head": 0.7}), "two ends"),
     "upside down": (lambda: widgets.explore_freezing(tiny_net(), results={"head": (0.7, 0.8, 0.9)}), "low ≤"),

@@ -65,7 +65,7 @@ def run(
         )
     else:
         settings = {"batch_size": 7, "optimizer": "sgd", "class_weight": "balanced", "keep": "last"}
-        recipe = Recipe.gradual(["head", None], epochs=2, lr=1e-2, **settings)
+        recipe = Recipe.gradual(["head", "all"], epochs=2, lr=1e-2, **settings)
     history = train.fit(
         net, tiny_data(train=train_images, val=11), recipe, out=folder / "run", num_workers=num_workers
     )

@@ -200,16 +200,16 @@ def _by_group(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return np.bincount(group, values) * (group.max() + 1)
 
 
-def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
-    """Return the mean over classes of the class means of a value per image; other images could be drawn.
+def macro_average(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None = None) -> SampleMean:
+    """Return the macro average of a value per image, the mean of the classes' means; images could be others.
 
-    For hits, 0 or 1, it is the balanced accuracy of one classifier on images that it has not learned from;
-    for differences of two classifiers' hits, how much better the first is, see `compare_classifiers`. What
-    another draw of the training images would change is not in it: that takes several seeds, see
-    `two_way_mean`. Where all images are right the spread says that nothing varies: `score_interval` allows
-    for that. Values vary around the mean of their class, which is estimated and takes a degree of freedom.
-    Where a class has one group alone, such as crops of one photograph, they vary around the overall mean:
-    another draw would be one of other classes, too.
+    For hits, 0 or 1, it is the balanced accuracy (macro recall) of one classifier on images that it has not
+    learned from; for differences of two classifiers' hits, how much better the first is, see
+    `compare_classifiers`. What another draw of the training images would change is not in it: that takes
+    several seeds, see `two_way_mean`. Where all images are right the spread says that nothing varies:
+    `wilson_interval` allows for that. Values vary around the mean of their class, which is estimated and
+    takes a degree of freedom. Where a class has one group alone, such as crops of one photograph, they vary
+    around the overall mean: another draw would be one of other classes, too.
 
     Args:
         values: (N,), a number of each image.
@@ -221,8 +221,8 @@ def class_mean(values: ArrayLike, labels: ArrayLike, *, groups: ArrayLike | None
         LearnerError: The shapes do not fit, or there is no value.
 
     Example:
-        >>> from tlutils.intervals import class_mean
-        >>> print(class_mean([1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]).interval())
+        >>> from tlutils.intervals import macro_average
+        >>> print(macro_average([1, 1, 1, 0, 1, 1], [0, 0, 0, 0, 1, 1]).interval())
         0.875 [0.507, 1.243]
     """
     y, truth = np.asarray(values, dtype=float), np.asarray(labels)
@@ -262,16 +262,16 @@ def compare_classifiers(
     err on the same ones, and their difference is known better than either value. What varies is which images
     of each class were drawn. The two classifiers are given: what other training images or another seed would
     have made of them is not in the interval; that takes several of each, see `compare_hits`. The interval is
-    that of `class_mean`; of a difference of hits it is cut at -1 and 1, outside of which none lies, and where
-    both are right about the same images, nothing varies, which is no proof: then it is as wide to either side
-    as that of `score_interval` where all are right.
+    that of `macro_average`; of a difference of hits it is cut at -1 and 1, outside of which none lies, and
+    where both are right about the same images, nothing varies, which is no proof: then it is as wide to
+    either side as that of `wilson_interval` where all are right.
 
     Args:
         first: (N,), a number of each image, such as 1 or 0, right or wrong.
         second: The same of the other classifier, (N,).
         labels: (N,), the class of each image: every class counts alike, as in the balanced accuracy. Without
             them every image does, as in the accuracy.
-        groups: As in `class_mean`.
+        groups: As in `macro_average`.
         metric: What the mean is called.
         level: Confidence level of the interval, between 0 and 1.
 
@@ -288,11 +288,11 @@ def compare_classifiers(
     """
     one, two, shares = _paired(first, second, "images")
     kinds = np.zeros(one.shape, dtype=int) if labels is None else labels
-    found = class_mean(one - two, kinds, groups=groups).interval(level)
+    found = macro_average(one - two, kinds, groups=groups).interval(level)
     if not shares:
         return Difference(metric, *found, level)
     if found.high - found.low < 1e-9:
-        width = 1 - score_interval(np.ones(one.shape), labels, groups=groups, level=level).low
+        width = 1 - wilson_interval(np.ones(one.shape), labels, groups=groups, level=level).low
         found = Estimate(found.value, found.value - width, found.value + width)
     value, low, high = np.clip(found, -1, 1).tolist()
     return Difference(metric, value, low, high, level)
@@ -309,40 +309,40 @@ def _paired(first: ArrayLike, second: ArrayLike, judged_by: str) -> tuple[np.nda
     return one, two, bool(((both >= 0) & (both <= 1)).all())
 
 
-def score_interval(
+def wilson_interval(
     hits: ArrayLike,
     labels: ArrayLike | None = None,
     *,
     groups: ArrayLike | None = None,
     level: float = 0.95,
 ) -> Estimate:
-    """Return the balanced accuracy of one classifier, with an interval that holds for few images too.
+    """Return an accuracy or a balanced accuracy with its Wilson score interval, right for few images too.
 
     Where all of five images are right, a bootstrap gives an interval of width 0; this one does not.
-    It is Wilson's score interval (1927) for the number of images that would give one share the same variance
-    (effective sample size, Kish 1965): fewer where classes are of unequal size, and where images of a group
-    vary together (design effect).
+    It is Wilson's (1927, doi:10.1080/01621459.1927.10502953) for the number of images that would give one
+    share the same variance (effective sample size, Kish 1965): fewer where classes are of unequal size, and
+    where images of a group vary together (design effect).
 
     Args:
         hits: (N,), 1 or 0 for each image, right or wrong.
         labels: (N,), the class of each image. Without them every image counts alike: the interval of any
             share, such as an accuracy or the recall of one class.
-        groups: As in `class_mean`.
+        groups: As in `macro_average`.
         level: Confidence level of the interval.
 
     Raises:
         LearnerError: The shapes do not fit, or there is no image.
 
     Example:
-        >>> from tlutils.intervals import score_interval
-        >>> print(score_interval([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1]))
+        >>> from tlutils.intervals import wilson_interval
+        >>> print(wilson_interval([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1]))
         1.000 [0.581, 1.000]
-        >>> print(score_interval([1, 1, 1, 1, 1]))
+        >>> print(wilson_interval([1, 1, 1, 1, 1]))
         1.000 [0.566, 1.000]
     """
     right = np.asarray(hits, dtype=float)
     truth = np.zeros(right.shape, dtype=int) if labels is None else np.asarray(labels)
-    mean, group = class_mean(right, truth).value, group_codes(groups, len(truth))
+    mean, group = macro_average(right, truth).value, group_codes(groups, len(truth))
     _, own, counts = np.unique(truth, return_inverse=True, return_counts=True)
     recalls, units = np.bincount(own, right) / counts, int(group.max()) + 1
     gaps = (right - recalls[own]) / counts[own]
@@ -402,15 +402,15 @@ def kendall_tau(values: ArrayLike, known: ArrayLike, *, groups: ArrayLike | None
     return SampleMean(tau, spread.variance, spread.dof)
 
 
-def hit_rate(
+def two_way_interval(
     hits: ArrayLike, *, weights: ArrayLike | None = None, groups: ArrayLike | None = None
 ) -> Estimate:
-    """Return the share of right answers in a table of seeds × images, with an interval over both.
+    """Return the mean of a table of seeds × images of values from 0 to 1, with an interval over both.
 
-    The interval is that of `two_way_mean`, cut at 0 and 1: no share lies outside. Where all answers are
-    right, or all wrong, nothing varies, which is no proof: then it is Wilson's, see `score_interval`, for as
-    many images, or seeds where there are more of these. For the one table of a single seed there is
-    `score_interval`.
+    Of hits it is the mean accuracy over seeds. The interval is that of `two_way_mean`, cut at 0 and 1: no
+    share lies outside. Where all answers are right, or all wrong, nothing varies, which is no proof: then it
+    is Wilson's, see `wilson_interval`, for as many images, or seeds where there are more of these. For the
+    one table of a single seed there is `wilson_interval`.
 
     Args:
         hits: (S, N), one row per seed: whether each image was answered rightly, or how nearly, from 0 to 1.
@@ -421,10 +421,10 @@ def hit_rate(
         LearnerError: The shapes do not fit, there is no value, or one lies outside 0 to 1.
 
     Example:
-        >>> from tlutils.intervals import hit_rate
-        >>> print(hit_rate([[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
+        >>> from tlutils.intervals import two_way_interval
+        >>> print(two_way_interval([[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
         0.889 [0.589, 1.000]
-        >>> print(hit_rate([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
+        >>> print(two_way_interval([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]))
         1.000 [0.610, 1.000]
     """
     table = np.asarray(hits, dtype=float)
@@ -443,7 +443,7 @@ def _of_shares(table: np.ndarray, weights: ArrayLike | None, groups: ArrayLike |
         return found
     own = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=float)
     shares = np.bincount(group_codes(groups, len(own)), own / own.sum())  # of the groups
-    width = 1 - score_interval(np.ones(max(len(table), round(1 / (shares**2).sum())))).low
+    width = 1 - wilson_interval(np.ones(max(len(table), round(1 / (shares**2).sum())))).low
     return Estimate(found.value, found.value - width, found.value + width)
 
 
@@ -461,7 +461,7 @@ def compare_hits(
     is the seed and the images, see `two_way_mean`; where two classifiers are given, `compare_classifiers`
     lets the images alone vary. The interval of a difference of hits is cut at -1 and 1, outside of which none
     lies. Where both are right about the same images, nothing varies, which is no proof: then it is as wide to
-    either side as Wilson's, see `hit_rate`.
+    either side as Wilson's, see `two_way_interval`.
 
     Args:
         first: (S, N), one row per seed: a hit, 0 or 1, of each image.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from .errors import LearnerError, unknown
-from .intervals import Difference, Estimate, class_mean, compare_classifiers, group_codes, score_interval
+from .intervals import Difference, Estimate, compare_classifiers, group_codes, macro_average, wilson_interval
 
 BINS = 15  # of equal width, for the calibration error, as in Guo et al. 2017 (arXiv:1706.04599)
 METRICS = ("accuracy", "balanced_accuracy", "log_loss", "calibration_error")
@@ -96,11 +96,11 @@ def report(
 ) -> Report:
     """Return what a classifier did on labelled images, with intervals and a table by class.
 
-    Accuracy, balanced accuracy, precision and recall have the intervals of `intervals.score_interval`, which
-    hold for few images too; the log loss has that of `intervals.class_mean`, cut at 0. The calibration error
-    (Guo et al. 2017, arXiv:1706.04599) is no mean over images: its interval is the percentiles of a seeded
-    bootstrap over the images (Efron 1979). It is a sum of absolute values, so that of a resample is too high
-    on average: its resamples are first centred on the value itself.
+    Accuracy, balanced accuracy, precision and recall have the intervals of `intervals.wilson_interval`, which
+    hold for few images too; the log loss has that of `intervals.macro_average`, cut at 0. The calibration
+    error (Guo et al. 2017, arXiv:1706.04599) is no mean over images: its interval is the percentiles of a
+    seeded bootstrap over the images (Efron 1979). It is a sum of absolute values, so that of a resample is
+    too high on average: its resamples are first centred on the value itself.
 
     Args:
         labels: true class of each image, (n,), integers 0 to C - 1.
@@ -133,13 +133,15 @@ def report(
     def share(rows: np.ndarray) -> Estimate:
         if not rows.any():
             return Estimate(np.nan, np.nan, np.nan)
-        return score_interval(hit[rows], groups=own[rows], level=level)
+        return wilson_interval(hit[rows], groups=own[rows], level=level)
 
     columns = _sum_by_group(chances, hit, own)
     error = float(_calibration_error(np.asarray(columns.sum(axis=0))[None])[0])
     many = _calibration_error(_resample(columns, resamples, seed))
     ends = np.quantile(np.clip(many + error - np.mean(many), 0, 1), [(1 - level) / 2, (1 + level) / 2])
-    loss = class_mean(log_losses(truth, chances), np.zeros(len(truth), dtype=int), groups=own).interval(level)
+    loss = macro_average(log_losses(truth, chances), np.zeros(len(truth), dtype=int), groups=own).interval(
+        level
+    )
 
     support = np.bincount(truth, minlength=len(names))
     table: dict[str, np.ndarray] = {"support": support}
@@ -150,8 +152,8 @@ def report(
             table[name + suffix] = values
     frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
     return Report(
-        accuracy=score_interval(hit, groups=own, level=level),
-        balanced_accuracy=score_interval(hit, truth, groups=own, level=level),
+        accuracy=wilson_interval(hit, groups=own, level=level),
+        balanced_accuracy=wilson_interval(hit, truth, groups=own, level=level),
         log_loss=loss._replace(low=max(loss.low, 0.0)),
         calibration_error=Estimate(error, *ends.tolist()),
         per_class=frame,
@@ -267,8 +269,9 @@ def compare(
     """Return a metric of the first report minus that of the second, with an interval over the images.
 
     Accuracy and balanced accuracy follow `intervals.compare_classifiers`, which says what varies: the images
-    and not the training. So does the log loss, a mean over images (`intervals.class_mean`). The calibration
-    error is no such mean: its interval is the percentiles of a bootstrap in which both are resampled alike.
+    and not the training. So does the log loss, a mean over images (`intervals.macro_average`). The
+    calibration error is no such mean: its interval is the percentiles of a bootstrap in which both are
+    resampled alike.
 
     Args:
         first: report of one classifier.
@@ -305,7 +308,7 @@ def compare(
         return Difference(metric, value, low, high, level)
     if metric == "log_loss":
         one, two = (log_losses(r.labels, r.probabilities) for r in (first, second))
-        found = class_mean(one - two, np.zeros(first.n), groups=first.groups).interval(level)
+        found = macro_average(one - two, np.zeros(first.n), groups=first.groups).interval(level)
         return Difference(metric, found.value, found.low, found.high, level)
     one, two = (r.probabilities.argmax(axis=1) == r.labels for r in (first, second))
     kinds = first.labels if metric == "balanced_accuracy" else None

@@ -16,7 +16,7 @@ from .errors import LearnerError
 from .features import check_rows, groups_of
 from .intervals import Estimate, group_codes
 
-NEIGHBOURS = 5
+N_NEIGHBORS = 5
 """Which neighbour counts: near enough for a class of fifteen images."""
 
 BLOCK = 1024  # rows that are compared at once
@@ -178,7 +178,7 @@ def fit_detector(
     groups: Any = None,
     held_out: ArrayLike | None = None,
     held_out_groups: Any = None,
-    n_neighbors: int = NEIGHBOURS,
+    n_neighbors: int = N_NEIGHBORS,
     false_alarm_rate: float = 0.05,
     seed: int = 0,
 ) -> Detector:

@@ -14,8 +14,8 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Estimate, compare_classifiers, score_interval
-from ..probe import FOLDS, install_head
+from ..intervals import Estimate, compare_classifiers, wilson_interval
+from ..probe import COARSE_FOLDS, install_head
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
@@ -468,7 +468,7 @@ def _curve(race: Race) -> pd.DataFrame:
     for share in (0.25, 0.5, 1.0):
         found = np.full(len(y), np.nan)
         used = []
-        for fold in range(FOLDS):
+        for fold in range(COARSE_FOLDS):
             learn, held = np.flatnonzero(race.fold != fold), np.flatnonzero(race.fold == fold)
             kept = np.concatenate(
                 [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
@@ -477,7 +477,7 @@ def _curve(race: Race) -> pd.DataFrame:
             used.append(len(kept))
         judged = ~np.isnan(found)
         hits[share] = found[judged], y[judged], groups[judged]
-        score = score_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
+        score = wilson_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
         line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
         if share > 0.25:
             now, kinds, together = hits[share]
@@ -523,7 +523,7 @@ def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:
         line: dict[str, Any] = {"policy": name, "folds": runner.folds}
         if judged.any():
             shown = hits[judged], race.labels[judged]
-            score = score_interval(*shown, groups=race.groups[judged], level=LEVEL)
+            score = wilson_interval(*shown, groups=race.groups[judged], level=LEVEL)
             line |= dict(zip(("score", "low", "high"), score, strict=True))
         behind = decision.behind.get(name)
         line |= {
@@ -531,7 +531,8 @@ def _tabulate(race: Race, decision: Decision) -> pd.DataFrame:
             "ties": name in decision.tied,
             "predicted": runner.predicted,
             "seconds": runner.seconds,
-            "left_out": runner.left_out or ("" if runner.folds == FOLDS else "not tried within the budget"),
+            "left_out": runner.left_out
+            or ("" if runner.folds == COARSE_FOLDS else "not tried within the budget"),
         }
         rows.append(line)
     columns = [

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .. import train
-from ..probe import COARSE_PENALTIES, FOLDS
+from ..probe import COARSE_FOLDS, COARSE_PENALTIES
 
 START = """\
 from tlutils import {imports}
@@ -154,14 +154,14 @@ def write_recipe(
     values: dict[str, Any] = {"imports": imports, "given": ", ".join(given), "backbone": backbone}
     values["note"] = NOTE if group_by is None else ""
     values |= {"final": final, "stage": stage, "share": share, "seed": seed}
-    values |= {"folds": f"folds={FOLDS}, seed={seed}", "penalties": COARSE_PENALTIES}
+    values |= {"folds": f"folds={COARSE_FOLDS}, seed={seed}", "penalties": COARSE_PENALTIES}
     if recipe is not None:
         (phase,) = recipe.phases
         values |= {
             "head_lr": phase.head_lr,
             "reset": recipe.reset,
             "settings": f"lr={phase.lr}, epochs={phase.epochs}, batch_size={recipe.batch_size}, "
-            f"augment={recipe.augment}, train_bn={recipe.train_bn},\n    "
+            f"augment={recipe.augment}, freeze_batchnorm={recipe.freeze_batchnorm},\n    "
             f'class_weight="{recipe.class_weight}", keep="{recipe.keep}", seed={seed}',
         }
     numpy = "import numpy as np\n\n" if "np." in body else ""

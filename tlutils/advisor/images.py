@@ -11,8 +11,8 @@ import numpy as np
 from IPython.utils.capture import capture_output
 
 from .. import data, runtime
-from ..intervals import Estimate, score_interval
-from ..probe import find_label_issues, predict_held_out
+from ..intervals import Estimate, wilson_interval
+from ..probe import cross_val_predict, find_label_issues
 from .race import LEVEL
 
 KINDS = {
@@ -166,12 +166,12 @@ def _shortcuts(known: data.Split) -> list[ImageFinding]:
 
 
 def _cross_validated(x: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Estimate:
-    chances = predict_held_out(x, labels, groups=groups, penalties=[3.0, 0.3])
+    chances = cross_val_predict(x, labels, groups=groups, penalties=[3.0, 0.3])
     hits = np.where(np.isnan(chances).any(axis=1), np.nan, chances.argmax(axis=1) == labels)
     judged = ~np.isnan(hits)
     if not judged.any():
         return Estimate(np.nan, np.nan, np.nan)
-    return score_interval(hits[judged], labels[judged], groups=groups[judged], level=LEVEL)
+    return wilson_interval(hits[judged], labels[judged], groups=groups[judged], level=LEVEL)
 
 
 def suspect_labels(known: data.Split, probabilities: np.ndarray) -> list[ImageFinding]:

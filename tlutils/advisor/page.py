@@ -10,7 +10,7 @@ from jinja2 import Environment
 
 from .. import data, metrics, plots, runtime
 from ..intervals import Estimate
-from ..probe import FOLDS
+from ..probe import COARSE_FOLDS
 from .policies import POLICIES
 from .race import LEVEL
 
@@ -146,7 +146,7 @@ def draw(advice: Any) -> list[plots.Picture]:
     results = {
         _called(str(name)): (row["score"], row["low"], row["high"])
         for name, row in seen.iterrows()
-        if row["folds"] == FOLDS
+        if row["folds"] == COARSE_FOLDS
     }
     alt = "; ".join(
         f"{name} {value:.3f} [{low:.3f}, {high:.3f}]" for name, (value, low, high) in results.items()

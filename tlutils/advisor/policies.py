@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from .. import claims, data, metrics, surgery, train
-from ..probe import COARSE_PENALTIES, FOLDS, Probe, assign_folds, fit_probe, install_head
+from ..probe import COARSE_FOLDS, COARSE_PENALTIES, Probe, assign_folds, fit_probe, install_head
 
 POLICIES = {
     "knn": "nearest neighbours in the final features of the frozen network",
@@ -61,7 +61,7 @@ Classifier = Callable[[Features], np.ndarray]
 def fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, **settings: Any) -> Probe:
     """Return the probe of some features, (N, D), for labels and groups, (N,)."""
     chosen = {"penalties": COARSE_PENALTIES} | settings
-    return fit_probe(x, y, groups=groups, folds=FOLDS, seed=seed, **chosen)
+    return fit_probe(x, y, groups=groups, folds=COARSE_FOLDS, seed=seed, **chosen)
 
 
 def _knn(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> Classifier:
@@ -108,8 +108,8 @@ def best_share(x: Features, y: np.ndarray, groups: np.ndarray, seed: int) -> flo
 
     Every fold selects for itself, at one penalty, so that it costs fifteen fits.
     """
-    together, scores, fold = _join(x, x), np.zeros(len(SHARES)), assign_folds(y, groups, FOLDS, seed)
-    for number in range(FOLDS):
+    together, scores, fold = _join(x, x), np.zeros(len(SHARES)), assign_folds(y, groups, COARSE_FOLDS, seed)
+    for number in range(COARSE_FOLDS):
         learn, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if not len(held):  # too few groups for so many folds
             continue
@@ -166,7 +166,7 @@ def settings_for(policy: str, images: int, *, without: str = "") -> claims.Setti
         lr=float(f"{rate:.2g}"),
         steps=max(20, round(steps * (images / 200) ** 0.5)),
         augment=2 * sum(bool(s.augment) for s in searched) > len(searched),
-        train_bn=policy == "scratch",
+        freeze_batchnorm=policy != "scratch",
         network="small" if policy == "scratch" else "backbone",
     )
 
@@ -188,7 +188,7 @@ def make_recipe(
         "epochs": settings.epochs(images),
         "lr": settings.lr,
         "augment": settings.augment,
-        "train_bn": settings.train_bn,
+        "freeze_batchnorm": settings.freeze_batchnorm,
         "class_weight": "balanced",
         "keep": "last",
         "seed": seed,

@@ -9,8 +9,8 @@ from torch import nn
 
 from .. import claims, runtime, train
 from ..errors import LearnerError
-from ..intervals import Difference, Estimate, class_mean, compare_classifiers, score_interval
-from ..probe import FOLDS, assign_folds
+from ..intervals import Difference, Estimate, compare_classifiers, macro_average, wilson_interval
+from ..probe import COARSE_FOLDS, assign_folds
 from .policies import (
     FROM_PROBE,
     POLICIES,
@@ -90,8 +90,8 @@ class Race:
 
     def __post_init__(self) -> None:
         self.labels = np.asarray(self.images.labels)
-        self.fold = assign_folds(self.labels, self.groups, FOLDS, self.seed)
-        for fold in range(FOLDS):
+        self.fold = assign_folds(self.labels, self.groups, COARSE_FOLDS, self.seed)
+        for fold in range(COARSE_FOLDS):
             absent = set(self.labels) - set(self.labels[self.fold != fold])
             if absent:
                 names = ", ".join(repr(self.images.classes[k]) for k in sorted(absent))
@@ -105,7 +105,7 @@ class Race:
     def run_frozen(self) -> None:
         """Run the policies that train nothing within the network, on every fold."""
         for policy in runtime.progress(list(PROBES), desc="frozen policies"):
-            for fold in range(FOLDS):
+            for fold in range(COARSE_FOLDS):
                 self._run(policy, fold)
 
     def run_training(self) -> None:
@@ -117,10 +117,9 @@ class Race:
             except LearnerError as error:  # this network has another head, say
                 self._leave_out(policy, str(error), alive)
                 continue
-            self.say(
-                f"{policy}: about {self.runners[policy].predicted / FOLDS:.0f} s for each of {FOLDS} folds"
-            )
-        steps = ((fold, policy) for fold in range(FOLDS) for policy in self._field(alive, fold))
+            each = self.runners[policy].predicted / COARSE_FOLDS
+            self.say(f"{policy}: about {each:.0f} s for each of {COARSE_FOLDS} folds")
+        steps = ((fold, policy) for fold in range(COARSE_FOLDS) for policy in self._field(alive, fold))
         for fold, policy in runtime.progress(steps, desc="policies that train", total=None):
             try:
                 self._run(policy, fold)
@@ -138,12 +137,12 @@ class Race:
             for name in set(alive) - set(kept):
                 alive.remove(name)
                 if not self.runners[name].left_out:
-                    self.runners[name].left_out = f"behind others after {fold} of {FOLDS} folds"
+                    self.runners[name].left_out = f"behind others after {fold} of {COARSE_FOLDS} folds"
         for name in sorted(alive, key=lambda name: self.runners[name].predicted):
             runner = self.runners[name]
-            each = max(runner.predicted / FOLDS, runner.seconds / max(1, runner.folds))
+            each = max(runner.predicted / COARSE_FOLDS, runner.seconds / max(1, runner.folds))
             if time.monotonic() + each > self.deadline:
-                why = f"no time left for fold {fold + 1} of {FOLDS}, of about {each:.0f} s"
+                why = f"no time left for fold {fold + 1} of {COARSE_FOLDS}, of about {each:.0f} s"
                 self._leave_out(name, why, alive)
             else:
                 yield name
@@ -181,12 +180,12 @@ class Race:
         steps_each = train.steps_per_epoch(len(few), claims.BATCH)
         start = time.monotonic()
         _, history = self._train(policy, few, steps=2 * steps_each)
-        epochs, share = history.table["seconds"], (FOLDS - 1) / FOLDS
+        epochs, share = history.table["seconds"], (COARSE_FOLDS - 1) / COARSE_FOLDS
         around = time.monotonic() - start - epochs.sum()
         steps = settings_for(policy, round(share * len(self.labels))).steps
         each = epochs.min() / steps_each
         frozen = share * self.pass_seconds if policy == "last stage" else 0.0
-        return float(FOLDS * (around + frozen + steps * each))
+        return float(COARSE_FOLDS * (around + frozen + steps * each))
 
     def hits(self, policy: str) -> np.ndarray:
         """Return 1 or 0 for each image, right or wrong; NaN where it was not judged."""
@@ -198,12 +197,14 @@ class Race:
         """Return the balanced accuracy of a policy on the folds that it ran on."""
         hits = self.hits(policy)
         judged = ~np.isnan(hits)
-        return class_mean(hits[judged], self.labels[judged]).value
+        return macro_average(hits[judged], self.labels[judged]).value
 
     @property
     def finished(self) -> dict[str, np.ndarray]:
         """The hits of each policy that ran on every fold."""
-        return {name: self.hits(name) for name, runner in self.runners.items() if runner.folds == FOLDS}
+        return {
+            name: self.hits(name) for name, runner in self.runners.items() if runner.folds == COARSE_FOLDS
+        }
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
     own = {name: np.asarray(values, dtype=float)[judged] for name, values in hits.items()}
     labels, groups = labels[judged], groups[judged]
 
-    ranked = sorted(own, key=lambda name: (-class_mean(own[name], labels).value, order.index(name)))
+    ranked = sorted(own, key=lambda name: (-macro_average(own[name], labels).value, order.index(name)))
     best = ranked[0]
     behind = {
         name: compare_classifiers(
@@ -264,7 +265,7 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
         policy=chosen,
         best=best,
         tied=tied,
-        expected=score_interval(own[chosen], labels, groups=groups, level=LEVEL),
+        expected=wilson_interval(own[chosen], labels, groups=groups, level=LEVEL),
         behind=behind,
         runner_up=rest[0] if rest else "",
     )

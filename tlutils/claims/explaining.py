@@ -83,7 +83,7 @@ def data_randomization(*, seed: int) -> dict[str, Any]:
     from scipy import stats
 
     known, judges = draw_sample("mnist-5k", 20, seed)
-    settings = Settings(lr=1e-3, steps=150, train_bn=True, network="small")
+    settings = Settings(lr=1e-3, steps=150, freeze_batchnorm=False, network="small")
     true, _ = train_strategy(known, "scratch", settings, seed)
     shuffled = known.relabelled(np.random.default_rng([seed, 5]).permutation(known.labels).tolist())
     false, _ = train_strategy(shuffled, "scratch", settings, seed)

@@ -203,7 +203,7 @@ def draw_sample(name: str, images: int, seed: int) -> tuple[Shrunk, Shrunk]:
 
 
 @lru_cache(maxsize=12)
-def load_network(backbone: str, size: int = SIZE, classes: int | None = None, seed: int = 0) -> nn.Module:
+def load_network(backbone: str, size: int = SIZE, num_classes: int | None = None, seed: int = 0) -> nn.Module:
     """Return a network: a name for ImageNet's weights, "random" for the default one as it is drawn by `seed`.
 
     One per process, since finding a network's stages takes longer than a short training: whoever trains it
@@ -211,19 +211,19 @@ def load_network(backbone: str, size: int = SIZE, classes: int | None = None, se
     """
     pretrained = backbone != "random"
     model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=size, seed=seed)
-    return model if classes is None else surgery.replace_head(model, classes)
+    return model if num_classes is None else surgery.replace_head(model, num_classes)
 
 
 @cache
-def pretrained_weights(classes: int) -> dict[str, torch.Tensor]:
+def pretrained_weights(num_classes: int) -> dict[str, torch.Tensor]:
     """Return the pretrained weights, and a head, that every training begins with."""
-    return {k: v.clone() for k, v in load_network(BACKBONE, SIZE, classes).state_dict().items()}
+    return {k: v.clone() for k, v in load_network(BACKBONE, SIZE, num_classes).state_dict().items()}
 
 
-def reset_network(classes: int, seed: int) -> nn.Module:
+def reset_network(num_classes: int, seed: int) -> nn.Module:
     """Return the pretrained network as it was loaded, unfrozen, in eval mode, with a head drawn by `seed`."""
-    start = pretrained_weights(classes)
-    model = surgery.unfreeze(load_network(BACKBONE, SIZE, classes), "*").eval()
+    start = pretrained_weights(num_classes)
+    model = surgery.unfreeze(load_network(BACKBONE, SIZE, num_classes), "*").eval()
     model.load_state_dict(start)
     head = find_head(model)
     generator = torch.Generator().manual_seed(seed)
@@ -233,11 +233,11 @@ def reset_network(classes: int, seed: int) -> nn.Module:
     return model
 
 
-def small_network(classes: int, seed: int) -> nn.Module:
+def small_network(num_classes: int, seed: int) -> nn.Module:
     """Return a network of three blocks for images of 96 pixels, small enough for a few hundred of them.
 
     Args:
-        classes: number of classes.
+        num_classes: number of classes.
         seed: what its weights are drawn from.
 
     Example:
@@ -251,7 +251,7 @@ def small_network(classes: int, seed: int) -> nn.Module:
             conv = nn.Conv2d(before, width, 3, padding=1, bias=False)
             blocks.append(nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)))
         model = nn.Sequential(
-            *blocks, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * WIDTHS[-1], classes)
+            *blocks, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(9 * WIDTHS[-1], num_classes)
         )
     return models.describe(
         model, input_size=(3, SIZE, SIZE), mean=(0.5,) * 3, std=(0.25,) * 3, crop_pct=0.875

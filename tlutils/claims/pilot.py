@@ -38,7 +38,7 @@ SEARCH: tuple[tuple[Trial, ...], ...] = (
     tuple(partial(_at_rate, lr) for lr in RATES),
     (lambda s: replace(s, steps=2 * s.steps),),
     (lambda s: replace(s, augment=True),),
-    (lambda s: replace(s, train_bn=True),),
+    (lambda s: replace(s, freeze_batchnorm=False),),
     (lambda s: replace(s, lr=3 * s.lr if s.lr == RATES[-1] else s.lr / 3),),  # beyond the edge, at either end
 )
 """Rounds of a greedy search: of each, and what was best before, the best is kept; seven trials in all."""
@@ -81,7 +81,7 @@ def pilot(*, dataset: str, strategy: str, images: int, seed: int) -> dict[str, A
     """
     search = {PROBE: PROBE_SEARCH, "scratch": SCRATCH_SEARCH}.get(strategy, SEARCH)
     steps = {PROBE: 0, "scratch": 3 * STEPS}.get(strategy, STEPS)
-    start = Settings(lr=0.0, steps=steps, train_bn=strategy == "scratch")
+    start = Settings(lr=0.0, steps=steps, freeze_batchnorm=strategy != "scratch")
     best, top, trials = start, -1.0, []
     for candidates in search:
         start = best
@@ -135,7 +135,7 @@ def search(*, n_jobs: int = 1, out: str | Path | None = None) -> pd.DataFrame:
         for dataset, images in searched.items()
         for strategy in strategies
     ]
-    return run_grid({pilot: runs}, out=folder, versions={"pilot": "4"}, n_jobs=n_jobs)
+    return run_grid({pilot: runs}, out=folder, versions={"pilot": "5"}, n_jobs=n_jobs)
 
 
 PILOT = "pilot.csv"
@@ -144,14 +144,16 @@ _FOLDERS = (_HERE.parents[1] / "_evidence", _HERE.parents[2] / "docs")
 
 
 @cache
-def _committed() -> pd.DataFrame:
+def _committed() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of the committed search by data set and strategy."""
     place = next((folder for folder in _FOLDERS if (folder / PILOT).exists()), None)
     if place is None:
         raise LearnerError(
             f"There is no {PILOT} in {' or '.join(map(str, _FOLDERS))}. `tlutils reproduce --search` "
             "makes it."
         )
-    return pd.read_csv(place / PILOT)
+    rows = pd.read_csv(place / PILOT).to_dict("records")
+    return {(row["dataset"], row["strategy"]): row for row in rows}
 
 
 def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
@@ -172,16 +174,14 @@ def chosen_settings(dataset: str, strategy: str, images: int) -> Settings:
         >>> claims.chosen_settings("mnist-5k", "scratch", images=20).network
         'small'
     """
-    table = _committed()
-    rows = table[(table["dataset"] == dataset) & (table["strategy"] == strategy)].to_dict("records")
-    if not rows:
+    row = _committed().get((dataset, strategy))
+    if row is None:
         raise LearnerError(f"No settings were searched for {strategy} on {dataset}.")
-    (row,) = rows
     searched = (SEARCH_IMAGES | SOURCE_IMAGES)[dataset]
     return Settings(
         lr=float(row["lr"]),
         steps=max(STEPS // 2, round(row["steps"] * (images / searched) ** 0.5)),
         augment={"False": False, "True": True}.get(str(row["augment"]), row["augment"]),
-        train_bn=bool(row["train_bn"]),
+        freeze_batchnorm=bool(row["freeze_batchnorm"]),
         network=row["network"],
     )

@@ -181,7 +181,7 @@ def _trainings(tier: Tier, dataset: str, level: str) -> Iterator[Run]:
             dataset=dataset, level=level, images=images, strategy=strategy, **settings, seed=seeds
         )
         if strategy == "lp-ft" and level == "little":
-            own = settings | {"train_bn": True}
+            own = settings | {"freeze_batchnorm": False}
             yield from grid(dataset=dataset, level=level, images=images, strategy=ABLATION, **own, seed=seeds)
 
 

@@ -57,14 +57,14 @@ class Settings:
         lr: learning rate of the pretrained weights.
         steps: optimizer steps of up to `BATCH` images.
         augment: as in `Recipe`.
-        train_bn: whether BatchNorm learns and updates its statistics.
+        freeze_batchnorm: as in `Recipe`.
         network: "backbone", or "small", a network of three blocks, for training from scratch.
     """
 
     lr: float
     steps: int
     augment: bool | Literal["shift"] = False
-    train_bn: bool = False
+    freeze_batchnorm: bool = True
     network: Literal["backbone", "small"] = "backbone"
 
     def epochs(self, images: int) -> int:
@@ -90,7 +90,7 @@ def training(
     lr: float,
     steps: int,
     augment: bool | Literal["shift"],
-    train_bn: bool,
+    freeze_batchnorm: bool,
     network: Literal["backbone", "small"],
     seed: int,
 ) -> dict[str, Any]:
@@ -107,7 +107,9 @@ def training(
     loss was not a finite number any more.
     """
     known, judges = draw_sample(dataset, images, seed)
-    settings = Settings(lr=lr, steps=steps, augment=augment, train_bn=train_bn, network=network)
+    settings = Settings(
+        lr=lr, steps=steps, augment=augment, freeze_batchnorm=freeze_batchnorm, network=network
+    )
     model, history = train_strategy(known, strategy, settings, seed)
     found = judge_by(judges.labels, predict(model, prepare_images(model, judges)))
     if level == "lots" and strategy in ("finetune", "lp-ft"):
@@ -143,7 +145,7 @@ def train_strategy(
         "epochs": settings.epochs(len(known)),
         "lr": settings.lr,
         "augment": settings.augment,
-        "train_bn": settings.train_bn,
+        "freeze_batchnorm": settings.freeze_batchnorm,
         "keep": "last",
         "seed": seed,
     }

@@ -11,8 +11,8 @@ from .cards import Card
 from .dataset import DatasetSplits, Problem, Split
 from .duplicates import list_copies
 from .files import stamp
+from .folder_cache import KeptSplit
 from .grouping import KeyOf, tie
-from .kept import KeptSplit
 from .splits import NAMES, partition
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from .. import runtime
-from .kept import read_json, write_json
+from .folder_cache import read_json, write_json
 
 LABEL_BYTES = 2**20  # no label is longer
 

@@ -13,8 +13,8 @@ from .assemble import Item, assemble
 from .cards import Card
 from .dataset import DatasetSplits, Problem
 from .duplicates import MOST
+from .folder_cache import find_copies_once
 from .grouping import KeyOf
-from .kept import find_copies_once
 from .layout import read_layout
 from .scan import FileScan, scan_files, walk
 from .shards import find_shards, only_shards, read_shards

@@ -31,8 +31,6 @@ SUSPICIOUS = 0.02  # share of labels that look wrong; from here on, the report b
 THUMBNAIL = 144  # pixels
 NAME = 60  # letters of the data set's name in that of its folder
 
-Training = train.Recipe | probe.Probe | None
-
 
 @dataclass(frozen=True)
 class Built:
@@ -81,7 +79,8 @@ def build(
     out: str | Path | None = None,
     *,
     backbone: str | Path = models.DEFAULT,
-    recipe: Training = None,
+    recipe: train.Recipe | None = None,
+    head: probe.Probe | None = None,
     seed: int = 0,
     say: Callable[[str], object] = lambda line: None,
 ) -> Built:
@@ -95,16 +94,17 @@ def build(
             current folder, or beside the images where that is among them, with a number where the name is
             taken.
         backbone: Name of a pretrained model, or a file of `models.save`.
-        recipe: How to train. None keeps the backbone frozen and solves a linear probe on the features of
-            train and val, its penalty chosen by cross-validation. A probe, fitted on the output of the stage
-            before the head, becomes the head as it is. A recipe trains, from the solved head on, unless its
-            `reset` says that the head, or all weights, are initialised at random.
+        recipe: How to train, from a solved head on, unless its `reset` says that the head, or all weights,
+            are initialised at random. None keeps the backbone frozen.
+        head: A probe fitted on the output of the stage before the head, which becomes the head as it is. None
+            solves one: a linear probe, its penalty chosen by cross-validation, on the features of train, and
+            of val without a recipe.
         seed: What the cross-validation of the probe, and a new head, are drawn from.
         say: Called with each line on how it goes.
 
     Raises:
-        LearnerError: When the folder holds something else, the backbone is unknown or cannot be cut, or the
-            recipe does not fit it.
+        LearnerError: When the folder holds something else, the backbone is unknown or cannot be cut, or
+            recipe or head do not fit it, or each other.
 
     Example:
         >>> from dataclasses import replace
@@ -119,7 +119,8 @@ def build(
         >>> models.info(models.load("digits-model")).classes[:3]
         ['0', '1', '2']
     """
-    key = _identify(dataset, backbone, recipe, seed)
+    _check_kinds(recipe, head)
+    key = _identify(dataset, backbone, recipe, head, seed)
     folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, dataset.root, key)
     if folder.resolve().is_relative_to(dataset.root.resolve()):
         raise LearnerError(f"{folder} lies among the images of {dataset.root}. Choose a folder elsewhere.")
@@ -127,11 +128,11 @@ def build(
         return found
     model = models.load(backbone)
     begun = models.info(model)
-    if isinstance(recipe, train.Recipe):
+    if recipe is not None:
         _check_stages(model, recipe)
     _write_json(folder / RUN, {"key": key, "built": None})
     surgery.replace_head(model, len(dataset.classes), seed=seed)
-    done = _train(model, dataset, recipe, folder, seed, say)
+    done = _train(model, dataset, recipe, head, folder, seed, say)
     models.describe(model, classes=list(dataset.classes), grey_bits=dataset.train.grey_bits)
     say(done.words)
     say("judging on the test images")
@@ -174,7 +175,8 @@ class _Trained:
 def _train(
     model: nn.Module,
     dataset: data.DatasetSplits,
-    recipe: Training,
+    recipe: train.Recipe | None,
+    head: probe.Probe | None,
     folder: Path,
     seed: int,
     say: Callable[[str], object],
@@ -182,7 +184,7 @@ def _train(
     """Train a model with a new random head, in place: by a probe that becomes it, by a recipe, or by both."""
     at = surgery.stages(model).embedding
     learned = [dataset.train]
-    if not isinstance(recipe, train.Recipe) and len(dataset.val):
+    if recipe is None and len(dataset.val):
         learned.append(dataset.val)  # nothing else is chosen on it
     images = sum(map(len, learned))
     say(f"features of {images} images")
@@ -191,23 +193,21 @@ def _train(
     labels = np.concatenate([store.labels for store in stores])
     groups = np.concatenate([store.groups for store in stores])
 
-    fitted = recipe if isinstance(recipe, probe.Probe) else None
-    weights = recipe.class_weight if isinstance(recipe, train.Recipe) else "balanced"
+    weights = recipe.class_weight if recipe else head.class_weight if head else "balanced"
     solving: dict[str, Any] = {"groups": groups, "class_weight": weights, "seed": seed}
-    fitted = fitted or probe.fit_probe(x, labels, classes=dataset.classes, **solving)
     solved, doubts = False, list[str]()
-    if not (isinstance(recipe, train.Recipe) and recipe.reset):
+    if not (recipe and recipe.reset):
+        fitted = head or probe.fit_probe(x, labels, classes=dataset.classes, **solving)
         try:
             probe.install_head(model, fitted, dataset.train)
             solved = True
         except LearnerError as reason:
-            if isinstance(recipe, probe.Probe):
+            if head:
                 raise
             say(f"{reason} Its head is trained in steps, from random weights.")
             recipe = recipe or train.Recipe.probe(class_weight="balanced", seed=seed)
-    blind = probe.predict_held_out(x, labels, **(solving | {"class_weight": fitted.class_weight}))
-    suspects = probe.find_label_issues(labels, blind)
-    if isinstance(recipe, train.Recipe):
+    suspects = probe.find_label_issues(labels, probe.cross_val_predict(x, labels, **solving))
+    if recipe is not None:
         history = _fit(model, dataset, recipe, folder, say)
         words = _describe_training(history, dataset, solved)
         if history.stopped:
@@ -229,7 +229,7 @@ def _train(
         )
         words += (
             "which was given."
-            if isinstance(recipe, probe.Probe)
+            if head
             else f"solved on the features of {images} images, every class counting alike."
         )
         detector = novelty.fit_detector(x, groups=groups)
@@ -256,10 +256,29 @@ def _fit(
     return history
 
 
+def _check_kinds(recipe: object, head: object) -> None:
+    """Raise LearnerError for a recipe that is none, a head that is none, or two that exclude each other."""
+    if not isinstance(recipe, train.Recipe | None):
+        raise LearnerError(
+            f"recipe is a {type(recipe).__name__}. Expected a train.Recipe, or None, which trains the head "
+            "alone. A solved probe is given as head=…"
+        )
+    if not isinstance(head, probe.Probe | None):
+        raise LearnerError(
+            f"head is a {type(head).__name__}. Expected what probe.fit_probe returns, or None, which solves "
+            "one. How to train is given as recipe=…"
+        )
+    if head and recipe and recipe.reset:
+        raise LearnerError(
+            f"recipe.reset is {recipe.reset!r}, which initialises the head at random, and head is a solved "
+            "probe. Leave one of them out."
+        )
+
+
 def _check_stages(model: nn.Module, recipe: train.Recipe) -> None:
     """Raise LearnerError for a stage that the model does not have, before any time is spent."""
     for phase in recipe.phases:
-        if phase.from_stage is not None:
+        if phase.from_stage != "all":
             surgery.split_at(model, phase.from_stage)
 
 
@@ -330,12 +349,16 @@ def _splits(dataset: data.DatasetSplits) -> tuple[data.Split, data.Split, data.S
 
 
 def _identify(
-    dataset: data.DatasetSplits, backbone: str | Path, recipe: Training, seed: int
+    dataset: data.DatasetSplits,
+    backbone: str | Path,
+    recipe: train.Recipe | None,
+    head: probe.Probe | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Return what makes a run this run, as plain values."""
-    words = "a linear probe" if recipe is None else repr(recipe)
-    if isinstance(recipe, probe.Probe):
-        words += repr(fingerprint.of_tensors(recipe.head()))
+    words = repr(recipe) if recipe else "a linear probe"
+    if head:
+        words += f", {head!r} {fingerprint.of_tensors(head.head())}"
     return {
         "images": {split.name: split.fingerprint for split in _splits(dataset)},
         "backbone": str(backbone),

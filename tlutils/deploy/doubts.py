@@ -45,7 +45,7 @@ def list_doubts(dataset: data.DatasetSplits) -> list[str]:
         listed = ", ".join(absent[:SHOWN]) + (", …" if len(absent) > SHOWN else "")
         doubts.append(f"Nothing will be known of {listed}: no test image is of that class.")
     labels = dataset.test.labels
-    best = intervals.score_interval(np.ones(len(labels)), labels, groups=dataset.test.groups)
+    best = intervals.wilson_interval(np.ones(len(labels)), labels, groups=dataset.test.groups)
     if best.low < 0.9:
         doubts.append(
             f"{judged.sum()} test images say little: if all of them were right, the balanced accuracy could "

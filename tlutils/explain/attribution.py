@@ -21,7 +21,7 @@ from .hooks import (
     say_empty,
     select_scores,
 )
-from .rules import relu_rule
+from .relu_backward import relu_rule
 
 
 def _gradient(model: nn.Module, x: Tensor, target: Target) -> Tensor:

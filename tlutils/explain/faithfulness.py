@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LearnerError
-from ..intervals import score_interval
+from ..intervals import wilson_interval
 from ..runtime import progress, seeded
 from .attribution import expand_baseline
 from .hooks import (
@@ -284,4 +284,4 @@ def pointing_game(maps: Tensor, boxes: Tensor | list[Any]) -> HitRate:
     row, column = peak // maps.shape[2], peak % maps.shape[2]
     left, top, right, bottom = boxes.cpu().unbind(1)
     hits = (top <= row) & (row < bottom) & (left <= column) & (column < right)
-    return HitRate(hits, *score_interval(hits.numpy()))
+    return HitRate(hits, *wilson_interval(hits.numpy()))

@@ -1,6 +1,6 @@
 """Run somebody's model without leaving a trace, and read the logits in whatever it returns."""
 
-from .copies import empty_like, mirror, twin
+from .model_copies import empty_like, mirror, twin
 from .outputs import DRIFT, DRIFT_IMAGES, auxiliary_logits, find_logits, logits_of, measure_drift, parts_of
 from .running import evaluating, watch_draws
 from .state import device_of, dtype_of, in_float32, refuse_quantised, set_mode

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .. import runtime
 from ..errors import LearnerError
-from .copies import HOOKS, Copier
+from .model_copies import HOOKS, Copier
 from .state import device_of, dtype_of, tensors_in
 
 _PARTS = ("_parameters", "_buffers", "_modules")

@@ -2,17 +2,17 @@
 
 from .fitting import PENALTIES, Probe, assign_folds, fit_probe
 from .heads import install_head
-from .suspects import COARSE_PENALTIES, FOLDS, LabelIssue, find_label_issues, predict_held_out
+from .suspects import COARSE_FOLDS, COARSE_PENALTIES, LabelIssue, cross_val_predict, find_label_issues
 
 __all__ = [
+    "COARSE_FOLDS",
     "COARSE_PENALTIES",
-    "FOLDS",
     "PENALTIES",
     "LabelIssue",
     "Probe",
     "assign_folds",
+    "cross_val_predict",
     "find_label_issues",
     "fit_probe",
     "install_head",
-    "predict_held_out",
 ]

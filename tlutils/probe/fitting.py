@@ -33,7 +33,7 @@ COLUMNS = ["setting", "log_loss", "balanced_accuracy", "chosen"]
 PENALTIES = tuple(float(p) for p in np.logspace(2, -3, 11))
 """From strong to weak, for standardised features; see `linear` for the objective."""
 
-NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+N_NEIGHBORS = (1, 3, 5, 10, 20, 50)
 Kind = Literal["logistic", "knn", "sgd"]
 
 
@@ -124,7 +124,7 @@ def fit_probe(
     classes: Sequence[str] | None = None,
     kind: Kind = "logistic",
     penalties: Sequence[float] = PENALTIES,
-    n_neighbors: Sequence[int] = NEIGHBOURS,
+    n_neighbors: Sequence[int] = N_NEIGHBORS,
     folds: int = 5,
     groups: Any = None,
     class_weight: ClassWeights = "balanced",

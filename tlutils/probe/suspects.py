@@ -11,9 +11,9 @@ from ..features import check_rows, groups_of
 from ..intervals import group_codes
 from .fitting import assign_folds, fit_probe
 
-FOLDS = 3
+COARSE_FOLDS = 3
 COARSE_PENALTIES = (30.0, 3.0, 0.3, 0.03, 0.003)
-"""From which each of the probes that judge held-out rows chooses: fewer than one that is fitted once."""
+"""For each of the probes that judge held-out rows; a probe that is fitted once has more of both."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelIssue:
     probability: float
 
 
-def predict_held_out(
+def cross_val_predict(
     x: Any,
     labels: np.ndarray,
     *,
@@ -44,8 +44,9 @@ def predict_held_out(
 ) -> np.ndarray:
     """Return class probabilities (N, C) of each row by a probe that has learned nothing from its fold.
 
-    Each of the `FOLDS` probes chooses its penalty on the rows that it learns from. NaN for a row that is
-    never held out, and where the other folds lack a class.
+    As scikit-learn's function of that name with `method="predict_proba"`. Each of the `COARSE_FOLDS` probes
+    chooses its penalty on the rows that it learns from. NaN for a row that is never held out, and where the
+    other folds lack a class.
 
     Args:
         x: Features (N, D).
@@ -60,17 +61,17 @@ def predict_held_out(
         >>> from tlutils import probe
         >>> y = np.arange(30) % 3
         >>> x = np.eye(3)[y] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
-        >>> bool((probe.predict_held_out(x, y).argmax(axis=1) == y).all())
+        >>> bool((probe.cross_val_predict(x, y).argmax(axis=1) == y).all())
         True
     """
     rows, own = check_rows(x), group_codes(groups_of(x, groups), len(labels))
-    fold, classes = assign_folds(labels, own, FOLDS, seed), np.unique(labels)
+    fold, classes = assign_folds(labels, own, COARSE_FOLDS, seed), np.unique(labels)
     chances = np.full((len(rows), len(classes)), np.nan)
-    for number in range(FOLDS):
+    for number in range(COARSE_FOLDS):
         learn, held = fold != number, fold == number
         if held.any() and np.isin(classes, labels[learn]).all():
-            given = settings | {"groups": own[learn], "folds": FOLDS, "penalties": penalties, "seed": seed}
-            fitted = fit_probe(rows[learn], labels[learn], **given)
+            given = settings | {"groups": own[learn], "penalties": penalties, "seed": seed}
+            fitted = fit_probe(rows[learn], labels[learn], folds=COARSE_FOLDS, **given)
             chances[held] = fitted.predict_proba(rows[held])
     return chances
 

@@ -16,7 +16,7 @@ from .param_groups import add_unfrozen, param_groups
 from .split import outputs, split_at
 from .stages import Stage, Stages, assume_unchanged, stages
 from .stem import replace_stem
-from .tracing.reach import module_layouts
+from .tracing.receptive_field import module_layouts
 
 __all__ = [
     "Audit",

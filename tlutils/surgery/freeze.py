@@ -76,7 +76,7 @@ def freeze_to(
     Args:
         model: An image classifier, not wrapped in DistributedDataParallel.
         from_stage: The first stage that trains: a Stage, its name, or the module that begins it. The first
-            stage freezes nothing, "head" all but the head.
+            stage freezes nothing, "head" all but the head. "all" is the whole network, as `unfreeze(model)`.
         train_frozen_norms: Whether norm layers of the frozen part train: weights, biases and statistics. None
             keeps the last setting, which is False at first.
         keep_dropout: Whether dropout in the frozen part stays on in training. None keeps the last setting,
@@ -95,6 +95,8 @@ def freeze_to(
         >>> model.train().layer3[0].bn1.training
         False
     """
+    if from_stage == "all":
+        return unfreeze(model)
     model = _bare(model)
     ready = plan(model)
     k = find_stage(ready, from_stage)
@@ -120,8 +122,8 @@ def freeze(
     *patterns: str,
     train_frozen_norms: bool | None = None,
     keep_dropout: bool | None = None,
-) -> dict[str, int]:
-    """Freeze what the patterns name, beside what is frozen already; return how many tensors each one names.
+) -> nn.Module:
+    """Freeze what the patterns name, beside what is frozen already, and return the model, changed.
 
     Frozen means the same as in `freeze_to`. `unfreeze` lets everything train again.
 
@@ -137,23 +139,24 @@ def freeze(
     Example:
         >>> from tlutils import models, surgery
         >>> model = models.load("test_resnet", pretrained=False)
-        >>> surgery.freeze(model, "conv1", "layer[12].*.bn1")
-        {'conv1': 7, 'layer[12].*.bn1': 4}
+        >>> model = surgery.freeze(model, "conv1", "layer[12].*.bn1")
+        >>> [name for name, p in model.layer1.named_parameters() if not p.requires_grad]
+        ['0.bn1.weight', '0.bn1.bias']
     """
     model = _bare(model)
     if not patterns:
         raise LearnerError(
             "freeze() got no pattern. Expected names, as in freeze(model, 'layer1', 'layer2.*')."
         )
-    found = {pattern: _matching(model, pattern) for pattern in patterns}
+    asked = [name for pattern in patterns for name in _matching(model, pattern)]
     last = record(model) or Record(None, (), (), False, False)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     before = [n for n in last.parameters if n in parameters and not parameters[n].requires_grad]
-    chosen = dict.fromkeys([*before, *(name for names in found.values() for name in names)])
     held = {m for name, m in model.named_modules() if name in last.held and is_held(m)}
-    _freeze(model, last.from_stage, list(chosen), held, train_frozen_norms, keep_dropout)
+    held |= _named(model, patterns)
+    _freeze(model, last.from_stage, before + asked, held, train_frozen_norms, keep_dropout)
     setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
-    return {pattern: len(names) for pattern, names in found.items()}
+    return model
 
 
 def _matching(model: nn.Module, pattern: str) -> list[str]:
@@ -165,6 +168,12 @@ def _matching(model: nn.Module, pattern: str) -> list[str]:
     if not found:
         raise unknown("module or parameter", pattern, [*modules, *parameters], hint="Nothing was changed.")
     return found
+
+
+def _named(model: nn.Module, patterns: Iterable[str]) -> set[nn.Module]:
+    """Return the modules that patterns name, with all that is in them."""
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    return _within(model, (name for name in names if any(fnmatchcase(name, p) for p in patterns)))
 
 
 def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
@@ -195,9 +204,7 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     for name in asked:
         parameters[name].requires_grad_(parameters[name].is_floating_point())
     if last and (left := [n for n in last.parameters if patterns and n not in asked]):
-        named = {m for name, m in model.named_modules() if any(fnmatchcase(name, p) for p in patterns)}
-        named |= {inner for m in named - {model} for inner in m.modules()}
-        free = {parameters[name] for name in asked}
+        named, free = _named(model, patterns), {parameters[name] for name in asked}
         held = {m for m in model.modules() if is_held(m) and m not in named and not free & {*m.parameters()}}
         _freeze(model, None, left, held, None, None)
         setattr(model, ATTRIBUTE, replace(getattr(model, ATTRIBUTE), shared=last.shared))
@@ -211,8 +218,8 @@ def unfreeze(model: nn.Module, *patterns: str) -> nn.Module:
     return model
 
 
-def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
-    """Freeze the weights and statistics of all BatchNorm layers, beside what is frozen; return the layers.
+def freeze_batchnorm(model: nn.Module) -> nn.Module:
+    """Freeze all BatchNorm layers, weights and statistics, beside what is frozen; return the model, changed.
 
     Norms of another kind go on as they were: those of a frozen part that `freeze_to` lets train, train.
 
@@ -221,8 +228,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
 
     Example:
         >>> from tlutils import models, surgery
-        >>> model = models.load("test_resnet", pretrained=False)
-        >>> norms = surgery.freeze_batchnorm(model)
+        >>> model = surgery.freeze_batchnorm(models.load("test_resnet", pretrained=False))
         >>> model.train().layer1[0].bn1.training, model.fc.weight.requires_grad
         (False, True)
     """
@@ -241,7 +247,7 @@ def freeze_batchnorm(model: nn.Module) -> list[nn.Module]:
     last = replace(last, parameters=tuple(dict.fromkeys(frozen)), held=tuple(held))
     setattr(model, ATTRIBUTE, replace(last, train_frozen_norms=last.train_frozen_norms and others))
     take_prints(model)
-    return list(names.values())
+    return model
 
 
 def prefrozen_parameters(model: nn.Module) -> tuple[str, ...]:
@@ -268,7 +274,7 @@ def prefrozen_parameters(model: nn.Module) -> tuple[str, ...]:
 
 
 def frozen_to(model: nn.Module) -> str | None:
-    """Return the first stage that trains since the last `freeze_to`, by name; None where it was not called.
+    """Return the first stage that trains since the last `freeze_to`, by name; None where it froze none.
 
     Args:
         model: Any model, frozen or not.

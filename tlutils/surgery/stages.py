@@ -19,7 +19,7 @@ from .editable import require_editable
 from .tracing.cuts import NoCut, crossing, fold, key_of
 from .tracing.graph import Flow, Untraceable, chain_of, computes_with_other_numbers, is_current, trace
 from .tracing.grouping import Layout, complete, lay_out
-from .tracing.reach import Reach, positions
+from .tracing.receptive_field import Reach, positions
 from .tracing.tracer import is_size
 
 

@@ -112,7 +112,7 @@ class Run:
         """Add the epoch's row, keep its weights if they are the best on val, and save the checkpoint."""
         p = self.progress
         p.epoch, p.epoch_in_phase = p.epoch + 1, p.epoch_in_phase + 1
-        from_stage = self.recipe.phases[p.phase].from_stage or "all"
+        from_stage = self.recipe.phases[p.phase].from_stage
         p.rows.append({"epoch": p.epoch, "phase": p.phase + 1, "from_stage": from_stage} | row)
         score = (row["val_balanced_accuracy"], -row["val_loss"]) if "val_loss" in row else None
         finite = score is None or isfinite(score[1])

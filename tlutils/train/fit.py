@@ -153,16 +153,13 @@ class PhaseTrainer:
         # Freeze.
         by_name = surgery.frozen_to(model) is None  # and not by stage, as a phase does
         before = [name for name, p in model.named_parameters() if by_name and not p.requires_grad]
-        if phase.from_stage is None:
-            surgery.unfreeze(model)
-        else:
-            surgery.freeze_to(model, phase.from_stage)
+        surgery.freeze_to(model, phase.from_stage)
         if kept := surgery.prefrozen_parameters(model):
             hardware.note(
                 f"{len(kept)} tensors were frozen before, and stay so (first {kept[0]}): "
                 "surgery.unfreeze(model, '*') lets them train."
             )
-        if not recipe.train_bn:
+        if recipe.freeze_batchnorm:
             surgery.freeze_batchnorm(model)
         parameters = dict(model.named_parameters())
         if undone := [name for name in before if parameters[name].requires_grad]:
@@ -192,7 +189,7 @@ class PhaseTrainer:
             hardware.note(
                 f"A step adds up {passes} passes. BatchNorm sees the images of one pass together, about "
                 f"{recipe.batch_size // passes} of {recipe.batch_size}, so results differ from those of a "
-                "single pass; train_bn=False avoids that."
+                "single pass; freeze_batchnorm=True avoids that."
             )
         else:
             few = plan_epoch(len(self.train.labels), recipe, 0)[0][: 4 * hardware.world_size]

@@ -16,25 +16,30 @@ class Phase:
     Learning rates warm up and fall in each phase again.
 
     Attributes:
-        from_stage: Name of the first stage that trains (a `Stage` will do); "head" for the head alone; None
-            or "all" for the whole network.
+        from_stage: Name of the first stage that trains (a `Stage` will do); "head" for the head alone, "all"
+            for the whole network.
         epochs: Passes over the training images, 1 or more.
         lr: Full learning rate of the pretrained stage nearest to the head, 0 or more.
         head_lr: Full learning rate of the head, 0 or more.
 
     Raises:
-        LearnerError: For fewer than one epoch, and for rates that are negative or not finite.
+        LearnerError: For a stage without a name, fewer than one epoch, and rates that are negative or not
+            finite.
     """
 
-    from_stage: str | None
+    from_stage: str
     epochs: int
     lr: float
     head_lr: float
 
     def __post_init__(self) -> None:
-        # Frozen, but a Stage is turned into its name, and the word of a history's table into None.
         name = getattr(self.from_stage, "name", self.from_stage)
-        object.__setattr__(self, "from_stage", None if name == "all" else name)
+        object.__setattr__(self, "from_stage", name)  # a Stage is turned into its name
+        if not isinstance(name, str):
+            raise LearnerError(
+                f'from_stage is {name!r}. Expected the name of a stage, "head", or "all" for the whole '
+                "network."
+            )
         _plain_numbers(self)
         if self.epochs < 1:
             raise LearnerError(f"A phase of {self.epochs} epochs trains nothing. Expected 1 or more.")
@@ -77,9 +82,9 @@ class Recipe:
             None never ends early. The score is the balanced accuracy; among equals, the lower loss.
         keep: Which weights the model ends with: those of the "best" epoch on the validation images, or of the
             "last". An epoch whose loss on them is not a finite number is neither.
-        train_bn: Whether BatchNorm of the stages that train learns and updates its statistics; False freezes
-            all BatchNorm layers. (Lightning and fastai mean the norms of *frozen* layers by it; those train
-            with `surgery.freeze_to(..., train_frozen_norms=True)`.)
+        freeze_batchnorm: Whether all BatchNorm layers are frozen, weights and statistics, those of stages
+            that train among them (`surgery.freeze_batchnorm`). Lightning's and fastai's `train_bn` is another
+            thing: norms of *frozen* layers, which train by `surgery.freeze_to(..., train_frozen_norms=True)`.
         augment: Whether training images are cropped and mirrored at random, differently in each epoch;
             "shift" only shifts them, by up to 8 % of their side: for classes that mirroring would change,
             such as digits.
@@ -113,7 +118,7 @@ class Recipe:
     class_weight: Literal["balanced"] | None = None
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
-    train_bn: bool = True
+    freeze_batchnorm: bool = False
     augment: bool | Literal["shift"] = False
     views: int | None = None
     reset: bool | Literal["head"] = False
@@ -196,7 +201,7 @@ class Recipe:
             head_lr: Full learning rate of the head.
             **settings: Other fields of the recipe.
         """
-        phase = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=head_lr)
+        phase = Phase(from_stage="all", epochs=epochs, lr=lr, head_lr=head_lr)
         return cls(name="finetune", phases=(phase,), **settings)
 
     @classmethod
@@ -208,7 +213,7 @@ class Recipe:
             lr: Full learning rate of all stages.
             **settings: Other fields of the recipe.
         """
-        phase = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=lr)
+        phase = Phase(from_stage="all", epochs=epochs, lr=lr, head_lr=lr)
         return cls(name="scratch", phases=(phase,), reset=True, **settings)
 
     @classmethod
@@ -233,13 +238,13 @@ class Recipe:
             **settings: Other fields of the recipe.
         """
         head = Phase(from_stage="head", epochs=head_epochs, lr=0.0, head_lr=head_lr)
-        whole = Phase(from_stage=None, epochs=epochs, lr=lr, head_lr=lr)
+        whole = Phase(from_stage="all", epochs=epochs, lr=lr, head_lr=lr)
         return cls(name="lp_ft", phases=(head, whole), **settings)
 
     @classmethod
     def gradual(
         cls,
-        from_stages: Sequence[str | None],
+        from_stages: Sequence[str],
         *,
         epochs: int = 2,
         lr: float = 3e-4,
@@ -248,11 +253,11 @@ class Recipe:
     ) -> "Recipe":
         """Return the recipe that unfreezes stage by stage, one phase for each of `from_stages`.
 
-        For example `gradual(["head", "stage6", "stage4", None])`. Howard and Ruder 2018, arXiv:1801.06146.
+        For example `gradual(["head", "stage6", "stage4", "all"])`. Howard and Ruder 2018, arXiv:1801.06146.
 
         Args:
-            from_stages: Names of the first stage that trains, one per phase, from the head down; None for the
-                whole network.
+            from_stages: Names of the first stage that trains, one per phase, from the head down; "all" for
+                the whole network.
             epochs: Passes over the training images in each phase.
             lr: Full learning rate of the pretrained stage nearest to the head.
             head_lr: Full learning rate of the head.

@@ -23,7 +23,7 @@ def explore_deepdream(
     model: nn.Module,
     image: Tensor,
     *,
-    stage: str | None = None,
+    at: str | None = None,
     dream: explain.Synthesis | None = None,
     octaves: int = 3,
     steps: int = 12,
@@ -38,7 +38,7 @@ def explore_deepdream(
     Args:
         model: An image classifier.
         image: One preprocessed photograph (C, H, W) or (1, C, H, W).
-        stage: The stage to begin with, the middle one unless given.
+        at: The stage to begin with, the middle one unless given.
         dream: A result of `explain.deepdream` to show before the first start.
         octaves: At how many sizes it dreams, from small to full size.
         steps: How many steps it takes at each size.
@@ -66,14 +66,14 @@ def explore_deepdream(
     x = explain.checked_batch(model, one_image(image))
     stages = surgery.stages(model, input_size=(x.shape[1], x.shape[2], x.shape[3]))
     names = [s.name for s in stages if isinstance(s.layout, str)]
-    if stage is not None and stage not in names:
-        raise unknown("stage", stage, names)
-    at = dropdown("stage", names, stage or names[len(names) // 2])
+    if at is not None and at not in names:
+        raise unknown("stage", at, names)
+    chosen = dropdown("at", names, at or names[len(names) // 2])
     # No steps: whatever is wrong with the settings is said here, and not at the first click.
-    explain.deepdream(model, x, at=at.value, octaves=octaves, steps=0, seed=seed)
+    explain.deepdream(model, x, at=chosen.value, octaves=octaves, steps=0, seed=seed)
     if steps < 1:
         raise LearnerError(f"steps={steps}. Expected at least 1 for each size.")
-    return Dream(model, x, at, dream, octaves=octaves, steps=steps, seed=seed)
+    return Dream(model, x, chosen, dream, octaves=octaves, steps=steps, seed=seed)
 
 
 class Dream(Panel):
@@ -92,7 +92,7 @@ class Dream(Panel):
         self.button = ipywidgets.ToggleButton(description="Start", icon="play", tooltip="Start or stop")
         self.bar = ipywidgets.IntProgress(description="steps", layout={"width": "16em"})
         note = "a photograph, and beside it what the network dreams into it after a click on Start"
-        super().__init__("DeepDream", note, {"stage": self.at, "run": self.button, "progress": self.bar})
+        super().__init__("DeepDream", note, {"at": self.at, "run": self.button, "progress": self.bar})
         self.photo = explain.denormalize(model, self.x)
         message = "The photograph, twice. Start lets the network dream into the one at the right."
         if dream is not None:

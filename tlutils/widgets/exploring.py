@@ -26,7 +26,7 @@ METHODS = {
 
 
 def explore_channels(
-    model: nn.Module, images: Tensor, *, stage: str | None = None, channel: int = 0, count: int = 6
+    model: nn.Module, images: Tensor, *, at: str | None = None, channel: int = 0, count: int = 6
 ) -> Explorer:
     """Return an explorer of channels: a photograph, a channel's activation map, and its top patches.
 
@@ -35,7 +35,7 @@ def explore_channels(
     Args:
         model: An image classifier with at least one stage that has height and width.
         images: A preprocessed batch (N, C, H, W): one is shown, and the top patches come from all.
-        stage: The stage to begin with, the second that has feature maps unless given.
+        at: The stage to begin with, the second that has feature maps unless given.
         channel: The channel to begin with, counted from 0.
         count: How many patches are shown.
 
@@ -50,7 +50,7 @@ def explore_channels(
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 8, 3, 2), nn.ReLU(),
         ...                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
         >>> explorer = widgets.explore_channels(model, torch.randn(2, 3, 32, 32), count=2)
-        >>> explorer.set(stage="stage1", channel=3)
+        >>> explorer.set(at="stage1", channel=3)
         >>> explorer.controls["channel"].max
         3
     """
@@ -62,53 +62,51 @@ def explore_channels(
             f"{models.info(model).name} has no stage with feature maps: nothing with two spatial axes leaves "
             f"{', '.join(known.names)}. A convolutional network has some, as 'tf_efficientnet_lite0' does."
         )
-    if stage is not None and stage not in spatial:
-        raise unknown("stage with feature maps", stage, spatial)
+    if at is not None and at not in spatial:
+        raise unknown("stage with feature maps", at, spatial)
     sizes = {name: known[name].num_channels for name in spatial}
-    stage = stage or spatial[min(1, len(spatial) - 1)]
-    if not 0 <= channel < sizes[stage]:
-        raise LearnerError(
-            f"There is no channel {channel}: {stage!r} has {sizes[stage]}, 0 to {sizes[stage] - 1}."
-        )
+    at = at or spatial[min(1, len(spatial) - 1)]
+    if not 0 <= channel < sizes[at]:
+        raise LearnerError(f"There is no channel {channel}: {at!r} has {sizes[at]}, 0 to {sizes[at] - 1}.")
     photos = explain.denormalize(model, images)
 
     @cache
-    def patches(stage: str) -> dict[int, list[Any]]:
+    def patches(at: str) -> dict[int, list[Any]]:
         return explain.top_patches(
-            model, images.split(16), at=stage, channels=range(sizes[stage]), count=len(images)
+            model, images.split(16), at=at, channels=range(sizes[at]), count=len(images)
         )
 
     @cache
-    def maps(stage: str, image: int) -> Tensor:
+    def maps(at: str, image: int) -> Tensor:
         x = images[image : image + 1]
-        found = explain.as_maps(explain.activations(model, x, at=[stage])[stage], known[stage].layout)
+        found = explain.as_maps(explain.activations(model, x, at=[at])[at], known[at].layout)
         assert found is not None  # the stage has more than one place
         return found[0]
 
-    def draw(stage: str, channel: int, image: int) -> plots.Picture:
-        values = maps(stage, image)[channel]
-        ranked = patches(stage)[channel]  # of every picture, so the one that is shown is among them
+    def draw(at: str, channel: int, image: int) -> plots.Picture:
+        values = maps(at, image)[channel]
+        ranked = patches(at)[channel]  # of every picture, so the one that is shown is among them
         best, own = ranked[:count], next(patch for patch in ranked if patch.image == image)
         seen = own.box[3] - own.box[1], own.box[2] - own.box[0]
         alt = (
-            f"{stage}, channel {channel} of {sizes[stage]}, picture {image}: the activation map has "
+            f"{at}, channel {channel} of {sizes[at]}, picture {image}: the activation map has "
             f"{values.shape[0]}×{values.shape[1]} places. {_strength(values)} "
             f"That place sees {seen[0]}×{seen[1]} pixels. The {len(best)} best patches "
             f"come from {_pictures(sorted({patch.image for patch in best}))}."
         )
         shown = [explain.denormalize(model, patch.pixels[None])[0] for patch in best]
         return plots.explorers.channel(
-            photos[image], values, shown, box=own.box, title=f"{stage}, channel {channel}", alt=alt
+            photos[image], values, shown, box=own.box, title=f"{at}, channel {channel}", alt=alt
         )
 
-    steps = option_slider("stage", spatial, stage)
-    slider = int_slider("channel", 0, sizes[stage] - 1, channel)
+    steps = option_slider("at", spatial, at)
+    slider = int_slider("channel", 0, sizes[at] - 1, channel)
     for control in (steps, slider):
         control.continuous_update = False
     steps.observe(lambda change: setattr(slider, "max", sizes[change.new] - 1), "value")
     pictures = dropdown("picture", list(range(len(images))), 0)
     note = "a photograph, a channel's activation map, and the patches that activate the channel most"
-    return Explorer("Channels", draw, note=note, stage=steps, channel=slider, image=pictures)
+    return Explorer("Channels", draw, note=note, at=steps, channel=slider, image=pictures)
 
 
 def _strength(values: Tensor) -> str:

@@ -17,7 +17,7 @@ from ...models import layers
 from ..freeze import record
 from ..split import find_stage, halves
 from ..stages import plan
-from ..tracing.reach import tensors
+from ..tracing.receptive_field import tensors
 
 
 @dataclass

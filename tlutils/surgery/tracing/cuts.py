@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from .graph import Flow
-from .reach import tensors
+from .receptive_field import tensors
 from .tracer import BATCHES, DATA, SHAPE, replaced
 
 _RANDOM = re.compile(r"rand|bernoulli|multinomial|poisson|dropout|normal_?$|uniform_?$|exponential_?$")

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from ... import runtime
 from ...inference import device_of, dtype_of, find_logits, mirror, set_mode, watch_draws
-from .reach import Reach, layout_of
+from .receptive_field import Reach, layout_of
 from .tracer import BATCHES, SHAPE, Note, OtherNumber, Replay, Tracer, is_size, replaced
 
 _TRACING = threading.Lock()  # fx patches torch.nn.Module while it traces

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from ...models import layers
 from .graph import Flow, Untraceable, trace
-from .reach import layout_of, positions, tensors
+from .receptive_field import layout_of, positions, tensors
 from .tracer import DATA
 
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

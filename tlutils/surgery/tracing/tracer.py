@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ... import runtime
 from ...inference import empty_like
-from .reach import Reach, Receptive, tensors
+from .receptive_field import Reach, Receptive, tensors
 
 BATCHES = (2, 3)
 _PLAIN = (type(None), int, float, str, slice, torch.dtype, torch.device, torch.layout)
