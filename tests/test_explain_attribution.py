@@ -6,6 +6,7 @@ import torch.nn.functional as F
 import torchvision
 from explain_toys import SPELLINGS, Linear, Net, images, unchanged
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tlutils import explain, models
 from tlutils.errors import LearnerError
@@ -558,8 +559,26 @@ class Silent(nn.Module):
             return self.net(x) * 2
 
 
+class Checkpointed(Silent):
+    def forward(self, x):
+        return checkpoint(self.net, x, use_reentrant=True) * 2
+
+
+class ChangedInPlace(Silent):
+    def forward(self, x):
+        grown = x.exp()
+        scores = self.net(grown * grown)
+        grown.zero_()
+        return scores
+
+
+class WithoutDerivative(Silent):
+    def forward(self, x):
+        return self.net(torch.heaviside(x, x))
+
+
 @pytest.mark.filterwarnings("ignore")  # torch is about to move quantisation to a package of its own
-@pytest.mark.parametrize("kind", [dynamic, static, Silent])
+@pytest.mark.parametrize("kind", [dynamic, static, Silent, Checkpointed, ChangedInPlace, WithoutDerivative])
 def test_a_model_without_gradients_is_refused_in_words_and_occluded(kind):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     model, x = models.describe(kind(net.eval()), input_size=16, mean=0.5, std=0.5), images(1, 16)

@@ -324,6 +324,8 @@ def test_a_model_that_takes_other_steps_in_training_is_not_frozen_in_name_only(k
     ):
         with pytest.raises(LearnerError, match=r"cut off before the head.*training and evaluation differ"):
             act()
+    with pytest.raises(LearnerError, match=r"^Nothing can be cut at .two., because training"):
+        surgery.split_at(model, "two")
     assert all(p.requires_grad for p in model.parameters())
 
 

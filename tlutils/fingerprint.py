@@ -152,12 +152,11 @@ def of_generators() -> str:
         >>> fingerprint.of_generators() == before
         False
     """
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]  # noqa: NPY002
-    inner = [v.tobytes() if isinstance(v, np.ndarray) else repr(v) for v in numpy.pop("state").values()]
     torchs = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torchs += torch.cuda.get_rng_state_all()
-    return _hash(repr(random.getstate()), repr(numpy), *inner, *(t.numpy().tobytes() for t in torchs))
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    return _hash(pickle.dumps((random.getstate(), numpy, [state.numpy() for state in torchs])))
 
 
 class _Walk:
@@ -223,7 +222,7 @@ class _Walk:
                 continue
             if name in _MODE and str(getattr(value, "__module__", "")).startswith(f"{__package__}."):
                 continue
-            if type(value) in _PLAIN:  # most of them
+            if type(value) in _PLAIN or _is_short_and_plain(value):  # most of them
                 yield name, repr(value)
             elif name.endswith("_hooks") and isinstance(value, dict):
                 for i, hook in enumerate(value.values()):  # its keys count the hooks of this process

@@ -108,7 +108,7 @@ class Preprocess:
         crop = self._random_crop(picture) if self.train is True else self._whole(picture)
         if self.train == "shift":
             crop = self._shifted(crop)
-        return F.normalize(F.to_tensor(crop), self.mean, self.std)
+        return F.normalize(F.to_tensor(crop), self.mean, self.std, inplace=True)
 
     def _random_crop(self, picture: Image.Image) -> Image.Image:
         box = RandomResizedCrop.get_params(picture, list(CROP_SCALE), [3 / 4, 4 / 3])

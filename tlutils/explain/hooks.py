@@ -183,7 +183,13 @@ def compute_gradient(score: Tensor, at: Tensor, *, retain_graph: bool = False) -
     """Return d score / d at; raise LearnerError where the model lets no gradient pass."""
     found = None
     if score.requires_grad:
-        found = torch.autograd.grad(score, at, retain_graph=retain_graph, allow_unused=True)[0]
+        try:
+            found = torch.autograd.grad(score, at, retain_graph=retain_graph, allow_unused=True)[0]
+        except RuntimeError as error:  # re-entrant checkpointing, say, or a value changed in place
+            raise LearnerError(
+                f"No gradient comes back from the scores. Torch says: {error} Change the model there, or use "
+                "explain.occlusion, which needs none."
+            ) from error
     if found is None:
         raise LearnerError(
             "No gradient comes back from the scores: the model has quantised layers, computes without "

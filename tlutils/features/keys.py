@@ -53,15 +53,15 @@ def of_stages(model: nn.Module, stages: Sequence[Stage], settings: Mapping[str, 
     places: dict[str, list[str]] = {path: [] for path, _ in model.named_modules()}
     for place in settings:
         places[place.partition(":")[0]].append(place)
-    used: set[str] = set()
+    left = sorted(places)
     key, found = "", {}
     for stage in stages:
         own = tuple(f"{m}." for m in stage.modules)
         above = {m.rpartition(".")[0] for m in stage.modules} | {""}
         while deeper := {m.rpartition(".")[0] for m in above} - above:
             above |= deeper
-        new = sorted(m for m in places if m not in used and (m in above or f"{m}.".startswith(own)))
-        used.update(new)
+        new = [m for m in left if m in above or f"{m}.".startswith(own)]
+        left = sorted({*left}.difference(new))
         key = fingerprint.short(
             key,
             [(place, settings[place]) for path in new for place in places[path]],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -125,6 +126,4 @@ def refuse_quantised(modules: Iterable[nn.Module]) -> None:
 
 
 def tensors_in(modules: Iterable[nn.Module]) -> Iterator[Any]:
-    for module in modules:
-        yield from module._parameters.values()
-        yield from module._buffers.values()
+    return chain.from_iterable(held.values() for m in modules for held in (m._parameters, m._buffers))

@@ -280,9 +280,7 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
             return k
     if (why := ready.refused.get(str(name))) is not None:
         near = ", ".join(known.names)
-        raise LearnerError(
-            f"{type(known).__name__}: nothing can be cut at {name!r}, because {why}. Cuts: {near}."
-        )
+        raise LearnerError(f"Nothing can be cut at {name!r}, because {why}. Cuts: {near}.")
     raise known.unknown(name)
 
 
