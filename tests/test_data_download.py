@@ -10,7 +10,7 @@ import shutil
 import threading
 import zipfile
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,6 +78,13 @@ def zipped(folder: Path, into: Path) -> Path:
             archive.write(path, path.relative_to(folder.parent))
         archive.writestr("__MACOSX/._x", b"junk")
     return into
+
+
+def test_a_data_set_of_torchvision_cannot_be_listed_without_its_images():
+    known = {item.name: getattr(networked.OFFICIAL["dtd"], item.name) for item in fields(networked.Official)}
+    del known["samples"]
+    with pytest.raises(TypeError, match="samples"):
+        networked.Official(**known)
 
 
 @pytest.fixture

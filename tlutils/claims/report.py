@@ -188,7 +188,8 @@ def paragraph(v: Verdict) -> str:
     bar = "0" if claim.expects == "more" else f"{-claim.margin:g}"
     words.append(
         f"Measured: {claim.contrast}. Effect {_effect(v)} in {claim.unit}, over {v.n} seeds. The claim holds "
-        f"above {bar}; a difference below {claim.margin:g} counts as none ({claim.why}). Verdict: **{v.verdict}**."
+        f"above {bar}; a difference below {claim.margin:g} counts as none ({claim.why}). "
+        f"Verdict: **{v.verdict}**."
     )
     if v.broken:
         words.append(f"The control failed: {'; '.join(v.broken)}.")

@@ -321,9 +321,9 @@ def restore_optimizer_state(
 def reset_weights(model: nn.Module, *, seed: int, head_only: bool) -> None:
     """Give all weights of `model`, or those of its head, fresh initial values drawn from `seed`, in place.
 
-    A head is initialised by its layers' `reset_parameters`, as in `surgery.replace_head`; a known architecture
-    as its authors do it, and any other network by its layers' `reset_parameters`. The global random generators
-    stay as they were. Raises LearnerError for weights that no layer's `reset_parameters` initialises.
+    A head is initialised by its layers' `reset_parameters`, as in `surgery.replace_head`; a known
+    architecture as its authors do it, and any other network by its layers' `reset_parameters`. The global
+    random generators stay as they were. Raises LearnerError for weights that no layer initialises so.
     """
     info = models.info(model)
     if info.source != "custom" and not head_only:
