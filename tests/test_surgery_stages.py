@@ -75,6 +75,33 @@ def test_multiply_adds_are_those_of_the_layers_weights_at_each_place():
     }
 
 
+class Look(nn.Module):
+    """Each of 16 patches looks at all, by so many of its 8 numbers."""
+
+    def __init__(self, numbers, mask):
+        super().__init__()
+        self.numbers, self.mask = numbers, mask
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(x, x[..., : self.numbers], x, self.mask).mean(1)
+
+
+def looking(numbers=8, mask=None):
+    return nn.Sequential(nn.Conv2d(3, 8, 8, 8), Look(numbers, mask), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("mask", [None, torch.zeros(16, 16)])
+def test_attention_costs_two_products_of_all_patches(mask):
+    stages = surgery.stages(looking(mask=mask), input_size=(3, 32, 32))
+    assert sum(s.macs for s in stages) == 16 * 8 * 3 * 64 + 2 * 16 * 16 * 8 + 8 * 2
+
+
+def test_attention_that_does_not_fit_says_what_is_wrong():
+    with pytest.raises(LearnerError, match="fails on"):
+        surgery.stages(looking(numbers=4), input_size=(3, 32, 32))
+
+
 def test_vgg16_has_five_blocks_and_two_codes():
     with torch.device("meta"):  # without its 138 million numbers
         model = torchvision.models.vgg16()

@@ -80,7 +80,7 @@ ELEMENTWISE = frozenset(
     ]
 )
 # What PyTorch works out step by step in Python for tensors without data; the shape of what goes in stays.
-_SLOW_WITHOUT_DATA = ("batch_norm", "hardtanh", "relu6", "hardswish", "hardsigmoid", "gelu")
+_SLOW_WITHOUT_DATA = ("batch_norm", "hardtanh", "relu", "relu6", "hardswish", "hardsigmoid", "gelu", "silu")
 # The names under which Python's operators and in-place forms reach torch.
 _PLAIN = (
     {f"__{op}__": op for op in ("add", "sub", "mul", "neg", "pow", "abs")}
@@ -211,6 +211,17 @@ class Receptive(TorchFunctionMode):
         self.products += x.numel() * weight.shape[0]
         return x.new_empty(*x.shape[:-1], weight.shape[0])
 
+    def _attention(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *options: Any, **named: Any
+    ) -> Tensor:
+        """Return what attention gives, also quicker by its shape, and note its multiply-adds."""
+        fits = query.shape[:-2] == key.shape[:-2] and query.shape[-1] == key.shape[-1]
+        if attn_mask is not None or not fits or key.shape[:-1] != value.shape[:-1]:
+            # which says what is wrong, if anything
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask, *options, **named)
+        self.products += query[..., 0].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+        return query.new_empty(*query.shape[:-1], value.shape[-1])
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if _name(func) in _SLOW_WITHOUT_DATA and args and args[0].is_meta:
@@ -220,6 +231,8 @@ class Receptive(TorchFunctionMode):
             out = self._lstm(*args)
         elif func is functional.linear and args and args[0].is_meta:
             out = self._linear(*args, **kwargs)
+        elif func is functional.scaled_dot_product_attention and args and args[0].is_meta:
+            out = self._attention(*args, **kwargs)
         elif func is functional.layer_norm and args and args[0].is_meta:
             out = _layer_norm(*args, **kwargs)
         else:
