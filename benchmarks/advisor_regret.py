@@ -281,9 +281,7 @@ def keep(out: Path) -> None:
     """Write the rows of a folder that did not fail as `KEPT`."""
     rows = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("*.json"))]
     packed = [
-        row | {part: json.dumps(row[part]) for part in ("axes", "values")}
-        for row in rows
-        if not row["error"]
+        row | {part: json.dumps(row[part]) for part in ("axes", "values")} for row in rows if not row["error"]
     ]
     pd.DataFrame(packed).to_parquet(KEPT, index=False, compression="zstd")
 

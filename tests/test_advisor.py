@@ -462,7 +462,7 @@ def test_the_learning_curve_ends_with_the_score_that_the_race_measured(few):
     own = {"images": known, "features": {"pool": x}, "groups": np.arange(len(known))}
     race = Race(**own, load=None, pass_seconds=0, deadline=0)
     race.run_frozen()
-    curve = advice_module._curve(race)
+    curve = race_module.learning_curve(race)
     assert curve["score"].iloc[-1] == race.score("probe")
     assert curve["images"].iloc[-1] == 20
 

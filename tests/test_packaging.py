@@ -134,7 +134,7 @@ def test_contributing_names_files_that_are_there():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:tlutils|tests|data|docs|notebooks|benchmarks|\.github)/[\w./]*)`", text)
     assert len(named) > 10
-    assert [path for path in named if not list(ROOT.glob(path.replace("NOUN", "*").replace("NN", "*")))] == []
+    assert [path for path in named if not list(ROOT.glob(re.sub("NOUN|NAME|NN", "*", path)))] == []
 
 
 def test_the_workflow_tests_from_the_oldest_python_that_is_admitted():

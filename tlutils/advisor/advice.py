@@ -14,13 +14,13 @@ from torch import nn
 
 from .. import claims, data, features, models, novelty, runtime, surgery, train, transferability
 from ..errors import LearnerError
-from ..intervals import Difference, Estimate, compare_classifiers, wilson_interval
+from ..intervals import Difference, Estimate, wilson_interval
 from ..probe import COARSE_FOLDS, install_head
 from . import page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
 from .policies import POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
-from .race import LEVEL, Decision, Race, decide
+from .race import LEVEL, Decision, Race, decide, learning_curve
 from .tables import ELSEWHERE, TABLES
 
 log = logging.getLogger(__name__)
@@ -347,7 +347,7 @@ def advise(
     linear = _takes_probe(race)
     findings += suspect_labels(known, race.runners["probe"].probabilities)
     distance, anchors = _distances(model, known)
-    curve = _curve(race)
+    curve = learning_curve(race)
     deployed = _compare(model, race, unsorted, say) if unsorted else None
 
     def advice() -> Advice:
@@ -460,39 +460,6 @@ def _distances(model: nn.Module, known: data.Split) -> tuple[float, dict[str, fl
         log.info("%s", error)
         return float("nan"), {}
     return own, {name: measure(data.load(name).train) for name in ANCHORS}
-
-
-def _curve(race: Race) -> pd.DataFrame:
-    """Return the balanced accuracy of the linear probe by how many images it learns from.
-
-    From all of them it is the probe of the race, from some the same but for the images that are left out.
-    """
-    x, y, groups = final(race.features), race.labels, race.groups
-    rng, rows, hits = np.random.default_rng(race.seed), [], {}
-    for share in (0.25, 0.5, 1.0):
-        found = race.hits("probe") if share == 1 else np.full(len(y), np.nan)
-        used = []
-        for fold in range(COARSE_FOLDS):
-            learn, held = race.rows(fold)
-            drawn = [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
-            kept = np.sort(np.concatenate(drawn))  # inner folds go by the order
-            if share < 1:
-                found[held] = fit(x[kept], y[kept], groups[kept], race.seed).predict(x[held]) == y[held]
-            used.append(len(kept))
-        judged = ~np.isnan(found)
-        hits[share] = found[judged], y[judged], groups[judged]
-        score = wilson_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
-        line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
-        if share > 0.25:
-            now, kinds, together = hits[share]
-            gain = compare_classifiers(now, hits[share / 2][0], kinds, groups=together, level=LEVEL)
-            line |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-        rows.append(line)
-    return pd.DataFrame(rows)
-
-
-def _by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    return [rows[labels[rows] == k] for k in np.unique(labels)]
 
 
 def _compare(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from .. import claims, runtime, train
@@ -269,3 +270,36 @@ def decide(hits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarra
         behind=behind,
         runner_up=rest[0] if rest else "",
     )
+
+
+def learning_curve(race: Race) -> pd.DataFrame:
+    """Return the balanced accuracy of the linear probe by how many images it learns from.
+
+    From all of them it is the probe of the race, from some the same but for the images that are left out.
+    """
+    x, y, groups = final(race.features), race.labels, race.groups
+    rng, rows, hits = np.random.default_rng(race.seed), [], {}
+    for share in (0.25, 0.5, 1.0):
+        found = race.hits("probe") if share == 1 else np.full(len(y), np.nan)
+        used = []
+        for fold in range(COARSE_FOLDS):
+            learn, held = race.rows(fold)
+            drawn = [rng.permutation(own)[: max(1, round(share * len(own)))] for own in _by_class(learn, y)]
+            kept = np.sort(np.concatenate(drawn))  # inner folds go by the order
+            if share < 1:
+                found[held] = fit(x[kept], y[kept], groups[kept], race.seed).predict(x[held]) == y[held]
+            used.append(len(kept))
+        judged = ~np.isnan(found)
+        hits[share] = found[judged], y[judged], groups[judged]
+        score = wilson_interval(*hits[share][:2], groups=hits[share][2], level=LEVEL)
+        line = {"images": round(np.mean(used))} | dict(zip(("score", "low", "high"), score, strict=True))
+        if share > 0.25:
+            now, kinds, together = hits[share]
+            gain = compare_classifiers(now, hits[share / 2][0], kinds, groups=together, level=LEVEL)
+            line |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
+def _by_class(rows: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    return [rows[labels[rows] == k] for k in np.unique(labels)]
