@@ -364,6 +364,7 @@ def test_training_uses_the_transform_of_the_weights_and_varies_it_only_when_aske
         ({"layer_decay": 0.0}, "layer_decay"),
         ({"warmup_ratio": 1.0}, "warmup_ratio"),
         ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"clip_norm": 0.0}, "clip_norm"),
         ({"mixup": -1.0}, "mixup"),
         ({"patience": 0}, "patience"),
         ({"views": -1}, "views"),

@@ -136,9 +136,8 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Estimate:
     n = len(numbers)
     if not n:
         return Estimate(np.nan, np.nan, np.nan)
-    return SampleMean(
-        float(numbers.mean()), float(numbers.var(ddof=1)) / n if n > 1 else np.inf, n - 1
-    ).interval(level)
+    variance = float(numbers.var(ddof=1)) / n if n > 1 else np.inf
+    return SampleMean(float(numbers.mean()), variance, n - 1).interval(level)
 
 
 def group_codes(groups: ArrayLike | None, count: int) -> np.ndarray:

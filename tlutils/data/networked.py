@@ -73,9 +73,8 @@ class Official:
     files: Callable[[], Files]
     base: str  # the folder below its own in which torchvision expects what is in the files
     open: Callable[[Path], dict[str, Any]]  # a folder -> {side: torchvision data set}; "" is split by seed
-    samples: Callable[
-        [Any], Iterable[tuple[Path, int]]
-    ]  # (path, class index) of each image, where it is a file
+    # what `open` returns for a side -> (path, class index) of each image, where it is a file
+    samples: Callable[[Any], Iterable[tuple[Path, int]]]
 
 
 def _read_labels(files: str) -> Callable[[Any], Iterable[tuple[Path, int]]]:

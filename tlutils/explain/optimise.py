@@ -123,6 +123,12 @@ def smooth(images: Tensor, sigma: float) -> Tensor:
     return gaussian_blur(images, [2 * radius + 1] * 2, [sigma, sigma]) if sigma > 0 else images
 
 
+def says_stop(on_step: OnStep | None, step: int, images: Tensor, values: Tensor) -> bool:
+    """Return whether a callback ends the work: by False, also a tensor's or NumPy's; None goes on."""
+    answer = None if on_step is None else on_step(step, images, values)
+    return answer is not None and not answer
+
+
 def ascend(
     objective: Callable[[Tensor], Tensor],
     start: Tensor,
@@ -161,7 +167,7 @@ def ascend(
             if blur and (step + 1) % blur_every == 0 and step + 1 < steps:
                 images = smooth(images, blur)
         curve.append(values.detach())
-        if on_step is not None and on_step(step, images, curve[-1]) is False:
+        if says_stop(on_step, step, images, curve[-1]):
             break
     return Synthesis(images.detach(), stack_curve(curve, start))
 
@@ -204,7 +210,7 @@ def descend(
         optimizer.step()
         schedule.step()
         curve.append(values.detach())
-        if on_step is not None and on_step(step, render().detach(), curve[-1]) is False:
+        if says_stop(on_step, step, render().detach(), curve[-1]):
             break
     return Synthesis(render().detach(), stack_curve(curve, start))
 

@@ -25,7 +25,17 @@ from .hooks import (
     resolve_target,
     select_scores,
 )
-from .optimise import OnStep, Synthesis, ascend, check_steps, denormalize, draw_noise, normalize, stack_curve
+from .optimise import (
+    OnStep,
+    Synthesis,
+    ascend,
+    check_steps,
+    denormalize,
+    draw_noise,
+    normalize,
+    says_stop,
+    stack_curve,
+)
 
 
 def class_visualization(
@@ -258,7 +268,7 @@ def fooling_images(
                 moved = (images + lr * gradient / length).clamp(0, 1)
                 images = torch.where(fooled.view(-1, 1, 1, 1), images, moved)
             curve.append(values.detach())
-            if on_step is not None and on_step(step, images, curve[-1]) is False:
+            if says_stop(on_step, step, images, curve[-1]):
                 break
         images = images.detach()
     change = (0.5 + 10 * (images - original)).clamp(0, 1)
@@ -344,7 +354,7 @@ def deepdream(
         def shown(step: int, images: Tensor, values: Tensor) -> bool:
             nonlocal stopped
             done = sum(len(curve) for curve in curves)
-            stopped = on_step is not None and on_step(done + step, images, values) is False
+            stopped = says_stop(on_step, done + step, images, values)
             return not stopped
 
         for size in sizes:

@@ -76,6 +76,7 @@ class Recipe:
         schedule: After the warmup, "cosine" falls along half a cosine to near 0 (Loshchilov and Hutter 2017,
             arXiv:1608.03983); "constant" stays.
         clip_norm: Largest norm of the gradient of all parameters together; a larger one is scaled down.
+            None clips nothing.
             None never clips.
         label_smoothing: Share of the label, 0 to below 1, spread over all classes (Szegedy et al. 2016,
             arXiv:1512.00567).
@@ -147,6 +148,7 @@ class Recipe:
             0 <= self.warmup_ratio < 1,
             "from 0 to below 1, a share of the steps",
         )
+        _expect("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "None, or above 0")
         _expect("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1")
         _expect("mixup", self.mixup, self.mixup >= 0, "0 (off) or more, for example 0.2")
         _expect(
