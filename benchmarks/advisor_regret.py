@@ -274,11 +274,12 @@ KEPT = Path(__file__).resolve().parents[1] / "docs" / "regret.parquet"
 """The rows that `run_grid` made, axes and values as JSON; each names the versions that it was made with."""
 
 VERSIONS = {"describe": "1", "race": "1"}
-"""Of the functions that make rows; where one is raised, `KEPT` has to be made again."""
+"""Of the functions that make rows; where one is raised, `KEPT` has to be deleted and made again."""
 
 
 def keep(out: Path) -> None:
-    """Write the rows of a folder that did not fail as `KEPT`."""
+    """Write the rows of a folder that did not fail as `KEPT`, beside what is there."""
+    lay(out)
     rows = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("*.json"))]
     packed = [
         row | {part: json.dumps(row[part]) for part in ("axes", "values")} for row in rows if not row["error"]
