@@ -21,10 +21,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, lru_cache
 from itertools import product
 from math import ceil
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,7 @@ import torch
 from PIL import Image
 from scipy.special import stdtrit
 
-from tlutils import claims, data, models, surgery, train, transferability
+from tlutils import claims, data, models, runtime, surgery, train, transferability
 from tlutils.advisor import POLICIES, TABLES, Decision, decide
 from tlutils.advisor.policies import FROM_PROBE, PROBES, fit, settings_for, train_policy
 from tlutils.advisor.race import LEVEL, survivors
@@ -91,29 +92,40 @@ class Task:
         shares = self.ratio ** -np.linspace(0, 1, MATERIALS[self.dataset].classes)
         return [round(share * self.per_class) for share in shares]
 
+    @property
+    def name(self) -> str:
+        """The task in words."""
+        return (
+            f"{self.dataset}, {self.per_class} per class"
+            + (f", {self.wrong:.0%} wrong labels" if self.wrong else "")
+            + (f", {self.ratio:g} to 1" if self.ratio > 1 else "")
+            + (f", {self.corruption}" if self.corruption else "")
+        )
+
 
 TASKS = (
     Task("hymenoptera", 30),
-    Task("hymenoptera", 90),
-    Task("hymenoptera", 60, corruption="pixelate"),
     Task("cifar-10", 8),
-    Task("cifar-10", 40),
-    Task("cifar-10", 20, wrong=0.2),
-    Task("cifar-10", 60, ratio=10),
     Task("elpv-defects", 40),
-    Task("elpv-defects", 200),
-    Task("elpv-defects", 100, wrong=0.2),
-    Task("elpv-defects", 150, ratio=10),
-    Task("mnist-5k", 8),
     Task("mnist-5k", 40),
-    Task("mnist-5k", 20, corruption="noise"),
     Task("dtd", 10),
-    Task("dtd", 40),
-    Task("dtd", 20, corruption="contrast"),
     Task("scenes", 10, wrong=0.3),
     Task("digits", 6),
+    Task("elpv-defects", 150, ratio=10),
+    Task("dtd", 20, corruption="contrast"),
+    Task("hymenoptera", 90),
+    Task("cifar-10", 20, wrong=0.2),
+    Task("cifar-10", 60, ratio=10),
+    Task("mnist-5k", 20, corruption="noise"),
     Task("digits", 30, wrong=0.1),
+    Task("hymenoptera", 60, corruption="pixelate"),
+    Task("cifar-10", 40),
+    Task("elpv-defects", 200),
+    Task("elpv-defects", 100, wrong=0.2),
+    Task("mnist-5k", 8),
+    Task("dtd", 40),
 )
+"""In the order of their runs: the first seven are of seven data sets, so that a part says something."""
 
 
 @dataclass(eq=False)
@@ -253,19 +265,25 @@ def settings_elsewhere(policy: str, dataset: str, images: int) -> dict[str, Any]
     return {"lr": found.lr, "steps": found.steps, "augment": augment}
 
 
-def runs() -> dict[Callable[..., Any], list[dict[str, Any]]]:
-    """Return all runs, by what makes them: those that the pool judges first, and cross-validation last."""
-    tasks = [{"seed": seed, **asdict(task)} for seed in SEEDS for task in TASKS]
-    training = [policy for policy in POLICIES if policy not in PROBES]
-    rounds = [("pool", list(POLICIES)), *((str(fold), list(PROBES)) for fold in range(COARSE_FOLDS))]
-    rounds += [(str(fold), training) for fold in range(COARSE_FOLDS)]
-    races = []
-    for judge, policies in rounds:
-        for seed, task, policy in product(SEEDS, TASKS, policies):
-            images = sum(task.counts) * (1 if judge == "pool" else 1 - 1 / COARSE_FOLDS)
-            settings = settings_elsewhere(policy, task.dataset, round(images))
-            races.append({"policy": policy, "judge": judge, "seed": seed, **asdict(task), **settings})
-    return {describe: tasks, race: races}
+def races_of(task: Task, seed: int, judge: str, policies: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the runs of some policies on a task, judged by the pool or by a fold."""
+    images = round(sum(task.counts) * (1 if judge == "pool" else 1 - 1 / COARSE_FOLDS))
+    axes = {"judge": judge, "seed": seed, **asdict(task)}
+    return [{"policy": name, **axes, **settings_elsewhere(name, task.dataset, images)} for name in policies]
+
+
+def run_task(task: Task, seed: int, out: Path) -> None:
+    """Run every policy on the pool, and on each fold those that the advisor's race lets run there."""
+    races, folds = races_of(task, seed, "pool", list(POLICIES)), {}
+    for fold in range(COARSE_FOLDS):
+        races += races_of(task, seed, str(fold), who_runs(folds, list(POLICIES), fold))
+        grids = {describe: [{"seed": seed, **asdict(task)}], race: races}
+        rows = run_grid(grids, out=out, versions=VERSIONS, n_jobs=-1)
+        failed = rows[rows["error"] != ""]
+        if len(failed):
+            print(f"{task.name}, seed {seed}: {failed['error'].iloc[0]}")
+            return
+        folds = read_table(rows).known["folds"].iloc[0]
 
 
 # --- Rows ------------------------------------------------------------------------------------------------
@@ -332,13 +350,8 @@ INDEX = ["dataset", "task", "seed"]
 def read_table(rows: pd.DataFrame) -> Table:
     """Return the tasks and seeds of which every policy was judged by the pool; missing folds are NaN."""
     rows = rows[rows["error"] == ""].copy()
-    rows["task"] = [
-        f"{r.dataset}, {r.per_class} per class"
-        + (f", {r.wrong:.0%} wrong labels" if r.wrong else "")
-        + (f", {r.ratio:g} to 1" if r.ratio > 1 else "")
-        + (f", {r.corruption}" if r.corruption else "")
-        for r in rows.itertuples()
-    ]
+    axes = rows[[field.name for field in fields(Task)]].to_dict("records")
+    rows["task"] = [Task(**own).name for own in axes]
     told = rows[rows["protocol"] == "describe"].set_index(INDEX)[["images", "distance"]]
     races = rows[rows["protocol"] == "race"]
     pool, folds = races[races["judge"] == "pool"], races[races["judge"] != "pool"]
@@ -399,27 +412,31 @@ def best_cross_validated(policies: Sequence[str]) -> Rule:
     return lambda others: choose
 
 
-def fields(known: pd.Series, policies: Sequence[str]) -> list[list[str]] | None:
-    """Return who runs on each fold when the advisor races these policies; None where a run is missing.
+def who_runs(folds: Mapping[str, Mapping[str, Judged]], policies: Sequence[str], fold: int) -> list[str]:
+    """Return who runs on a fold when the advisor races these policies, by what the folds before said.
 
     Frozen policies run on every fold, and of those that train the better half of a fold runs on the next.
     """
-    folds: dict[str, dict[str, Judged]] = known["folds"]
-    frozen = [name for name in policies if name in PROBES]
-    alive, found = [name for name in policies if name not in PROBES], []
-    for number in range(COARSE_FOLDS):
-        seen = [str(n) for n in range(number)]
-        if number:
-            alive = survivors({name: _over(folds[name], seen).value for name in alive})
-        found.append([*frozen, *alive])
-        if any(str(number) not in folds.get(name, {}) for name in found[-1]):
+    alive = [name for name in policies if name not in PROBES]
+    for before in range(1, fold + 1):
+        seen = [str(number) for number in range(before)]
+        alive = survivors({name: _over(folds[name], seen).value for name in alive})
+    return [name for name in policies if name in PROBES] + alive
+
+
+def raced(known: pd.Series, policies: Sequence[str]) -> list[list[str]] | None:
+    """Return who ran on each fold; None where a run is missing."""
+    found: list[list[str]] = []
+    for fold in range(COARSE_FOLDS):
+        found.append(who_runs(known["folds"], policies, fold))
+        if any(str(fold) not in known["folds"].get(name, {}) for name in found[-1]):
             return None
     return found
 
 
 def advised(known: pd.Series, policies: Sequence[str] = tuple(POLICIES)) -> Decision | None:
     """Return what the advisor decides when it races these policies; None where a run is missing."""
-    ran = fields(known, policies)
+    ran = raced(known, policies)
     if ran is None:
         return None
     folds: dict[str, dict[str, Judged]] = known["folds"]
@@ -438,7 +455,7 @@ def judge_advice(table: Table, policies: Sequence[str] = tuple(POLICIES)) -> dic
     """
     rows = []
     for key, known in table.known.iterrows():
-        decision, ran = advised(known, policies), fields(known, policies)
+        decision, ran = advised(known, policies), raced(known, policies)
         if decision is None or ran is None:
             continue
         score, cpu = table.scores.loc[key, decision.policy] / 100, table.cpu.loc[key]
@@ -465,14 +482,19 @@ def _over(folds: Mapping[str, Judged], numbers: Sequence[str]) -> SampleMean:
     return macro_average(hits, labels, groups=groups)
 
 
-def by_advisor(policies: Sequence[str]) -> Rule:
-    """Take what the advisor recommends when it races these policies."""
+def by_advisor(policies: Sequence[str], takes: Callable[[Decision], str] = attrgetter("policy")) -> Rule:
+    """Race these policies, and take what the advisor recommends or `takes` takes of what it found."""
 
     def choose(known: pd.Series) -> list[str]:
         decision = advised(known, policies)
-        return [decision.policy] if decision else []
+        return [takes(decision)] if decision else []
 
     return lambda others: choose
+
+
+def best_depth_unless_behind(decision: Decision) -> str:
+    """Take the probe at the best depth, unless the best policy on the folds can be told from it."""
+    return "probe, best depth" if "probe, best depth" in decision.tied else decision.best
 
 
 SIZES, DISTANCES = (100, 150, 200, 300), (0.12, 0.2, 0.28)
@@ -504,9 +526,13 @@ RULES: dict[str, Rule] = {
     "number of images": by_table(BY_COUNT),
     **{f"table of the {name}": by_table([table.cells]) for name, table in TABLES.items()},
     "best probe in cross-validation": best_cross_validated(list(PROBES)),
-    "best of all in cross-validation": best_cross_validated(POLICIES),
     "advisor, frozen policies alone": by_advisor(list(PROBES)),
     "advisor": by_advisor(list(POLICIES)),
+    "race, the most frozen that ties": by_advisor(list(POLICIES), lambda decision: decision.tied[0]),
+    "race, the best on the folds": by_advisor(list(POLICIES), attrgetter("best")),
+    "race, the probe at the best depth unless it is behind": by_advisor(
+        list(POLICIES), best_depth_unless_behind
+    ),
     "random": at_random,
 }
 
@@ -673,7 +699,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "run":
         lay(options.out)
-        run_grid(runs(), out=options.out, versions=VERSIONS)
+        for seed, task in runtime.progress(list(product(SEEDS, TASKS)), desc="tasks"):
+            run_task(task, seed, options.out)
         return
     if options.command == "keep":
         keep(options.out)

@@ -1,6 +1,5 @@
 """The regret of rules about freezing: by hand on small tables, and what the tasks are made of."""
 
-import functools
 import importlib.util
 import sys
 from dataclasses import replace
@@ -172,6 +171,16 @@ def test_a_task_counts_when_every_policy_was_judged_and_folds_when_all_are_there
     assert regret.advised(cv) is None  # a fold is missing
 
 
+def named(name, function):
+    function.__name__ = name
+    return function
+
+
+def run_here(grids, *, n_jobs, **options):
+    """`run_grid` in this process, where a test sees what ran."""
+    return experiments.run_grid(grids, **options)
+
+
 def told_by_folds(scores):
     """What folds say where each policy is right on so many of 20 images, each on other ones, in each fold."""
     labels, groups = np.arange(20) % 2, np.arange(20)
@@ -266,14 +275,33 @@ def test_every_score_is_compared_on_one_clean_task_of_each_data_set():
 # --- Tasks -----------------------------------------------------------------------------------------------
 
 
-def test_there_are_enough_tasks_and_each_run_is_asked_for_once(monkeypatch):
-    monkeypatch.setattr(regret, "settings_elsewhere", functools.cache(regret.settings_elsewhere))
+def test_there_are_enough_tasks_of_every_data_set_and_the_first_are_of_different_ones():
     assert len(set(regret.TASKS)) == len(regret.TASKS) >= 12
     assert len(regret.SEEDS) >= 3
     assert all(60 <= sum(task.counts) <= 600 for task in regret.TASKS)
-    per_task = len(regret.SEEDS) * len(regret.POLICIES) * (1 + regret.COARSE_FOLDS)
-    monkeypatch.setattr(regret, "TASKS", regret.TASKS[::7])
-    assert len(regret.runs()[regret.race]) == len(regret.TASKS) * per_task
+    assert len({task.dataset for task in regret.TASKS[:7]}) == 7
+
+
+def test_a_task_is_run_as_the_advisor_races_it(tmp_path, monkeypatch):
+    ran = []
+
+    def race(*, policy, judge, **axes):
+        ran.append((policy, judge))
+        rank = list(regret.POLICIES).index(policy)  # the later, the better
+        hits = [int(i < 4 + rank) for i in range(20)]
+        told = {"hits": "".join(map(str, hits)), "score": 0.2 + 0.05 * rank, "cpu": 1.0}
+        return told | {"truth": " ".join("01" * 10), "groups": " ".join(map(str, range(20)))}
+
+    monkeypatch.setattr(regret, "race", race)
+    monkeypatch.setattr(regret, "describe", named("describe", lambda **axes: {"images": 60, "distance": 0.2}))
+    monkeypatch.setattr(regret, "run_grid", run_here)
+    regret.run_task(regret.Task("digits", 6), 0, tmp_path)
+    assert len(ran) == len(set(ran))
+    on = {judge: {policy for policy, by in ran if by == judge} for judge in ("pool", "0", "1", "2")}
+    probes, training = set(regret.PROBES), list(regret.POLICIES)[len(regret.PROBES) :]
+    assert on["pool"] == on["0"] == set(regret.POLICIES)
+    assert on["1"] == probes | set(training[-3:])
+    assert on["2"] == probes | set(training[-2:])
 
 
 def test_wrong_labels_and_rare_classes_are_as_many_as_the_task_says():
