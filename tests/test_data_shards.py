@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from image_folders import all_paths, fill, huge_png, noted, picture
 
-from tlutils import advisor, data, features, models
+from tlutils import advisor, data, deploy, features, models
 from tlutils.data import files
 from tlutils.errors import LearnerError
 
@@ -192,6 +192,21 @@ def test_headers_are_read_once_and_a_shard_that_changed_is_noticed(tmp_path, mon
 def test_shards_that_are_missing_are_said(named, says, tmp_path):
     with pytest.raises(LearnerError, match=says.replace("{", r"\{")):
         data.load(tmp_path / named)
+
+
+def test_a_model_predicts_the_images_of_shards_as_those_of_the_folder(pets, tmp_path):
+    shards = tmp_path / "shards"
+    data.write_shards(data.load(pets), shards, images=5)
+    model = models.load("test_resnet", pretrained=False, num_classes=2, input_size=32, seed=0)
+    more = shard(tmp_path / "more.tar", {"1.png": png(1), "1.txt": "a caption", "._1.png": b"of a program"})
+    folder = deploy.predict(model, [pets])
+    for named in ([shards], [shards / "*.tar"], sorted(shards.glob("*.tar"))):
+        table = deploy.predict(model, named)
+        assert sorted(table["probability"]) == pytest.approx(sorted(folder["probability"]), abs=1e-6)
+        assert not table["note"].any()
+    assert deploy.predict(model, [more])["file"].tolist() == [str(more / "1.png")]
+    with pytest.raises(LearnerError, match="missing"):
+        deploy.predict(model, [shards / "no.tar"])
 
 
 def test_images_without_any_label_are_said(tmp_path):

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     build.add_argument("--out", type=runtime.user_path, help="folder to write (default: NAME-model here)")
     use = verbs.add_parser("predict", help="predict classes, and mark images unlike those of training")
     use.add_argument("model", help="a folder that `train` wrote, or the file of a model")
-    use.add_argument("files", nargs="+", metavar="FILE", help="images, or folders of images")
+    use.add_argument("files", nargs="+", metavar="FILE", help="images, folders of images, or tar shards")
     give = verbs.add_parser("export", help="export a model, to run it without this package")
     give.add_argument("model", help="a folder that `train` wrote, or the file of a model")
     give.add_argument("--onnx", type=runtime.user_path, metavar="FILE", help="an ONNX file")

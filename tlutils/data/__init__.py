@@ -22,12 +22,13 @@ from .dataset import (
     check_labelled,
     read_for,
 )
+from .files import index
 from .folder import load_folder, read_items
 from .grouping import GroupBy, read_key
-from .images import BACKGROUND, UnreadableImage, load_image
+from .images import BACKGROUND, EXTENSIONS, UnreadableImage, load_image
 from .packaged import PHOTOGRAPHS, load_photograph
-from .scan import walk
-from .shards import write_shards
+from .scan import hidden, walk
+from .shards import find_shards, only_shards, write_shards
 from .transforms import Preprocess, read_files_as, to_pil_image, transform_for
 
 __all__ = [
@@ -166,8 +167,13 @@ def load(
 def list_files(path: Path) -> list[Path]:
     """Return the files below a folder, as `load` would find them, or the one file that a path is.
 
+    Of shards, it is the images within them: a path leads into its tar file, as those of a split do.
+
     Args:
-        path: a folder or a file.
+        path: a folder, a file, or shards: a folder of them, one, or a pattern as `load` takes it.
+
+    Raises:
+        LearnerError: a tar file is missing.
 
     Example:
         >>> from pathlib import Path
@@ -175,10 +181,20 @@ def list_files(path: Path) -> list[Path]:
         >>> [path.name for path in data.list_files(Path('cat.jpg'))]
         ['cat.jpg']
     """
+    root, shards = find_shards(path)
+    files = [] if shards else [path]
     with suppress(OSError):  # of a name that no disk takes
         if path.is_dir():
-            return [path / file for file in walk(path)[0]]
-    return [path]
+            found = walk(path)[0]
+            shards, files = only_shards(found), [path / file for file in found]
+    if not shards:
+        return files
+    members = [(root / shard, Path(name)) for shard in shards for name in index(root / shard).members]
+    return [
+        shard / name
+        for shard, name in members
+        if name.suffix.lower() in EXTENSIONS and not any(map(hidden, name.parts))
+    ]
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ def predict(
 
     Args:
         model: A classifier, the folder that `build` made of one, or a file of `models.save`.
-        files: Paths of images, and of folders, whose images are taken at any depth.
+        files: Paths of images, of folders, whose images are taken at any depth, and of tar shards.
         detector: What says which images look unlike the training images; with a folder of `build`, the one
             that lies there.
 
@@ -34,7 +34,8 @@ def predict(
         missing where nobody can say) and note (why a file could not be read, or that it looks unlike).
 
     Raises:
-        LearnerError: For a model that cannot be loaded, and where there are no files.
+        LearnerError: For a model that cannot be loaded, where there are no files, and for shards that are
+            missing.
 
     Example:
         >>> from tlutils import data, deploy, models
