@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up_is_said_in_words_and_breaks_nothing(tmp_path, unbr
     # The system refuses to write beyond 100 kB of a file, as a full disk would; sparse files fit at first.
     cache = tmp_path / "cache"
     report = finish(cache, tmp_path / "note.json", largest_file=100_000)
-    assert report["error"].startswith("LearnerError")
+    assert report["error"].startswith("NoRoom")
     assert "disk" in report["error"]
     assert "error" not in finish(cache, tmp_path / "note.json")
     assert files(cache) == unbroken

@@ -4,6 +4,7 @@ import errno
 import gc
 import logging
 import os
+import shutil
 import warnings
 import weakref
 from dataclasses import replace
@@ -282,6 +283,22 @@ def full_disk(monkeypatch):
 
     monkeypatch.setattr(runtime.os, "fsync", guarded)
     return state
+
+
+def test_a_disk_without_room_for_what_the_frozen_stages_give_lets_them_run_in_every_step(monkeypatch):
+    recipe = Recipe.partial("stage2", epochs=2, lr=1e-2, head_lr=2e-2, batch_size=8, keep="last")
+    kept, plain = tiny_net(), tiny_net()
+    train.fit(kept, tiny_data(), recipe)
+    usage = shutil.disk_usage(".")._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setenv("TLUTILS_CACHE", str(runtime.cache_dir("small")))
+    history = train.fit(plain, tiny_data(), recipe)
+    assert "free" in history.notices[0]
+    assert "views=0" in history.notices[0]
+    for name, tensor in weights(kept).items():
+        torch.testing.assert_close(weights(plain)[name], tensor)
+    with pytest.raises(LearnerError, match="free"):
+        train.fit(tiny_net(), tiny_data(), replace(recipe, views=1))  # asked for
 
 
 def test_a_full_disk_does_not_end_the_training(full_disk, tmp_path):

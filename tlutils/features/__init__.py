@@ -2,6 +2,6 @@
 
 from .extraction import extract
 from .reading import as_rows, check_rows, groups_of, make_predictor
-from .store import FeatureStore
+from .store import FeatureStore, NoRoom
 
-__all__ = ["FeatureStore", "as_rows", "check_rows", "extract", "groups_of", "make_predictor"]
+__all__ = ["FeatureStore", "NoRoom", "as_rows", "check_rows", "extract", "groups_of", "make_predictor"]

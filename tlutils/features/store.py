@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 Arrays = tuple[np.ndarray, ...]
 
 
+class NoRoom(LearnerError):
+    """The features do not fit on the disk."""
+
+
 @dataclass(frozen=True)
 class FeatureStore:
     """The output of each stage in `at`, for every image: `store[stage]` has its rows, in the split's order.
@@ -246,8 +250,8 @@ def _room(folder: Path) -> Iterator[None]:
             raise
 
 
-def _full(folder: Path, why: str) -> LearnerError:
-    return LearnerError(
+def _full(folder: Path, why: str) -> NoRoom:
+    return NoRoom(
         f"Features do not fit on the disk of {folder}: {why}. What was finished there is kept. Free some "
         "space, use pool=True, fewer stages or images, or set TLUTILS_CACHE to a folder on another disk."
     )

@@ -7,6 +7,7 @@ devices, precision, memory and processes, `evaluate` judges, `checkpoint` surviv
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .. import data, fingerprint, runtime, surgery
+from .. import data, features, fingerprint, runtime, surgery
 from ..errors import LearnerError
 from ..inference import auxiliary_logits, device_of, dtype_of, in_float32, logits_of
 from ..models import layers
@@ -173,7 +174,14 @@ class PhaseTrainer:
         optimizer = build_optimizer(model, recipe, phase)
         restore_optimizer_state(optimizer, model, optimizer_state)
         # What feeds it: images, or what the frozen stages make of them, computed here once.
-        self.module, self.train, self.val = prepare_inputs(model, dataset, recipe)
+        try:
+            inputs = prepare_inputs(model, dataset, recipe)
+        except features.NoRoom as error:
+            if recipe.views is not None or hardware.world_size > 1:  # asked for; the others have room
+                raise
+            hardware.note(f"The frozen stages run in every step, as with views=0, for want of room: {error}")
+            inputs = prepare_inputs(model, dataset, replace(recipe, views=0))
+        self.module, self.train, self.val = inputs
         self.wrapped, self.optimizer = hardware.prepare(self.module, optimizer)
         self.set_train_mode()
         self.trains_batchnorm = any(m.training for m in self.module.modules() if layers.is_batchnorm(m))

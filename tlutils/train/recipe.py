@@ -96,8 +96,8 @@ class Recipe:
             such as digits.
         views: How many views of each image the frozen stages see, once, before training; their outputs are
             cached. With `augment` each view is another random one, and epoch e uses view e modulo `views`. 0
-            caches nothing and runs the frozen stages in every step. None is 1; with `augment`, and where
-            frozen norms train or frozen dropout stays on, 0.
+            caches nothing and runs the frozen stages in every step. None is 1; with `augment`, where frozen
+            norms train or frozen dropout stays on, and where the disk has no room for them, 0.
         reset: Whether all weights are initialised at random before training; "head" only those of the head.
         precision: "float32"; or "bf16" or "fp16", mixed precision on a GPU (Micikevicius et al. 2018,
             arXiv:1710.03740). A processor with units for bf16 (`runtime.bfloat16_units`) uses them, unless
