@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from families import few
 from PIL import Image
 
 from tlutils import data
@@ -34,7 +35,7 @@ def test_a_card_and_its_data_agree(name):
         assert data.load_image(split.paths[len(split) // 2]).tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize("name", OFFLINE)
+@pytest.mark.parametrize("name", few(OFFLINE, "elpv-wafers", "digits"))
 def test_the_second_load_and_the_same_seed_give_the_same(name):
     one, two, other = data.load(name), data.load(name), data.load(name, seed=1)
     assert one.train.fingerprint == two.train.fingerprint

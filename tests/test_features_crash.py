@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from families import few
 from features_world import Photos, as_tensor, network, work
 from processes import PROCESSES
 
@@ -63,7 +64,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", few(MOMENTS, "while arrays are laid out", "after the first batch"))
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(moment, tmp_path, unbroken):
     cache = tmp_path / "cache"
     process = start(cache, tmp_path / "never.json", pause=0.15)

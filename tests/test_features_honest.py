@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import few
 from features_world import SIZE, Photos, as_tensor, body, extract, network
 from PIL import Image
 from torch import nn
@@ -127,7 +128,7 @@ def test_features_follow_every_change_of_a_model_and_back(change, tmp_path, monk
     assert photos.decoded == []
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", few(CHANGES, change_array, add_hook_of_an_object))
 def test_a_model_that_is_changed_in_place_is_followed(change, tmp_path, monkeypatch, restored_gain):
     model, at = odd_network(), ["pool"]
     for _ in range(2):
@@ -301,7 +302,7 @@ def generator(*seed):
     return made
 
 
-@pytest.mark.parametrize("make", FRESH)
+@pytest.mark.parametrize("make", few(FRESH, "NumPy's old one", "the system"))
 def test_a_generator_made_afresh_is_seen_though_it_acts_rarely_unless_it_is_seeded(make, caplog):
     draw, known = FRESH[make], network()
     extract(known, Photos(8), at=["stage1"])
@@ -334,7 +335,9 @@ NOT_THE_IMAGES_OWN = {
 }
 
 
-@pytest.mark.parametrize("kind", NOT_THE_IMAGES_OWN)
+@pytest.mark.parametrize(
+    "kind", few(NOT_THE_IMAGES_OWN, "one draw in ten", "a generator of its own", "the largest of the batch")
+)
 def test_what_an_image_does_not_have_by_itself_is_not_kept_and_said(kind, caplog):
     model = network()
     model.middle = nn.Sequential(*model.middle, Noise(NOT_THE_IMAGES_OWN[kind]))
@@ -482,7 +485,10 @@ HARM = {
 }
 
 
-@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize(
+    "harm",
+    few(HARM, "a byte in the middle", "cut short", "no list", "another list", "a dangling link", "nothing"),
+)
 def test_a_damaged_store_is_refused_while_held_and_made_again(harm, tmp_path):
     store = extract(network(), Photos(8), at=["stage1"])
     right = rows(store)
@@ -591,7 +597,7 @@ def test_eight_threads_at_once_get_the_same_and_leave_models_and_generators_alon
     assert torch.equal(torch.rand(3), torch.rand(3, generator=expected))
 
 
-@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("precision", few(["auto", "float32"], "auto"))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_models_of_every_number_type_are_read_and_kept(dtype, precision):
     plain = rows(extract(network(), Photos(8), at=["pool"]))["pool"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from families import few
 from features_world import Photos, as_tensor, body, extract, network
 from torchvision import transforms
 
@@ -66,7 +67,7 @@ def test_any_changed_ingredient_makes_a_new_store(change):
     assert sorted(photos.decoded) == list(range(24))
 
 
-@pytest.mark.parametrize("name", [*keys.LIBRARIES, "features"])
+@pytest.mark.parametrize("name", few([*keys.LIBRARIES, "features"], "torch", "features"))
 def test_another_version_of_a_library_makes_a_new_store(name, monkeypatch):
     model, photos, now = network(), Photos(), keys.versions()
     extract(model, photos)

@@ -92,10 +92,10 @@ def test_of_a_grown_folder_the_new_images_alone_are_computed(folder, computed, t
 @pytest.mark.parametrize(
     "other",
     [
-        lambda split, folder: split.select(range(3, 33)),
+        pytest.param(lambda split, folder: split.select(range(3, 33)), marks=pytest.mark.full),
         lambda split, folder: split.select([*reversed(range(40))]),
         lambda split, folder: split.select([5, 5, 7, 5]),
-        lambda split, folder: split.subsample(8, seed=1),
+        pytest.param(lambda split, folder: split.subsample(8, seed=1), marks=pytest.mark.full),
     ],
     ids=["a part", "another order", "the same ones again", "a sample"],
 )

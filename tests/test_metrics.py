@@ -289,12 +289,12 @@ def test_reports_that_cannot_be_paired_are_refused():
 @pytest.mark.parametrize(
     ("images", "recalls"),
     [
-        ([5, 5], [0.9, 0.9]),
+        pytest.param(*([5, 5], [0.9, 0.9]), marks=pytest.mark.full),
         ([1, 1, 1], [0.9, 0.9, 0.9]),
         ([20] * 5, [0.6, 0.7, 0.8, 0.9, 1.0]),
-        ([2] * 60, [0.9] * 60),
-        ([5] * 60, [0.98] * 60),
-        ([40, 3], [0.99, 0.5]),
+        pytest.param(*([2] * 60, [0.9] * 60), marks=pytest.mark.full),
+        pytest.param(*([5] * 60, [0.98] * 60), marks=pytest.mark.full),
+        pytest.param(*([40, 3], [0.99, 0.5]), marks=pytest.mark.full),
         ([40, 3], [0.5, 0.99]),
         ([100, 3, 3], [0.99, 0.6, 0.6]),
     ],

@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from families import few
 from torchvision.models import SqueezeNet1_1_Weights, get_model, get_model_weights
 
 from tlutils import models, runtime
@@ -187,7 +188,7 @@ ODD = (
 )
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", few(ODD, cut, a_dangling_link, its_lock_a_folder, its_note_a_folder))
 @pytest.mark.parametrize("source", ["published", "on_the_hub"], indirect=True)
 def test_an_odd_file_in_the_cache_is_made_anew_or_named_in_words(source, odd):
     name, expected, _ = source

@@ -161,9 +161,7 @@ KINDS = {
     "kind",
     [
         "dataclass",
-        "dict",
-        "tuple",
-        *(pytest.param(k, marks=pytest.mark.full) for k in ("dict of one", "list")),
+        *(pytest.param(k, marks=pytest.mark.full) for k in ("dict", "tuple", "dict of one", "list")),
     ],
 )
 def test_scores_in_any_kind_of_output_are_found_everywhere(kind):

@@ -71,7 +71,7 @@ def test_a_model_in_order_has_no_findings(stage):
     [
         (timm.create_model, "test_resnet", {}),
         (timm.create_model, "test_vit", {"drop_path_rate": 0.2}),
-        (timm.create_model, "test_efficientnet", {"drop_path_rate": 0.2}),
+        pytest.param(timm.create_model, "test_efficientnet", {"drop_path_rate": 0.2}, marks=pytest.mark.full),
         pytest.param(
             torchvision.models.get_model, "googlenet", {"init_weights": False}, marks=pytest.mark.full
         ),

@@ -2,13 +2,14 @@
 
 import pytest
 import torchvision
+from families import few
 from surgery_zoo import FEW, ZOO, Entry, check_cuts, smallest_of_each_family
 
 # Branches and two auxiliary heads, which test_surgery_split.py tries in every run.
 GOOGLENET = pytest.param("torchvision/googlenet", marks=pytest.mark.full)
 
 
-@pytest.mark.parametrize("name", [GOOGLENET, *FEW])
+@pytest.mark.parametrize("name", [GOOGLENET, *few(FEW, "timm/test_resnet", "timm/test_coatnet")])
 def test_halves_are_the_model_at_its_cuts(name):
     model, side = Entry(name).build()
     assert check_cuts(model, side, most=4) >= 2

@@ -31,6 +31,7 @@ TIMM = {
     "repvit_m0_9": {"drop_rate": 0.3},
 }
 SWEPT = ["resnet18", "mobilenet_v2", "densenet121", *(name for name in TIMM if not name.startswith("test_"))]
+SWEPT += ["test_convnext", "test_efficientnet"]
 MODELS = [name for name in TIMM if name not in SWEPT]
 MODELS += [pytest.param(name, marks=pytest.mark.full) for name in ("googlenet", *SWEPT)]
 

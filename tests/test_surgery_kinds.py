@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from families import few
 from tiny import tiny_data, tiny_net
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
@@ -202,7 +203,13 @@ class WarmsUp(HoldsAGenerator):
 
 
 @pytest.mark.parametrize(
-    "kind", [HoldsAGenerator, HoldsPythonsGenerator, DrawsATensor, CountsItsPasses, WarmsUp]
+    "kind",
+    few(
+        [HoldsAGenerator, HoldsPythonsGenerator, DrawsATensor, CountsItsPasses, WarmsUp],
+        HoldsPythonsGenerator,
+        DrawsATensor,
+        WarmsUp,
+    ),
 )
 def test_a_number_that_differs_from_pass_to_pass_is_not_kept_as_if_it_were_fixed(kind):
     model = made(kind).eval()
@@ -284,10 +291,10 @@ class CountsItsBorderInTraining(Net):
     ("kind", "code"),
     [
         (DropsInItsForward, "dropout-active"),
-        (LeaksAtRandom, "dropout-active"),
+        pytest.param(*(LeaksAtRandom, "dropout-active"), marks=pytest.mark.full),
         (FlipsByADrawOfPython, "dropout-active"),
         (CountsInItsForward, "bn-drift"),
-        (NormsInItsForward, "bn-drift"),
+        pytest.param(*(NormsInItsForward, "bn-drift"), marks=pytest.mark.full),
         (CountsItsBorderInTraining, "mode-dependent"),
     ],
 )
@@ -427,7 +434,9 @@ class ScalesAlways(Configured):
         return 7 * x
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", few(CHANGES, "a function of Python", "an attribute of a weight", "the class", "the forward")
+)
 def test_halves_are_those_of_the_model_as_it_is_now(change):
     model = made(Configured).eval()
     known = surgery.stages(model)
@@ -491,7 +500,7 @@ def test_another_thread_may_run_its_model_while_one_is_followed():
     assert all(torch.equal(out, runs(X)) for out in outputs)
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("hook", few(HOOKS, "with its settings", "after what is opened"))
 def test_parts_that_would_leave_out_a_hook_are_refused(hook):
     kind, put = HOOKS[hook]
     model = surgery.replace_head(made(kind), 3).eval()
@@ -594,8 +603,17 @@ def state(value: Any) -> list[Tensor]:
     return [b.clone() for m in [value, *more] for b in m.buffers()]
 
 
+ODDEST = (
+    "what a lambda is told by name",
+    "a weak reference",
+    "a proxy",
+    "an object in an object",
+    "a scripted layer",
+)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch.jit
-@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("keep", few(KEEPS, *ODDEST))
 def test_looking_runs_no_layer_of_the_model_itself(keep):
     torch.manual_seed(0)
     block = Held(KEEPS[keep])
@@ -766,7 +784,10 @@ def scaled(model: nn.Module) -> None:
     model.last = Scaled(model.last)
 
 
-@pytest.mark.parametrize("adapt", [low_rank, low_rank_of_the_weight, beside_a_block, scaled])
+@pytest.mark.parametrize(
+    "adapt",
+    few([low_rank, low_rank_of_the_weight, beside_a_block, scaled], low_rank_of_the_weight, beside_a_block),
+)
 def test_adapters_train_and_what_they_adapt_stays_as_it_was(adapt):
     inner = models.describe(tiny_net().requires_grad_(False), mean=0.2, std=0.3)
     adapt(inner)
@@ -921,7 +942,10 @@ def pruned(layer: nn.Module) -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("wrap", [own_hook, own_parametrization, pruned, spectral_norm, orthogonal])
+@pytest.mark.parametrize(
+    "wrap",
+    few([own_hook, own_parametrization, pruned, spectral_norm, orthogonal], own_hook, pruned, orthogonal),
+)
 def test_weights_that_are_made_at_each_pass_are_seen_and_not_replaced(wrap):
     model = made(Net).train()
     model.one, model.two, model.fc = wrap(model.one), wrap(model.two), wrap(model.fc)
@@ -1211,7 +1235,7 @@ COMPILED = {
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch.compile
-@pytest.mark.parametrize("form", COMPILED)
+@pytest.mark.parametrize("form", few(COMPILED, "what is opened", "the head"))
 def test_a_compiled_part_is_seen_as_what_it_compiles(form):
     kind, name = COMPILED[form]
     model, plain = made(kind).eval(), made(kind).eval()

@@ -12,8 +12,8 @@ from tlutils import surgery
 from tlutils.errors import LearnerError
 
 SWEPT = ["torchvision/resnet18", "torchvision/vit_b_32", "torchvision/swin_t", "timm/vit_tiny_patch16_224"]
-SWEPT += ["timm/convnext_atto", "timm/levit_128s", "timm/tf_efficientnet_lite0"]
-MODELS = ["timm/test_resnet", "timm/test_efficientnet", "timm/test_vit"]
+SWEPT += ["timm/convnext_atto", "timm/levit_128s", "timm/test_efficientnet", "timm/tf_efficientnet_lite0"]
+MODELS = ["timm/test_resnet", "timm/test_vit"]
 MODELS += [pytest.param(name, marks=pytest.mark.full) for name in ("torchvision/googlenet", *SWEPT)]
 
 

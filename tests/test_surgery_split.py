@@ -35,9 +35,11 @@ def vgg() -> nn.Module:
 @pytest.mark.parametrize(
     ("model", "path", "stage"),
     [
-        (torchvision.models.resnet18, "layer3", "stage3"),
+        pytest.param(torchvision.models.resnet18, "layer3", "stage3", marks=pytest.mark.full),
         (vgg, "features.10", "stage3"),
-        (lambda: timm.create_model("test_convnext"), "stages.1", "stage2"),
+        pytest.param(
+            lambda: timm.create_model("test_convnext"), "stages.1", "stage2", marks=pytest.mark.full
+        ),
         (lambda: timm.create_model("test_vit", img_size=64), "blocks.4", "stage5"),
     ],
     ids=["resnet", "vgg", "convnext", "vit"],

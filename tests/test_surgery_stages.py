@@ -199,8 +199,13 @@ def test_where_no_layer_tells_the_proportions_of_the_image_do():
         lambda size: timm.models.SwinTransformer(
             size, embed_dim=16, depths=(1, 1), num_heads=(2, 2), window_size=4, num_classes=3
         ),
-        lambda size: torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3),
-        lambda size: timm.create_model("test_vit", img_size=size),
+        pytest.param(
+            lambda size: torchvision.models.SwinTransformer(
+                [4, 4], 16, [1, 1], [2, 2], [4, 4], num_classes=3
+            ),
+            marks=pytest.mark.full,
+        ),
+        pytest.param(lambda size: timm.create_model("test_vit", img_size=size), marks=pytest.mark.full),
         lambda size: timm.create_model("test_convnext"),
     ],
     ids=["timm swin", "torchvision swin", "tokens", "maps"],

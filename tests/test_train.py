@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from families import few
 from PIL import Image
 from tiny import FAST, TinySplit, near, recorded, same, tiny_data, tiny_net, trained, weights
 from torch import nn
@@ -191,7 +192,7 @@ def test_with_as_many_kept_views_as_epochs_augmented_training_is_the_same_too():
     assert not near(single, run, 1e-4), "one view for three epochs should not equal three"
 
 
-@pytest.mark.parametrize("from_stage", ["head", "last"])
+@pytest.mark.parametrize("from_stage", few(["head", "last"], "last"))
 @pytest.mark.parametrize(("views", "different"), [(None, 3), (0, 3), (1, 1), (2, 2)])
 def test_augmentation_shows_another_view_in_each_epoch_unless_views_asks_for_fewer(
     from_stage, views, different
