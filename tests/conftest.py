@@ -1,5 +1,6 @@
 """What every test shares: an own cache folder, and no network beyond loopback."""
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -17,6 +18,12 @@ def own_cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.getbasetemp() / "cache"
     folder.mkdir(exist_ok=True)
     monkeypatch.setenv("TLUTILS_CACHE", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def no_flushing(monkeypatch):
+    """What is written waits for no disk: tests kill processes, and none cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture

@@ -1,43 +1,75 @@
-"""A class in nbgrader, in a process of its own: `grade(COURSE)` grades COURSE/submitted.
+"""A class in nbgrader: `grade(COURSE)` grades COURSE/submitted, and leaves this process as it was.
 
-`processes.run` calls it: nbgrader's configuration limits the memory of its process and of the kernels that it
-starts. Writes what is said to COURSE/grading.log, and, as JSON, {student: {assignment: {cell: points,
-"errors": the log of what failed}}}. A student called "untouched" hands in what was handed out. An assignment
-that nobody handed in is made, and no more.
+Returns {student: {assignment: {cell: points, "errors": the log of what failed}}}. A student called
+"untouched" hands in what was handed out. An assignment that nobody handed in is made, and no more.
 """
 
-import json
-import os
+import contextlib
 import shutil
+import sqlite3
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import nbgrader.api
 import processes
+import pytest
+import sqlalchemy
+from alembic.script import ScriptDirectory
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGrader, NbGraderAPI
 
 
-def grade(course):
-    log = os.open(course / "grading.log", os.O_WRONLY | os.O_CREAT)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    processes.warm_kernels()
-    os.chdir(course)
-    app = NbGrader()
-    app.load_config_file()
-    api = NbGraderAPI(config=app.config)
-    grades = {}
-    for assignment in sorted(path.name for path in Path("source").iterdir()):
-        made = api.generate_assignment(assignment)
-        assert made["success"], made["log"]
-        if not list(Path("submitted").glob(f"*/{assignment}")):
-            continue
-        shutil.copytree(Path("release", assignment), Path("submitted", "untouched", assignment))
-        for student in sorted(path.parent.name for path in Path("submitted").glob(f"*/{assignment}")):
-            graded = api.autograde(assignment, student)
-            returned = api.generate_feedback(assignment, student)
-            failed = [done["log"] for done in (graded, returned) if not done["success"]]
-            with Gradebook(f"sqlite:///{course}/gradebook.db", "transfer-learning") as book:
-                notebooks = book.find_submission(assignment, student).notebooks
-                cells = {g.name: g.score for notebook in notebooks for g in notebook.grades}
-            grades.setdefault(student, {})[assignment] = cells | {"errors": "".join(failed)}
-    Path("grades.json").write_text(json.dumps(grades, indent=1), encoding="utf-8")
+@contextlib.contextmanager
+def _apart(course: Path, environment: dict[str, str]) -> Iterator[None]:
+    """What nbgrader and its configuration change: the folder, modules, the memory that may be allocated."""
+    resource = processes.resource
+    limits = resource and resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.chdir(course)
+        patch.setattr(sys, "path", sys.path.copy())
+        patch.delitem(sys.modules, "grading", raising=False)  # the course has its own
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        # A process of its own would find that out, in seconds.
+        migrations = ScriptDirectory(str(Path(nbgrader.__file__).parent / "alembic"))
+        patch.setattr(nbgrader.api, "get_alembic_version", migrations.get_current_head)
+        try:
+            yield
+        finally:
+            if limits:
+                resource.setrlimit(resource.RLIMIT_DATA, limits)
+
+
+def _without_flushing(connection: Any, _: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")  # nobody pulls the plug
+
+
+sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _without_flushing)
+
+
+def grade(course: Path, **environment: str) -> dict[str, Any]:
+    with _apart(course, environment):
+        app = NbGrader()
+        app.load_config_file()
+        api = NbGraderAPI(config=app.config)
+        grades: dict[str, Any] = {}
+        for assignment in sorted(path.name for path in Path("source").iterdir()):
+            made = api.generate_assignment(assignment)
+            assert made["success"], made["log"]
+            if not list(Path("submitted").glob(f"*/{assignment}")):
+                continue
+            shutil.copytree(Path("release", assignment), Path("submitted", "untouched", assignment))
+            for student in sorted(path.parent.name for path in Path("submitted").glob(f"*/{assignment}")):
+                graded = api.autograde(assignment, student)
+                returned = api.generate_feedback(assignment, student)
+                failed = [done["log"] for done in (graded, returned) if not done["success"]]
+                with Gradebook(f"sqlite:///{course}/gradebook.db", "transfer-learning") as book:
+                    notebooks = book.find_submission(assignment, student).notebooks
+                    cells = {g.name: g.score for notebook in notebooks for g in notebook.grades}
+                grades.setdefault(student, {})[assignment] = cells | {"errors": "".join(failed)}
+        return grades

@@ -2,17 +2,14 @@
 
 import html
 import json
-import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import grader
 import grading
 import nbformat
 import otter_assign
-import processes
 import pytest
 import release
 from assignment_answers import BANKS, GIVEN, SOURCES, changed
@@ -77,11 +74,8 @@ def brief(notebook):
 
 
 def grade(course):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nbgrader calls alembic
-    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "TLUTILS_CACHE": str(course.parent / "cache")}
-    code = processes.run(grader.grade, course, seconds=4 * 3600, **environment)
-    assert code == 0, (course / "grading.log").read_text(encoding="utf-8")[-4000:]
-    return json.loads((course / "grades.json").read_text(encoding="utf-8"))
+    made = grader.grade(course, PYTHONPATH=str(ROOT), TLUTILS_CACHE=str(course.parent / "cache"))
+    (course / "grades.json").write_text(json.dumps(made), encoding="utf-8")
 
 
 def points(name):

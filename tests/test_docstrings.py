@@ -22,11 +22,15 @@ DOORS = sorted(module.name for module in pkgutil.iter_modules(tlutils.__path__, 
 FILES = sorted(
     p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if ">>> " in p.read_text("utf-8")
 )
-LONG = (  # an advice, a page of evidence, a folder with model and report, three exporters, a trained explorer
+LONG = (
+    # an advice, a page of evidence, a data set written as shards
     "advisor/advice.py",
     "claims/report.py",
+    "data/shards.py",
+    # a folder with model and report, three exporters, a kernel, a trained explorer
     "deploy/building.py",
     "deploy/export.py",
+    "lessons.py",
     "widgets/deciding.py",
 )
 HEADS = "Args|Attributes|Returns|Yields|Raises|Example"
