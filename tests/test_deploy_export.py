@@ -9,6 +9,7 @@ import pytest
 import torch
 from image_folders import picture
 from PIL import Image, ImageOps
+from tiny import SIDE, tiny_net
 from torch import nn
 
 from tlutils import cli, data, deploy, models, surgery
@@ -34,8 +35,9 @@ def awake(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def small(name: str) -> nn.Module:
-    return awake(models.load(name, pretrained=False, num_classes=3, input_size=32))
+def small() -> nn.Module:
+    """Convolutions, BatchNorm, pooling and a head; whole architectures are in the full tests."""
+    return awake(tiny_net())
 
 
 def prepared(model: nn.Module, count: int) -> torch.Tensor:
@@ -75,24 +77,25 @@ def export(model, folder):
 
 
 @pytest.fixture(scope="module")
-def resnet(tmp_path_factory):
+def network(tmp_path_factory):
     """A small convolutional network, and both its files."""
-    model = models.describe(small("test_resnet"), classes=["cat", "dog", "eel"])
-    return model, export(model, tmp_path_factory.mktemp("resnet"))
+    model = models.describe(small(), classes=["cat", "dog", "eel"])
+    return model, export(model, tmp_path_factory.mktemp("network"))
 
 
-def test_exported_files_give_the_scores_of_a_convolutional_network(resnet):
-    check(*resnet)
+def test_exported_files_give_the_scores_of_a_convolutional_network(network):
+    check(*network)
 
 
 @pytest.mark.full
 def test_exported_files_give_the_scores_of_a_transformer(tmp_path):
-    model = small("test_vit")
+    model = awake(models.load("test_vit", pretrained=False, num_classes=3, input_size=32))
     check(model, [deploy.export_onnx(model, tmp_path / "vit")])
 
 
 ARCHITECTURES = [
     "tf_efficientnet_lite0",
+    "timm/test_resnet",
     "torchvision/resnet18",
     "torchvision/mobilenet_v3_small",
     "torchvision/googlenet",  # gives a named tuple in training, and changes its input
@@ -144,8 +147,8 @@ def test_architectures_of_transformers_are_exported(name, tmp_path):
     check(awake(model), export(model, tmp_path))
 
 
-def test_the_file_states_its_opset_its_free_batch_size_and_its_parity(resnet):
-    exported = resnet[1][0]
+def test_the_file_states_its_opset_its_free_batch_size_and_its_parity(network):
+    exported = network[1][0]
     read = onnx.load(exported.path)
     assert (
         [entry.version for entry in read.opset_import if not entry.domain]
@@ -155,10 +158,10 @@ def test_the_file_states_its_opset_its_free_batch_size_and_its_parity(resnet):
     (given,) = read.graph.input
     batch, *rest = given.type.tensor_type.shape.dim
     assert batch.dim_param
-    assert [side.dim_value for side in rest] == [3, 32, 32]
+    assert [side.dim_value for side in rest] == [3, SIDE, SIDE]
     about = json.loads(exported.preprocessing.read_text("utf-8"))
     assert about["opset"] == deploy.OPSET
-    assert about["input"]["shape"] == ["batch", 3, 32, 32]
+    assert about["input"]["shape"] == ["batch", 3, SIDE, SIDE]
     assert about["parity"] == {"images": 6, "batch_sizes": [1, 3], "largest_difference": exported.difference}
     for words in ("opset 18", "batches of 1 and 3", "allowed"):
         assert words in str(exported)
@@ -262,9 +265,9 @@ def test_grey_models_say_so(photographs):
     assert np.allclose(found, data.transform_for(model)(photographs[0])[None].numpy(), atol=1e-6)
 
 
-def test_the_classes_and_the_way_to_them_lie_beside_the_file(photographs, resnet):
+def test_the_classes_and_the_way_to_them_lie_beside_the_file(photographs, network):
     """From a photograph to a class name with the two files, Pillow, NumPy and a runtime alone."""
-    model, (exported, _) = resnet
+    model, (exported, _) = network
     about = json.loads(exported.path.with_name("pets.onnx.json").read_text("utf-8"))
     session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
     for path in photographs:
@@ -318,7 +321,7 @@ def test_a_model_that_cannot_be_exported_is_refused_in_words_and_nothing_is_writ
 
 def test_a_wrong_file_is_not_left_behind(tmp_path, monkeypatch):
     """Were the exporter wrong, the comparison would notice, and what was there before would stay."""
-    model = small("test_resnet")
+    model = small()
     honest, exporter = torch.export.save, copy.deepcopy(model)
     with torch.no_grad():
         exporter.fc.bias += 0.01
@@ -338,21 +341,21 @@ def test_what_is_no_plain_float_model_is_refused_or_widened(tmp_path):
         scripted = torch.jit.trace(toy(Mixing), torch.zeros(1, 3, 8, 8))
     with pytest.raises(LearnerError, match="TorchScript"):
         deploy.export_torch(scripted, tmp_path / "x")
-    half = small("test_resnet").half()
+    half = small().half()
     exported = deploy.export_torch(half, tmp_path / "half")
     x = prepared(half, 4)
     with torch.no_grad():
         expected = copy.deepcopy(half).float()(x).numpy()
     assert np.allclose(run_torch(exported.path, x), expected, atol=1e-4)
     assert next(half.parameters()).dtype == torch.float16
-    broken = small("test_resnet")
+    broken = small()
     broken.fc.bias.data[0] = math.nan
     with pytest.raises(LearnerError, match="not finite"):
         deploy.export_torch(broken, tmp_path / "y")
 
 
 def test_wrong_endings_and_missing_packages_are_named(tmp_path, monkeypatch):
-    model = small("test_resnet")
+    model = small()
     with pytest.raises(LearnerError, match=r"call it model\.onnx"):
         deploy.export_onnx(model, tmp_path / "model.pt")
     with pytest.raises(LearnerError, match=r"call it model\.pt2"):
@@ -365,7 +368,7 @@ def test_wrong_endings_and_missing_packages_are_named(tmp_path, monkeypatch):
 
 
 def test_the_command_writes_a_file_and_says_how_nearly_it_agrees(tmp_path, capsys):
-    path = models.save(small("test_resnet"), tmp_path / "model.safetensors")
+    path = models.save(small(), tmp_path / "model.safetensors")
     assert cli.main(["export", str(path), "--torch", str(tmp_path / "model.pt2")]) == 0
     assert "differ from the model's by at most" in capsys.readouterr().out
     assert (tmp_path / "model.pt2").is_file()

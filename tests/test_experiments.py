@@ -11,8 +11,6 @@ import pandas as pd
 import processes
 import pytest
 import torch
-from scipy import stats
-from sklearn.linear_model import LinearRegression
 
 from tlutils import experiments
 from tlutils.errors import LearnerError
@@ -252,6 +250,8 @@ def test_runs_that_share_a_seed_are_paired():
     assert found.loc[("near", "finetune"), "accuracy"] == pytest.approx(0.02, abs=1e-3)
     assert found.loc[("far", "finetune"), "accuracy"] == pytest.approx(0.04, abs=1e-3)
     assert found.loc[("far", "finetune"), "low"] > 0.03  # unpaired, luck would swallow it
+    from scipy import stats  # here: each worker imports what this file does
+
     oracle = stats.ttest_rel(
         *(scores().query(f"data == 'far' & strategy == '{s}'").accuracy for s in ("finetune", "probe"))
     ).confidence_interval()
@@ -273,6 +273,7 @@ def test_unknown_columns_are_named():
 
 
 def test_linear_algebra_is_limited_too(tmp_path):
+    from sklearn.linear_model import LinearRegression
     from threadpoolctl import threadpool_info
 
     LinearRegression().fit(np.eye(3), np.arange(3))  # whatever library is there is loaded now

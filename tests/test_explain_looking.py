@@ -79,7 +79,7 @@ def test_filters_as_images_have_zero_at_mid_grey():
 
 
 def test_maps_are_what_plain_hooks_see_before_an_inplace_relu_overwrites_it():
-    model = torchvision.models.densenet121(num_classes=3).eval()
+    model = torchvision.models.DenseNet(4, (2, 2), 8, num_classes=3).eval()
     x, seen = images(1, 64), {}
     names = ["features.norm0", "features.denseblock1.denselayer1.norm1"]
     for name in names:
@@ -162,9 +162,9 @@ def test_receptive_boxes_are_exact_by_brute_force(pad_after, at):
 
 
 def test_receptive_boxes_have_the_size_that_surgery_counts(lite0):
-    stages = surgery.stages(lite0)
-    for name in ("stem", "stage1", "stage2", "stage3"):
-        shape = explain.activations(lite0, images(1, 224), at=[name])[name].shape
+    stages, names = surgery.stages(lite0), ("stem", "stage1", "stage2", "stage3")
+    for name, maps in explain.activations(lite0, images(1, 224), at=names).items():
+        shape = maps.shape
         ((left, top, right, bottom),) = channels.receptive_boxes(
             lite0, images(1, 224), [(shape[2] // 2, shape[3] // 2)], at=name
         )

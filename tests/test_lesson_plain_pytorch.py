@@ -51,7 +51,7 @@ def run_without_course(folder):
 
 def test_the_script_runs_on_a_folder_of_photographs_without_the_course(script, tmp_path):
     (tmp_path / "finetune.py").write_text(script, encoding="utf-8")
-    for folder, number in (("train", 12), ("val", 4)):
+    for folder, number in (("train", 6), ("val", 3)):
         for seed, kind in enumerate(["plain", "striped"] * number):
             file = tmp_path / "photographs" / folder / kind / f"{seed}.png"
             file.parent.mkdir(parents=True, exist_ok=True)

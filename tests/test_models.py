@@ -161,7 +161,9 @@ def test_prefixes_and_tags_choose_among_sources():
     old = models.info(models.load("resnet50.IMAGENET1K_V1", pretrained=False))
     new = models.info(models.load("resnet50", pretrained=False))
     assert (old.resize_size, new.resize_size) == (256, 232)
-    clip = models.info(models.load("vit_base_patch32_clip_224.openai", pretrained=False, num_classes=2))
+    clip = models.info(
+        models.load("vit_xsmall_patch16_clip_224.tinyclip_yfcc15m", pretrained=False, num_classes=2)
+    )
     assert clip.mean[0] == pytest.approx(0.48145466)  # CLIP's own normalisation, not ImageNet's
 
 

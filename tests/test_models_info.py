@@ -21,7 +21,7 @@ DOCS = Path(models.__file__).parents[2] / "docs"
 ARCHITECTURES = torchvision.models.list_models(module=torchvision.models)
 
 
-@pytest.mark.parametrize("names", [ARCHITECTURES[::5], pytest.param(ARCHITECTURES, marks=pytest.mark.full)])
+@pytest.mark.parametrize("names", [ARCHITECTURES[::10], pytest.param(ARCHITECTURES, marks=pytest.mark.full)])
 def test_a_torchvision_classifier_is_recognised_raw_with_its_own_head(monkeypatch, names):
     widths = torchvision.models.regnet.BlockParams.from_init_params
 

@@ -156,7 +156,7 @@ def test_what_dropout_makes_for_both_halves_is_not_made_twice_in_training():
 
 
 def test_a_stage_may_be_named_by_the_module_that_begins_it():
-    net = torchvision.models.vgg11()
+    net = vgg()
     for path in ("features.3", "stage2"):
         prefix, _ = surgery.split_at(net, path, input_size=SMALL)
         assert set(prefix.state_dict()) == {"features.0.weight", "features.0.bias"}

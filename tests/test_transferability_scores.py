@@ -13,8 +13,9 @@ from sklearn.model_selection import LeaveOneOut, StratifiedKFold, cross_val_pred
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tiny import tiny_data, tiny_net
 
-from tlutils import data, features, models, transferability
+from tlutils import features, transferability
 from tlutils.errors import LearnerError
 from tlutils.features.rows import with_groups
 from tlutils.transferability import gbc, h_score, leep, logme, nce, nearest_neighbour, parc, transrate
@@ -228,9 +229,8 @@ def test_depth_probe_never_learns_from_a_view_of_the_picture_that_it_is_judged_b
 
 
 def test_depth_probe_takes_a_store_as_it_is():
-    split = data.load("digits").train.subsample(4)
-    model = models.load("test_resnet", pretrained=False, input_size=32)
-    store = features.extract(model, split, at=["stem", "pool"])
+    split = tiny_data(train=30).train
+    store = features.extract(tiny_net(), split, at=["stem", "pool"])
     by_name = {stage: store[stage] for stage in store.at}
     assert transferability.depth_probe(store, store.labels) == transferability.depth_probe(
         by_name, split.labels
