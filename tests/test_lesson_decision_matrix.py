@@ -24,6 +24,11 @@ def lesson():
     return scope
 
 
+@pytest.fixture(scope="module")
+def known():
+    return claims.evidence()
+
+
 def test_the_distance_that_is_written_out_is_that_of_the_library(lesson):
     model = models.load(models.DEFAULT, input_size=96)
     pictures = claims.draw_images("mnist-5k", 12, 0)
@@ -49,10 +54,10 @@ def test_the_small_network_is_that_of_the_study(lesson):
     assert shapes[0] == shapes[1]
 
 
-def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():
+def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs(known):
     explorer = widgets.explore_decision_matrix(distance=0.3, images=50)
     for table in ("lecture", "slides", "notes"):
-        verdict = claims.evaluate_claim(f"{table}-little-different")
+        verdict = claims.evaluate_claim(f"{table}-little-different", known)
         assert f"“{verdict.claim.says}” Measured: {verdict.verdict}." in explorer.screen.message
     assert "Nearest measured: " in explorer.screen.message
     explorer.set(distance=0.02, images=1000)
@@ -62,18 +67,17 @@ def test_the_explorer_reads_advice_and_evidence_from_the_committed_runs():
     assert "take this with care" in explorer.screen.message
 
 
-def test_lots_of_images_begin_at_one_number_for_the_explorer_and_the_study():
+def test_lots_of_images_begin_at_one_number_for_the_explorer_and_the_study(known):
     explorer = widgets.explore_decision_matrix(distance=0.3)
     for images, words in ((150, "150 images: little (below 200)"), (200, "200 images: lots (200 or more)")):
         explorer.set(images=images)
         assert words in explorer.screen.message
-    runs = claims.evidence().runs.query("protocol == 'training'")
+    runs = known.runs.query("protocol == 'training'")
     assert runs["labels"][runs["level"] == "lots"].map(claims.is_many).all()
     assert not runs["labels"][runs["level"] == "little"].map(claims.is_many).any()
 
 
-def test_the_explorer_follows_other_runs():
-    known = claims.evidence()
+def test_the_explorer_follows_other_runs(known):
     scratch = (known.runs["strategy"] == "scratch") & (known.runs["level"] == "lots")
     hits = known.runs["hits"].where(~scratch, known.runs["hits"].str.replace("0", "1"))
     other = claims.Evidence(known.runs.assign(hits=hits), known.images)
@@ -96,8 +100,7 @@ def test_the_explorer_refuses_in_words(options, says):
         widgets.explore_decision_matrix(**options)
 
 
-def test_where_runs_are_missing_the_explorer_says_what_it_needs():
-    known = claims.evidence()
+def test_where_runs_are_missing_the_explorer_says_what_it_needs(known):
     with pytest.raises(LearnerError, match="Expected the table"):
         widgets.explore_decision_matrix(
             claims.Evidence(known.runs[known.runs["level"] != "little"], known.images)

@@ -332,7 +332,7 @@ def test_the_weights_own_transform_is_in_order_however_it_is_written(train):
 
 
 def test_a_size_that_the_model_cannot_take_is_an_error():
-    vit = timm.create_model("test_vit", num_classes=3)
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=1)
     assert find(surgery.audit(vit, transform=data.transform_for(net())), "input-size").severity == "error"
 
 
