@@ -107,7 +107,7 @@ def choose(
         if best is None or _goes_before(name, best.name, scores, seconds):
             best = new
         spent, left = time.monotonic() - start, len(names) - number
-        more = f"; the other {left} take about {left * spent:.0f} s" if left else ""
+        more = f"; about {left * spent:.0f} s to go, for {left} more" if left else ""
         say(f"{name}: balanced accuracy {scores[name]:.3f} by {JUDGE!r}, after {spent:.0f} s{more}")
         del new  # its features, before those of the next are read
     assert best is not None
