@@ -607,7 +607,8 @@ def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
     out = tmp_path.parent / "out"
     assert cli.main(["advise", str(folder), "--budget", "0", "--backbone", tiny, "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "Advice for" in said
+    assert "\nAdvice for" in said
+    assert "\nRunner-up: " in said
     assert said.count("not tried within the budget") == 5  # in no minute only the frozen policies run
     assert {p.name for p in out.iterdir()} == {"advice.html", "advice.ipynb", "recipe.py"}
     assert f"--budget 0 --backbone {tiny}" in (out / "advice.html").read_text(encoding="utf-8")

@@ -235,7 +235,7 @@ def _advise(arguments: argparse.Namespace, command: str) -> None:
         seed=arguments.seed,
         say=lambda line: print(printable(line), flush=True),
     )
-    print(f"\n{printable(str(advice))}")
+    print("", *map(printable, str(advice).split("\n")), sep="\n")
     images = runtime.user_path(arguments.folder).resolve()
     out = arguments.out or runtime.place_beside(images) / f"{images.name}-advice"
     page = advice.write(out, command=command)
