@@ -51,23 +51,28 @@ def hits(right):
     return (np.arange(N) < right).astype(float)
 
 
-def test_of_policies_that_tie_the_most_frozen_is_recommended():
-    decision = advisor.decide({"finetune": hits(37), "probe": hits(36), "scratch": hits(20)}, LABELS, ALONE)
-    assert (decision.policy, decision.best, decision.tied) == ("probe", "finetune", ["probe", "finetune"])
+def test_the_probe_at_the_best_depth_is_recommended_where_it_ties_with_the_best():
+    right = {"finetune": 37, "knn": 36, "probe, best depth": 35, "scratch": 20}
+    decision = advisor.decide({name: hits(n) for name, n in right.items()}, LABELS, ALONE)
+    assert (decision.policy, decision.best) == ("probe, best depth", "finetune")
+    assert decision.tied == ["knn", "probe, best depth", "finetune"]
     assert decision.runner_up == "finetune"
     assert decision.behind["scratch"].value == pytest.approx(-17 / 40)
+    assert decision.expected.value == 35 / 40
 
 
-def test_a_policy_that_is_surely_better_is_recommended_however_much_it_trains():
-    decision = advisor.decide({"finetune": hits(38), "probe": hits(24)}, LABELS, ALONE)
-    assert (decision.policy, decision.tied, decision.runner_up) == ("finetune", ["finetune"], "probe")
+def test_what_is_surely_better_is_recommended_and_without_the_default_the_best():
+    decision = advisor.decide({"finetune": hits(38), "probe, best depth": hits(24)}, LABELS, ALONE)
+    assert (decision.policy, decision.tied) == ("finetune", ["finetune"])
+    assert decision.runner_up == "probe, best depth"
+    assert advisor.decide({"finetune": hits(37), "probe": hits(36)}, LABELS, ALONE).policy == "finetune"
 
 
 def test_images_of_one_group_count_once_so_that_what_was_sure_becomes_a_tie():
-    own = {"finetune": hits(38), "probe": hits(24)}
+    own = {"finetune": hits(38), "probe, best depth": hits(24)}
     # All that tells the two apart are 14 images: of one patient, they are one observation.
-    one_patient = np.where((own["finetune"] != own["probe"]), -1, ALONE)
-    assert advisor.decide(own, LABELS, one_patient).policy == "probe"
+    one_patient = np.where((own["finetune"] != own["probe, best depth"]), -1, ALONE)
+    assert advisor.decide(own, LABELS, one_patient).policy == "probe, best depth"
 
 
 def test_images_that_nobody_was_judged_by_do_not_count():

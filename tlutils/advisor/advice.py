@@ -163,7 +163,7 @@ class Advice:
     def verdict(self) -> str:
         """What to do, in a sentence."""
         tie = len(self.decision.tied) > 1
-        among = f", the most frozen of {len(self.decision.tied)} that tie" if tie else ""
+        among = f", one of {len(self.decision.tied)} that tie" if tie else ""
         return f"{self.policy}: {POLICIES[self.policy]}{among}."
 
     @property
@@ -204,10 +204,9 @@ class Advice:
             return "No other policy was measured."
         behind = self.decision.behind[other]
         if other in self.decision.tied:
-            return (
-                f"Runner-up: {other}, which ties. More images could tell them apart; as it is, the "
-                "more frozen one costs less and has less that can go wrong."
-            )
+            frozen = self.decision.tied[0]
+            most = f" Of those that tie, {frozen} freezes most." if frozen not in (self.policy, other) else ""
+            return f"Runner-up: {other}, which ties. More images could tell them apart.{most}"
         return (
             f"Runner-up: {other}, behind the best by {-100 * behind.value:.1f} points "
             f"[{-100 * behind.high:.1f}, {-100 * behind.low:.1f}]."
@@ -307,8 +306,8 @@ def advise(
     Every policy of `POLICIES` learns from two thirds of the images and is judged on the rest, three times;
     the test split stays closed. Policies that train nothing within the network share one pass over the
     images. Those that train are raced: all on the first fold, the better half on the next, as far as the
-    budget reaches. Among the policies that the folds cannot tell from the best one, at 90 %, the most frozen
-    and cheapest is recommended.
+    budget reaches. The probe at the best depth is recommended, unless the folds say, at 90 %, that the best
+    policy is better (`race.DEFAULT` says why).
 
     Of several backbones, each runs the policies that train nothing, on the same folds. One of these, fixed
     beforehand, says which backbone scores highest (`backbones.JUDGE`); the policies that train are raced on

@@ -12,9 +12,9 @@ from torch import nn
 from .. import data, features, models, surgery
 from ..errors import LearnerError
 from ..intervals import Estimate, compare_classifiers, wilson_interval
-from .race import LEVEL, Race
+from .race import DEFAULT, LEVEL, Race
 
-JUDGE = "probe, best depth"
+JUDGE = DEFAULT
 """The policy by whose score a backbone is chosen: one for all, fixed before anybody looks.
 
 The best of several policies of each would be the luck of a maximum, more of it where they differ more, and
