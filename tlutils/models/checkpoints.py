@@ -251,6 +251,12 @@ def load_file(path: Path, *, into: nn.Module | None = None) -> nn.Module:
             f"models.load({str(path)!r}, into=model)."
         )
     model = require_module(into) if into is not None else _rebuild(facts, options, tensors, str(path))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if whole := [name for name in facts.identity if not isinstance(modules.get(name), nn.Identity)]:
+        raise LearnerError(
+            f"{path} holds a {facts.name} that was truncated: its {whole[0]} is an identity, and that of the "
+            "model that was given is not. Truncate it in the same way (surgery.truncate), and pass it again."
+        )
     _put(tensors, names, model, facts, str(path), fresh=into is None)
     return attach(into if into is not None else model, facts).eval()
 
