@@ -1,5 +1,6 @@
 """A network that ends early reads what its last stage gave, is saved and trained; or it stays as it was."""
 
+import copy
 import json
 
 import pytest
@@ -33,6 +34,8 @@ def read(model, at, images):
     """What leaves a stage, averaged over places, as `features.extract` has it."""
     with evaluating(surgery.outputs(model, at)) as section:
         value = section(images)[at]
+    if isinstance(value, tuple):  # after which no network ends
+        return torch.empty(0)
     layout = section.known_stages[at].layout
     places = [axis for axis, letter in enumerate(layout) if letter in "HWL"]
     return value.mean(places) if places else value.flatten(1)
@@ -66,9 +69,10 @@ def test_the_embedding_is_what_the_stage_gave(name):
 @pytest.mark.full
 @pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
 def test_every_family_ends_early_or_says_why_not(entry):
-    model, side = entry.build()
-    models.describe(model, input_size=side)
-    for at in [name for name in surgery.stages(model).names if name.startswith("stage")][::-3]:
+    whole, side = entry.build()
+    models.describe(whole, input_size=side)
+    for at in [name for name in surgery.stages(whole).names if name.startswith("stage")][::-3]:
+        model = copy.deepcopy(whole)
         before, refusal = (weights(model), str(model)), None
         try:
             check_ends_after(model, at)
