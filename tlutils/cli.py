@@ -67,7 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     ask.add_argument("--deploy", metavar="FOLDER", help="images as the model will meet them, unsorted")
     ask.add_argument("--group-by", metavar="PATTERN", help="as in train")
-    ask.add_argument("--backbone", help="name of a pretrained model")
+    ask.add_argument(
+        "--backbone",
+        action="append",
+        help="name of a pretrained model; given several times, the one that fits is found first",
+    )
     ask.add_argument("--seed", type=int, default=0, help="decides the folds and all that is drawn")
     ask.add_argument(
         "--out",
@@ -234,7 +238,7 @@ def _advise(arguments: argparse.Namespace, command: str) -> None:
         seed=arguments.seed,
         say=lambda line: print(printable(line), flush=True),
     )
-    print(f"\n{printable(str(advice))}")
+    print("", *map(printable, str(advice).split("\n")), sep="\n")
     images = runtime.user_path(arguments.folder).resolve()
     out = arguments.out or runtime.place_beside(images) / f"{images.name}-advice"
     page = advice.write(out, command=command)
