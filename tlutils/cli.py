@@ -86,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
         help="train from this stage on, or 'all' (default: the backbone stays frozen, its head is solved)",
     )
     build.add_argument(
+        "--at", metavar="STAGE", help="end the network after this stage, whose features the head then reads"
+    )
+    build.add_argument(
         "--advise",
         type=float,
         metavar="MINUTES",
@@ -253,10 +256,9 @@ def _train(arguments: argparse.Namespace) -> None:
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
     recipe = deploy.recipe_from(stage, seed=arguments.seed) if stage else None
     if arguments.advise is not None:
-        if stage:
-            raise LearnerError(
-                "--from-stage and --advise arrived: either you choose, or the measurement does."
-            )
+        if stage or arguments.at:
+            chosen = "--from-stage" if stage else "--at"
+            raise LearnerError(f"{chosen} and --advise arrived: either you choose, or the measurement does.")
         advice = advisor.advise(
             dataset,
             budget=arguments.advise,
@@ -272,6 +274,7 @@ def _train(arguments: argparse.Namespace) -> None:
         arguments.out,
         backbone=backbone,
         recipe=recipe,
+        at=arguments.at,
         seed=arguments.seed,
         say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
     )
