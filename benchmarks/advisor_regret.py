@@ -492,11 +492,6 @@ def by_advisor(policies: Sequence[str], takes: Callable[[Decision], str] = attrg
     return lambda others: choose
 
 
-def best_depth_unless_behind(decision: Decision) -> str:
-    """Take the probe at the best depth, unless the best policy on the folds can be told from it."""
-    return "probe, best depth" if "probe, best depth" in decision.tied else decision.best
-
-
 SIZES, DISTANCES = (100, 150, 200, 300), (0.12, 0.2, 0.28)
 """Where many and different may begin. No published table says; each gets what suits it best elsewhere."""
 
@@ -530,9 +525,6 @@ RULES: dict[str, Rule] = {
     "advisor": by_advisor(list(POLICIES)),
     "race, the most frozen that ties": by_advisor(list(POLICIES), lambda decision: decision.tied[0]),
     "race, the best on the folds": by_advisor(list(POLICIES), attrgetter("best")),
-    "race, the probe at the best depth unless it is behind": by_advisor(
-        list(POLICIES), best_depth_unless_behind
-    ),
     "random": at_random,
 }
 

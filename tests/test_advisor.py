@@ -2,6 +2,7 @@
 
 import re
 import time
+import weakref
 import zlib
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from torch import nn
 
 from tlutils import advisor, claims, cli, data, features, models, probe, surgery, train
 from tlutils.advisor import advice as advice_module
-from tlutils.advisor import code, images, policies
+from tlutils.advisor import backbones, code, images, policies
 from tlutils.advisor import race as race_module
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
@@ -50,23 +51,28 @@ def hits(right):
     return (np.arange(N) < right).astype(float)
 
 
-def test_of_policies_that_tie_the_most_frozen_is_recommended():
-    decision = advisor.decide({"finetune": hits(37), "probe": hits(36), "scratch": hits(20)}, LABELS, ALONE)
-    assert (decision.policy, decision.best, decision.tied) == ("probe", "finetune", ["probe", "finetune"])
+def test_the_probe_at_the_best_depth_is_recommended_where_it_ties_with_the_best():
+    right = {"finetune": 37, "knn": 36, "probe, best depth": 35, "scratch": 20}
+    decision = advisor.decide({name: hits(n) for name, n in right.items()}, LABELS, ALONE)
+    assert (decision.policy, decision.best) == ("probe, best depth", "finetune")
+    assert decision.tied == ["knn", "probe, best depth", "finetune"]
     assert decision.runner_up == "finetune"
     assert decision.behind["scratch"].value == pytest.approx(-17 / 40)
+    assert decision.expected.value == 35 / 40
 
 
-def test_a_policy_that_is_surely_better_is_recommended_however_much_it_trains():
-    decision = advisor.decide({"finetune": hits(38), "probe": hits(24)}, LABELS, ALONE)
-    assert (decision.policy, decision.tied, decision.runner_up) == ("finetune", ["finetune"], "probe")
+def test_what_is_surely_better_is_recommended_and_without_the_default_the_best():
+    decision = advisor.decide({"finetune": hits(38), "probe, best depth": hits(24)}, LABELS, ALONE)
+    assert (decision.policy, decision.tied) == ("finetune", ["finetune"])
+    assert decision.runner_up == "probe, best depth"
+    assert advisor.decide({"finetune": hits(37), "probe": hits(36)}, LABELS, ALONE).policy == "finetune"
 
 
 def test_images_of_one_group_count_once_so_that_what_was_sure_becomes_a_tie():
-    own = {"finetune": hits(38), "probe": hits(24)}
+    own = {"finetune": hits(38), "probe, best depth": hits(24)}
     # All that tells the two apart are 14 images: of one patient, they are one observation.
-    one_patient = np.where((own["finetune"] != own["probe"]), -1, ALONE)
-    assert advisor.decide(own, LABELS, one_patient).policy == "probe"
+    one_patient = np.where((own["finetune"] != own["probe, best depth"]), -1, ALONE)
+    assert advisor.decide(own, LABELS, one_patient).policy == "probe, best depth"
 
 
 def test_images_that_nobody_was_judged_by_do_not_count():
@@ -606,7 +612,8 @@ def test_the_command_prints_the_answer_and_leaves_page_recipe_and_notebook(
     out = tmp_path.parent / "out"
     assert cli.main(["advise", str(folder), "--budget", "0", "--backbone", tiny, "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "Advice for" in said
+    assert "\nAdvice for" in said
+    assert "\nRunner-up: " in said
     assert said.count("not tried within the budget") == 5  # in no minute only the frozen policies run
     assert {p.name for p in out.iterdir()} == {"advice.html", "advice.ipynb", "recipe.py"}
     assert f"--budget 0 --backbone {tiny}" in (out / "advice.html").read_text(encoding="utf-8")
@@ -642,3 +649,181 @@ def test_what_is_trained_as_advised_is_a_recipe_for_the_network_or_a_probe(advic
     last = replace(advice, policy="last stage", decision=replace(advice.decision, tied=["last stage"]))
     assert last.recipe.phases[0].from_stage == "stage4"
     assert last.training.startswith("Training as advised")
+
+
+@pytest.fixture(scope="module")
+def blind(tiny, tmp_path_factory):
+    """The file of a network that gives the same features for every image."""
+    model = models.load(tiny)
+    nn.init.zeros_(next(model.parameters()))
+    return str(models.save(model, tmp_path_factory.mktemp("net") / "blind"))
+
+
+@pytest.fixture(scope="module")
+def twin(tiny, tmp_path_factory):
+    """A second file of the small network."""
+    return str(models.save(models.load(tiny), tmp_path_factory.mktemp("net") / "twin"))
+
+
+def nearest_mean(x, labels, groups, seed):
+    """A policy that costs nothing."""
+    means = np.stack([policies.final(x)[labels == k].mean(0) for k in np.unique(labels)])
+
+    def classify(new):
+        near = np.exp(-np.linalg.norm(policies.final(new)[:, None] - means, axis=2))
+        return near / near.sum(1, keepdims=True)
+
+    return classify
+
+
+@pytest.fixture(scope="module")
+def folds():
+    """Labels, groups and folds of each network in the race for the backbone."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def of_three(few, tiny, blind, twin, folds):
+    """What is advised of three networks: one sees nothing, two see the same."""
+    run = Race.run_frozen
+
+    def noted(race):
+        folds.append((race.labels, race.groups, race.fold))
+        run(race)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Race, "run_frozen", noted)
+        for name in policies.PROBES:
+            patch.setitem(policies.PROBES, name, nearest_mean)
+        patch.setattr(advice_module, "audit_images", lambda *arguments: [])
+        patch.setattr(advice_module, "learning_curve", lambda race: pd.DataFrame())
+        patch.setattr(advice_module, "_distances", lambda *arguments: (np.nan, {}))
+        return advisor.advise(few, budget=0, backbone=[blind, tiny, twin], seed=1)
+
+
+def test_of_several_backbones_the_one_that_sees_is_advised(of_three, blind, tiny, twin, few):
+    chosen, table = of_three.backbone, of_three.backbones
+    assert chosen in (tiny, twin)
+    assert table["ties"].to_dict() == {blind: False, tiny: True, twin: True}
+    assert table.loc[blind, "lead_low"] > 0
+    assert table.loc[[tiny, twin], "lead"].tolist() == [0, 0]
+    assert of_three.table.loc[backbones.JUDGE, "score"] == table.loc[chosen, "score"]
+    assert f"models.load({chosen!r})" in of_three.code
+    assert few.test.images_read == 0
+
+
+def test_backbones_are_judged_on_the_same_folds(folds, of_three):
+    (labels, groups, fold), *others = folds
+    assert len(others) == 2
+    for own in others:
+        assert all(map(np.array_equal, own, (labels, groups, fold)))
+
+
+def test_an_advice_of_several_backbones_says_which_would_do_as_well(of_three, blind):
+    chosen, (other,) = of_three.backbone, {*of_three.backbones.index} - {of_three.backbone, blind}
+    said = str(of_three)
+    assert f"Backbone: {chosen}, the best of 3" in said
+    assert f"It ties with {other}: " in said
+    assert re.search(rf"Behind it: {re.escape(blind)} by [\d.]+ points \[[\d.]+, [\d.]+\]\.", said)
+    assert "lead_high milliseconds" in said
+    assert f"backbone={list(of_three.backbones.index)!r}, seed=1)" in of_three._call
+    hostile = of_three.backbones.rename(index={blind: "<script>alert(1)</script>"})
+    page = replace(of_three, backbones=hostile)._repr_html_()
+    assert page.count("ms per image") == 1
+    assert page.count("behind, which ties") == 1
+    assert page.count("&lt;script&gt;alert(1)") == 2  # in the sentence and in the table
+    assert "<script" not in page
+
+
+def test_an_advice_of_one_backbone_compares_none(advice):
+    for said in (advice._repr_html_(), str(advice)):
+        assert not re.search("ms per image|milliseconds|behind, which ties|Backbone:", said)
+    assert f"backbone={advice.backbone!r}, seed=0)" in advice._call
+
+
+def compared(**given):
+    """Compare backbones, each given as (images right of 40, seconds per image), and choose among them."""
+    races = {
+        name: SimpleNamespace(
+            hits=lambda judge, n=n: hits(n) if judge == backbones.JUDGE else hits(40),
+            score=lambda judge, n=n: n / N if judge == backbones.JUDGE else 1,
+            labels=LABELS,
+            groups=ALONE,
+        )
+        for name, (n, _) in given.items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "_try_out", lambda name, known: given[name][1])
+        return backbones.choose([*given], range(N), lambda name: (None, races[name]), [].append)
+
+
+def test_the_highest_score_is_taken_and_a_cheaper_backbone_that_ties_is_named():
+    found = compared(small=(36, 0.01), large=(37, 0.04), poor=(20, 0.001))
+    said = backbones.describe(found.table, found.name)
+    assert found.name == "large"
+    assert "It ties with small: " in said
+    assert said.count("cheaper: small (10.0 ms an image).") == 1
+    assert "Behind it: poor by 42.5 points [" in said
+    assert found.table.loc["poor", "lead"] == pytest.approx(17 / 40)
+    alone = compared(small=(20, 0.01), large=(38, 0.04))
+    assert not re.search("ties|cheaper", backbones.describe(alone.table, alone.name))
+
+
+def test_of_equal_scores_the_cheaper_backbone_is_taken_and_without_one_the_first():
+    assert compared(slow=(36, 0.04), fast=(36, 0.01)).name == "fast"
+    assert compared(fast=(36, 0.01), slow=(36, 0.04)).name == "fast"
+    assert compared(one=(36, 0.0101), other=(36, 0.01)).name == "one"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "No backbone was named"),
+        (["{tiny}", "tf_efficientnet_lite0", "{tiny}"], "was named twice"),
+        (["{tiny}", "tf_efficientnet_lite9"], "Did you mean 'tf_efficientnet_lite"),
+        (["{tiny}", "{tiny}-gone.safetensors"], "There is no file .*-gone.safetensors"),
+        (["{tiny}", 3], "got int"),
+        ("tf_efficientnet_lite9", "Did you mean"),
+    ],
+)
+def test_names_of_backbones_are_checked_before_the_images_are_looked_for(given, says, tiny):
+    fill = [name.format(tiny=tiny) if isinstance(name, str) else name for name in given]
+    with pytest.raises(LearnerError, match=says):
+        advisor.advise("no/such/folder", backbone=fill if isinstance(given, list) else given)
+
+
+def test_a_backbone_that_cannot_be_used_is_named_before_any_is_paid_for(few, tiny, tmp_path, monkeypatch):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    monkeypatch.setattr(advice_module, "_read", lambda *arguments: pytest.fail("images were read"))
+    with pytest.raises(LearnerError, match=f"With the backbone {broken}: "):
+        advisor.advise(few, budget=0, backbone=[tiny, str(broken)])
+
+
+def test_features_of_a_backbone_are_let_go_before_the_next_is_read_unless_it_is_the_best(monkeypatch):
+    right, alive, refs = {"a": 20, "b": 30, "c": 10, "d": 35}, {}, {}
+
+    def enter(name):
+        alive[name] = [own for own, ref in refs.items() if ref() is not None]
+        judged = {"hits": lambda judge: hits(right[name]), "score": lambda judge: right[name]}
+        features = np.zeros(2)
+        refs[name] = weakref.ref(features)
+        return None, SimpleNamespace(**judged, labels=LABELS, groups=ALONE, features=features)
+
+    monkeypatch.setattr(backbones, "_try_out", lambda name, known: 1.0)
+    assert backbones.choose([*right], range(N), enter, [].append).name == "d"
+    assert alive == {"a": [], "b": ["a"], "c": ["b"], "d": ["b"]}
+
+
+def test_the_command_takes_one_backbone_or_several(monkeypatch, capsys):
+    given = []
+
+    def advise(*arguments, **options):
+        given.append(options["backbone"])
+        raise LearnerError("enough")
+
+    monkeypatch.setattr(advisor, "advise", advise)
+    cli.main(["advise", "--backbone", "one", "digits"])
+    cli.main(["advise", "digits", "--backbone", "one", "--backbone", "other"])
+    cli.main(["advise", "digits"])
+    assert given == [["one"], ["one", "other"], models.DEFAULT]

@@ -195,25 +195,25 @@ def told_by_folds(scores):
 
 
 def test_the_advisor_in_the_table_decides_as_the_advisor_does():
-    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "finetune": 18}
+    right = dict.fromkeys(regret.POLICIES, 12) | {"probe, best depth": 18, "lp-ft": 19, "finetune": 18}
     decision = regret.advised(told_by_folds(right))
     assert (decision.policy, decision.best, decision.tied) == (
-        "probe",
+        "probe, best depth",
         "lp-ft",
-        ["probe", "lp-ft", "finetune"],
+        ["probe, best depth", "lp-ft", "finetune"],
     )
     # Two of five see every fold: who was behind on the first is not needed on the others.
     known = told_by_folds(right)
     for dropped in ("scratch", "first stages"):
         del known["folds"][dropped]["1"], known["folds"][dropped]["2"]
-    assert regret.advised(known).policy == "probe"
+    assert regret.advised(known).policy == "probe, best depth"
     assert set(decision.behind) == {*regret.PROBES, "lp-ft", "finetune"}
     del known["folds"]["lp-ft"]["2"]
     assert regret.advised(known) is None
 
 
 def test_an_advice_is_judged_by_coverage_ties_and_what_it_cost():
-    right = dict.fromkeys(regret.POLICIES, 12) | {"probe": 18, "lp-ft": 19, "finetune": 18}
+    right = dict.fromkeys(regret.POLICIES, 12) | {"probe, best depth": 18, "lp-ft": 19, "finetune": 18}
     index = pd.MultiIndex.from_tuples([("a", "few", 0), ("b", "few", 0)], names=regret.INDEX)
     scores = pd.DataFrame(90.0, index=index, columns=list(regret.POLICIES))
     scores.loc[("b", "few", 0)] = 30.0  # what the folds of b promise is not so

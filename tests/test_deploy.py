@@ -333,6 +333,43 @@ def mushrooms(tmp_path):
     return data.load(coloured(tmp_path / "mushrooms", {"edible": 200, "deadly": 15}))
 
 
+def test_a_network_that_ends_early_is_built_from_a_probe_of_that_stage(three, backbone, tmp_path):
+    root, dataset = three[0], data.load(three[0])
+    known, shown = (
+        features.extract(models.load(backbone), split, at="stage2") for split in (dataset.train, dataset.test)
+    )
+    beside = probe.fit_probe(known["stage2"], known.labels, classes=dataset.classes, penalties=[0.1])
+    given = {"at": "stage2", "head": beside}
+    built = build(root, backbone, tmp_path / "out", **given)
+    model = models.load(built.folder)
+    assert models.info(model).identity == ("layer3", "layer4")
+    assert built.trained.startswith("The network ends after stage2: its head reads the mean")
+    for text in (words_of(read(built)), read(built, "README.md").replace("\\", "")):
+        assert built.trained in text
+    said = train.predict(model, dataset.test.paths).probabilities
+    assert np.allclose(said, beside.predict_proba(shown["stage2"]), atol=1e-3)
+    assert build(root, backbone, tmp_path / "out", **given) == built
+    with pytest.raises(LearnerError, match="a different last stage"):
+        build(root, backbone, tmp_path / "out", **given | {"at": "stage3"})
+    with pytest.raises(LearnerError, match="cannot end after 'pool'"):
+        build(root, backbone, tmp_path / "other", at="pool")
+    with pytest.raises(LearnerError, match="stage9"):
+        build(root, backbone, tmp_path / "other", at="stage2", recipe=deploy.recipe_from("stage9"))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.full
+def test_a_network_that_ends_early_is_trained_by_a_recipe(three, backbone, tmp_path, capsys):
+    arguments = ["train", str(three[0]), "--backbone", backbone, "--at", "stage2", "--from-stage", "stage2"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert "The network ends after stage2" in capsys.readouterr().out
+    was, now = models.load(backbone).state_dict(), models.load(tmp_path / "out").state_dict()
+    moved = {name.split(".")[0] for name in now if not torch.equal(was[name], now[name])}
+    assert moved == {"layer2", "fc"}
+    assert cli.main([*arguments[:-2], "--advise", "1"]) == 1
+    assert "--at and --advise arrived" in capsys.readouterr().err
+
+
 def test_imbalance_is_said_with_what_follows_from_it(mushrooms):
     (doubt,) = [doubt for doubt in deploy.list_doubts(mushrooms) if "imbalanced" in doubt]
     assert "always answering 'edible' is right for 93% of such images" in doubt

@@ -583,7 +583,7 @@ NEVER = (
     [[[]]],
     "../..",
 )
-HARMLESS = ("name", "extra", "notes", "weights", "pretrained", "classes", "fixed_size", "mean")
+HARMLESS = ("name", "extra", "notes", "weights", "pretrained", "classes", "fixed_size", "mean", "identity")
 
 
 def test_metadata_that_cannot_be_true_is_refused_in_words_whatever_was_changed(tmp_path):

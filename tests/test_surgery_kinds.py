@@ -956,7 +956,11 @@ def test_weights_that_are_made_at_each_pass_are_seen_and_not_replaced(wrap):
     model.eval()
     prefix, suffix = surgery.split_at(model, "stage2")
     assert torch.equal(suffix(prefix(X)), model(X))
-    for change in (lambda: surgery.replace_stem(model, 1), lambda: surgery.replace_head(model, 3)):
+    for change in (
+        lambda: surgery.replace_stem(model, 1),
+        lambda: surgery.replace_head(model, 3),
+        lambda: surgery.truncate(model, "stage2"),
+    ):
         before = model(X)
         with pytest.raises(LearnerError, match="is made at each pass"):
             change()
@@ -1153,6 +1157,7 @@ def test_a_model_that_surgery_cannot_use_is_told_in_words(form):
         lambda m: surgery.freeze(m, "*"),
         lambda m: surgery.replace_head(m, 3),
         lambda m: surgery.replace_stem(m, 1),
+        lambda m: surgery.truncate(m, "stage1"),
         lambda m: surgery.param_groups(m, 0.1),
     ):
         with pytest.raises(LearnerError, match=r"lazy|needs x and mask|scripted|[Ee]xported"):

@@ -67,7 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     ask.add_argument("--deploy", metavar="FOLDER", help="images as the model will meet them, unsorted")
     ask.add_argument("--group-by", metavar="PATTERN", help="as in train")
-    ask.add_argument("--backbone", help="name of a pretrained model")
+    ask.add_argument(
+        "--backbone",
+        action="append",
+        help="name of a pretrained model; given several times, the one that fits is found first",
+    )
     ask.add_argument("--seed", type=int, default=0, help="decides the folds and all that is drawn")
     ask.add_argument(
         "--out",
@@ -80,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         "--from-stage",
         metavar="STAGE",
         help="train from this stage on, or 'all' (default: the backbone stays frozen, its head is solved)",
+    )
+    build.add_argument(
+        "--at", metavar="STAGE", help="end the network after this stage, whose features the head then reads"
     )
     build.add_argument(
         "--advise",
@@ -231,7 +238,7 @@ def _advise(arguments: argparse.Namespace, command: str) -> None:
         seed=arguments.seed,
         say=lambda line: print(printable(line), flush=True),
     )
-    print(f"\n{printable(str(advice))}")
+    print("", *map(printable, str(advice).split("\n")), sep="\n")
     images = runtime.user_path(arguments.folder).resolve()
     out = arguments.out or runtime.place_beside(images) / f"{images.name}-advice"
     page = advice.write(out, command=command)
@@ -249,10 +256,9 @@ def _train(arguments: argparse.Namespace) -> None:
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
     recipe = deploy.recipe_from(stage, seed=arguments.seed) if stage else None
     if arguments.advise is not None:
-        if stage:
-            raise LearnerError(
-                "--from-stage and --advise arrived: either you choose, or the measurement does."
-            )
+        if stage or arguments.at:
+            chosen = "--from-stage" if stage else "--at"
+            raise LearnerError(f"{chosen} and --advise arrived: either you choose, or the measurement does.")
         advice = advisor.advise(
             dataset,
             budget=arguments.advise,
@@ -268,6 +274,7 @@ def _train(arguments: argparse.Namespace) -> None:
         arguments.out,
         backbone=backbone,
         recipe=recipe,
+        at=arguments.at,
         seed=arguments.seed,
         say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
     )

@@ -16,7 +16,7 @@ from .. import claims, data, features, models, novelty, runtime, surgery, train,
 from ..errors import LearnerError
 from ..intervals import Difference, Estimate, wilson_interval
 from ..probe import COARSE_FOLDS, install_head
-from . import page
+from . import backbones, page
 from .code import write_recipe
 from .images import ImageFinding, audit_images, inferred, suspect_labels
 from .policies import POLICIES, PROBES, best_depth, best_share, final, fit, make_recipe, settings_for
@@ -53,6 +53,9 @@ class Advice:
         inferred: what was found: classes and counts.
         findings: what an engineer should know of the images, the most pressing first.
         backbone: the pretrained network.
+        backbones: of several that were given, one row each: balanced accuracy of one frozen policy with
+            its interval, how far the best is ahead, and milliseconds per image, the median of some that
+            went one at a time; empty where one was given.
         stages: those of its stages whose output was read, the last of them before the head.
         linear: whether a probe can become its head.
         policy: what to do, a key of `POLICIES`.
@@ -83,6 +86,7 @@ class Advice:
     inferred: str
     findings: list[ImageFinding]
     backbone: str
+    backbones: pd.DataFrame
     stages: list[str]
     linear: bool
     policy: str
@@ -159,8 +163,13 @@ class Advice:
     def verdict(self) -> str:
         """What to do, in a sentence."""
         tie = len(self.decision.tied) > 1
-        among = f", the most frozen of {len(self.decision.tied)} that tie" if tie else ""
+        among = f", one of {len(self.decision.tied)} that tie" if tie else ""
         return f"{self.policy}: {POLICIES[self.policy]}{among}."
+
+    @property
+    def compared(self) -> str:
+        """Which of several backbones it is, and which others would do as well; "" where one was given."""
+        return backbones.describe(self.backbones, self.backbone) if len(self.backbones) else ""
 
     @property
     def collect(self) -> str:
@@ -195,10 +204,9 @@ class Advice:
             return "No other policy was measured."
         behind = self.decision.behind[other]
         if other in self.decision.tied:
-            return (
-                f"Runner-up: {other}, which ties. More images could tell them apart; as it is, the "
-                "more frozen one costs less and has less that can go wrong."
-            )
+            frozen = self.decision.tied[0]
+            most = f" Of those that tie, {frozen} freezes most." if frozen not in (self.policy, other) else ""
+            return f"Runner-up: {other}, which ties. More images could tell them apart.{most}"
         return (
             f"Runner-up: {other}, behind the best by {-100 * behind.value:.1f} points "
             f"[{-100 * behind.high:.1f}, {-100 * behind.low:.1f}]."
@@ -237,6 +245,7 @@ class Advice:
             f"Advice for {self.name}: {self.verdict}",
             f"Expected balanced accuracy on images of the same kind: {self.expected}, {LEVEL:.0%} interval.",
             *([self.collect] if self.collect else []),
+            *([self.compared, self._backbones] if self.compared else []),
             self.runner_up,
             self.more_images,
             *([f"Deployment: {self.deployed}."] if self.deployed else []),
@@ -249,6 +258,13 @@ class Advice:
         return "\n".join(parts)
 
     __repr__ = __str__
+
+    @property
+    def _backbones(self) -> str:
+        shown = self.backbones.drop(columns="ties")
+        return shown.to_string(
+            float_format="{:.3f}".format, formatters={"milliseconds": "{:.1f}".format}, index_names=False
+        )
 
     def _repr_html_(self) -> str:
         return page.body(self)
@@ -271,7 +287,8 @@ class Advice:
         if self.group_by != "":
             given.append(f"group_by={'group_by' if self.group_by is None else repr(self.group_by)}")
         given += [f"deploy={self.deploy!r}"] if self.deploy else []
-        return f"advisor.advise({', '.join(given)}, backbone={self.backbone!r}, seed={self.seed})"
+        backbone = list(self.backbones.index) or self.backbone
+        return f"advisor.advise({', '.join(given)}, backbone={backbone!r}, seed={self.seed})"
 
 
 def advise(
@@ -280,7 +297,7 @@ def advise(
     budget: float = 10.0,
     group_by: data.GroupBy | None = None,
     deploy: str | Path | Sequence[str | Path] | None = None,
-    backbone: str = models.DEFAULT,
+    backbone: str | Sequence[str] = models.DEFAULT,
     seed: int = 0,
     say: Callable[[str], object] = log.info,
 ) -> Advice:
@@ -289,22 +306,27 @@ def advise(
     Every policy of `POLICIES` learns from two thirds of the images and is judged on the rest, three times;
     the test split stays closed. Policies that train nothing within the network share one pass over the
     images. Those that train are raced: all on the first fold, the better half on the next, as far as the
-    budget reaches. Among the policies that the folds cannot tell from the best one, at 90 %, the most frozen
-    and cheapest is recommended.
+    budget reaches. The probe at the best depth is recommended, unless the folds say, at 90 %, that the best
+    policy is better (`race.DEFAULT` says why).
+
+    Of several backbones, each runs the policies that train nothing, on the same folds. One of these, fixed
+    beforehand, says which backbone scores highest (`backbones.JUDGE`); the policies that train are raced on
+    that one alone. Those that tie with it are named, with what an image costs in each.
 
     Args:
         dataset: a folder, a name, or what `data.load` returns.
-        budget: minutes that the whole may take. The frozen policies always run.
+        budget: minutes that the whole may take. The frozen policies always run, of every backbone.
         group_by: which images stay together, such as those of a patient: a function from a path to a key, or
             a regular expression, as in `data.load`.
         deploy: a folder, or files, of images as the model will meet them, without labels.
-        backbone: a name of `models.catalog`.
+        backbone: a name of `models.catalog`, or several.
         seed: the random seed, of the splits, too.
         say: called with each line on how it goes: what was found, the answer from the frozen
             policies alone, and how long each policy that trains is expected to take.
 
     Raises:
-        LearnerError: the data cannot be loaded or split, a class has no image, or the network is missing.
+        LearnerError: the data cannot be loaded or split, a class has no image, or a network is unknown,
+            named twice, missing, or cannot be cut.
 
     Example:
         >>> from dataclasses import replace
@@ -319,6 +341,7 @@ def advise(
     start = time.monotonic()
     if not budget >= 0:
         raise LearnerError(f"budget={budget!r}. Expected minutes, 0 or more.")
+    names = backbones.check_names(backbone)
     source = str(dataset) if isinstance(dataset, str | Path) else ""
     if isinstance(dataset, Path) and source in {card.name for card in data.catalog()}:
         source = f"./{source}"  # a folder that has the name of a data set
@@ -328,23 +351,29 @@ def advise(
     known = loaded.train.join(loaded.val).grouped(group_by)
     _check(known)
     unsorted = [deploy] if isinstance(deploy, str | Path) else list(deploy or [])
-    model = data.read_files_as(models.load(backbone), known)
     say(inferred(known))
-    findings = audit_images(known, loaded.problems)
-    before = time.monotonic()
-    read = _read(model, known)
-    race = Race(
-        images=known,
-        features=read,
-        groups=np.unique(known.groups, return_inverse=True)[1],
-        load=_loader(backbone, len(known.classes)),
-        pass_seconds=time.monotonic() - before,
-        deadline=start + 60 * budget,
-        seed=seed,
-        say=say,
-    )
-    race.run_frozen()
+
+    def enter(name: str) -> tuple[nn.Module, Race]:
+        """Read the images by a network, and run what trains nothing."""
+        model = data.read_files_as(models.load(name), known)
+        before = time.monotonic()
+        read = _read(model, known)
+        race = Race(
+            images=known,
+            features=read,
+            groups=np.unique(known.groups, return_inverse=True)[1],
+            pass_seconds=time.monotonic() - before,
+            load=_loader(name, len(known.classes)),
+            deadline=start + 60 * budget,
+            seed=seed,
+            say=say,
+        )
+        race.run_frozen()
+        return model, race
+
+    chosen, model, race, compared = backbones.choose(names, known, enter, say)
     linear = _takes_probe(race)
+    findings = audit_images(known, loaded.problems)
     findings += suspect_labels(known, race.runners["probe"].probabilities)
     distance, anchors = _distances(model, known)
     curve = learning_curve(race)
@@ -354,7 +383,7 @@ def advise(
         decision = decide(race.finished, race.labels, race.groups)
         stage = ""
         if decision.policy == "probe, best depth":
-            stage = best_depth(read, race.labels, race.groups, seed)[0]
+            stage = best_depth(race.features, race.labels, race.groups, seed)[0]
         elif decision.policy == "last stage":
             stage = surgery.stages(model).body[-1]
         return Advice(
@@ -367,12 +396,13 @@ def advise(
             learned=len(loaded.train),
             inferred=inferred(known),
             findings=findings,
-            backbone=backbone,
-            stages=list(read),
+            backbone=chosen,
+            backbones=compared,
+            stages=list(race.features),
             linear=linear,
             policy=decision.policy,
             stage=stage,
-            share=best_share(read, race.labels, race.groups, seed)
+            share=best_share(race.features, race.labels, race.groups, seed)
             if decision.policy == "probe, all depths"
             else 1.0,
             expected=decision.expected,

@@ -11,6 +11,7 @@ from jinja2 import Environment
 from .. import data, metrics, plots, runtime
 from ..intervals import Estimate
 from ..probe import COARSE_FOLDS
+from .backbones import points
 from .policies import POLICIES
 from .race import LEVEL
 
@@ -32,6 +33,12 @@ BODY = """
 <p class="answer">{{ advice.verdict }}<br>Expected balanced accuracy on images of the same kind:
 <b>{{ advice.expected }}</b> ({{ level }} interval).</p>
 {% if advice.collect %}<p class="answer first">{{ advice.collect }}</p>{% endif %}
+{% if compared %}<p>{{ advice.compared }}</p>
+<table><tr><th>backbone</th><th>balanced accuracy</th><th>ms per image, one at a time</th><th></th></tr>
+{% for row in compared %}<tr><td{% if row.chosen %} class="chosen"{% endif %}>{{ row.name }}</td>
+<td class="n">{{ row.score }}</td><td class="n">{{ row.milliseconds }}</td><td>{{ row.says }}</td></tr>
+{% endfor %}</table>
+{% endif %}
 <p>{{ advice.runner_up }}</p>
 <table><tr><th>policy</th><th>what it does</th><th>balanced accuracy</th><th>seconds, predicted</th>
 <th>seconds</th><th></th></tr>
@@ -77,7 +84,7 @@ def _render(template: str, **values: Any) -> str:
 
 
 def body(advice: Any) -> str:
-    """Return the answer and the table of policies as HTML, all names escaped.
+    """Return the answer and the tables of backbones and policies as HTML, all names escaped.
 
     Args:
         advice: an `Advice`.
@@ -99,7 +106,19 @@ def body(advice: Any) -> str:
                 "says": says,
             }
         )
-    return _render(BODY, advice=advice, rows=rows, level=f"{LEVEL:.0%}")
+    compared = []
+    for name, row in advice.backbones.iterrows():
+        says = f"{points(row)} behind" + (", which ties" if row["ties"] else "")
+        compared.append(
+            {
+                "name": name,
+                "chosen": name == advice.backbone,
+                "score": str(Estimate(row["score"], row["low"], row["high"])),
+                "milliseconds": f"{row['milliseconds']:.1f}",
+                "says": "" if name == advice.backbone else says,
+            }
+        )
+    return _render(BODY, advice=advice, rows=rows, compared=compared, level=f"{LEVEL:.0%}")
 
 
 def write_files(advice: Any, folder: str | Path, command: str) -> Path:

@@ -81,6 +81,7 @@ def build(
     backbone: str | Path = models.DEFAULT,
     recipe: train.Recipe | None = None,
     head: probe.Probe | None = None,
+    at: str | None = None,
     seed: int = 0,
     say: Callable[[str], object] = lambda line: None,
 ) -> Built:
@@ -99,12 +100,14 @@ def build(
         head: A probe fitted on the output of the stage before the head, which becomes the head as it is. None
             solves one: a linear probe, its penalty chosen by cross-validation, on the features of train, and
             of val without a recipe.
+        at: The stage after which the network ends (`surgery.truncate`): the head reads what leaves it. None
+            keeps all stages. The stages of a recipe are those of the network that ends there.
         seed: What the cross-validation of the probe, and a new head, are drawn from.
         say: Called with each line on how it goes.
 
     Raises:
-        LearnerError: When the folder holds something else, the backbone is unknown or cannot be cut, or
-            recipe or head do not fit it, or each other.
+        LearnerError: When the folder holds something else, the backbone is unknown, cannot be cut or cannot
+            end after `at`, or recipe or head do not fit it, or each other.
 
     Example:
         >>> from dataclasses import replace
@@ -120,7 +123,7 @@ def build(
         ['0', '1', '2']
     """
     _check_kinds(recipe, head)
-    key = _identify(dataset, backbone, recipe, head, seed)
+    key = _identify(dataset, backbone, recipe, head, at, seed)
     folder = runtime.user_path(out) if out is not None else _choose_folder(dataset.name, dataset.root, key)
     if folder.resolve().is_relative_to(dataset.root.resolve()):
         raise LearnerError(f"{folder} lies among the images of {dataset.root}. Choose a folder elsewhere.")
@@ -128,13 +131,20 @@ def build(
         return found
     model = models.load(backbone)
     begun = models.info(model)
+    ends = ""
+    if at is not None:
+        surgery.truncate(model, at, num_classes=len(dataset.classes), seed=seed)
+        ends = (
+            f"The network ends after {at}: its head reads the mean, over all places, of what leaves there. "
+        )
     if recipe is not None:
         _check_stages(model, recipe)
     _write_json(folder / RUN, {"key": key, "built": None})
-    surgery.replace_head(model, len(dataset.classes), seed=seed)
+    if at is None:
+        surgery.replace_head(model, len(dataset.classes), seed=seed)
     done = _train(model, dataset, recipe, head, folder, seed, say)
     models.describe(model, classes=list(dataset.classes))
-    say(done.words)
+    say(ends + done.words)
     say("judging on the test images")
     judgement = judge(model, dataset.test, done.detector, dataset.name_of) if len(dataset.test) else None
     doubts = [*list_doubts(dataset), *done.doubts]
@@ -154,7 +164,7 @@ def build(
         suspects=[_show(suspect, done.learned, dataset) for suspect in done.suspects[:SUSPECTS]],
         suspects_words=about_suspects,
         novelty=_describe_detector(done.detector, judgement),
-        trained=done.words,
+        trained=ends + done.words,
         preprocessing=describe_preprocessing(model),
     )
     return _write(folder, key, model, done.detector, results)
@@ -353,6 +363,7 @@ def _identify(
     backbone: str | Path,
     recipe: train.Recipe | None,
     head: probe.Probe | None,
+    at: str | None,
     seed: int,
 ) -> dict[str, Any]:
     """Return what makes a run this run, as plain values."""
@@ -363,6 +374,7 @@ def _identify(
         "images": {split.name: split.fingerprint for split in _splits(dataset)},
         "backbone": str(backbone),
         "training": words,
+        "last stage": at,
         "seed": seed,
     }
 

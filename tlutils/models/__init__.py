@@ -31,6 +31,7 @@ __all__ = [
     "catalog",
     "check_facts",
     "check_input",
+    "check_name",
     "describe",
     "info",
     "layers",
@@ -105,6 +106,33 @@ def load(
     return load_file(path, into=into)
 
 
+def check_name(name_or_path: str | Path) -> None:
+    """Raise LearnerError for what `load` does not know: no model has the name, or no file is there.
+
+    Nothing is read, so that a name may be known whose weights are not here.
+
+    Args:
+        name_or_path: As `load` takes it.
+
+    Raises:
+        LearnerError: For an unknown name, with the nearest ones, and for a missing file.
+
+    Example:
+        >>> from tlutils import models
+        >>> models.check_name("tf_efficientnet_lite1")
+    """
+    path = _as_path(name_or_path)
+    if path is None:
+        resolve(str(name_or_path))
+    elif not _is_file(path):
+        raise LearnerError(f"There is no file {path}. Expected one of models.save, or a name of a model.")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there, with or without its ending written."""
+    return path.is_file() or path.with_name(f"{path.name}.safetensors").is_file()
+
+
 def _is_known(name: str) -> bool:
     """Whether a text is the name of a model, which goes before a folder of the same name."""
     try:
@@ -127,7 +155,7 @@ def _as_path(name: str | Path) -> Path | None:
         return path
     if name.partition("/")[0] in ("timm", "torchvision", "transformers") or not ("/" in name or "\\" in name):
         return None
-    if not path.is_file() and not path.with_name(f"{path.name}.safetensors").is_file():
+    if not _is_file(path):
         raise LearnerError(
             f"{name!r} is neither a file that is there nor a model's name. Of the names, only those that "
             "begin with torchvision/, timm/ or transformers/ have a slash."

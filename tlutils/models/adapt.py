@@ -1,6 +1,6 @@
 """Make tensors fit a model that was built for another input or another number of classes."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..errors import LearnerError
-from .layers import find_layers
+from .layers import find_layers, shorten
 
 COUNTER = "num_batches_tracked"  # older checkpoints lack it, and it changes no prediction
 
@@ -37,6 +37,37 @@ def set_stem_channels(model: nn.Module, in_chans: int) -> None:
         weight = adapt_input_conv(in_chans, stem.weight.detach(), stem.in_channels)
         stem.weight = nn.Parameter(weight.contiguous(), requires_grad=stem.weight.requires_grad)
         stem.in_channels = in_chans
+
+
+def shorten_as_saved(
+    model: nn.Module, identity: Sequence[str], tensors: Mapping[str, Tensor], *, what: str
+) -> None:
+    """Put identities where a file says, and a head as wide as the file's, in place. Raises LearnerError."""
+    found, modules = find_layers(model), dict(model.named_modules(remove_duplicate=False))
+    kept = [*found.stems, *found.heads]
+    head = tensors.get(f"{found.heads[0]}.weight")
+    wrong = ""
+    for name in identity:
+        if not name or name not in modules:
+            wrong = f"it makes {name!r} an identity, which is no module of {type(model).__name__}"
+        elif lost := [layer for layer in kept if f"{layer}.".startswith(f"{name}.")]:
+            wrong = f"it makes {name!r} an identity, which has {lost[0]}, the stem or the head, in it"
+        elif any(name.startswith(f"{other}.") for other in identity):
+            wrong = f"it makes {name!r} an identity, and what that is in as well"
+    if len(found.heads) > 1 or head is None or head.dim() < 2:
+        wrong = f"it shortens a {type(model).__name__} without one head"
+    elif not wrong:
+        shorten(model, identity, found.heads[0], head.shape[1])
+        try:
+            if find_layers(model).heads != found.heads:
+                wrong = f"its {type(model).__name__} makes the scores elsewhere than in {found.heads[0]}"
+        except LearnerError as error:
+            wrong = str(error).rstrip(".")
+    if wrong:
+        raise LearnerError(
+            f"What {what} says of its model cannot be used: {wrong}. The file was changed, or written by "
+            f"another version. Its tensors still go into a model: models.load_weights(model, {what!r})."
+        )
 
 
 def fit_tensors(

@@ -19,7 +19,7 @@ from ..errors import LearnerError
 from ..inference import device_of, dtype_of, evaluating, logits_of, require_module
 from ..runtime import user_path
 from . import huggingface
-from .adapt import COUNTER, check_values, copy_in, shape_error, stem_and_head
+from .adapt import COUNTER, check_values, copy_in, shape_error, shorten_as_saved, stem_and_head
 from .metadata import ModelInfo, changed, check_facts, from_json
 from .reading import AVERAGED, USUAL, read_sets, read_tensors, readable, sets_of
 from .recognise import ATTRIBUTE, attach, info
@@ -160,12 +160,12 @@ def _comes_back(
     True, too, where it cannot be tried, or `load` will refuse the tensors by itself.
     """
     with contextlib.suppress(Exception), torch.device("meta"):  # some cannot be made without values
-        if _settings(_rebuild(facts, options)) == _settings(model):
+        if _settings(_rebuild(facts, options, tensors)) == _settings(model):
             return True
     images = torch.rand(2, *facts.input_size, generator=torch.Generator().manual_seed(0))
     images = images.to(device_of(model), dtype_of(model))
     try:
-        other = _rebuild(facts, options)
+        other = _rebuild(facts, options, tensors)
         _put(dict(tensors), loose, other, facts, f"A file of {facts.name}", fresh=True)
         with evaluating(model) as bare, torch.no_grad():
             scores = logits_of(bare(images)).double()
@@ -250,7 +250,13 @@ def load_file(path: Path, *, into: nn.Module | None = None) -> nn.Module:
             "layers, functions or hooks, which no file keeps. Make it again in the same way and pass it: "
             f"models.load({str(path)!r}, into=model)."
         )
-    model = require_module(into) if into is not None else _rebuild(facts, options)
+    model = require_module(into) if into is not None else _rebuild(facts, options, tensors, str(path))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if whole := [name for name in facts.identity if not isinstance(modules.get(name), nn.Identity)]:
+        raise LearnerError(
+            f"{path} holds a {facts.name} that was truncated: its {whole[0]} is an identity, and that of the "
+            "model that was given is not. Truncate it in the same way (surgery.truncate), and pass it again."
+        )
     _put(tensors, names, model, facts, str(path), fresh=into is None)
     return attach(into if into is not None else model, facts).eval()
 
@@ -303,10 +309,13 @@ def _owner(model: nn.Module, name: str, where: str) -> nn.Module:
     return owner
 
 
-def _rebuild(facts: ModelInfo, options: dict[str, Any]) -> nn.Module:
+def _rebuild(
+    facts: ModelInfo, options: dict[str, Any], tensors: Mapping[str, Tensor], where: str = ""
+) -> nn.Module:
+    """Return a new model of these facts, as long as that of the tensors."""
     if facts.num_classes == 0:
         options = {**options, "num_classes": 0}
-    return build(
+    model = build(
         facts.name,
         False,
         num_classes=facts.num_classes or None,
@@ -314,6 +323,9 @@ def _rebuild(facts: ModelInfo, options: dict[str, Any]) -> nn.Module:
         input_size=facts.input_size if facts.fixed_size else None,
         options=options,
     )
+    if facts.identity:
+        shorten_as_saved(model, facts.identity, tensors, what=where)
+    return model
 
 
 def _about(path: Path, tensors: Mapping[str, Tensor]) -> tuple[ModelInfo, dict[str, Any], list[str], bool]:

@@ -5,7 +5,7 @@ forward pass back through autograd. The layer that makes the scores is the first
 one meets when walking from the model's output towards its input.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from .recognise import info
 
 LINEAR_OR_CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _RATES = ("p", "drop_prob", "prob")  # what layers call the share that they drop
+_WIDTHS = ("num_features", "head_hidden_size", "in_features")  # what timm calls the width before a head
 _SIDES = (64, 32, 96, 128, 192, 256)  # for a model that was built for another size than it states
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm", "RMSNorm", "InstanceNorm")
 _ACTIVATIONS = ("Relu", "Gelu", "Silu", "Hardswish", "Hardtanh", "Elu", "Prelu", "Mish")
@@ -131,6 +132,78 @@ def set_drop_rate(module: nn.Module, rate: float) -> None:
         0.5
     """
     setattr(module, next((name for name in _RATES if hasattr(module, name)), _RATES[0]), rate)
+
+
+def like(layer: Any, *, inputs: int | None = None, outputs: int | None = None) -> nn.Module:
+    """Return a fresh layer of a layer's type, device, number type and mode, with other inputs or outputs.
+
+    Args:
+        layer: A Linear layer or a convolution without groups.
+        inputs: How many values, or channels, it reads; those of the layer for None.
+        outputs: How many it gives; those of the layer for None.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> layers.like(nn.Conv2d(8, 10, 1), inputs=4)
+        Conv2d(4, 10, kernel_size=(1, 1), stride=(1, 1))
+    """
+    kind = next(k for k in LINEAR_OR_CONV if isinstance(layer, k))
+    sides = ("in_features", "out_features") if kind is nn.Linear else ("in_channels", "out_channels")
+    kept = [] if kind is nn.Linear else ["kernel_size", "stride", "padding", "dilation", "padding_mode"]
+    options: dict[str, Any] = {key: getattr(layer, key) for key in (*sides, *kept)}
+    options |= {side: n for side, n in zip(sides, (inputs, outputs), strict=True) if n is not None}
+    place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    return kind(**options, bias=layer.bias is not None, **place).train(layer.training)
+
+
+def shorten(model: nn.Module, identity: Iterable[str], head: str, width: int) -> None:
+    """Put identities in the place of modules, and a fresh head that reads `width` values, in place.
+
+    Args:
+        model: An image classifier.
+        identity: Dotted names of modules that each give one tensor for one.
+        head: Dotted name of the only layer that makes the scores.
+        width: How many values, or channels, the head reads from now on.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> layers.shorten(net.append(nn.Linear(8, 2)), ["1"], "4", 4)
+        >>> net[1], net[4]
+        (Identity(), Linear(in_features=4, out_features=2, bias=True))
+    """
+    new = {model.get_submodule(name): nn.Identity() for name in identity}
+    layer: Any = model.get_submodule(head)
+    parts = head.split(".")
+    for owner in (model.get_submodule(".".join(parts[:i])) for i in range(len(parts))):
+        for key in _WIDTHS:
+            if vars(owner).get(key) == layer.weight.shape[1]:
+                setattr(owner, key, width)
+    put(model, {old: fresh.train(old.training) for old, fresh in new.items()})
+    put(model, {model.get_submodule(head.removesuffix("._orig_mod")): like(layer, inputs=width)})
+
+
+def put(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+    """Replace each module that is a key of `new`, under all its names, in place.
+
+    Args:
+        model: Any model.
+        new: {module of the model: what takes its place}.
+
+    Example:
+        >>> from torch import nn
+        >>> from tlutils.models import layers
+        >>> net = nn.Sequential(nn.ReLU(), nn.Linear(3, 2))
+        >>> layers.put(net, {net[0]: nn.GELU()})
+        >>> net[0]
+        GELU(approximate='none')
+    """
+    for module in list(model.modules()):
+        for key, child in module._modules.items():
+            if child is not None and child in new:
+                module._modules[key] = new[child]
 
 
 @dataclass

@@ -11,7 +11,7 @@ from ..errors import LearnerError, unknown
 SOURCES = ("package", "torchvision", "timm", "transformers", "custom")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CROPS = ("center", "squash", "border")
-TUPLES = ("input_size", "mean", "std", "notes")  # JSON makes lists of them
+TUPLES = ("input_size", "mean", "std", "notes", "identity")  # JSON makes lists of them
 LARGEST, MOST = 16_384, 100_000  # pixels, and classes, that a file may ask for
 GUESSED = "the input size "  # begins the note on a size that was tried out
 ASSUMED = "the preprocessing is assumed: "  # begins the note on what nobody stated
@@ -57,6 +57,8 @@ class ModelInfo:
         weights: Where the weights come from, in words.
         grey_bits: How many bits of 16-bit grey pictures are used, 8 to 16; see `data.load_image`.
         extra: What `save` was asked to keep.
+        identity: Names of the modules that hand on what they get, since `surgery.truncate` ended the network
+            before them.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ModelInfo:
     weights: str = ""
     grey_bits: int = 16
     extra: dict[str, Any] = field(default_factory=dict)
+    identity: tuple[str, ...] = ()
 
     @property
     def resized(self) -> tuple[int, int]:
@@ -220,6 +223,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
         "weights": ("words", lambda v: isinstance(v, str)),
         "grey_bits": ("a number from 8 to 16", lambda v: _is_count(v, 8, 16)),
         "extra": ("names with values", lambda v: isinstance(v, dict)),
+        "identity": ("names of modules", texts),
     }
     for name, value in facts.items():
         expected, holds = wanted[name]

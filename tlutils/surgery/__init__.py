@@ -17,6 +17,7 @@ from .split import outputs, split_at
 from .stages import Stage, Stages, assume_unchanged, stages
 from .stem import replace_stem
 from .tracing.receptive_field import module_layouts
+from .truncate import truncate
 
 __all__ = [
     "Audit",
@@ -42,5 +43,6 @@ __all__ = [
     "require_editable",
     "split_at",
     "stages",
+    "truncate",
     "unfreeze",
 ]

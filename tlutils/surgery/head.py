@@ -81,11 +81,7 @@ def replace_head(
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise LearnerError(f"num_classes is {num_classes!r}. Expected a whole number of classes, 1 or more.")
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise LearnerError(
-            f"The model is wrapped in {type(model).__name__}, which would not notice new parameters. "
-            "Replace the head first, then wrap the model."
-        )
+    refuse_parallel(model)
     if dropout is not None and not 0 <= dropout <= 1:
         raise LearnerError(f"dropout is {dropout!r}. Expected the share of values to drop, between 0 and 1.")
     bare = require_editable(model)
@@ -130,6 +126,15 @@ def _grow(model: nn.Module, num_classes: int) -> None:
             parameter.data = parameter.data.to(like)
 
 
+def refuse_parallel(model: nn.Module) -> None:
+    """Raise LearnerError for a model in a wrapper that would go on with the parameters of an old head."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise LearnerError(
+            f"The model is wrapped in {type(model).__name__}, which would not notice new parameters. "
+            "Replace the head first, then wrap the model."
+        )
+
+
 def require_own_weight(model: nn.Module, name: str) -> None:
     """Raise LearnerError unless the weight of the layer of that name is a parameter."""
     if "weight" not in model.get_submodule(name)._parameters:
@@ -143,14 +148,10 @@ def require_own_weight(model: nn.Module, name: str) -> None:
 def _like(model: nn.Module, name: str, outputs: int) -> nn.Module:
     """Return a fresh layer of the same kind, type, device and mode with another number of outputs."""
     layer: Any = model.get_submodule(name)
-    kind = next(k for k in layers.LINEAR_OR_CONV if isinstance(layer, k))
-    kept = ["in_features"] if kind is nn.Linear else ["in_channels", "kernel_size", "stride", "padding"]
-    kept += [] if kind is nn.Linear else ["dilation", "padding_mode"]
-    width = "out_features" if kind is nn.Linear else "out_channels"
-    options: dict[str, Any] = {key: getattr(layer, key) for key in kept} | {width: outputs}
-    new = kind(**options, bias=layer.bias is not None, device=layer.weight.device, dtype=layer.weight.dtype)
+    new = layers.like(layer, outputs=outputs)
+    kind = type(new)
     if type(layer).forward is not kind.forward:
-        new = _same_kind(name, layer, new, width)
+        new = _same_kind(name, layer, new, "out_features" if kind is nn.Linear else "out_channels")
     return new.train(layer.training)
 
 
@@ -193,11 +194,8 @@ def _counts(model: nn.Module, heads: Iterable[str]) -> dict[nn.Module, int]:
 
 
 def _put(model: nn.Module, new: dict[nn.Module, nn.Module], counts: dict[nn.Module, int]) -> None:
-    """Replace each layer that is a key of `new`, under all its names, and set the class counts."""
-    for module in list(model.modules()):
-        for key, child in module._modules.items():
-            if child in new:
-                module._modules[key] = new[child]
+    """Replace each layer that is a key of `new`, and set the class counts."""
+    layers.put(model, new)
     for owner, count in counts.items():
         owner.num_classes = count  # type: ignore[assignment]
 

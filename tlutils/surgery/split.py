@@ -178,7 +178,7 @@ def split_at(
     """
     model = require_editable(model)
     ready = plan(model, input_size=input_size)
-    _refuse_hooks(model, ready)
+    refuse_hooks(model, ready)
     return halves(model, ready, find_stage(ready, from_stage))
 
 
@@ -233,8 +233,8 @@ def outputs(
             "at=['stage2', 'pool']; stages(model) shows them."
         )
     ready = plan(model, input_size=input_size)
-    _refuse_hooks(model, ready)
-    wanted = [_find_end(ready, stage) for stage in ([at] if isinstance(at, str | Stage) else at)]
+    refuse_hooks(model, ready)
+    wanted = [find_end(ready, stage) for stage in ([at] if isinstance(at, str | Stage) else at)]
     programs: dict[bool, Program | str] = {}
     for mode, flow in ready.flows.items():
         if isinstance(flow, str):
@@ -248,7 +248,7 @@ def outputs(
     return Section(model, ready, programs)
 
 
-def _refuse_hooks(model: nn.Module, ready: Plan) -> None:
+def refuse_hooks(model: nn.Module, ready: Plan) -> None:
     """Raise LearnerError for hooks on modules that are no step of the flow: no part would run them."""
     for path in ("", *sorted(ready.opened)):
         if layers.hooks_of(model.get_submodule(path), "forward_pre", "forward"):
@@ -284,7 +284,7 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
     raise known.unknown(name)
 
 
-def _find_end(ready: Plan, stage: Stage | str) -> int:
+def find_end(ready: Plan, stage: Stage | str) -> int:
     """Return the number of a stage given as Stage, name, or module that ends it. Raises LearnerError."""
     name = stage.name if isinstance(stage, Stage) else stage
     for k, own in enumerate(ready.stages):
@@ -295,7 +295,7 @@ def _find_end(ready: Plan, stage: Stage | str) -> int:
     ]
     if within:
         raise LearnerError(
-            f"{name!r} lies within {within[0]}, and outputs() reads after whole stages: at={within[0]!r}. "
+            f"{name!r} lies within {within[0]}, and at= names whole stages: at={within[0]!r}. "
             f"explain.activations(model, images, at={name!r}) reads after any module."
         )
     raise ready.stages.unknown(name)
