@@ -29,9 +29,6 @@ SETTINGS = {
     # Every cell is in the page, also those that one would have to scroll to.
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
-GRADER = ("assignment_list", "course_list", "formgrader", "validate_assignment")
-UNUSED = [f"nbgrader.server_extensions.{name}" for name in GRADER]
-UNUSED += ["jupyter_lsp", "jupyter_server_terminals", "notebook"]
 HELD = 90  # seconds that a loaded machine may take for what takes one
 
 
@@ -70,7 +67,6 @@ def served(folder: Path, home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={port}", f"--notebook-dir={folder}", "--IdentityProvider.token="]
     command += ["--expose-app-in-browser"]
-    command += [f"--ServerApp.jpserver_extensions={name}=False" for name in UNUSED]
     with (home / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
