@@ -383,3 +383,11 @@ def test_rows_that_are_kept_are_not_made_again_on_another_machine(tmp_path, monk
     pd.testing.assert_frame_equal(first.drop(columns="key"), again.drop(columns="key"))
     regret.keep(tmp_path / "nothing")
     assert len(regret.kept_rows()) == 4, "a folder without rows takes none away"
+
+
+def test_the_page_says_what_the_kept_rows_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(regret, "PAGE", tmp_path / "advice.md")
+    monkeypatch.setattr(sys, "argv", ["advisor_regret.py", "report"])
+    regret.main()
+    kept = Path(__file__).parent.parent / "docs" / "advice.md"
+    assert (tmp_path / "advice.md").read_text("utf-8") == kept.read_text("utf-8")

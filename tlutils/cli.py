@@ -255,8 +255,9 @@ def _train(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     stage, backbone = arguments.from_stage, arguments.backbone or models.DEFAULT
     recipe = deploy.recipe_from(stage, seed=arguments.seed) if stage else None
+    at = arguments.at
     if arguments.advise is not None:
-        if stage or arguments.at:
+        if stage or at:
             chosen = "--from-stage" if stage else "--at"
             raise LearnerError(f"{chosen} and --advise arrived: either you choose, or the measurement does.")
         advice = advisor.advise(
@@ -268,13 +269,13 @@ def _train(arguments: argparse.Namespace) -> None:
             say=print,
         )
         print(f"{advice}\n\n{advice.training}\n")
-        recipe = advice.recipe
+        recipe, at = advice.recipe, advice.at
     built = deploy.build(
         dataset,
         arguments.out,
         backbone=backbone,
         recipe=recipe,
-        at=arguments.at,
+        at=at,
         seed=arguments.seed,
         say=lambda line: print(f"{time.monotonic() - started:5.0f} s  {line}", flush=True),
     )

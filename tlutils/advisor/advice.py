@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 ENOUGH = 0.1
 """Half-width of the expected accuracy's interval above which the first advice is to collect more images."""
 
-BUILDABLE = ("probe", "last stage", "lp-ft", "finetune")
-"""Policies that are a head or a recipe for the network as it is."""
+BUILDABLE = ("probe", "probe, best depth", "last stage", "lp-ft", "finetune")
+"""Policies that are a head or a recipe for the network, or for its first stages."""
 
 ANCHORS = ("scenes", "elpv-defects")
 """Data sets that come with the packages, similar to ImageNet and different, measured beside the images."""
@@ -58,6 +58,8 @@ class Advice:
             went one at a time; empty where one was given.
         stages: those of its stages whose output was read, the last of them before the head.
         linear: whether a probe can become its head.
+        depth: the stage whose probe is best in cross-validation.
+        ends: whether the network can end there, so that this probe becomes its head.
         policy: what to do, a key of `POLICIES`.
         stage: the stage whose output is read, or the first stage that trains; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
@@ -89,6 +91,8 @@ class Advice:
     backbones: pd.DataFrame
     stages: list[str]
     linear: bool
+    depth: str
+    ends: bool
     policy: str
     stage: str
     share: float
@@ -116,6 +120,7 @@ class Advice:
             grey_bits=self.known.grey_bits,
             stages=self.stages,
             linear=self.linear,
+            ends=self.ends,
             stage=self.stage,
             share=self.share,
             recipe=None if self.policy in PROBES else self._make_recipe(self.policy),
@@ -124,12 +129,18 @@ class Advice:
 
     @property
     def recipe(self) -> train.Recipe | None:
-        """The recipe with which `deploy.build` carries it out; None is a linear probe on the final features.
+        """The recipe with which `deploy.build` carries it out; None is a linear probe, after the stage `at`.
 
-        Where the advice is not a head or a recipe for the network as it is, such as a probe at another depth,
-        this is the most frozen one of those that tie with the best and are one; else the best that is one.
+        Where the advice is not a head or a recipe for a network, such as nearest neighbours, this is the best
+        policy that is one.
         """
-        return None if self._trained == "probe" else self._make_recipe(self._trained)
+        return None if self.trained in PROBES else self._make_recipe(self.trained)
+
+    @property
+    def at(self) -> str | None:
+        """The stage after which the network ends, as `deploy.build` takes it; None where it stays whole."""
+        ends = self.trained == "probe, best depth" and self.depth != self.stages[-1]
+        return self.depth if ends else None
 
     def _make_recipe(self, policy: str) -> train.Recipe:
         settings = settings_for(policy, self.learned)
@@ -138,26 +149,26 @@ class Advice:
     @property
     def training(self) -> str:
         """What `recipe` trains, in a sentence."""
-        if self._trained == self.policy:
-            return f"Training as advised: {POLICIES[self.policy]}."
-        behind = -100 * self.decision.behind[self._trained].value
+        where = f", {self.at}, after which the network ends" if self.at else ""
+        if self.trained == self.policy:
+            return f"Training as advised: {POLICIES[self.policy]}{where}."
+        behind = -100 * self.decision.behind[self.trained].value
         reason = (
             "ties with the best"
-            if self._trained in self.decision.tied
+            if self.trained in self.decision.tied
             else f"is {behind:.1f} points behind the best ({self.decision.best})"
         )
         return (
-            f"Advised is {self.policy}, which leaves no network with one head. Training {self._trained}, "
-            f"which {reason}: {POLICIES[self._trained]}."
+            f"Advised is {self.policy}, which leaves no network with one head. Training {self.trained}, "
+            f"which {reason}: {POLICIES[self.trained]}{where}."
         )
 
     @property
-    def _trained(self) -> str:
-        if self.policy in BUILDABLE:
-            return self.policy
-        measured = [name for name in BUILDABLE if name in self.decision.behind]
-        tied = [name for name in measured if name in self.decision.tied]
-        return tied[0] if tied else max(measured, key=lambda name: self.decision.behind[name].value)
+    def trained(self) -> str:
+        """The policy that `recipe` and `at` carry out: the advised one, if it leaves a network with one head."""
+        behind = self.decision.behind
+        can = [n for n in BUILDABLE if n in behind and (self.ends or n != "probe, best depth")]
+        return self.policy if self.policy in can else max(can, key=lambda name: behind[name].value)
 
     @property
     def verdict(self) -> str:
@@ -373,6 +384,8 @@ def advise(
 
     chosen, model, race, compared = backbones.choose(names, known, enter, say)
     linear = _takes_probe(race)
+    depth, _ = best_depth(race.features, race.labels, race.groups, seed)
+    ends = linear if depth == list(race.features)[-1] else _can_end(chosen, depth)
     findings = audit_images(known, loaded.problems)
     findings += suspect_labels(known, race.runners["probe"].probabilities)
     distance, anchors = _distances(model, known)
@@ -381,10 +394,8 @@ def advise(
 
     def advice() -> Advice:
         decision = decide(race.finished, race.labels, race.groups)
-        stage = ""
-        if decision.policy == "probe, best depth":
-            stage = best_depth(race.features, race.labels, race.groups, seed)[0]
-        elif decision.policy == "last stage":
+        stage = depth if decision.policy == "probe, best depth" else ""
+        if decision.policy == "last stage":
             stage = surgery.stages(model).body[-1]
         return Advice(
             name=loaded.name,
@@ -400,6 +411,8 @@ def advise(
             backbones=compared,
             stages=list(race.features),
             linear=linear,
+            depth=depth,
+            ends=ends,
             policy=decision.policy,
             stage=stage,
             share=best_share(race.features, race.labels, race.groups, seed)
@@ -472,6 +485,15 @@ def _takes_probe(race: Race) -> bool:
     found = fit(final(race.features), race.labels, race.groups, race.seed)
     try:
         install_head(race.load("probe"), found, race.images)
+    except LearnerError:
+        return False
+    return True
+
+
+def _can_end(backbone: str, stage: str) -> bool:
+    """Return whether a network can end after a stage, with a linear head behind it."""
+    try:
+        surgery.truncate(models.load(backbone), stage)
     except LearnerError:
         return False
     return True

@@ -42,6 +42,16 @@ judged = features.extract(model, dataset.val, at={stage!r})
 print(found.report(judged[{stage!r}], judged.labels))
 """
 
+END_THERE = """\
+model = surgery.truncate(model, {stage!r}, num_classes=len(dataset.classes))
+final = surgery.stages(model).embedding
+read = features.extract(model, dataset.train, at=final)
+found = probe.fit_probe(
+    read[final], read.labels, classes=dataset.classes, penalties={penalties}, {folds}
+)
+probe.install_head(model, found, dataset.train)
+"""
+
 DEPTHS = """\
 stages = {stages}
 known, judges = (
@@ -102,7 +112,8 @@ READ = """\
 PARTS = {
     "knn": (KNN,),
     "probe": (PROBE, END),
-    "probe, best depth": (DEPTH,),
+    "probe, best depth": (END_THERE, END),
+    "probe beside the network": (DEPTH,),
     "probe, all depths": (DEPTHS,),
     "last stage": (PROBE, LAST, FIT, END),
     "lp-ft": (PROBE, FINETUNE, FIT, END),
@@ -122,6 +133,7 @@ def write_recipe(
     grey_bits: int,
     stages: list[str],
     linear: bool,
+    ends: bool,
     stage: str,
     share: float,
     recipe: train.Recipe | None,
@@ -138,13 +150,18 @@ def write_recipe(
         grey_bits: as in `data.load`.
         stages: those whose output was read; the last of them is the one before the head.
         linear: whether a probe can become the network's head.
+        ends: whether the network can end after `stage`, so that its probe becomes the head.
         stage: the stage whose output is read, or the first stage that trains.
         share: the part of the features of all stages that is kept.
         recipe: of policies that train, as `make_recipe` returns it.
         seed: what random numbers are drawn from.
     """
-    if policy == "probe" and not linear:  # it stays beside the network, as one of another stage does
-        policy, stage = "probe, best depth", stages[-1]
+    if policy == "probe, best depth" and stage == stages[-1]:
+        policy, ends = "probe", linear
+    if policy == "probe":
+        stage, ends = stages[-1], linear
+    if policy in ("probe", "probe, best depth") and not ends:
+        policy = "probe beside the network"
     body = "".join(PARTS[policy])
     imports = ", ".join(name for name in MODULES if f"{name}." in START + body)
     given = [
