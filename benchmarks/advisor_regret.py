@@ -694,7 +694,7 @@ with their seeds), every policy was run to its end and judged by at least {pool}
 The *regret* of a rule is the score of the task's best policy minus that of the one which the rule takes, in
 points of balanced accuracy. The best is known only afterwards, and is best by luck as well, so that every
 rule has some regret; that cancels in the difference of two rules. Intervals (95 %) are over tasks. The best
-fixed default, the limits within a table and the settings of all policies were chosen on the *other* data sets.
+fixed default, the limits within a table and the settings of all policies were chosen on *other* data sets.
 
 The rule that the advisor follows was chosen among three ways to take from its race (the most frozen policy
 that ties, the best on the folds, a default unless it is behind) on a part of these very tasks: its lead over
@@ -739,8 +739,8 @@ def write_page(table: Table) -> str:
         _lines(["asked", "measured", "met"], [[*row[:2], "yes" if row[2] else "no"] for row in asked]),
         f"Several policies tie in {advice['ties']:.0%} of the runs. "
         + (f"Ahead of it on average: {', '.join(simpler)}. " if len(simpler) else "No rule is ahead of it. ")
-        + f"With frozen policies alone (`budget=0`) its regret is {frozen['mean']:.1f} points, at {cost:.0%} of "
-        "that cost.",
+        + f"With frozen policies alone (`budget=0`) its regret is {frozen['mean']:.1f} points, at {cost:.0%} "
+        "of the cost of everything.",
         "\n## Rules\n",
         _lines(
             ["rule", "mean regret", "worst", "within a point", "more than the best fixed default"],
