@@ -500,12 +500,13 @@ def by_table(tables: Sequence[Cells]) -> Rule:
     """Take the cell of the table, and of the limits between its cells, that are best on average elsewhere."""
 
     def rule(others: Table) -> Choice:
-        values = others.scores.to_numpy()
+        values, column = others.scores.to_numpy(), {name: i for i, name in enumerate(others.scores)}
+        images, distances = (others.known[name].to_numpy() for name in ("images", "distance"))
 
         def mean_score(option: tuple[Cells, int, float]) -> float:
             cells, size, distance = option
-            many, different = others.known["images"] >= size, others.known["distance"] >= distance
-            taken = [others.scores.columns.get_loc(cells[key]) for key in zip(many, different, strict=True)]
+            keys = zip(images >= size, distances >= distance, strict=True)
+            taken = [column[cells[key]] for key in keys]
             return float(values[np.arange(len(values)), taken].mean())
 
         cells, size, distance = max(product(tables, SIZES, DISTANCES), key=mean_score)

@@ -15,8 +15,7 @@ from PIL import Image
 from torch import nn
 
 from tlutils import advisor, claims, cli, data, features, models, probe, surgery, train
-from tlutils.advisor import advice as advice_module
-from tlutils.advisor import backbones, code, images, policies
+from tlutils.advisor import backbones, code, images, measuring, policies
 from tlutils.advisor import race as race_module
 from tlutils.advisor.race import Race, survivors
 from tlutils.errors import LearnerError
@@ -391,18 +390,18 @@ def test_layers_behind_the_pooling_are_no_stages_that_a_policy_counts():
 
 def test_a_folder_unlike_the_training_images_is_noticed_and_one_like_them_is_not(few, tiny, tmp_path):
     model = models.load(tiny)
-    x = advice_module._read(model, few.train)["pool"]
+    x = measuring._read(model, few.train)["pool"]
     race, said = start_race(few.train, x, np.arange(len(few.train))), []
     noise = write(tmp_path, "noise", 30, lambda r, p: p) / "noise"
-    assert advice_module._compare(model, race, [noise], said.append).shifted
-    assert not advice_module._compare(model, race, few.test.paths, said.append).shifted
+    assert measuring._compare(model, race, [noise], said.append).shifted
+    assert not measuring._compare(model, race, few.test.paths, said.append).shifted
     assert said == []
     (noise / "broken.jpg").write_text("no picture")
-    assert advice_module._compare(model, race, [noise], said.append).shifted
+    assert measuring._compare(model, race, [noise], said.append).shifted
     assert said[0].startswith("1 of 31 files to compare with could not be read. broken.jpg")
     (tmp_path / "empty").mkdir()
     with pytest.raises(LearnerError, match="No image was found"):
-        advice_module._compare(model, race, [tmp_path / "empty"], said.append)
+        measuring._compare(model, race, [tmp_path / "empty"], said.append)
 
 
 def test_the_page_needs_nothing_else_and_escapes_every_name(advice, tmp_path):
@@ -495,7 +494,7 @@ def test_what_more_images_bought_is_beyond_noise_by_the_rule_of_every_difference
 def test_of_a_network_of_stem_and_head_alone_the_recipe_reads_the_stem_as_the_advice_does(few, tiny):
     net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten()), nn.Linear(64, 3))
     net = models.describe(net, input_size=(3, 32, 32))
-    read = advice_module._read(net, few.val)
+    read = measuring._read(net, few.val)
     text = write_recipe("probe, all depths", tiny, "scans", stages=list(read))
     assert len(read) == 1
     assert f"stages = {list(read)}\n" in text
@@ -577,10 +576,10 @@ def layered():
 )
 def test_a_head_that_cannot_start_solved_leaves_those_policies_out_and_keeps_the_answer(make, solved, few):
     model = models.describe(make(), input_size=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
-    read = advice_module._read(model, few.train)
+    read = measuring._read(model, few.train)
     race = Race(few.train, read, np.arange(len(few.train)), lambda policy: model, 0.0, time.monotonic() + 0.1)
     race.run_frozen()
-    assert advice_module._takes_probe(race) == solved
+    assert measuring._takes_probe(race) == solved
     race.run_training()
     assert set(race.finished) >= set(policies.PROBES)
     for policy in policies.FROM_PROBE:
@@ -711,9 +710,9 @@ def of_three(few, tiny, blind, twin, folds):
         patch.setattr(Race, "run_frozen", noted)
         for name in policies.PROBES:
             patch.setitem(policies.PROBES, name, nearest_mean)
-        patch.setattr(advice_module, "audit_images", lambda *arguments: [])
-        patch.setattr(advice_module, "learning_curve", lambda race: pd.DataFrame())
-        patch.setattr(advice_module, "_distances", lambda *arguments: (np.nan, {}))
+        patch.setattr(measuring, "audit_images", lambda *arguments: [])
+        patch.setattr(measuring, "learning_curve", lambda race: pd.DataFrame())
+        patch.setattr(measuring, "_distances", lambda *arguments: (np.nan, {}))
         return advisor.advise(few, budget=0, backbone=[blind, tiny, twin], seed=1)
 
 
@@ -811,7 +810,7 @@ def test_names_of_backbones_are_checked_before_the_images_are_looked_for(given, 
 def test_a_backbone_that_cannot_be_used_is_named_before_any_is_paid_for(few, tiny, tmp_path, monkeypatch):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
-    monkeypatch.setattr(advice_module, "_read", lambda *arguments: pytest.fail("images were read"))
+    monkeypatch.setattr(measuring, "_read", lambda *arguments: pytest.fail("images were read"))
     with pytest.raises(LearnerError, match=f"With the backbone {broken}: "):
         advisor.advise(few, budget=0, backbone=[tiny, str(broken)])
 
