@@ -651,7 +651,9 @@ def test_what_is_trained_as_advised_is_a_recipe_or_a_probe_where_the_network_can
     assert (deeper.recipe, deeper.at) == (None, "stage2")
     assert deeper.training.startswith("Training as advised")
     assert deeper.training.endswith("stage2, after which the network ends.")
-    assert replace(deeper, depth="pool").at is None  # it ends there anyway
+    whole = replace(deeper, depth="pool")
+    assert whole.at is None  # it ends there anyway
+    assert whole.training.endswith("best stage, the last.")
     # Where the network cannot end there, it is the best of what can be built, and how far behind is said.
     gaps = {name: Difference("", gap, gap, gap) for name, gap in (("probe", -0.08), ("finetune", -0.2))}
     alone = replace(deeper, ends=False, decision=replace(decision, tied=tied[:1], behind=gaps))

@@ -137,6 +137,8 @@ class Advice:
     def training(self) -> str:
         """What `recipe` trains, in a sentence."""
         where = f", {self.at}, after which the network ends" if self.at else ""
+        if self.trained == "probe, best depth" and not self.at:
+            where = ", the last"
         if self.trained == self.policy:
             return f"Training as advised: {POLICIES[self.policy]}{where}."
         behind = -100 * self.decision.behind[self.trained].value

@@ -81,8 +81,8 @@ def _counts(known: data.Split) -> list[ImageFinding]:
         found.append(
             ImageFinding(
                 "copies",
-                f"{len(copies)} groups of images are copies of one picture, or were declared to belong "
-                "together. A group never lies on two sides of a split or of a fold.",
+                f"Groups of images that are copies of one picture, or were declared to belong together: "
+                f"{len(copies)}. None lies on two sides of a split or of a fold.",
                 first,
             )
         )
