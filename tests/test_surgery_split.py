@@ -11,7 +11,7 @@ import torchvision
 from odd_networks import SMALL, Chain, DropsStage, InPlace, SharedBias
 from torch import Tensor, nn
 
-from tlutils import surgery
+from tlutils import models, surgery
 from tlutils.errors import LearnerError
 
 
@@ -178,3 +178,22 @@ def test_the_wrong_number_of_tensors_is_told_so():
     _, suffix = surgery.split_at(timm.create_model("crossvit_tiny_240"), "stage2")
     with pytest.raises(LearnerError, match="takes 2 tensors and got 1"):
         suffix(torch.randn(2, 401, 96))
+
+
+def test_a_stage_goes_before_a_module_of_the_same_name():
+    """ShuffleNet's modules are called stage2 to stage4, and what comes behind stage4 is the fourth stage."""
+
+    def block(channels):
+        return nn.Sequential(nn.Conv2d(channels, channels, 3, 2, 1), nn.ReLU())
+
+    parts = [("conv", nn.Conv2d(3, 4, 3, 2)), ("stage3", block(4)), ("stage4", block(4))]
+    parts += [("avg", nn.AdaptiveAvgPool2d(1)), ("flat", nn.Flatten()), ("fc", nn.Linear(4, 2))]
+    net = models.describe(nn.Sequential(OrderedDict(parts)).eval(), input_size=(3, 32, 32))
+    images = torch.rand(2, 3, 32, 32)
+    found = surgery.stages(net)
+    assert (found["stage2"].modules[-1], found["stage3"].modules[-1]) == ("stage3", "stage4")
+    with torch.no_grad():
+        both = surgery.outputs(net, ["stage2", "stage3"])(images)
+        assert torch.equal(both["stage2"], net[:2](images))
+        assert torch.equal(both["stage3"], net[:3](images))
+        assert surgery.split_at(net, "stage3")[0](images).equal(net[:2](images))

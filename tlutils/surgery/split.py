@@ -287,8 +287,10 @@ def find_stage(ready: Plan, stage: Stage | str) -> int:
 def find_end(ready: Plan, stage: Stage | str) -> int:
     """Return the number of a stage given as Stage, name, or module that ends it. Raises LearnerError."""
     name = stage.name if isinstance(stage, Stage) else stage
+    if name in ready.stages.names:  # a module of another stage may have the same name
+        return ready.stages.names.index(name)
     for k, own in enumerate(ready.stages):
-        if name == own.name or (own.modules and name == own.modules[-1]):
+        if own.modules and name == own.modules[-1]:
             return k
     within = [
         s.name for s in ready.stages if any(str(name).startswith(f"{m}.") or name == m for m in s.modules)
