@@ -1,0 +1,1 @@
+tlutils train photographs
