@@ -32,6 +32,6 @@ def test_lines_typed_are_neither_blank_nor_comment_nor_docstring(tmp_path):
 def test_a_peer_that_is_shorter_and_as_honest_is_named(monkeypatch):
     peer = replace(side.CONTESTANTS["with_fastai.py"], honest=side.OURS)
     monkeypatch.setitem(side.CONTESTANTS, "with_fastai.py", peer)
-    assert "* Shorter, and as honest: none." in side.write_page(ROWS)  # its lines are still more
+    assert "* shorter and as honest: none" in side.write_page(ROWS)  # its lines are still more
     monkeypatch.setattr(side, "typed", lambda program: 0 if program.suffix == ".py" else 1)
-    assert "* Shorter, and as honest: fastai." in side.write_page(ROWS)
+    assert "* shorter and as honest: fastai\n" in side.write_page(ROWS)

@@ -84,7 +84,7 @@ FILES = sorted(
         "instructor/**/*.ipynb",
         "instructor/**/*.py",
         "tlutils/**/*.py",
-        "benchmarks/*.py",
+        "benchmarks/**/*.py",
     )
     for path in ROOT.glob(where)
 )

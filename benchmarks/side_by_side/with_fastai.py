@@ -1,5 +1,6 @@
 """fastai, as its tutorial on pets: cropped and augmented, the head first, then everything."""
 
+# ruff: noqa: F403, F405
 from fastai.vision.all import *
 
 photographs = ImageDataLoaders.from_folder(
