@@ -40,7 +40,10 @@ os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # a lesson that would use the other core
 
 
 def pytest_collection_finish():
-    """What was imported and collected stays to the end: no search for garbage looks at it again."""
+    """What is imported and collected stays to the end: no search for garbage looks at it again."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the process that hands out the tests has no use for them
+        for name in processes.LIBRARIES:
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -1,6 +1,7 @@
 """Processes for the tests: forked from a server that has imported libraries and never used them."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import socket
@@ -24,11 +25,12 @@ except ImportError:  # Windows, where no kernel is forked
 
 # So they start at once, and share nothing with the tests. Windows cannot fork.
 PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-PROCESSES.set_forkserver_preload(
-    ["accelerate", "ipykernel.kernelapp", "matplotlib.pyplot", "sklearn.linear_model", "torch._dynamo"]
-    + ["torchvision.transforms.v2"]
-    + [f"tlutils.{name}" for name in ("checks", "claims", "features", "train", "widgets")]
-)
+LIBRARIES = [
+    *("accelerate", "ipykernel.kernelapp", "matplotlib.pyplot", "sklearn.linear_model", "torch._dynamo"),
+    "torchvision.transforms.v2",
+    *(f"tlutils.{name}" for name in ("checks", "claims", "features", "train", "widgets")),
+]
+PROCESSES.set_forkserver_preload(LIBRARIES)
 
 
 def run(function: Callable[..., Any], *arguments: Any, seconds: int = 300, **environment: str) -> int:
@@ -77,6 +79,7 @@ class WarmKernel(PROCESSES.Process):
         self.memory = resource.getrlimit(resource.RLIMIT_DATA)  # a child of `Popen` would inherit it
 
     def run(self):
+        gc.freeze()  # what was imported is no garbage, and no search for some looks at it again
         os.setsid()
         resource.setrlimit(resource.RLIMIT_DATA, self.memory)
         parent = multiprocessing.parent_process()

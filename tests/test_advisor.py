@@ -36,6 +36,7 @@ def fewer_settings():
         patch.setattr(policies, "COARSE_PENALTIES", (3.0, 0.03))
         patch.setattr(code, "COARSE_PENALTIES", (3.0, 0.03))
         patch.setattr(policies, "SHARES", (0.1, 1.0))
+        patch.setitem(probe.cross_val_predict.__kwdefaults__, "penalties", (3.0, 0.03))
         yield
 
 

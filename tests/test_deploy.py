@@ -23,9 +23,10 @@ from tlutils.train import Recipe
 
 @pytest.fixture(scope="module", autouse=True)
 def fewer_penalties():
-    """Labels are looked at by probes that choose among fewer penalties than a user's."""
+    """Probes, and those that look at labels, choose among fewer penalties than a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(probe.cross_val_predict.__kwdefaults__, "penalties", (3.0, 0.03))
+        for solve in (probe.fit_probe, probe.cross_val_predict):
+            patch.setitem(solve.__kwdefaults__, "penalties", (3.0, 0.03))
         yield
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import nn
 from torch.nn.utils import skip_init
 
@@ -194,7 +194,7 @@ def fit_probe(
                 yield linear.predict_proba(features[held])
 
     # These matrices are small: threads that wait for each other cost more than they bring.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _blas().limit(limits=1):
         floors, fold = find_floors(features), assign_folds(labels, pictures, folds, seed)
         tables = []
         if len(settings) * len(floors) > 1 and fold.max() >= 0:
@@ -215,6 +215,14 @@ def fit_probe(
             return Probe(kind, names, best, cv, model, losses, class_weight)
         (model,) = fit_logistic(*train, [best], **shared, tolerance=FINAL_TOLERANCE)
         return Probe(kind, names, best, cv, model, class_weight=class_weight)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return what sets the threads of the libraries for matrices; to find these takes a while."""
+    import sklearn.linear_model  # noqa: F401 - which loads the last of them
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _cross_validated(

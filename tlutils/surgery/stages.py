@@ -295,7 +295,7 @@ def _share(alike: str, found: Plan) -> None:
     if not found.chain and all(flow.values[flow.image][0].is_meta for flow in flows):
         with _SHARING:
             _SHARED[alike] = found
-            while len(_SHARED) > 16:
+            while len(_SHARED) > 64:
                 _SHARED.popitem(last=False)
 
 

@@ -10,7 +10,8 @@ import timm.layers
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ... import runtime
 from ...inference import empty_like
@@ -55,6 +56,21 @@ class Note(NamedTuple):
     call: tuple[str, Any, Any]
 
 
+class _Products(TorchDispatchMode):
+    """Counts what runs within by PyTorch's formulas: a multiply-add is two operations.
+
+    `FlopCounterMode` also tells in which module, and takes several times as long.
+    """
+
+    flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 class Tracer(fx.Tracer):
     """Traces a model and evaluates each step as it is written down; see `graph` for what it notes."""
 
@@ -73,6 +89,7 @@ class Tracer(fx.Tracer):
         self.notes: list[Note] = []
         self.by_value = False
         self._number: dict[fx.Node, int] = {}
+        self._given: list[tuple[fx.Node, Tensor]] = []  # by the steps so far, for the first batch
         self._thread = threading.get_ident()
         self.receptive = Receptive(images[0] if measured else torch.empty(0))
         self._measured = measured
@@ -141,8 +158,8 @@ class Tracer(fx.Tracer):
             self._evaluating = False
 
     def _evaluate(self, node: fx.Node) -> None:
-        versions = [(n, t, t._version) for n, (v, _) in self.values.items() for t in tensors(v)]
-        count = FlopCounterMode(display=False)
+        versions = [tensor._version for _, tensor in self._given]
+        count = _Products()  # type: ignore[no-untyped-call]
         try:
             with self.receptive:
                 with count if self._measured else nullcontext():
@@ -157,10 +174,11 @@ class Tracer(fx.Tracer):
                 f"{str(node.target).removeprefix('model.')} fails on {got}: {error}"
             ) from error
         self.values[node] = first, second
-        for earlier, tensor, version in versions:
+        for (earlier, tensor), version in zip(self._given, versions, strict=True):
             if tensor._version != version:
                 self.changed.setdefault(earlier, []).append(node)
-        self.macs[node] = (count.get_total_flops() // 2 + products) // BATCHES[0]
+        self._given += [(node, tensor) for tensor in tensors(first)]
+        self.macs[node] = (count.flops // 2 + products) // BATCHES[0]
         self.receptive.products = 0
         self.reach[node] = self.receptive.of(first)
         above = max((self.depends[n] for n in node.all_input_nodes), default=NOTHING)
