@@ -157,17 +157,17 @@ START = """\
 # Side by side
 
 The same job for every program of `benchmarks/side_by_side/`: from photographs of ants and bees to a
-classifier that is saved, and its accuracy on {images} photographs that it did not learn from. The authors of
-this package wrote each as one types it after the quick start of its library, in that library's way. All begin
-with the same EfficientNet-Lite0, which lay beside them as a folder in the place of the hub; no line is there
+classifier that is saved, and its accuracy on {images} photographs that it did not learn from. The authors
+of this package wrote each as one types it after the quick start of its library, in that library's way. All
+begin with the same EfficientNet-Lite0, given to them as a folder in the place of the hub; no line is there
 for that alone. Nothing was chosen on the held-out photographs, and each ran once. Time set the epochs (six
-minutes at most on this machine): those of fastai and timm are few, and more might make them more accurate. The
-accuracy of timm is that of its last epoch, not of the best one, which it prints.
+minutes at most on this machine): those of fastai and timm are few, and more might make them more accurate.
+The accuracy of timm is that of its last epoch, not of the best one, which it prints.
 
 Lines are those that are not blank, neither comment nor docstring. Minutes are those of the whole command,
 imports included, on two hyperthreads without a GPU. At first other work ran beside (`tlutils train
---advise`, a part of fastai), so that processor minutes, of all processes of a command, say more; –: not recorded.
-The interval is that of the photographs (Wilson); another seed moves an accuracy, too.
+--advise`, a part of fastai), so that processor minutes, of all processes of a command, say more; –: not
+recorded. The interval is that of the photographs (Wilson); another seed moves an accuracy, too.
 
 torch 2.14.1, timm 1.0.31, fastai 2.8.12, transformers 5.24.0, datasets 5.2.0, AutoGluon 1.6.3 (beside timm
 1.0.3; torch is above its bounds). timm's `train.py` lies in its repository, not in its package; it was that
