@@ -24,6 +24,9 @@ from tlutils.intervals import Difference, wilson_interval
 READ = [*(f"stage{i}" for i in range(1, 5)), "pool"]
 """The stages of the tiny network that an advice reads."""
 
+FLAT = pd.DataFrame({"gain": [0.0], "gain_low": [0.0], "gain_high": [0.0]})
+"""A learning curve that more images would not move."""
+
 N = 40
 LABELS = np.arange(N) % 2
 ALONE = np.arange(N)
@@ -58,7 +61,7 @@ def test_the_probe_at_the_best_depth_is_recommended_where_it_ties_with_the_best(
     assert decision.tied == ["knn", "probe, best depth", "finetune"]
     assert decision.runner_up == "finetune"
     assert decision.behind["scratch"].value == pytest.approx(-17 / 40)
-    assert decision.expected.value == 35 / 40
+    assert decision.measured.value == 35 / 40
 
 
 def test_what_is_surely_better_is_recommended_and_without_the_default_the_best():
@@ -77,9 +80,9 @@ def test_images_of_one_group_count_once_so_that_what_was_sure_becomes_a_tie():
 
 def test_images_that_nobody_was_judged_by_do_not_count():
     own = {"finetune": hits(37), "probe": hits(36)}
-    known = advisor.decide(own, LABELS, ALONE).expected
+    known = advisor.decide(own, LABELS, ALONE).measured
     more = {name: np.append(values, np.nan) for name, values in own.items()}
-    assert advisor.decide(more, np.append(LABELS, 0), np.arange(N + 1)).expected == known
+    assert advisor.decide(more, np.append(LABELS, 0), np.arange(N + 1)).measured == known
 
 
 def test_the_expected_accuracy_is_wide_for_few_images_and_never_certain():
@@ -88,9 +91,25 @@ def test_the_expected_accuracy_is_wide_for_few_images_and_never_certain():
         labels = np.arange(n) % 2
         low, high = wilson_interval(np.arange(n) % 10 < 8, labels)[1:]
         assert (high - low) / 2 == pytest.approx(half, rel=0.1)
-    perfect = advisor.decide({"probe": np.ones(N)}, LABELS, ALONE).expected
+    perfect = advisor.decide({"probe": np.ones(N)}, LABELS, ALONE).measured
     assert perfect.value == perfect.high == 1
     assert perfect.low < 0.96
+
+
+def test_what_is_expected_of_all_images_is_what_the_folds_say_and_a_part_of_the_last_doubling():
+    curve = pd.DataFrame({"gain": [np.nan, 0.1], "gain_low": [np.nan, 0.04], "gain_high": [np.nan, 0.16]})
+    default = advisor.decide({"probe, best depth": hits(30)}, LABELS, ALONE)
+    expected = race_module.expect(default, curve)
+    part = np.log2(3 / 2)  # each fold learned from two thirds
+    assert expected.value == pytest.approx(0.75 + 0.1 * part)
+    below, above = default.measured.value - default.measured.low, default.measured.high - 0.75
+    assert expected.value - expected.low == pytest.approx(np.hypot(below, 0.06 * part))
+    assert expected.high - expected.value == pytest.approx(np.hypot(above, 0.06 * part))
+    # One that won is best by luck as well.
+    winner = advisor.decide({"finetune": hits(38), "probe, best depth": hits(24)}, LABELS, ALONE)
+    assert race_module.expect(winner, curve) == winner.measured
+    certain = advisor.decide({"probe, best depth": hits(40)}, LABELS, ALONE)
+    assert race_module.expect(certain, curve).high == race_module.expect(certain, curve).value == 1
 
 
 def test_intervals_of_one_classifier_cover_as_often_as_they_say():
@@ -358,7 +377,7 @@ def test_labels_are_doubted_by_the_probe_that_was_measured(few):
     x = rng.normal(size=(len(known), 5)) + 2 * np.eye(5)[known.labels]
     race = start_race(known, x, together)
     for fold in range(probe.COARSE_FOLDS):
-        race._run("probe", fold)
+        race.run("probe", fold)
     shared = {"groups": together, "penalties": policies.COARSE_PENALTIES}
     blind = probe.cross_val_predict(x, np.array(known.labels), **shared)
     assert np.array_equal(race.runners["probe"].probabilities, blind)
@@ -714,7 +733,7 @@ def of_three(few, tiny, blind, twin, folds):
         for name in policies.PROBES:
             patch.setitem(policies.PROBES, name, nearest_mean)
         patch.setattr(measuring, "audit_images", lambda *arguments: [])
-        patch.setattr(measuring, "learning_curve", lambda race: pd.DataFrame())
+        patch.setattr(measuring, "learning_curve", lambda race: FLAT)
         patch.setattr(measuring, "_distances", lambda *arguments: (np.nan, {}))
         return advisor.advise(few, budget=0, backbone=[blind, tiny, twin], seed=1)
 

@@ -191,7 +191,7 @@ def told_by_folds(scores):
         }
         for shift, (policy, right) in enumerate(scores.items())
     }
-    return pd.Series({"folds": folds, "images": 60})
+    return pd.Series({"folds": folds, "images": 60, "gain": 0.0, "gain_low": -0.01, "gain_high": 0.01})
 
 
 def test_the_advisor_in_the_table_decides_as_the_advisor_does():
@@ -220,7 +220,7 @@ def test_an_advice_is_judged_by_coverage_ties_and_what_it_cost():
     known = pd.DataFrame([told_by_folds(right)] * 2, index=index)
     costs = pd.DataFrame(1.0, index=index, columns=list(regret.POLICIES))
     found = regret.judge_advice(regret.Table(scores, known, costs))
-    assert found["covered"] == 0.5
+    assert found["covered"] == found["covered, right labels"] == 0.5
     assert found["ties"] == 1
     # Of 27 runs of a policy on a fold: 12 frozen, and 5 + 3 + 2 that train.
     assert found["share of the cost"] == pytest.approx(22 / 27)

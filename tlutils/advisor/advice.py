@@ -50,7 +50,9 @@ class Advice:
         policy: what to do, a key of `POLICIES`.
         stage: the stage whose output is read, or the first stage that trains; "" where none is named.
         share: which part of the features of all stages is kept, where the policy selects them.
-        expected: balanced accuracy to expect on images of the same kind, with its 90 % interval.
+        expected: balanced accuracy to expect on images of the same kind, labelled alike, after learning from
+            all images, with its 90 % interval: what the folds measured, and for the probe at the best depth
+            what the third of the images brings that a fold leaves out.
         decision: which policies tie, and how far the others are behind.
         table: one row per policy: balanced accuracy with interval, how far behind the best, seconds predicted
             and spent, and why it did not run.
@@ -243,7 +245,8 @@ class Advice:
     def __str__(self) -> str:
         parts = [
             f"Advice for {self.name}: {self.verdict}",
-            f"Expected balanced accuracy on images of the same kind: {self.expected}, {LEVEL:.0%} interval.",
+            "Expected balanced accuracy on images of the same kind, after learning from all of these: "
+            f"{self.expected}, {LEVEL:.0%} interval.",
             *([self.collect] if self.collect else []),
             *([self.compared, self._backbones] if self.compared else []),
             self.runner_up,

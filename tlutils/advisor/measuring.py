@@ -19,7 +19,7 @@ from . import backbones
 from .advice import ANCHORS, Advice
 from .images import audit_images, inferred, suspect_labels
 from .policies import best_depth, best_share, final, fit
-from .race import LEVEL, Decision, Race, decide, learning_curve
+from .race import LEVEL, Decision, Race, decide, expect, learning_curve
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def advise(
             share=best_share(race.features, race.labels, race.groups, seed)
             if decision.policy == "probe, all depths"
             else 1.0,
-            expected=decision.expected,
+            expected=expect(decision, curve),
             decision=decision,
             table=_tabulate(race, decision),
             curve=curve,

@@ -30,7 +30,8 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .85rem }
 """
 
 BODY = """
-<p class="answer">{{ advice.verdict }}<br>Expected balanced accuracy on images of the same kind:
+<p class="answer">{{ advice.verdict }}<br>Expected balanced accuracy on images of the same kind, after
+learning from all of these (the folds below learned from two thirds):
 <b>{{ advice.expected }}</b> ({{ level }} interval).</p>
 {% if advice.collect %}<p class="answer first">{{ advice.collect }}</p>{% endif %}
 {% if compared %}<p>{{ advice.compared }}</p>
