@@ -731,7 +731,7 @@ def write_page(table: Table) -> str:
             f"{own['minus default']:+.1f} [{low:+.1f}, {high:+.1f}] points",
             high < 0,
         ),
-        ("a mean regret of one point at most", f"{own['mean']:.1f} points", own["mean"] <= 1),
+        ("a mean regret of one point at most", f"{own['mean']:.2f} points", own["mean"] <= 1),
         (
             "a fifth of the cost of every policy on every fold, at most",
             f"{advice['share of the cost']:.0%}",
