@@ -97,6 +97,23 @@ def test_attention_costs_two_products_of_all_patches(mask):
     assert sum(s.macs for s in stages) == 16 * 8 * 3 * 64 + 2 * 16 * 16 * 8 + 8 * 2
 
 
+class Either(nn.Module):
+    """One of two convolutions reads the image, by what it shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: self.small(x), lambda x: self.large(x), (x,))
+
+
+def test_of_two_branches_the_dearer_one_counts():
+    model = nn.Sequential(Either(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    stages = surgery.stages(model, input_size=(3, 32, 32))
+    assert sum(s.macs for s in stages) == 32 * 32 * 8 * 3 * 9 + 8 * 2
+
+
 def test_attention_that_does_not_fit_says_what_is_wrong():
     with pytest.raises(LearnerError, match="fails on"):
         surgery.stages(looking(numbers=4), input_size=(3, 32, 32))

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import timm.layers
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import HigherOrderOperator
 from torch.fx.proxy import Attribute
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from ... import runtime
 from ...inference import empty_like
@@ -62,12 +63,19 @@ class _Products(TorchDispatchMode):
     `FlopCounterMode` also tells in which module, and takes several times as long.
     """
 
+    supports_higher_order_operators = True
     flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):  # such as `torch.cond`, of which one branch counts
+            with FlopCounterMode(display=False) as count:
+                out = func(*args, **kwargs)
+            self.flops += count.get_total_flops()
+            return out
+        out = func(*args, **kwargs)
         if formula := flop_registry.get(func._overloadpacket):
-            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+            self.flops += formula(*args, **kwargs, out_val=out)
         return out
 
 
