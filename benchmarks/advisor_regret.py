@@ -3,7 +3,6 @@
     python benchmarks/advisor_regret.py run --out DIR      # hours on one core; what is done is not done again
     python benchmarks/advisor_regret.py keep --out DIR     # the rows that are done, as docs/regret.parquet
     python benchmarks/advisor_regret.py report             # the rules on their tasks, as docs/advice.md
-    python benchmarks/advisor_regret.py scores --out DIR   # do transferability scores rank as training does?
 
 A task is a data set, a number of images, and what is wrong with them. Every policy learns from the same
 images of a task and is judged by the same pool of others, at least `POOL`; a rule may look at what is known
@@ -27,7 +26,6 @@ from itertools import product
 from math import ceil
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,19 +34,16 @@ import torch
 from PIL import Image
 from scipy.special import stdtrit
 
-from tlutils import claims, data, models, runtime, surgery, train, transferability
+from tlutils import data, runtime, surgery, transferability
 from tlutils.advisor import POLICIES, TABLES, Decision, decide
 from tlutils.advisor.policies import FROM_PROBE, PROBES, fit, settings_for, train_policy
 from tlutils.advisor.race import LEVEL, Race, expect, learning_curve, survivors
 from tlutils.advisor.tables import Cells, table_of
 from tlutils.claims.materials import (
     BACKBONE,
-    LARGER,
     MATERIALS,
-    SIZE,
     STAGES,
     Shrunk,
-    find_head,
     judge_by,
     load_dataset,
     load_network,
@@ -607,96 +602,6 @@ def judge_rules(table: Table, rules: Mapping[str, Rule] = RULES) -> pd.DataFrame
     return pd.DataFrame(found).sort_values("mean", ignore_index=True)
 
 
-# --- Scores ----------------------------------------------------------------------------------------------
-
-NETWORKS = (BACKBONE, *LARGER, "random")
-FROZEN = ("stage2", "stage4", "stage6", "pool")
-"""The last stage that is frozen; with "pool" nothing but the head is trained."""
-
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "LogME": transferability.logme,
-    "H-score": transferability.h_score,
-    "TransRate": transferability.transrate,
-    "GBC": transferability.gbc,
-    "PARC": transferability.parc,
-    "nearest neighbour": transferability.nearest_neighbour,
-    "depth probe": lambda x, y: transferability.depth_probe({"": x}, y),
-}
-SOURCE_SCORES = ("LEEP", "NCE")
-"""Of the logits of the source's head, which are the same wherever the network is frozen."""
-
-
-def finetune_after(
-    *, backbone: str, at: str, seed: int, lr: float, steps: int, **task: Any
-) -> dict[str, Any]:
-    """Every score of what leaves the stage `at` of a network, and the `result` of training all after it."""
-    known, pool = draw(Task(**task), seed)
-    labels, classes = np.array(known.labels), len(known.classes)
-    x, _ = read_features(known, backbone, (*FROZEN, "head"))
-    found = {name: score(x[at], labels) for name, score in SCORES.items()}
-    found["LEEP"] = transferability.leep(x["head"], labels)
-    found["NCE"] = transferability.nce(x["head"].argmax(1), labels)
-    pretrained = backbone != "random"
-    model = models.load(backbone if pretrained else BACKBONE, pretrained, input_size=SIZE, seed=0)
-    model = surgery.replace_head(model, classes)
-    find_head(model).load_state_dict(
-        fit(x["pool"], labels, np.array(known.split.groups), seed).head().state_dict()
-    )
-    if at != "pool":
-        names = [stage.name for stage in surgery.stages(model)]
-        recipe = train.Recipe.partial(
-            names[names.index(at) + 1],
-            batch_size=claims.BATCH,
-            epochs=claims.Settings(lr=lr, steps=steps).epochs(len(known)),
-            lr=lr,
-            head_lr=lr,
-            freeze_batchnorm=True,
-            keep="last",
-            seed=seed,
-        )
-        train.fit(model, SimpleNamespace(train=known, val=known.select([]), classes=known.classes), recipe)
-    return found | {"result": judge_by(pool.labels, predict(model, prepare_images(model, pool)))["score"]}
-
-
-def score_runs() -> list[dict[str, Any]]:
-    """Return the runs that scores are compared with: the smaller clean task of each data set."""
-    clean = [task for task in TASKS if task == Task(task.dataset, task.per_class)]
-    tasks = {task.dataset: task for task in reversed(clean)}
-    found = []
-    for seed, task, backbone, at in product(SEEDS, tasks.values(), NETWORKS, FROZEN):
-        settings = settings_elsewhere("lp-ft", task.dataset, sum(task.counts))
-        own = {"lr": settings["lr"], "steps": settings["steps"]}
-        found.append({"backbone": backbone, "at": at, "seed": seed, **asdict(task), **own})
-    return found
-
-
-def rank_correlations(rows: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    """Return the rank correlation of each score with `result`, a mean over data sets, with its interval.
-
-    Over all networks and depths of a task, over networks frozen at the same depth, and over depths of the
-    same network. "the order elsewhere" knows no image of the data set: it is the mean result of a network and
-    depth on the others.
-    """
-    rows, point = rows.copy(), ["backbone", "at"]
-    for name in rows["dataset"].unique():
-        others = rows[rows["dataset"] != name].groupby(point)["result"].mean()
-        own = rows["dataset"] == name
-        rows.loc[own, "the order elsewhere"] = others.reindex(
-            pd.MultiIndex.from_frame(rows.loc[own, point])
-        ).to_numpy()
-    found = []
-    for score in (*scores, "the order elsewhere"):
-        line: dict[str, Any] = {"score": score}
-        for over, same in {"all": [], "networks": ["at"], "depths": ["backbone"]}.items():
-            each = rows.groupby(["dataset", "seed", *same])[[score, "result"]].apply(
-                lambda group: group.corr("spearman").iloc[0, 1] if len(group) > 2 else np.nan
-            )
-            means = each.groupby("dataset").mean().dropna().to_numpy()
-            line |= {over: means.mean(), f"its interval, {over}": mean_interval(means)} if len(means) else {}
-        found.append(line)
-    return pd.DataFrame(found).sort_values("all", ascending=False, ignore_index=True)
-
-
 # --- The page --------------------------------------------------------------------------------------------
 
 PAGE = KEPT.with_name("advice.md")
@@ -753,7 +658,7 @@ def write_page(table: Table) -> str:
     parts = [
         START.format(**about),
         "## What was asked of the advisor\n",
-        _lines(["asked", "measured", "met"], [[*row[:2], "yes" if row[2] else "no"] for row in asked]),
+        lines(["asked", "measured", "met"], [[*row[:2], "yes" if row[2] else "no"] for row in asked]),
         f"Several policies tie in {advice['ties']:.0%} of the runs. "
         + (f"Ahead of it on average: {', '.join(simpler)}. " if len(simpler) else "No rule is ahead of it. ")
         + f"With frozen policies alone (`budget=0`) its regret is {frozen['mean']:.1f} points, at "
@@ -762,7 +667,7 @@ def write_page(table: Table) -> str:
         "is agreement with labels like those that came with the images: where some of these are wrong, the "
         "judges here, whose labels are right, agree more often.",
         "\n## Rules\n",
-        _lines(
+        lines(
             ["rule", "mean regret", "worst", "within a point", "more than the best fixed default"],
             [
                 [
@@ -776,12 +681,12 @@ def write_page(table: Table) -> str:
             ],
         ),
         "\n## Policies\n",
-        _lines(
+        lines(
             ["policy", "mean score", "seconds of learning"],
             [[name, f"{scores[name].mean():.1f}", f"{table.cpu[name].mean():.1f}"] for name in POLICIES],
         ),
         "\n## Tasks\n",
-        _lines(
+        lines(
             ["task", "seeds", *POLICIES],
             [
                 [task, str(len(runs)), *(f"{runs[name].mean():.1f}" for name in POLICIES)]
@@ -792,7 +697,8 @@ def write_page(table: Table) -> str:
     return "\n".join(parts)
 
 
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]) + "\n"
 
 
@@ -800,7 +706,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "keep", "report", "scores"])
+    parser.add_argument("command", choices=["run", "keep", "report"])
     parser.add_argument("--out", type=Path, default=Path("build/regret"), help="the folder of the runs")
     options = parser.parse_args()
     if options.command == "run":
@@ -810,10 +716,6 @@ def main() -> None:
         return
     if options.command == "keep":
         keep(options.out)
-        return
-    if options.command == "scores":
-        done = run_grid({finetune_after: score_runs()}, out=options.out, versions={"finetune_after": "1"})
-        print(rank_correlations(done[done["error"] == ""], [*SCORES, *SOURCE_SCORES]).round(2).to_string())
         return
     table = read_table(tidy(kept_rows()))
     table = table.rows(

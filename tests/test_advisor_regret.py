@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tlutils import claims, experiments, transferability
+from tlutils import claims, experiments
 
 spec = importlib.util.spec_from_file_location(
     "advisor_regret", Path(__file__).parent.parent / "benchmarks" / "advisor_regret.py"
@@ -224,52 +224,6 @@ def test_an_advice_is_judged_by_coverage_ties_and_what_it_cost():
     assert found["ties"] == 1
     # Of 27 runs of a policy on a fold: 12 frozen, and 5 + 3 + 2 that train.
     assert found["share of the cost"] == pytest.approx(22 / 27)
-
-
-# --- Scores ----------------------------------------------------------------------------------------------
-
-
-def test_scores_are_ranked_against_results_over_networks_and_over_depths():
-    points = [(network, depth) for network in range(3) for depth in range(3)]
-    rows = pd.DataFrame(
-        [
-            {
-                "dataset": name,
-                "seed": seed,
-                "backbone": network,
-                "at": depth,
-                "result": sign * (network + 10 * depth),
-            }
-            for name, sign in (("a", 1), ("b", 1), ("c", -1))
-            for seed in (0, 1)
-            for network, depth in points
-        ]
-    )
-    rows = rows.assign(good=rows["result"] ** 3, bad=-rows["result"], depth=rows["at"], same=1.0)
-    found = regret.rank_correlations(rows, ["good", "bad", "depth", "same"]).set_index("score")
-    assert found.loc["good", ["all", "networks", "depths"]].tolist() == pytest.approx([1, 1, 1])
-    assert found.loc["bad", ["all", "networks", "depths"]].tolist() == pytest.approx([-1, -1, -1])
-    # Right for two data sets and wrong for one; the same for all networks, so without an order of them.
-    assert found.loc["depth", "depths"] == pytest.approx(1 / 3)
-    assert np.isnan(found.loc["depth", "networks"])
-    assert np.isnan(found.loc["same", "all"])
-    # For a and b the mean of the others is 0 everywhere, which orders nothing; for c it is the wrong order.
-    assert found.loc["the order elsewhere", "all"] == pytest.approx(-1)
-
-
-def test_every_score_is_compared_on_one_clean_task_of_each_data_set():
-    runs = pd.DataFrame(regret.score_runs())
-    assert not runs[["wrong"]].any().any()
-    assert set(runs["ratio"]) == {1}
-    assert set(runs["corruption"]) == {""}
-    assert len(runs) == runs["dataset"].nunique() * len(regret.NETWORKS) * len(regret.FROZEN) * len(
-        regret.SEEDS
-    )
-    offered = {name for name in transferability.__all__ if name.islower()} - {
-        "domain_distance",
-        "similarity_border",
-    }
-    assert len(offered) == len(regret.SCORES) + len(regret.SOURCE_SCORES)
 
 
 # --- Tasks -----------------------------------------------------------------------------------------------
