@@ -618,9 +618,10 @@ fixed default, the limits within a table and the settings of all policies were c
 
 The rule that the advisor follows was chosen among three ways to take from its race (the most frozen policy
 that ties, the best on the folds, a default unless it is behind) on a part of these very tasks: its lead over
-the two others is flattered. So are its intervals: what a third more images bring is added to what the folds
-said of the default, and of nothing else; that was settled after a look at these runs. This page is written
-by `python benchmarks/advisor_regret.py report`.
+the two others is flattered. So are its intervals: what the images bring that a fold leaves out is added to
+what the folds said of the default, and of nothing else; that was settled after a look at these runs.
+
+This page is written by `python benchmarks/advisor_regret.py report`.
 """
 
 

@@ -43,7 +43,9 @@ from tlutils.claims.materials import (
 from tlutils.experiments import run_grid
 
 ELSEWHERE = "the order elsewhere"
-OVER = ("all", "networks", "depths")
+OVER = {"all": [], "networks": ["at"], "depths": ["backbone"]}
+"""What is ranked together, and what stays the same meanwhile."""
+
 NETWORKS = (BACKBONE, *LARGER, "random")
 FROZEN = ("stage2", "stage4", "stage6", "pool")
 """The last stage that is frozen; with "pool" nothing but the head is trained."""
@@ -109,7 +111,7 @@ def rank_correlations(rows: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame
     """Return the rank correlation of each score with `result`, a mean over data sets, with its interval.
 
     Over all networks and depths of a task, over networks frozen at the same depth, and over depths of the
-    same network. "the order elsewhere" knows no image of the data set: it is the mean result of a network and
+    same network. `ELSEWHERE` knows no image of the data set: it is the mean result of a network and
     depth on the others.
     """
     rows, point = rows.copy(), ["backbone", "at"]
@@ -120,7 +122,7 @@ def rank_correlations(rows: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame
     found = []
     for score in (*scores, ELSEWHERE):
         line: dict[str, Any] = {"score": score}
-        for over, same in {"all": [], "networks": ["at"], "depths": ["backbone"]}.items():
+        for over, same in OVER.items():
             each = rows.groupby(["dataset", "seed", *same])[[score, "result"]].apply(
                 lambda group: group.corr("spearman").iloc[0, 1] if len(group) > 2 else np.nan
             )

@@ -31,7 +31,7 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .85rem }
 
 BODY = """
 <p class="answer">{{ advice.verdict }}<br>Expected balanced accuracy on images of the same kind, after
-learning from all of these (the folds below learned from two thirds):
+learning from all of these (the table has what was measured after learning from a part of them):
 <b>{{ advice.expected }}</b> ({{ level }} interval).</p>
 {% if advice.collect %}<p class="answer first">{{ advice.collect }}</p>{% endif %}
 {% if compared %}<p>{{ advice.compared }}</p>
