@@ -1,7 +1,7 @@
-"""What makes a training step quicker on a processor: kept memory, and the gradient of depthwise filters.
+"""What makes a training step quicker on a processor: kept memory, and parts computed in quicker ways.
 
     python benchmarks/training.py                          # EfficientNet-Lite0 at 96 pixels, one core
-    python benchmarks/training.py --size 224 --batch 8
+    python benchmarks/training.py --size 224 --batch 8 --freeze-batchnorm
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/training.py  # without AVX-512
 
 Each way runs in a process of its own, since memory that is kept stays kept, and the ways take turns. What
@@ -18,30 +18,32 @@ from contextlib import nullcontext
 WAYS = {
     "plain": "memory goes back to the system after each step",
     "kept": "memory is kept (runtime.keep_freed_memory)",
-    "kept, depthwise": "and depthwise filters on small maps go through matrices (train.depthwise)",
+    "kept, kernels": "and depthwise gradients, ReLU6 and frozen BatchNorm in quicker ways (train.cpu_kernels)",
 }
 
 
-def measure(way: str, model_name: str, size: int, batch: int, steps: int) -> float:
+def measure(way: str, options: argparse.Namespace) -> float:
     """Return the processor's seconds of a median step in this process."""
     import torch
 
-    from tlutils import models, runtime
-    from tlutils.train.depthwise import SmallDepthwise
+    from tlutils import models, runtime, surgery
+    from tlutils.train.cpu_kernels import CpuKernels
 
     torch.set_num_threads(1)
     if way == "plain":
         runtime.keep_freed_memory = lambda: False  # which models.load calls
-    model = models.load(model_name, pretrained=False, num_classes=10, input_size=size)
+    model = models.load(options.model, pretrained=False, num_classes=10, input_size=options.size).train()
     model = model.to(memory_format=torch.channels_last)
-    x = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
-    y = torch.randint(0, 10, (batch,))
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=True)
+    if options.freeze_batchnorm:
+        surgery.freeze_batchnorm(model)
+    x = torch.randn(options.batch, 3, options.size, options.size).to(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (options.batch,))
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), 1e-5, fused=True)
     seconds = []
-    for _ in range(steps):
+    for _ in range(options.steps):
         start = time.process_time()
         optimizer.zero_grad()
-        with SmallDepthwise() if way.endswith("depthwise") else nullcontext():
+        with CpuKernels() if way.endswith("kernels") else nullcontext():
             torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
         seconds.append(time.process_time() - start)
@@ -55,12 +57,13 @@ def main() -> None:
     parser.add_argument("--model", default="tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--freeze-batchnorm", action="store_true")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)  # the part of a child
     options = parser.parse_args()
     if options.way:
-        print(measure(options.way, options.model, options.size, options.batch, options.steps))
+        print(measure(options.way, options))
         return
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(options.rounds):

@@ -21,8 +21,8 @@ from torch.overrides import TorchFunctionMode
 from .. import inference, models, runtime
 from ..errors import LearnerError
 from ..inference import device_of, dtype_of, logits_of, twin
+from .cpu_kernels import CpuKernels
 from .data import TrainingBatch
-from .depthwise import SmallDepthwise
 
 log = logging.getLogger("tlutils")
 
@@ -154,7 +154,7 @@ class Hardware:
             if self.world_size > 1:
                 stack.enter_context(_JointBatchNorm())
             if self.device.type == "cpu":
-                stack.enter_context(SmallDepthwise())
+                stack.enter_context(CpuKernels())
             yield
 
     def backward(self, loss: torch.Tensor) -> None:

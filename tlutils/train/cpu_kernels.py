@@ -1,4 +1,4 @@
-"""Large depthwise filters on small maps: their gradient, which PyTorch computes slowly on a processor."""
+"""Parts of a training step that PyTorch computes slowly on a processor, computed in other ways."""
 
 from functools import cache
 from typing import Any
@@ -14,19 +14,61 @@ TAPS, PLACES = 25, 49
 are few pairs of places, and a product of matrices for each channel has the correlation of them all."""
 
 
-class SmallDepthwise(TorchFunctionMode):
-    """Computes the weights' gradient of depthwise convolutions on small maps through matrix products.
+class CpuKernels(TorchFunctionMode):
+    """Computes three things of a training step in a quicker way (`benchmarks/training.py` says by how much).
 
-    An EfficientNet at 64 or 96 pixels spends up to a third of a training step on that gradient, in a few
-    late stages whose maps are 2 to 6 pixels wide (`benchmarks/training.py`). Outputs are those of
-    `F.conv2d`, and so are gradients, within rounding.
+    * The weights' gradient of large depthwise filters on small maps, through matrix products: up to a third of
+      a step of an EfficientNet at 64 or 96 pixels, spent in a few late stages with maps of 2 to 6 pixels.
+    * ReLU6 in place: PyTorch copies its input first, for the gradient, which the output tells as well.
+    * A frozen BatchNorm, whose scale and shift are constants: one product and one sum.
+
+    Outputs are PyTorch's, and so are gradients, within rounding.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.conv2d:
-            return _conv2d(*args, **kwargs)
-        return func(*args, **kwargs)
+        return _QUICKER.get(func, func)(*args, **(kwargs or {}))
+
+
+def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    if inplace and input.requires_grad:
+        return _ClampInPlace.apply(input, min_val, max_val)
+    return F.hardtanh(input, min_val, max_val, inplace)
+
+
+class _ClampInPlace(torch.autograd.Function):
+    """`F.hardtanh` in place. The gradient is 0 where the output is one of the bounds, as where the input is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.bounds = low, high
+        x.clamp_(low, high)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, y, *ctx.bounds), None, None
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    settled = (running_mean, running_var, weight, bias)
+    frozen = not training and all(t is not None and not t.requires_grad for t in settled)
+    if frozen and input.requires_grad and {t.dtype for t in settled} == {input.dtype}:
+        mean, var, weight, bias = (t.view(-1, *[1] * (input.dim() - 2)) for t in settled)
+        scale = weight * torch.rsqrt(var + eps)
+        return torch.addcmul(bias - mean * scale, input, scale)
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def _conv2d(
@@ -85,3 +127,6 @@ def _taps(before: Any, after: Any, filter: Any, settings: Any) -> Tensor:
         place, tap = torch.arange(out)[:, None] * stride - padding, torch.arange(size) * dilation
         along.append((torch.arange(n)[:, None, None] == place + tap).float())  # (in, out, tap)
     return torch.einsum("aik,bjl->abijkl", *along).flatten(4).flatten(0, 3)
+
+
+_QUICKER = {F.conv2d: _conv2d, F.hardtanh: _hardtanh, F.batch_norm: _batch_norm}
