@@ -18,7 +18,7 @@ from contextlib import nullcontext
 WAYS = {
     "plain": "memory goes back to the system after each step",
     "kept": "memory is kept (runtime.keep_freed_memory)",
-    "kept, kernels": "and depthwise gradients, ReLU6 and frozen BatchNorm in quicker ways (train.cpu_kernels)",
+    "kept, kernels": "and depthwise gradients, ReLU6, frozen BatchNorm in quicker ways (train.cpu_kernels)",
 }
 
 

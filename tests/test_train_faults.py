@@ -476,10 +476,10 @@ def test_other_layers_that_notice_how_a_step_is_divided_are_said_too(kind):
 @pytest.mark.parametrize(
     ("optimizer", "micro_batches", "head", "said"),
     [
-        ("adamw", 2, False, True),
+        ("adamw", 3, False, True),
         ("adamw", 1, False, False),
-        pytest.param("adamw", 2, True, False, marks=pytest.mark.full),
-        pytest.param("sgd", 2, False, False, marks=pytest.mark.full),
+        pytest.param("adamw", 3, True, False, marks=pytest.mark.full),
+        pytest.param("sgd", 3, False, False, marks=pytest.mark.full),
     ],
 )
 def test_weights_that_adamw_moves_by_chance_are_said(optimizer, micro_batches, head, said):

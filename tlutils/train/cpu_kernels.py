@@ -17,8 +17,8 @@ are few pairs of places, and a product of matrices for each channel has the corr
 class CpuKernels(TorchFunctionMode):
     """Computes three things of a training step in a quicker way (`benchmarks/training.py` says by how much).
 
-    * The weights' gradient of large depthwise filters on small maps, through matrix products: up to a third of
-      a step of an EfficientNet at 64 or 96 pixels, spent in a few late stages with maps of 2 to 6 pixels.
+    * The weights' gradient of large depthwise filters on small maps, through matrix products: up to a third
+      of a step of an EfficientNet at 64 or 96 pixels, spent in a few late stages with maps of 2 to 6 pixels.
     * ReLU6 in place: PyTorch copies its input first, for the gradient, which the output tells as well.
     * A frozen BatchNorm, whose scale and shift are constants: one product and one sum.
 
@@ -36,7 +36,7 @@ def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplac
 
 
 class _ClampInPlace(torch.autograd.Function):
-    """`F.hardtanh` in place. The gradient is 0 where the output is one of the bounds, as where the input is."""
+    """`F.hardtanh` in place. Its gradient is 0 where the output is a bound: where the input was, or beyond."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
@@ -62,8 +62,8 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    settled = (running_mean, running_var, weight, bias)
-    frozen = not training and all(t is not None and not t.requires_grad for t in settled)
+    settled = [t for t in (running_mean, running_var, weight, bias) if t is not None and not t.requires_grad]
+    frozen = not training and len(settled) == 4
     if frozen and input.requires_grad and {t.dtype for t in settled} == {input.dtype}:
         mean, var, weight, bias = (t.view(-1, *[1] * (input.dim() - 2)) for t in settled)
         scale = weight * torch.rsqrt(var + eps)
