@@ -474,22 +474,26 @@ def test_other_layers_that_notice_how_a_step_is_divided_are_said_too(kind):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "micro_batches", "head", "said"),
+    ("optimizer", "divided", "head", "said"),
     [
-        ("adamw", 3, False, True),
-        ("adamw", 1, False, False),
-        pytest.param("adamw", 3, True, False, marks=pytest.mark.full),
-        pytest.param("sgd", 3, False, False, marks=pytest.mark.full),
+        ("adamw", (2, 3, 4), False, True),  # in which of them rounding differs is the processor's to say
+        ("adamw", (1,), False, False),
+        pytest.param("adamw", (2, 3, 4), True, False, marks=pytest.mark.full),
+        pytest.param("sgd", (2, 3, 4), False, False, marks=pytest.mark.full),
     ],
 )
-def test_weights_that_adamw_moves_by_chance_are_said(optimizer, micro_batches, head, said):
+def test_weights_that_adamw_moves_by_chance_are_said(optimizer, divided, head, said):
     make = Recipe.probe if head else partial(Recipe.finetune, lr=1e-2)
     recipe = make(epochs=2, optimizer=optimizer, batch_size=8)
-    one, several = odd_net(Attending), odd_net(Attending)
+    one = odd_net(Attending)
     train.fit(one, tiny_data(), recipe)
-    history = train.fit(several, tiny_data(), replace(recipe, micro_batches=micro_batches))
-    assert any("zero but for rounding" in notice for notice in history.notices) == said
-    assert near(weights(one), weights(several), 1e-5) != said
+    alike = []
+    for micro_batches in divided:
+        several = odd_net(Attending)
+        history = train.fit(several, tiny_data(), replace(recipe, micro_batches=micro_batches))
+        assert any("zero but for rounding" in notice for notice in history.notices) == said
+        alike.append(near(weights(one), weights(several), 1e-5))
+    assert all(alike) != said
 
 
 class Restless(nn.Sequential):

@@ -36,7 +36,7 @@ def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplac
 
 
 class _ClampInPlace(torch.autograd.Function):
-    """`F.hardtanh` in place. Its gradient is 0 where the output is a bound: where the input was, or beyond."""
+    """`F.hardtanh` in place. Its gradient is 0 where the output is a bound, as the input was or beyond."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
