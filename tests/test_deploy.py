@@ -150,7 +150,8 @@ def test_embeddings_of_files_are_those_of_the_features(three, backbone):
     prepare = data.transform_for(model)
     images = torch.stack([prepare(p) for p in dataset.val.paths])
     probabilities, embeddings = features.make_predictor(model)(images)
-    assert np.allclose(embeddings, features.extract(model, dataset.val, at="pool")["pool"], atol=1e-4)
+    store = features.extract(model, dataset.val, at="pool", precision="float32")
+    assert np.allclose(embeddings, store["pool"], atol=1e-4)
     assert np.allclose(probabilities, train.predict(model, dataset.val).probabilities, atol=1e-5)
 
 
@@ -337,7 +338,8 @@ def mushrooms(tmp_path):
 def test_a_network_that_ends_early_is_built_from_a_probe_of_that_stage(three, backbone, tmp_path):
     root, dataset = three[0], data.load(three[0])
     known, shown = (
-        features.extract(models.load(backbone), split, at="stage2") for split in (dataset.train, dataset.test)
+        features.extract(models.load(backbone), split, at="stage2", precision="float32")
+        for split in (dataset.train, dataset.test)
     )
     beside = probe.fit_probe(known["stage2"], known.labels, classes=dataset.classes, penalties=[0.1])
     given = {"at": "stage2", "head": beside}
@@ -384,8 +386,13 @@ def test_imbalanced_classes_are_weighed_and_judged_by_balanced_accuracy(mushroom
     assert "The classes are imbalanced" in words_of(read(built))
     assert "every class counting alike" in built.trained
     assert built.balanced_accuracy.high - built.balanced_accuracy.low > 0.15  # three images of 'deadly'
-    weighed = probe.fit_probe(*_rows(mushrooms, backbone), classes=mushrooms.classes)
-    assert torch.allclose(models.load(built.folder).fc.weight, weighed.head().weight, atol=1e-3)
+    found = models.load(built.folder).fc.weight
+    weighed, alike = (
+        probe.fit_probe(*_rows(mushrooms, backbone), classes=mushrooms.classes, class_weight=each)
+        for each in ("balanced", None)
+    )
+    apart = [(found - fitted.head().weight).norm() / found.norm() for fitted in (weighed, alike)]
+    assert apart[0] < 0.05 < apart[1]  # where a processor computes in bfloat16, they agree to that
 
 
 def _rows(dataset, backbone):
@@ -435,9 +442,10 @@ def test_labels_are_doubted_by_groups_and_with_the_class_weights_of_the_training
     monkeypatch.setattr(probe, "find_label_issues", lambda labels, chances: seen.append(chances) or [])
     deploy.build(dataset, tmp_path / "out", backbone=backbone, **{kind: given})
     told = probe.cross_val_predict(x, labels, groups=groups, class_weight=None)
-    assert np.array_equal(seen[0], told)
-    assert not np.array_equal(told, probe.cross_val_predict(x, labels, groups=groups))
-    assert not np.array_equal(told, probe.cross_val_predict(x, labels, class_weight=None))
+    # Where a processor computes in bfloat16, the features of two extractions agree to that.
+    assert np.allclose(seen[0], told, atol=0.02)
+    assert not np.allclose(told, probe.cross_val_predict(x, labels, groups=groups), atol=0.1)
+    assert not np.allclose(told, probe.cross_val_predict(x, labels, class_weight=None), atol=0.1)
 
 
 @pytest.mark.full

@@ -11,7 +11,7 @@ import torch
 from features_world import SIZE, Broken, Photos, Skips, extract, network
 from torch import nn
 
-from tlutils import models
+from tlutils import inference, models, runtime
 from tlutils.errors import LearnerError
 from tlutils.features import forward
 
@@ -23,6 +23,12 @@ def needs_openvino(test):
 
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
+
+
+@pytest.fixture(autouse=True)
+def no_units(monkeypatch):
+    """The processor is taken for one that computes in float32 alone."""
+    monkeypatch.setattr(runtime, "bfloat16_units", lambda device: False)
 
 
 @pytest.fixture
@@ -94,6 +100,21 @@ class Noisy(nn.Module):
 
     def forward(self, x):
         return x + torch.rand(())
+
+
+@needs_openvino
+@pytest.mark.skipif(not runtime.bfloat16_units(torch.device("cpu")), reason="a processor with such units")
+@pytest.mark.parametrize("drift", [0.5, 1e-6])
+def test_on_units_for_bfloat16_it_computes_in_what_the_drift_allows(drift, long_work, monkeypatch):
+    plain = extract(network(), Photos(20))
+    monkeypatch.setattr(runtime, "bfloat16_units", lambda device: True)
+    monkeypatch.setattr(inference, "DRIFT", drift)
+    store = extract(network(), Photos(20), precision="auto", batch_size=8)
+    stages = store.manifest["stages"].values()
+    assert {about["arithmetic"] for about in stages} == {"bfloat16" if drift > 0.01 else "channels_last"}
+    assert runtimes(store) == {"openvino"}
+    moved = [inference.measure_drift(plain[stage], store[stage]) for stage in store.at]
+    assert all(1e-4 < by < 0.1 if drift > 0.01 else by < 1e-5 for by in moved)
 
 
 def noisy():
