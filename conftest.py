@@ -17,8 +17,7 @@ import joblib
 import psutil
 import pytest
 
-# Every process would build this grammar of addresses, for three seconds; no format of notebooks asks for it.
-sys.modules["rfc3987_syntax"] = None
+importlib.import_module("quick_start")  # before anything that would build the grammar
 import processes  # noqa: E402
 
 if "nbval.plugin" not in sys.modules:  # as pyproject.toml asks, so that it comes after that line

@@ -64,7 +64,9 @@ def served(folder: Path, home: Path) -> Iterator[str]:
     own = {f"JUPYTER_{name}_DIR": place for name, place in kept.items()}
     own |= {f"JUPYTERLAB_{name.upper()}_DIR": str(home / name) for name in ("settings", "workspaces")}
     own |= {"IPYTHONDIR": str(home / "ipython"), "TLUTILS_CACHE": str(home / "cache")}
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    own["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", "import quick_start; from jupyterlab.labapp import main; main()"]
+    command += ["--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={port}", f"--notebook-dir={folder}", "--IdentityProvider.token="]
     command += ["--expose-app-in-browser"]
     with (home / "lab.log").open("w") as log:

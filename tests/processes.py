@@ -26,6 +26,7 @@ except ImportError:  # Windows, where no kernel is forked
 # So they start at once, and share nothing with the tests. Windows cannot fork.
 PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 LIBRARIES = [
+    "quick_start",
     *("accelerate", "ipykernel.kernelapp", "matplotlib.pyplot", "sklearn.linear_model", "torch._dynamo"),
     "torchvision.transforms.v2",
     *(f"tlutils.{name}" for name in ("checks", "claims", "features", "train", "widgets")),

@@ -15,6 +15,7 @@ from torch import nn
 from tlutils import data, features, inference, models, runtime, surgery
 from tlutils.errors import LearnerError
 from tlutils.features import keys
+from tlutils.features.forward import Forward
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
 
@@ -274,6 +275,32 @@ def test_bfloat16_is_used_within_the_bound_and_refused_beyond_it(monkeypatch):
             moved = np.linalg.norm(store[stage] - plain[stage])
             spread = np.linalg.norm(plain[stage] - plain[stage].mean(0))
             assert moved < 1e-5 * spread if arithmetic == "channels_last" else 1e-4 < moved / spread < bound
+
+
+def test_stages_in_two_arithmetics_take_a_whole_pass_and_one_that_ends_early(monkeypatch):
+    monkeypatch.setattr(runtime, "bfloat16_units", lambda device: True)
+    model = network()
+    first, last = body()[0], body()[-1]
+    found = {}
+    for name, exact in (("fast", ()), ("mixed", (last,)), ("plain", body())):
+        monkeypatch.setattr(inference, "DRIFT", 0.5)
+        monkeypatch.setattr(keys, "versions", lambda name=name: {"features": name})
+        monkeypatch.setattr(
+            Forward, "_fastest",
+            lambda self, sample, stages, exact=exact: {
+                stage: "channels_last" if stage in exact else "bfloat16" for stage in stages
+            },
+        )  # fmt: skip
+        sizes = passes(model)
+        ends = []
+        handle = model.late.register_forward_hook(lambda module, inputs, output: ends.append(len(output)))
+        found[name] = extract(model, Photos(), at=[first, last], precision="auto", batch_size=8)
+        handle.remove()
+        assert sum(size > 1 for size in sizes) == (6 if name == "mixed" else 3)
+        assert sum(size > 1 for size in ends) == 3
+    assert np.array_equal(found["mixed"][first], found["fast"][first])
+    assert np.array_equal(found["mixed"][last], found["plain"][last])
+    assert not np.array_equal(found["fast"][last], found["plain"][last])
 
 
 def test_a_float64_model_keeps_its_precision():

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import quote
@@ -135,10 +136,11 @@ def _extract(model: nn.Module, split: data.LabelledImages, wanted: _Wanted) -> F
         transform = transform or data.transform_for(model)
         facts, device = models.info(model), device_of(model)
         batch_size = batch_size or _fitting(facts.input_size, device)
-        trunk = surgery.outputs(model, at=list(stages), input_size=facts.input_size)
+        trunk_to = partial(surgery.outputs, model, input_size=facts.input_size)
+        trunk = trunk_to(stages)
         known = trunk.known_stages
         layouts = {stage: known[stage].layout for stage in stages} if pool else None
-        forward = Forward(trunk, layouts, device, precision, batch_size)
+        forward = Forward(trunk, trunk_to, layouts, device, precision, batch_size)
         load = loader(split, transform, views, seed)
         chosen = _CHOSEN.get(model, {})
         trial = Trial(model, transform, forward, load, len(split), chosen.get(precision, forward.likely))

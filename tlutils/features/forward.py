@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -49,18 +49,23 @@ class Forward:
     `runtime` tells who computes: "torch" or, from the first batch on, "openvino": where that package is
     there, a processor would be busy for long with the `left` images, and a batch comes out sooner and near
     enough. The arithmetic stays the same, so rows of both go together.
+
+    Where stages differ in their arithmetic, each one takes a pass of its own, which ends at the last of its
+    stages: `trunk_to` returns such a part.
     """
 
     def __init__(
         self,
         trunk: nn.Module,
+        trunk_to: Callable[[Sequence[str]], nn.Module],
         layouts: dict[str, str | tuple[str, ...]] | None,
         device: torch.device,
         precision: str,
         batch_size: int,
     ) -> None:
         self.trunk, self.layouts, self.device, self.precision = trunk, layouts, device, precision
-        self.batch_size = batch_size
+        self.trunk_to, self.batch_size = trunk_to, batch_size
+        self._parts: dict[tuple[str, ...], nn.Module] = {}
         self.arithmetic: dict[str, str] = {}
         self.reorders = True  # until a model shows that it counts on the usual order in memory
         self.dtype = dtype_of(trunk)
@@ -77,11 +82,14 @@ class Forward:
         # others are computed with it.
         extra = max(min(ALIKE, self.batch_size) - len(images), -len(images) % 8)
         padded = torch.cat([images, images[-1:].expand(extra, *images.shape[1:])]) if extra else images
-        wanted = sorted({self.arithmetic[stage] for stage in stages})
+        wanted: dict[str, list[str]] = {}
+        for stage in stages:
+            wanted.setdefault(self.arithmetic[stage], []).append(stage)
         if self._converted:
-            passes = {wanted[0]: self._converted(padded.to(self.dtype))}
+            passes = {a: self._converted(padded.to(self.dtype)) for a in wanted}
         else:
-            seconds, passes = timed(lambda: {a: self.run(padded, a) for a in wanted})
+            parts = {a: self._part(own) if len(wanted) > 1 else self.trunk for a, own in wanted.items()}
+            seconds, passes = timed(lambda: {a: self.run(padded, a, part) for a, part in parts.items()})
             if seconds * self.left / len(padded) >= WORTH_CONVERTING and self._can_convert(wanted):
                 passes = self._try_openvino(padded, passes, seconds)
             self.left = 0
@@ -113,7 +121,7 @@ class Forward:
                 )
         return chosen
 
-    def _can_convert(self, arithmetic: Sequence[str]) -> bool:
+    def _can_convert(self, arithmetic: Collection[str]) -> bool:
         here = (self.device.type, self.dtype) == ("cpu", torch.float32) and find_spec("openvino") is not None
         return here and self.precision == "auto" and len(arithmetic) == 1
 
@@ -142,7 +150,7 @@ class Forward:
             return {arithmetic: found}
         return passes
 
-    def run(self, images: torch.Tensor, arithmetic: str) -> dict[str, Arrays]:
+    def run(self, images: torch.Tensor, arithmetic: str, part: nn.Module | None = None) -> dict[str, Arrays]:
         """Return {stage: its arrays} of a batch as it is, in one of the arithmetics, by torch."""
         x = images.to(self.device, self.dtype)
         reordered = self.reorders and arithmetic != "float32"
@@ -151,13 +159,20 @@ class Forward:
         fast = arithmetic == "bfloat16"
         try:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
-                out = self.trunk(x)
+                out = (part or self.trunk)(x)
         except RuntimeError:
             if not reordered:
                 raise
             self.reorders = False
-            return self.run(images, arithmetic)
+            return self.run(images, arithmetic, part)
         return {stage: self._arrays(stage, value) for stage, value in out.items()}
+
+    def _part(self, stages: Sequence[str]) -> nn.Module:
+        """Return the part of the model that ends at the last of some stages, in the mode of `trunk`."""
+        if (key := tuple(stages)) not in self._parts:
+            self._parts[key] = self.trunk_to(stages)
+            self._parts[key].training = self.trunk.training  # its layers are the model's own
+        return self._parts[key]
 
     def _arrays(self, stage: str, value: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
         return tuple(v.cpu().numpy() for v in self._values(stage, value))
