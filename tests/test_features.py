@@ -292,8 +292,8 @@ def test_stages_in_two_arithmetics_take_a_whole_pass_and_one_that_ends_early(mon
             },
         )  # fmt: skip
         sizes = passes(model)
-        ends = []
-        handle = model.late.register_forward_hook(lambda module, inputs, output: ends.append(len(output)))
+        ends: list[int] = []
+        handle = model.late.register_forward_hook(lambda *of, ends=ends: ends.append(len(of[-1])))
         found[name] = extract(model, Photos(), at=[first, last], precision="auto", batch_size=8)
         handle.remove()
         assert sum(size > 1 for size in sizes) == (6 if name == "mixed" else 3)

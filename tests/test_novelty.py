@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlutils import data, features, novelty
+from tlutils import data, features, models, novelty
 from tlutils.errors import LearnerError
 from tlutils.features.rows import with_groups
 
@@ -17,11 +17,12 @@ def draws(seed: int, count: int, shift: float = 0.0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def photographs(lite0):
+def photographs():
     """Embeddings of photographs to learn from and of others of their kind, and of digits."""
+    model = models.load(models.DEFAULT, input_size=96)
     cells = data.load("elpv-wafers")
     splits = cells.train.subsample(50), cells.val.subsample(20), data.load("digits").val.subsample(4)
-    return [np.asarray(features.extract(lite0, split, at="pool")["pool"]) for split in splits]
+    return [np.asarray(features.extract(model, split, at="pool")["pool"]) for split in splits]
 
 
 def test_digits_look_unlike_photographs_and_other_photographs_do_not(photographs):
