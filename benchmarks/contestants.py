@@ -120,6 +120,7 @@ def read_data(folder: str, images: int | None) -> tuple[Any, Any]:
 
 
 def start_ours(job: Job) -> tuple[Any, Any, Any]:
+    import sklearn.linear_model  # noqa: F401  # which a probe imports when it is solved
     import torch
 
     from tlutils import features, models, probe  # noqa: F401

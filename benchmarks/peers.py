@@ -451,7 +451,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds")
     axes.invert_yaxis()
     bars = [axes.barh(0, 0, color=colour, label=step) for step, colour in colours.items()]
-    axes.legend(handles=bars, fontsize="small")
+    axes.legend(handles=bars, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=120)
 
 
