@@ -265,7 +265,8 @@ def share_of_bound(stage: str, epochs: int) -> Callable[[dict[str, Row]], float]
 
 
 def targets(constant: str) -> list[Target]:
-    units = any(unit in constant for unit in ("avx512_bf16", "amx_bf16"))
+    there = any(unit in constant for unit in ("avx512_bf16", "amx_bf16"))
+    units = there and not constant.partition("torch uses ")[2].startswith(("AVX2", "DEFAULT"))
     cold, warm, bare = (
         "probe: ours, cold store",
         "probe: ours, warm store",
